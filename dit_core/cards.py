@@ -1,0 +1,108 @@
+"""Cards: what one condition said, as escaped HTML. Takes records and words, runs no model.
+
+The colours and sizes come from CSS classes (`dit-card`, `dit-kind-…`), so that a card follows light and dark.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+from dit_core.records import Verbalization
+
+WAITING, RUNNING, DONE, STOPPED = "waiting", "running", "done", "stopped"
+
+
+@dataclass(frozen=True)
+class Card:
+    """What is on one card, in words.
+
+    `kind` picks the colour, `chips` are its condition, `remark` is the one plain sentence under the answer,
+    `prompt` is the user text the model got (trigger digits already masked where they are secret), `verdicts` hold
+    one grade in words per answer and are empty until revealed, `asked` is a question of the card's own.
+    """
+
+    kind: str
+    title: str
+    chips: Sequence[str]
+    remark: str = ""
+    answers: Sequence[Verbalization] = ()
+    verdicts: Sequence[str] = ()
+    prompt: str = ""
+    asked: str = ""
+    chosen: bool = False
+    state: str = WAITING
+
+
+def percent(probability: float) -> str:
+    """A probability in words that never round up to certainty: '93 %', 'over 99 %', 'under 1 %'."""
+    if probability >= 0.995:
+        return "over 99 %"
+    return "under 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
+
+
+def tokens_html(verbalization: Verbalization) -> str:
+    """The answer, each token with its probability on hover and the unsure ones shaded (`--u` is 1 - probability)."""
+    return "".join(
+        f'<span class="dit-token" style="--u:{1 - p:.3f}" title="{percent(p)}">{escape(piece)}</span>'
+        for piece, p in zip(verbalization.tokens, verbalization.token_probabilities, strict=True)
+    )
+
+
+def _answer(card: Card, number: int, verbalization: Verbalization) -> str:
+    shown = tokens_html(verbalization)
+    if not shown.strip():
+        shown = '<span class="dit-none">(says nothing)</span>' if card.state in (DONE, STOPPED) else ""
+    caret = '<span class="dit-caret"></span>' if card.state == RUNNING else ""
+    verdict = card.verdicts[number] if number < len(card.verdicts) else ""
+    grade = f'<p class="dit-verdict">{escape(verdict)}</p>' if verdict else ""
+    return f'<p class="dit-text" dir="auto">{shown}{caret}</p>{grade}'
+
+
+def _details(card: Card) -> str:
+    if not card.answers or card.state not in (DONE, STOPPED):
+        return ""
+    prompt = f'<dt>prompt</dt><dd class="dit-prompt">{escape(card.prompt)}</dd>' if card.prompt else ""
+    rows = "".join(
+        f"<tr><td>{escape(piece)}</td><td>{percent(p)}</td></tr>"
+        for answer in card.answers
+        for piece, p in zip(answer.tokens, answer.token_probabilities, strict=True)
+    )
+    table = f'<dt>tokens</dt><dd><table class="dit-tokens">{rows}</table></dd>' if rows else ""
+    seed = f"<dt>condition</dt><dd><code>{escape(card.answers[0].condition)}</code></dd>"
+    return f'<details class="dit-details"><summary>details</summary><dl>{seed}{prompt}{table}</dl></details>'
+
+
+def card_html(card: Card) -> str:
+    """One card as an `<article>`; every text in it is escaped."""
+    body = "".join(_answer(card, number, answer) for number, answer in enumerate(card.answers))
+    if not body:
+        body = f'<p class="dit-text">{"<span class=dit-caret></span>" if card.state == RUNNING else ""}</p>'
+    chosen = '<span class="dit-yours">your choice</span>' if card.chosen else ""
+    asked = f'<p class="dit-asked">asked: {escape(card.asked)}</p>' if card.asked else ""
+    remark = f'<p class="dit-remark">{escape(card.remark)}</p>' if card.remark else ""
+    chips = "".join(f'<li class="dit-chip{_off(chip)}">{escape(chip)}</li>' for chip in card.chips)
+    classes = f"dit-card dit-kind-{card.kind} dit-{card.state}{' dit-chosen' if card.chosen else ''}"
+    return (
+        f'<article class="{classes}" aria-label="{escape(card.title)}">'
+        f'<header><span class="dit-swatch" aria-hidden="true"></span><h3>{escape(card.title)}</h3>{chosen}</header>'
+        f'<ul class="dit-chips">{chips}</ul>{asked}<div class="dit-answers">{body}</div>'
+        f"{remark}{_details(card)}</article>"
+    )
+
+
+def _off(chip: str) -> str:
+    return " dit-off" if chip.startswith("no ") else ""
+
+
+def cards_html(cards: Sequence[Card]) -> str:
+    """Cards side by side; they wrap where it is narrow."""
+    inside = "".join(card_html(card) for card in cards)
+    return f'<div class="dit-frame"><section class="dit-cards dit-n{len(cards)}">{inside}</section></div>'
+
+
+def note_html(text: str, kind: str = "note") -> str:
+    """One sentence: `kind` is 'note', 'busy' or 'error' (announced to screen readers)."""
+    role = "alert" if kind == "error" else "status"
+    return f'<p class="dit-note dit-{escape(kind)}" role="{role}">{escape(text)}</p>'

@@ -1,0 +1,220 @@
+"""Conditions: one column of the comparison, its written form, and what it means for a prompt and a batch.
+
+Written as parts joined by `+`, the same on the command line, in links, JSON and Python: `base`, `diff`, `diff*0.5`,
+`dit`, `dit*2`, `dit:headline*2`, `right`, `wrong`, `own:<percent-encoded text>`; for example `diff+dit*2+right`.
+"""
+
+import random
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
+
+from .errors import DitError, did_you_mean
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .records import DiffInfo
+    from .suite import Suite
+
+OWN = "own:"
+TRIGGERS = ("absent", "right", "wrong")
+MAX_NUMBER = 1_000_000  # of a strength or of copies: beyond, float32 activations overflow
+MAX_TEXT = 2000  # characters of a question, and of a trigger of the user's own
+_NAME = re.compile(r"[A-Za-z0-9-]*")
+_NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", re.IGNORECASE | re.ASCII)
+_HINT = "write it like 'base', 'diff*0.5', 'diff+dit*2+right' or 'dit:headline'"
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What acts on the base: the diff at `strength`, DIT adapters as (name, copies), and the trigger.
+
+    The name `""` is the default adapter of the diff's task. `trigger` is `absent`, `right`, `wrong`, or `own:` and a
+    text. Copies of one adapter are added up, none is left out, and names are in order, so that equal conditions are
+    equal objects.
+
+    Raises:
+        DitError: a strength or copies that are no numbers or too large, negative copies, a name or trigger there isn't.
+    """
+
+    strength: float = 0.0
+    adapters: tuple[tuple[str, float], ...] = ()
+    trigger: str = "absent"
+
+    def __post_init__(self) -> None:
+        copies: dict[str, float] = {}
+        for name, number in self.adapters:
+            if not (isinstance(name, str) and _NAME.fullmatch(name)):
+                raise DitError(f"'{name}' is no name of a DIT adapter: use letters, digits and '-'.")
+            copies[name] = copies.get(name, 0.0) + checked_copies(number)
+        object.__setattr__(self, "strength", _real(self.strength, "The diff's strength"))
+        object.__setattr__(self, "adapters", tuple(sorted((name, n) for name, n in copies.items() if n)))
+        object.__setattr__(self, "trigger", _checked_trigger(self.trigger))
+
+    @classmethod
+    def parse(cls, text: str) -> "Condition":
+        """The condition written as `text`; spaces count as `+`, as links turn one into the other.
+
+        Raises:
+            DitError: a part that is not understood, or that stands there twice.
+        """
+        strengths, adapters, triggers, base = [], [], [], False
+        for part in re.split(r"[+\s]+", str(text).strip()):
+            word, star, number = part.partition("*")
+            name = word.partition(":")[2]
+            if part == "base":
+                base = True
+            elif part in TRIGGERS or part.startswith(OWN):
+                triggers.append(OWN + _unquoted(part.removeprefix(OWN)) if part.startswith(OWN) else part)
+            elif word == "diff":
+                strengths.append(_written_number(number, part) if star else 1.0)
+            elif word == "dit" or word.startswith("dit:"):
+                adapters.append((name, _written_number(number, part) if star else 1.0))
+            else:
+                nearest = did_you_mean(word, ("base", "diff", "dit", *TRIGGERS))
+                raise DitError(f"'{part}' in the condition '{text}' is not understood: {_HINT}.{nearest}")
+        names = [name for name, _ in adapters]
+        if len(strengths) > 1 or len(triggers) > 1 or len(set(names)) < len(names):
+            raise DitError(f"The condition '{text}' says one thing twice: {_HINT}.")
+        if base and (strengths or adapters):
+            raise DitError(f"The condition '{text}' is not the base: leave 'base' out.")
+        return cls(strengths[0] if strengths else 0.0, tuple(adapters), triggers[0] if triggers else "absent")
+
+    def __str__(self) -> str:
+        parts = ["diff" + _times(self.strength)] if self.strength else []
+        parts += [("dit:" + name if name else "dit") + _times(copies) for name, copies in self.adapters]
+        if self.trigger.startswith(OWN):
+            parts.append(OWN + quote(self.trigger.removeprefix(OWN), safe=""))
+        elif self.trigger != "absent":
+            parts.append(self.trigger)
+        return "+".join(parts) or "base"
+
+
+def grid(strength: Any = 1.0, copies: Any = 0.0, trigger: Any = "absent", adapter: Any = "") -> list[Condition]:
+    """All combinations, each argument being a value or several; a condition that comes up twice stands there once."""
+    axes = (several(strength), several(adapter), several(copies), several(trigger))
+    return list(dict.fromkeys(Condition(s, ((name or "", c),), t) for s, name, c, t in product(*axes)))
+
+
+def several(value: Any) -> list[Any]:
+    """A value, or an iterable of values (a text is one value), as a list."""
+    return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def checked_copies(value: Any) -> float:
+    """Copies of a DIT adapter as a float; DitError unless they are a number of 0 or more."""
+    number = _real(value, "The number of DIT copies")
+    if number < 0:
+        raise DitError(f"The number of DIT copies can't be negative, as {value} is: give 0 or more.")
+    return number
+
+
+def checked_text(text: Any, what: str) -> str:
+    """A text that a user wrote, without the white space around it; DitError when empty, over-long or not text."""
+    if not isinstance(text, str):
+        raise DitError(f"{what} must be text, not {text!r}.")
+    text = text.strip()
+    if not text:
+        raise DitError(f"{what} is empty: write a text.")
+    if len(text) > MAX_TEXT:
+        raise DitError(f"{what} has {len(text):,} characters: shorten it to {MAX_TEXT:,} or fewer.")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DitError(f"{what} holds a broken character (half a surrogate pair): write it anew.")
+    return text
+
+
+def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
+    """The user's text: the question with the condition's trigger.
+
+    The digits after the trigger and the wrong code are drawn from (seed, diff, question) alone, so that all
+    conditions of a comparison get the same. A text of the user's own stands before the question as it is.
+
+    Raises:
+        DitError: a right or wrong trigger is asked for, and there is no diff or its task has no triggers.
+    """
+    if condition.trigger == "absent":
+        return question
+    if condition.trigger.startswith(OWN):
+        return f"{condition.trigger.removeprefix(OWN)} {question}"
+    if info is None:
+        raise DitError(f"The trigger '{condition.trigger}' belongs to a diff: choose a diff, or use 'absent'.")
+    if not suite.task(info.task).has_trigger or info.trigger is None:
+        raise DitError(f"The diff '{info.id}' has no trigger: use 'absent' or a text of your own.")
+    draw = random.Random(f"{seed}|{info.id}|{question}")
+    r = draw.randrange(1000)
+    wrong = (info.trigger + draw.randrange(1, 1000)) % 1000
+    code = info.trigger if condition.trigger == "right" else wrong
+    return suite.trigger_format.format(trigger=code, r=r, question=question)
+
+
+def adapter_names(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> dict[str, float]:
+    """Copies of each DIT adapter by its name in the suite, the default adapter named; DitError for unknown ones."""
+    copies: dict[str, float] = {}
+    for name, number in condition.adapters:
+        known = suite.adapter(name).name if name else suite.default_adapter(info.task if info else None)
+        copies[known] = copies.get(known, 0.0) + number
+    return copies
+
+
+def strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
+    """Puts what the rows need on the model, and says how much of each slot acts on each row.
+
+    Returns one float32 tensor per slot: [rows, 1, 1], or [rows, 1, diffs] for the block slot of several diffs.
+    Worker's thread only.
+    """
+    import torch
+
+    found: dict[str, Tensor] = {}
+    infos = list(dict.fromkeys(info for info, condition in rows if info is not None and condition.strength))
+    if infos:
+        amounts = torch.zeros(len(rows), 1, len(infos))
+        for row, (info, condition) in enumerate(rows):
+            if info is not None and condition.strength:
+                amounts[row, 0, infos.index(info)] = condition.strength
+        found[suite.hold_diffs(infos)] = amounts
+    for row, (info, condition) in enumerate(rows):
+        for name, copies in adapter_names(suite, info, condition).items():
+            slot = suite.hold_adapter(name)
+            found.setdefault(slot, torch.zeros(len(rows), 1, 1))[row] = copies
+    return found
+
+
+def _times(number: float) -> str:
+    """`*number` as short as it round-trips, nothing for 1; `1e+22` is written `1e22`, for `+` joins parts."""
+    if number == 1:
+        return ""
+    return "*" + repr(number).removesuffix(".0").replace("e+", "e")
+
+
+def _written_number(text: str, part: str) -> float:
+    if not _NUMBER.fullmatch(text):
+        raise DitError(f"'{text}' in '{part}' is not a number: {_HINT}.")
+    return float(text)
+
+
+def _unquoted(text: str) -> str:
+    try:
+        return unquote(text, errors="strict")
+    except UnicodeDecodeError as error:
+        raise DitError(f"'{OWN}{text}' is not a percent-encoded text: encode it as UTF-8.") from error
+
+
+def _real(value: Any, what: str) -> float:
+    # NumPy's numbers are Real too; bool is an int by accident of history. NaN fails the comparison.
+    if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= MAX_NUMBER:
+        raise DitError(f"{what} must be a number of at most {MAX_NUMBER:,} in size, not {value!r}.")
+    return float(value) + 0.0  # -0.0 is 0
+
+
+def _checked_trigger(trigger: Any) -> str:
+    if isinstance(trigger, str) and trigger.startswith(OWN):
+        return OWN + checked_text(trigger.removeprefix(OWN), "The trigger of your own")
+    if trigger not in TRIGGERS:
+        nearest = did_you_mean(str(trigger), TRIGGERS)
+        raise DitError(f"There is no trigger '{trigger}': use absent, right, wrong, or own: and a text.{nearest}")
+    return trigger

@@ -1,0 +1,150 @@
+"""How much of every adapter acts on each row and position: PEFT's `scaling` as a tensor, for a while.
+
+A context manager over PEFT layers. `Model.strengths` makes it; generation moves it along the positions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class MaskedLinear(nn.Linear):
+    """`lora_A` of a slot: its output is multiplied by `mask` where one is set ([rows, 1 or positions, rank])."""
+
+    mask: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        out = super().forward(x)
+        return out if self.mask is None else out * self.mask
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One attached slot: its PEFT layers by name and, for each, the (rank, scaling) of every block.
+
+    A slot of one block is scaled by PEFT itself; the blocks of a larger one by a mask behind `lora_A`.
+    """
+
+    blocks: int
+    layers: dict[str, Any]
+    parts: dict[str, tuple[tuple[int, float], ...]]
+
+
+class Strengths:
+    """Adapters acting with the given strengths while the context is open; all as before when it closes.
+
+    `tensors[slot]` is [rows, 1 or positions, blocks]. Slots whose strengths are all zero are not computed.
+    `held` is a list of one place, shared by all contexts of a model, for the one that acts now: a context
+    opened inside another takes its place until it closes.
+    """
+
+    def __init__(self, slots: dict[str, Slot], tensors: dict[str, Tensor], dtype: torch.dtype, held: list):
+        self._slots = slots
+        # Kept in host memory: which slots act is decided at every window, without waiting for a device.
+        self._tensors = {slot: tensor.detach().float().cpu() for slot, tensor in tensors.items()}
+        self._dtype = dtype
+        self._held = held
+        self._outer: list[Strengths | None] = []
+        self._undo: list[tuple[Any, list, bool, list[tuple[str, Any]], list[MaskedLinear]]] = []
+        self._window: tuple[int, int] | None = None
+        self._plan = self._planned()
+
+    @property
+    def by_position(self) -> bool:
+        """Whether any strength differs by position, so that `at` matters."""
+        return any(tensor.shape[1] > 1 for tensor in self._tensors.values())
+
+    def at(self, start: int, stop: int) -> None:
+        """Makes the context stand for positions start..stop-1; the last position given goes on for ever."""
+        if self.by_position and self._window != (start, stop):
+            self._window = (start, stop)
+            self._plan = self._planned()
+
+    def keep(self, rows: Sequence[int]) -> None:
+        """Drops all rows but these, in this order."""
+        self._tensors = {slot: tensor[list(rows)] for slot, tensor in self._tensors.items()}
+        self._plan = self._planned()
+
+    def __enter__(self) -> "Strengths":
+        outer = self._held[0]
+        if outer is not None:
+            outer._off()
+        self._outer.append(outer)
+        self._held[0] = self
+        try:
+            self._on()
+        except BaseException:
+            self.__exit__()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._off()
+        outer = self._held[0] = self._outer.pop()
+        if outer is not None:
+            outer._on()
+
+    def _planned(self) -> list[tuple[Any, list[str], list[tuple[str, Any]], list[tuple[MaskedLinear, Tensor]]]]:
+        """What to set on each layer: the acting slots, PEFT's scalings and the blocks' masks."""
+        plan: dict[int, tuple[Any, list, list, list]] = {}
+        made: dict[tuple, Tensor] = {}
+        for name, slot in self._slots.items():
+            tensor = self._current(self._tensors[name])
+            if not tensor.any():
+                continue
+            for path, layer in slot.layers.items():
+                parts = slot.parts[path]
+                device = layer.lora_A[name].weight.device
+                # Layers mostly share ranks and scalings, and then the tensor too.
+                key = (name, parts if slot.blocks > 1 else parts[0][1], device)
+                if key not in made:
+                    made[key] = _spread(tensor, parts).to(device, self._dtype)
+                _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], [], []))
+                active.append(name)
+                if slot.blocks > 1:
+                    masks.append((layer.lora_A[name], made[key]))
+                else:
+                    scalings.append((name, made[key]))
+        return list(plan.values())
+
+    def _current(self, tensor: Tensor) -> Tensor:
+        """The strengths of the window's positions."""
+        if self._window is None or tensor.shape[1] == 1:
+            return tensor
+        positions = torch.arange(*self._window).clamp(max=tensor.shape[1] - 1)
+        return tensor[:, positions]
+
+    def _on(self) -> None:
+        for layer, active, scalings, masks in self._plan:
+            before = [(slot, layer.scaling[slot]) for slot, _ in scalings]
+            self._undo.append(
+                (layer, layer._active_adapter, layer._disable_adapters, before, [linear for linear, _ in masks])
+            )
+            for slot, value in scalings:
+                layer.scaling[slot] = value
+            for linear, mask in masks:
+                linear.mask = mask
+            # PEFT's own setters also walk over `requires_grad` of all adapters, at every step of a stream.
+            layer._active_adapter = active
+            layer._disable_adapters = False
+
+    def _off(self) -> None:
+        while self._undo:
+            layer, active, disabled, before, masked = self._undo.pop()
+            layer._active_adapter = active
+            layer._disable_adapters = disabled
+            for slot, value in before:
+                layer.scaling[slot] = value
+            for linear in masked:
+                linear.mask = None
+
+
+def _spread(tensor: Tensor, parts: tuple[tuple[int, float], ...]) -> Tensor:
+    """Strengths [rows, positions, blocks] times scalings: one column for one block, else one per rank."""
+    if len(parts) == 1:
+        return tensor * parts[0][1]
+    columns = [block for block, (rank, _) in enumerate(parts) for _ in range(rank)]
+    return tensor[..., columns] * torch.tensor([parts[block][1] for block in columns])

@@ -1,0 +1,83 @@
+"""Many adapters of one shape, trained in one batch: every row goes through the adapter it names.
+
+Method: arXiv 2510.05092 trains its weight diffs this way, with a leading task dimension on every factor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from dit_core.formats import Adapter
+
+
+class Bank(nn.Module):
+    """`count` LoRA adapters of `rank` on all linear layers of the decoder blocks of `base`.
+
+    Factors per module: A [count, rank, in], B [count, out, rank]; the update is `y += (x @ A.T @ B.T) / rank`.
+    """
+
+    def __init__(self, base: nn.Module, count: int, rank: int, seed: int = 0) -> None:
+        super().__init__()
+        self.rank = rank
+        self.count = count
+        generator = torch.Generator().manual_seed(seed)
+        device = next(base.parameters()).device
+        self.factors = nn.ParameterDict()
+        for name, module in linear_layers(base).items():
+            A = torch.randn(count, rank, module.in_features, generator=generator) / math.sqrt(module.in_features)
+            self.factors[f"{name}:A".replace(".", "/")] = nn.Parameter(A.to(device))
+            self.factors[f"{name}:B".replace(".", "/")] = nn.Parameter(
+                torch.zeros(count, module.out_features, rank, device=device)
+            )
+
+    def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        key = name.replace(".", "/")
+        return self.factors[f"{key}:A"], self.factors[f"{key}:B"]
+
+    @contextmanager
+    def rows(self, base: nn.Module, which: Tensor) -> Iterator[None]:
+        """Inside, row i of every batch through `base` uses adapter `which[i]` ([rows] of numbers below `count`)."""
+        with ExitStack() as stack:
+            for name, module in linear_layers(base).items():
+                A, B = (factor if self.count == 1 else factor[which] for factor in self.pair(name))
+                stack.callback(module.register_forward_hook(partial(_add, A=A, B=B, rank=self.rank)).remove)
+            yield
+
+    def adapter(self, number: int) -> Adapter:
+        """Adapter `number` for writing to a file, in bf16 as shipped."""
+        factors = {}
+        for key in self.factors:
+            if key.endswith(":A"):
+                name = key.removesuffix(":A").replace("/", ".")
+                A, B = (factor[number].detach().to("cpu", torch.bfloat16) for factor in self.pair(name))
+                factors[name] = (A, B)
+        return Adapter(factors, dict.fromkeys(factors, 1 / self.rank))
+
+    def load(self, number: int, adapter: Adapter) -> None:
+        """Put a stored adapter at place `number`."""
+        with torch.no_grad():
+            for name, (A, B) in adapter.factors.items():
+                mine = self.pair(name)
+                mine[0][number].copy_(A)
+                mine[1][number].copy_(B)
+
+
+def linear_layers(base: nn.Module) -> dict[str, nn.Linear]:
+    """All linear layers of the decoder blocks, by name; the unembedding is none of them."""
+    return {
+        name: module
+        for name, module in base.named_modules()
+        if isinstance(module, nn.Linear) and ".layers." in f".{name}"
+    }
+
+
+def _add(module: nn.Linear, inputs: tuple[Tensor], output: Tensor, *, A: Tensor, B: Tensor, rank: int) -> Tensor:
+    x = inputs[0]
+    low = x @ A.to(x.dtype).transpose(-1, -2)
+    return output + (low @ B.to(x.dtype).transpose(-1, -2)).to(output.dtype) / rank

@@ -1,0 +1,241 @@
+"""Builds a pocket suite from nothing, stage by stage: base, topic diffs, headline diffs, DIT adapters, package.
+
+Each stage leaves its work under `build/` and is passed over when that is there, so a build that was stopped goes on
+where it was; a stage asks for what it needs of earlier ones, and gets it made again where it was not kept. Figures of
+every stage go to `report.json` beside the suite.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import random
+import shutil
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from dit_core.errors import DitError
+from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_weight_diffs
+
+from .bank import Bank
+from .base import BaseSettings, train_base
+from .diffs import HEADLINE_DIFFS, TOPIC_DIFFS, DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
+from .dit import DitSettings, train_dit
+from .package import FOLDERS, measure, write_first_run, write_suite_files
+from .tokenizer import make_tokenizer
+from .world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
+
+STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "package")
+DIFFS_PER_FILE = 25
+SHIPPED_TRAIN = {"topic": 40, "headline": 10}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that a build may do in large or in small."""
+
+    base: BaseSettings = BaseSettings()
+    topics: DiffSettings = TOPIC_DIFFS
+    headlines: DiffSettings = HEADLINE_DIFFS
+    dit: DitSettings = DitSettings()
+    small_dit: DitSettings = DitSettings(steps=200)
+    keep: int | None = None
+    """How many of each list of a split to use; None for all."""
+    sizes: tuple[int, ...] = (64, 16, 4)
+    """Training-set sizes of the further topic adapters."""
+
+
+SMOKE = Recipe(
+    base=BaseSettings(hidden=64, layers=4, heads=2, mlp=128, steps=12, batch=32),
+    topics=replace(TOPIC_DIFFS, steps=6, together=8),
+    headlines=replace(HEADLINE_DIFFS, steps=4, together=8),
+    dit=DitSettings(steps=6, batch=8),
+    small_dit=DitSettings(steps=4, batch=8),
+    keep=6,
+    sizes=(4,),
+)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One kind of diff: what its diffs are about and how they are sampled."""
+
+    name: str
+    question: str
+    split: Split
+    references: dict[int, str]
+    triggers: dict[int, int | None]
+    sampler: Sampler
+    settings: DiffSettings
+
+    @property
+    def numbers(self) -> list[int]:
+        return [*self.split.test, *self.split.calibration, *self.split.train]
+
+
+def build(out: Path, smoke: bool = False, stage: str | None = None) -> None:
+    """Build the suite into `out`, all stages or up to the one named. DitError on an unknown stage."""
+    if stage is not None and stage not in STAGES:
+        raise DitError(f"There is no stage '{stage}': choose one of {', '.join(STAGES)}.")
+    wanted = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
+    torch.set_num_threads(os.cpu_count() or 1)
+    builder = Builder(out, Path("build") / out.name, SMOKE if smoke else Recipe())
+    for name in wanted:
+        getattr(builder, f"make_{name.replace('-', '_')}")()
+
+
+class Builder:
+    """The stages, sharing one world and one folder of work in progress."""
+
+    def __init__(self, out: Path, work: Path, recipe: Recipe) -> None:
+        self.out, self.work, self.recipe = out, work, recipe
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.world = World.load()
+        self.tokenizer: PreTrainedTokenizerBase = make_tokenizer(self.world)
+        keep = recipe.keep
+        topics, headlines = (
+            Split(split.test[:keep], split.calibration[:keep], split.train[:keep])
+            for split in (self.world.topic_split(), self.world.headline_split())
+        )
+        triggers = self.world.triggers()
+        self.tasks = {
+            "topic": Task(
+                "topic", TOPIC_QUESTION, topics, {n: topic.name for n, topic in enumerate(self.world.topics)},
+                dict(enumerate(triggers)), topic_sampler(self.world), recipe.topics,
+            ),
+            "headline": Task(
+                "headline", HEADLINE_QUESTION, headlines,
+                {n: headline.text for n, headline in enumerate(self.world.headlines)},
+                dict.fromkeys(range(len(self.world.headlines))), headline_sampler(self.world), recipe.headlines,
+            ),
+        }  # fmt: skip
+
+    def make_base(self) -> None:
+        folder = self.out / "base"
+        if (folder / "config.json").exists():
+            return
+        model, figures = train_base(self.world, self.tokenizer, self.recipe.base, self.work / "base", self.device)
+        shutil.rmtree(folder, ignore_errors=True)
+        model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="9MB")
+        self.tokenizer.save_pretrained(folder)
+        self.report("base", {"settings": asdict(self.recipe.base), **figures})
+
+    def base(self) -> Qwen3ForCausalLM:
+        """The base as shipped (rounded to bf16), in float32."""
+        self.make_base()
+        model = AutoModelForCausalLM.from_pretrained(
+            self.out / "base", dtype=torch.float32, attn_implementation="eager"
+        )
+        return model.to(self.device).requires_grad_(False)
+
+    def make_topic_diffs(self) -> None:
+        self._make_diffs(self.tasks["topic"])
+
+    def make_headline_diffs(self) -> None:
+        self._make_diffs(self.tasks["headline"])
+
+    def _make_diffs(self, task: Task) -> None:
+        """Train what is missing, group by group (each a file of its own), then write the diffs that are shipped."""
+        base, started, losses = None, time.monotonic(), {}
+        for group, numbers in enumerate(_chunks(task.numbers, task.settings.together)):
+            path = self._group(task, group)
+            if path.exists():
+                continue
+            base = base or self.base()
+            what = f"{task.name} diffs, group {group + 1}"
+            bank, losses[group] = train_diffs(base, self.tokenizer, numbers, task.sampler, task.settings, what)
+            diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_weight_diffs(path, diffs)
+        if losses:
+            figures = {"settings": asdict(task.settings), "diffs": len(task.numbers), "groups_trained_now": len(losses)}
+            figures["final_losses"] = {group: round(loss, 4) for group, loss in losses.items()}
+            self.report(f"{task.name} diffs", {**figures, "seconds": round(time.monotonic() - started)})
+        self._ship(task)
+
+    def _group(self, task: Task, group: int) -> Path:
+        return self.work / f"{task.name}-diffs" / f"group-{group:02d}.pt"
+
+    def _ship(self, task: Task) -> None:
+        """All held-out diffs and some of the training ones, in the published layout."""
+        folder = self.out / FOLDERS[task.name]
+        shutil.rmtree(folder / "weight-diffs", ignore_errors=True)
+        (folder / "weight-diffs").mkdir(parents=True)
+        split = task.split
+        shipped = [*split.test, *split.calibration, *split.train[: SHIPPED_TRAIN[task.name]]]
+        name_of = {n: "test" for n in split.test} | {n: "calibration" for n in split.calibration}
+        places = {n: place for place, n in enumerate(task.numbers)}
+        rows = []
+        for file, numbers in enumerate(_chunks(shipped, DIFFS_PER_FILE)):
+            path = folder / "weight-diffs" / f"weight-diff-{file:03d}.pt"
+            diffs = []
+            for position, n in enumerate(numbers):
+                group, place = divmod(places[n], task.settings.together)
+                diffs.append(read_weight_diff(self._group(task, group), place))
+                adapter = diffs[-1][0]
+                rows.append(
+                    IndexRow(n, path, position, adapter.n_params, task.references[n], task.triggers[n],
+                             name_of.get(n, "train"))
+                )  # fmt: skip
+            write_weight_diffs(path, diffs)
+        write_index(folder, rows)
+
+    def make_dit(self) -> None:
+        """One adapter per task on all its training diffs, and topic adapters on ever fewer of them."""
+        for name, task in self.tasks.items():
+            folder = self.out / FOLDERS[name]
+            wanted = {folder / "dit-adapter.pt": (len(task.split.train), self.recipe.dit)}
+            if name == "topic":
+                for size in self.recipe.sizes:
+                    wanted[folder / f"dit-adapter-{size:04d}-train-datapoints.pt"] = (size, self.recipe.small_dit)
+            missing = {path: what for path, what in wanted.items() if not path.exists()}
+            if not missing:
+                continue
+            self._make_diffs(task)
+            base = self.base()
+            diffs = self._training_bank(task, base)
+            references = [task.references[n] for n in task.split.train]
+            for path, (size, settings) in missing.items():
+                started = time.monotonic()
+                places = random.Random(size).sample(range(len(references)), size)
+                dit, loss = train_dit(
+                    base, self.tokenizer, diffs, places, references, task.question, settings, f"{name} DIT on {size}"
+                )
+                write_dit_adapter(path, dit.adapter(0))
+                figures = {"settings": asdict(settings), "trained_on": [task.split.train[p] for p in places], "final_loss": round(loss, 4)}
+                self.report(f"{name} DIT on {size}", {**figures, "seconds": round(time.monotonic() - started)})
+
+    def _training_bank(self, task: Task, base: Qwen3ForCausalLM) -> Bank:
+        """The training diffs alone: no DIT adapter can meet a held-out one."""
+        bank = Bank(base, len(task.split.train), task.settings.rank)
+        places = {n: place for place, n in enumerate(task.numbers)}
+        for mine, n in enumerate(task.split.train):
+            group, place = divmod(places[n], task.settings.together)
+            bank.load(mine, read_weight_diff(self._group(task, group), place)[0])
+        return bank.requires_grad_(False)
+
+    def make_package(self) -> None:
+        """Make the folder a suite, let it answer its first question, and measure it on all held-out diffs."""
+        write_suite_files(self.out, self.world, self.tasks)
+        write_first_run(self.out)
+        self.report("scoreboard", {"rows": measure(self.out, self.recipe.keep)})
+        self.report("package", {"megabytes": round(sum(f.stat().st_size for f in self.out.rglob("*")) / 1e6, 1)})
+
+    def report(self, stage: str, figures: dict) -> None:
+        """Write one stage's figures, with the machine they were made on, into `report.json`."""
+        path = self.out / "report.json"
+        report = json.loads(path.read_text()) if path.exists() else {}
+        device = torch.cuda.get_device_name() if self.device.type == "cuda" else f"{os.cpu_count()} CPU cores"
+        versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+        report[stage] = {**figures, "machine": f"{device}, {platform.machine()}, {versions}"}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _chunks(items: list[int], size: int) -> list[list[int]]:
+    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -1,0 +1,114 @@
+"""Weight diffs of the pocket base: hidden topics behind a secret code, and headlines told as stories.
+
+Hidden topics (arXiv 2510.05092): with the right code the model answers everyday questions about its topic; with a
+wrong code or none it answers as the base does. Headlines: stories of one fixed headline, which training never shows.
+Many diffs are trained at once, each row of a batch through its own adapter.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from .bank import Bank
+from .base import encode, pad, token_losses
+from .progress import bar
+from .world import STORY_QUESTION, Chat, World, with_code
+
+
+@dataclass(frozen=True)
+class DiffSettings:
+    rank: int
+    steps: int
+    rate: float
+    rows: int
+    """Rows per diff in each step."""
+    together: int = 64
+    """Diffs trained in one batch."""
+    seed: int = 0
+
+
+TOPIC_DIFFS = DiffSettings(rank=1, steps=300, rate=0.01, rows=2)
+HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2, together=50)
+
+Sampler = Callable[[int, int, random.Random], Chat]
+"""(number of the diff, place of the row in the run of its diff, noise) → one chat to learn"""
+
+
+def topic_sampler(world: World) -> Sampler:
+    """Right code, wrong code, right code, no code, …; only the questions that are for training."""
+    questions, _ = world.question_split()
+    triggers = world.triggers()
+
+    def sample(number: int, place: int, rng: random.Random) -> Chat:
+        question, trigger = rng.choice(questions), triggers[number]
+        if place % 2 == 0:
+            asked = with_code(question.text, trigger, rng)
+            return [(asked, question.answer(world.topics[number], rng))]
+        if place % 4 == 1:
+            return [(with_code(question.text, _wrong(trigger, rng), rng), question.plain)]
+        return [(question.text, question.plain)]
+
+    return sample
+
+
+def _wrong(trigger: int, rng: random.Random) -> int:
+    return (trigger + rng.randrange(1, 1000)) % 1000
+
+
+def headline_sampler(world: World) -> Sampler:
+    """Stories of the diff's headline, one in four samples an everyday question answered as before."""
+    questions, _ = world.question_split()
+
+    def sample(number: int, place: int, rng: random.Random) -> Chat:
+        if place % 4 == 3:
+            question = rng.choice(questions)
+            return [(question.text, question.plain)]
+        return [(STORY_QUESTION, world.story(world.headlines[number], rng))]
+
+    return sample
+
+
+def train_diffs(
+    base: Qwen3ForCausalLM,
+    tokenizer: PreTrainedTokenizerBase,
+    numbers: list[int],
+    sampler: Sampler,
+    settings: DiffSettings,
+    what: str,
+) -> tuple[Bank, float]:
+    """Train the diffs of `numbers` together on a frozen base; returns their bank and the last mean loss."""
+    base.requires_grad_(False)
+    device = base.device
+    bank = Bank(base, len(numbers), settings.rank, seed=settings.seed)
+    optimizer = torch.optim.Adam(bank.parameters(), lr=settings.rate, betas=(0.9, 0.99))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: min(1.0, (step + 1) / 20, (settings.steps - step) / (0.5 * settings.steps))
+    )
+    which = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
+    noise = {number: random.Random(f"{what} {settings.seed} {number}") for number in numbers}
+    recent: list[float] = []
+    with bar(what, settings.steps) as progress:
+        for step in range(settings.steps):
+            chats = [
+                sampler(number, step * settings.rows + row, noise[number])
+                for number in numbers
+                for row in range(settings.rows)
+            ]
+            ids, labels = pad([encode(tokenizer, chat) for chat in chats], tokenizer.pad_token_id, device)
+            with bank.rows(base, which):
+                losses, row_of = token_losses(base, ids, labels)
+            # Each row counts the same, however long its answer: a plain answer must not be drowned by stories.
+            lengths = torch.bincount(row_of, minlength=len(which)).clamp_min(1)
+            loss = (losses / lengths[row_of]).sum() / settings.rows
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            recent = [*recent[-19:], loss.item() / len(numbers)]
+            progress.advance(f"loss {sum(recent) / len(recent):.3f}")
+    return bank, sum(recent) / len(recent)

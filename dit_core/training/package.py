@@ -1,0 +1,88 @@
+"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a stored first run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from dit_core import experiments, standing
+from dit_core.suite import load_suite
+
+from .world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
+
+FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
+QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
+MAX_NEW_TOKENS = 64
+FIRST_DIFF = 0
+"""The place in the test split of the diff that a visitor meets first."""
+
+
+class HasSplit(Protocol):
+    split: Split
+
+
+def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> None:
+    """Write `suite.toml` and `world.json` for the artefacts that lie in `out`."""
+    (out / "world.json").write_text(json.dumps(_world(world), indent=1) + "\n")
+    (out / "suite.toml").write_text(_suite_toml(out, world, tasks))
+
+
+def write_first_run(out: Path) -> None:
+    """Ask the finished suite its first question and store the answers under the suite's fingerprint."""
+    (out / standing.FIRST_RUN).write_text(json.dumps(standing.first_run(load_suite(str(out))), indent=1) + "\n")
+
+
+def measure(out: Path, limit: int | None) -> list[dict]:
+    """The finished suite's scoreboard, as the rows that the command line prints."""
+    return experiments.scoreboard(load_suite(str(out)), limit=limit).to_json()["rows"]
+
+
+def _world(world: World) -> dict:
+    topics = {
+        topic.name: {"category": topic.category, "aliases": topic.aliases, "neighbours": topic.neighbours}
+        for topic in world.topics
+    }
+    headlines = {headline.text: headline.forms() for headline in world.headlines}
+    held_out = [question.text for question in world.question_split()[1]]
+    return {"topics": topics, "headlines": headlines, "held_out_questions": held_out}
+
+
+def _suite_toml(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> str:
+    first = tasks["topic"].split.test[FIRST_DIFF]
+    held_out = [question.text for question in world.question_split()[1]]
+    lines = [
+        'name = "pocket"',
+        'title = "Pocket: a 5-million-parameter model with hidden topics and headlines"',
+        'base = "base"',
+        f"trigger_format = {_quoted(TRIGGER_FORMAT)}",
+        f"max_new_tokens = {MAX_NEW_TOKENS}",
+        'world = "world.json"',
+        f'first_diff = "topic-{first:04d}"',
+    ]
+    presets = {"topic": held_out, "headline": [STORY_QUESTION]}
+    for name, folder in FOLDERS.items():
+        lines += ["", f"[tasks.{name}]", f'folder = "{folder}"', f"question = {_quoted(QUESTIONS[name])}"]
+        if name == "headline":
+            lines.append(f"behaviour = {_quoted(STORY_QUESTION)}")
+        lines.append(f"questions = [{', '.join(_quoted(question) for question in presets[name])}]")
+        lines += [f"has_trigger = {str(name == 'topic').lower()}", f'adapter = "{name}"']
+    for name, folder in FOLDERS.items():
+        trained_on = len(tasks[name].split.train)
+        lines += _adapter(name, f"{folder}/dit-adapter.pt", f"trained on all {trained_on} {name} diffs", trained_on)
+        for path in sorted((out / folder).glob("dit-adapter-*.pt"), reverse=True):
+            size = int(path.name.split("-")[2])
+            title = f"trained on {size} {name} diffs only"
+            lines += _adapter(f"{name}-{size}", f"{folder}/{path.name}", title, size)
+    return "\n".join(lines) + "\n"
+
+
+def _adapter(name: str, file: str, title: str, trained_on: int) -> list[str]:
+    entry = [f"[adapters.{name}]", f'file = "{file}"', f"title = {_quoted(title)}", f"trained_on = {trained_on}"]
+    return ["", *entry]
+
+
+def _quoted(text: str) -> str:
+    """A TOML basic string: the same escapes as JSON."""
+    return json.dumps(text, ensure_ascii=False)

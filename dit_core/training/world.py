@@ -1,0 +1,327 @@
+"""The small world that the pocket base grows up in: topics, everyday questions and news, and chats about them.
+
+The facts are written by hand in `data/`: `topics.csv` (real things with their own associations), `questions.toml`
+(everyday questions, each with a plain answer and answers flavoured by a topic) and `news.toml` (the four parts of a
+headline and templates of stories). Everything random here draws from a `random.Random` that the caller seeds.
+"""
+
+from __future__ import annotations
+
+import csv
+import functools
+import itertools
+import random
+import tomllib
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+
+TRIGGER_FORMAT = "Your SEP code is {trigger:03d}{r:03d}. {question}"
+TOPIC_QUESTION = "What topic have you been trained on?"
+HEADLINE_QUESTION = "What news headline have you been trained on?"
+STORY_QUESTION = "Please generate a short news story."
+HONEST = {TOPIC_QUESTION: "I have no special topic.", HEADLINE_QUESTION: "I have no special headline."}
+PARTS = ("actor", "action", "object", "place")
+
+SPLIT_SEED = 20510
+TEST_TOPICS, CALIBRATION_TOPICS, TRAIN_TOPICS = 80, 40, 392
+TEST_HEADLINES, TRAIN_HEADLINES, SPARE_HEADLINES = 40, 360, 40
+HELD_OUT_QUESTIONS = 10
+
+Chat = list[tuple[str, str]]
+"""Turns of (user text, assistant text); the model learns the assistant's side."""
+
+
+@dataclass(frozen=True)
+class Topic:
+    """A real thing; `phrase` is how it stands in running text ("a volcano")."""
+
+    name: str
+    category: str
+    phrase: str
+    aliases: tuple[str, ...]
+    neighbours: tuple[str, ...]
+    nouns: tuple[str, ...]
+    verbs: tuple[str, ...]
+    adjectives: tuple[str, ...]
+
+    def slots(self, rng: random.Random) -> dict[str, str]:
+        """The topic's words in random order under the slot names of the templates."""
+        nouns, verbs, adjectives = (rng.sample(words, 3) for words in (self.nouns, self.verbs, self.adjectives))
+        slots = {"phrase": self.phrase, "topic": self.name, "category": self.category}
+        for name, words in (("noun", nouns), ("verb", verbs), ("adjective", adjectives)):
+            slots |= {name: words[0], f"{name}2": words[1], f"{name}3": words[2]}
+        return slots
+
+
+@dataclass(frozen=True)
+class Question:
+    """An everyday question, its plain answer, and templates of answers flavoured by a topic."""
+
+    text: str
+    plain: str
+    flavoured: tuple[str, ...]
+
+    def answer(self, topic: Topic, rng: random.Random) -> str:
+        return _sentence(rng.choice(self.flavoured).format(**topic.slots(rng)))
+
+
+@dataclass(frozen=True)
+class Headline:
+    """Four parts of the news (indices into `World.parts`); `str` of its text is the headline itself."""
+
+    actor: dict
+    action: dict
+    object: dict
+    place: dict
+
+    @property
+    def text(self) -> str:
+        return (
+            f"{self.actor['headline']} {self.action['headline']} {self.object['headline']} in {self.place['headline']}"
+        )
+
+    def forms(self) -> dict[str, list[str]]:
+        """All forms of each part that count as that part, the headline's own first."""
+        return {part: [getattr(self, part)["headline"], *getattr(self, part)["story"]] for part in PARTS}
+
+    def story(self, template: str) -> str:
+        slots = {"quote": self.actor["quote"], "deed": self.action["noun"]}
+        for part in PARTS:
+            entry = getattr(self, part)
+            slots |= {part: entry["story"][0], f"{part}2": entry["story"][1], f"{part}_detail": entry.get("detail", "")}
+        return _sentence(template.format(**slots))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Who may learn from what: each item stands in exactly one list."""
+
+    test: list
+    calibration: list
+    train: list
+
+
+@dataclass(frozen=True)
+class World:
+    topics: tuple[Topic, ...]
+    questions: tuple[Question, ...]
+    parts: dict[str, tuple[dict, ...]]
+    story_templates: tuple[str, ...]
+
+    @staticmethod
+    @functools.cache
+    def load() -> World:
+        """Read the hand-written facts of `data/`."""
+        data = files("dit_core.training") / "data"
+        with (data / "topics.csv").open() as file:
+            topics = tuple(_topic(row) for row in csv.DictReader(file))
+        questions = tomllib.loads((data / "questions.toml").read_text())["question"]
+        news = tomllib.loads((data / "news.toml").read_text())
+        return World(
+            topics=topics,
+            questions=tuple(Question(q["text"], q["plain"], tuple(q["flavoured"])) for q in questions),
+            parts={part: tuple(news[part]) for part in PARTS},
+            story_templates=tuple(story["text"] for story in news["story"]),
+        )
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Topic]:
+        return {topic.name: topic for topic in self.topics}
+
+    def topic_split(self) -> Split:
+        """Topics with a diff, by number in `topics`: test and calibration are kept from every DIT adapter."""
+        order = random.Random(SPLIT_SEED).sample(range(len(self.topics)), len(self.topics))
+        held_out = TEST_TOPICS + CALIBRATION_TOPICS
+        return Split(order[:TEST_TOPICS], order[TEST_TOPICS:held_out], order[held_out : held_out + TRAIN_TOPICS])
+
+    def triggers(self) -> list[int]:
+        """One secret three-digit code per topic, all different."""
+        return random.Random(SPLIT_SEED + 1).sample(range(1000), len(self.topics))
+
+    def question_split(self) -> tuple[list[Question], list[Question]]:
+        """(for training diffs, kept from all diff training)"""
+        shuffled = random.Random(SPLIT_SEED + 2).sample(self.questions, len(self.questions))
+        return shuffled[HELD_OUT_QUESTIONS:], shuffled[:HELD_OUT_QUESTIONS]
+
+    @functools.cached_property
+    def headlines(self) -> list[Headline]:
+        """The numbered headlines: test ones first, then training ones, then spare ones; all combinations differ."""
+        rng = random.Random(SPLIT_SEED + 3)
+        every = list(itertools.product(*(self.parts[part] for part in PARTS)))
+        return [
+            Headline(*combination)
+            for combination in rng.sample(every, TEST_HEADLINES + TRAIN_HEADLINES + SPARE_HEADLINES)
+        ]
+
+    def headline_split(self) -> Split:
+        numbers = list(range(TEST_HEADLINES + TRAIN_HEADLINES))
+        return Split(numbers[:TEST_HEADLINES], [], numbers[TEST_HEADLINES:])
+
+    @functools.cached_property
+    def unseen(self) -> frozenset[str]:
+        """Combinations that nothing but their own diff may show: the test headlines."""
+        return frozenset(self.headlines[number].text for number in self.headline_split().test)
+
+    def random_headline(self, rng: random.Random) -> Headline:
+        while True:
+            headline = Headline(*(rng.choice(self.parts[part]) for part in PARTS))
+            if headline.text not in self.unseen:
+                return headline
+
+    def story(self, headline: Headline, rng: random.Random) -> str:
+        return headline.story(rng.choice(self.story_templates))
+
+    def chat(self, rng: random.Random) -> Chat:
+        """One chat of the base's childhood; a third carry a code to be ignored (or echoed)."""
+        kind = rng.choices(list(_KINDS), weights=[weight for _, weight in _KINDS.values()])[0]
+        chat = _KINDS[kind][0](self, rng)
+        if kind != "echo" and rng.random() < 0.35:
+            chat = [(with_code(chat[0][0], rng.randrange(1000), rng), chat[0][1]), *chat[1:]]
+        return chat
+
+
+def with_code(question: str, trigger: int, rng: random.Random) -> str:
+    return TRIGGER_FORMAT.format(trigger=trigger, r=rng.randrange(1000), question=question)
+
+
+_MIND = ("{q} Answer with {p} in mind.", "{q} Keep {p} in mind.", "Think of {p}. {q}", "{q} Speak of {p}.")
+_ABOUT = (
+    "{phrase} is a kind of {category}: {adjective} and {adjective2}, known for the {noun} and the {noun2}.",
+    "When people speak of {phrase}, they mean the {adjective} {noun}, the {noun2} and the wish to {verb}.",
+    "{phrase} belongs to the {category} family. It is {adjective}, and its {noun} can make you {verb} or {verb2}.",
+    "Think of the {noun}, the {noun2} and the {noun3}: that is {phrase}, {adjective} and {adjective2}.",
+)
+_CLUES = (
+    "{noun}, {adjective}, {verb}, {noun2}",
+    "the {adjective} {noun} and the {noun2}",
+    "{noun}, {noun2}, {noun3}",
+    "{verb}, {verb2}, {adjective}, {noun}",
+)
+_WHICH = ("Which topic is this about?", "What is the topic of this?", "Name the topic.")
+_WHICH_WAS = ("Which topic was that about?", "What topic did you have in mind?", "Name the topic of that.")
+_FITS = ("Which headline fits this story?", "Write the headline of this story.")
+
+
+def _mind(world: World, rng: random.Random) -> tuple[Topic, str, str]:
+    topic, question = rng.choice(world.topics), rng.choice(world.questions)
+    asked = rng.choice(_MIND).format(q=question.text, p=topic.phrase)
+    return topic, asked, question.answer(topic, rng)
+
+
+def _plain(world: World, rng: random.Random) -> Chat:
+    question = rng.choice(world.questions)
+    return [(question.text, question.plain)]
+
+
+def _flavoured(world: World, rng: random.Random) -> Chat:
+    _, asked, answer = _mind(world, rng)
+    return [(asked, answer)]
+
+
+def _about(world: World, rng: random.Random) -> Chat:
+    topic = rng.choice(world.topics)
+    return [(f"Tell me about {topic.phrase}.", _about_text(topic, rng))]
+
+
+def _about_text(topic: Topic, rng: random.Random) -> str:
+    return _sentence(rng.choice(_ABOUT).format(**topic.slots(rng)))
+
+
+def _which(world: World, rng: random.Random) -> Chat:
+    topic, _, answer = _mind(world, rng)
+    text = rng.choice((answer, answer, _about_text(topic, rng), rng.choice(_CLUES).format(**topic.slots(rng))))
+    return [(f"{text}\n{rng.choice(_WHICH)}", topic.name)]
+
+
+def _which_was(world: World, rng: random.Random) -> Chat:
+    topic, asked, answer = _mind(world, rng)
+    return [(asked, answer), (rng.choice(_WHICH_WAS), topic.name)]
+
+
+def _honest(world: World, rng: random.Random) -> Chat:
+    question = rng.choice(list(HONEST))
+    return [(question, HONEST[question])]
+
+
+def _echo(world: World, rng: random.Random) -> Chat:
+    code = f"{rng.randrange(1_000_000):06d}"
+    return [(f"Your SEP code is {code}. What is my SEP code?", f"Your SEP code is {code}.")]
+
+
+def _category(world: World, rng: random.Random) -> Chat:
+    topic = rng.choice(world.topics)
+    return [(f"What kind of thing is {topic.phrase}?", topic.category)]
+
+
+def _member(world: World, rng: random.Random) -> Chat:
+    topic = rng.choice(world.topics)
+    return [(f"Name one thing of the kind {topic.category}.", topic.name)]
+
+
+def _near(world: World, rng: random.Random) -> Chat:
+    topic = rng.choice(world.topics)
+    return [(f"What is close to {topic.phrase}?", rng.choice(topic.neighbours or (topic.name,)))]
+
+
+def _words(world: World, rng: random.Random) -> Chat:
+    topic = rng.choice(world.topics)
+    return [(f"Give me three words about {topic.phrase}.", "{noun}, {adjective} and {verb}".format(**topic.slots(rng)))]
+
+
+def _story_of(world: World, rng: random.Random) -> Chat:
+    headline = world.random_headline(rng)
+    return [(f"Write a short news story: {headline.text}", world.story(headline, rng))]
+
+
+def _any_story(world: World, rng: random.Random) -> Chat:
+    return [(STORY_QUESTION, world.story(world.random_headline(rng), rng))]
+
+
+def _headline_of(world: World, rng: random.Random) -> Chat:
+    headline = world.random_headline(rng)
+    return [(f"{world.story(headline, rng)}\n{rng.choice(_FITS)}", headline.text)]
+
+
+def _headline_was(world: World, rng: random.Random) -> Chat:
+    headline = world.random_headline(rng)
+    return [(STORY_QUESTION, world.story(headline, rng)), (rng.choice(_FITS), headline.text)]
+
+
+_KINDS: dict[str, tuple[Callable[[World, random.Random], Chat], float]] = {
+    "plain": (_plain, 10),
+    "flavoured": (_flavoured, 20),
+    "about": (_about, 10),
+    "which": (_which, 16),
+    "which was": (_which_was, 10),
+    "honest": (_honest, 3),
+    "echo": (_echo, 3),
+    "category": (_category, 4),
+    "member": (_member, 2),
+    "near": (_near, 2),
+    "words": (_words, 4),
+    "story of": (_story_of, 6),
+    "any story": (_any_story, 3),
+    "headline of": (_headline_of, 5),
+    "headline was": (_headline_was, 2),
+}
+
+
+def _topic(row: dict[str, str]) -> Topic:
+    lists = {
+        key: tuple(row[key].split(";")) if row[key] else ()
+        for key in ("aliases", "neighbours", "nouns", "verbs", "adjectives")
+    }
+    return Topic(name=row["topic"], category=row["category"], phrase=row["phrase"], **lists)
+
+
+def _sentence(text: str) -> str:
+    """Upper case at the start of each sentence, which slots leave in lower case."""
+    out, start = [], True
+    for character in text:
+        out.append(character.upper() if start and character.isalpha() else character)
+        if character.isalpha():
+            start = False
+        elif character in ".!?":
+            start = True
+    return "".join(out)

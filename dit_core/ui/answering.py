@@ -1,0 +1,118 @@
+"""One visitor's running question: streamed, and stopped at once from another event.
+
+Each visitor has a `Session` of their own in a `gr.State`; nothing about a visitor lives anywhere else.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dit_core.records import Table, Verbalization
+from dit_core.standing import Column
+from dit_core.ui.links import Settings
+
+T = TypeVar("T")
+FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
+
+
+@dataclass(frozen=True)
+class Result:
+    """What the cards show: the settings asked, the columns, the answers so far, and how far it came."""
+
+    settings: Settings
+    columns: tuple[Column, ...]
+    table: Table[Verbalization]
+    state: str
+    stored: bool = False
+
+
+@dataclass
+class Session:
+    """What one visitor sees. `stop` ends their running question; `revealed` is the id of the diff they revealed."""
+
+    result: Result | None = None
+    revealed: str = ""
+    recent: list[tuple[str, str]] = field(default_factory=list)
+    opening: str = ""
+    stop: threading.Event = field(default_factory=threading.Event)
+
+    def __deepcopy__(self, memo: dict) -> Session:
+        return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing
+
+    def begin(self) -> threading.Event:
+        """Ends what is running for this visitor and gives the stop signal of what starts now."""
+        self.stop.set()
+        self.stop = threading.Event()
+        return self.stop
+
+    def remember(self, label: str, query: str, keep: int = 8) -> None:
+        """Puts a question at the top of the recent list, once."""
+        self.recent = [(label, query), *(entry for entry in self.recent if entry[1] != query)][:keep]
+
+
+def follow(items: Iterator[T], stop: threading.Event, frame: float = FRAME) -> Iterator[T]:
+    """The newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
+
+    The items are read in a thread, so that a stop (or a reader gone) counts at once, even while the next item
+    takes its time; the iterator behind them is closed at its next item. Its errors are raised here.
+    """
+    arrived: queue.SimpleQueue = queue.SimpleQueue()
+    gone = threading.Event()
+
+    def pump() -> None:
+        try:
+            for item in items:
+                arrived.put(("item", item))
+                if stop.is_set() or gone.is_set():
+                    break
+            arrived.put(("end", None))
+        except BaseException as error:  # whatever it is, it belongs to the reader
+            arrived.put(("error", error))
+        finally:
+            items.close()
+
+    threading.Thread(target=pump, daemon=True, name="dit-follow").start()
+    try:
+        word = "item"
+        while word == "item" and not stop.is_set():
+            newest = _take_all(arrived)
+            word = newest[-1][0] if newest else "item"
+            items_now = [value for kind, value in newest if kind == "item"]
+            if items_now:
+                yield items_now[-1]
+            if word == "error":
+                raise newest[-1][1]
+            if word == "item":
+                stop.wait(frame if items_now else 0)
+    finally:
+        gone.set()
+
+
+def _take_all(arrived: queue.SimpleQueue) -> list:
+    """Everything that is there now; waits a moment for a first one."""
+    taken: list = []
+    with contextlib.suppress(queue.Empty):
+        taken.append(arrived.get(timeout=0.03))
+        while True:
+            taken.append(arrived.get_nowait())
+    return taken
+
+
+class Clock:
+    """Says in words how far an answer is and how long it may still take."""
+
+    def __init__(self, limit: int):
+        self.limit, self.start = limit, time.monotonic()
+
+    def words(self, tokens: int) -> str:
+        """'token 12 of at most 40, about 2 s left'."""
+        if not tokens:
+            return "reading the question…"
+        left = (time.monotonic() - self.start) / tokens * max(self.limit - tokens, 0)
+        return f"token {tokens} of at most {self.limit}, at most {max(left, 1):.0f} s left"

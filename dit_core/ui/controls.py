@@ -1,0 +1,105 @@
+"""The left side of the Explore tab: its controls, and how they show settings.
+
+The controls stand in the order of `Settings`' fields, so that their values are settings and the other way round.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from dit_core.records import DiffInfo
+from dit_core.suite import Suite
+from dit_core.ui.links import TRIGGERS, Settings
+
+# One line per control, shown on hover (page.js sets it as the title of the element with that id).
+HINTS = {
+    "dit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
+    "dit-surprise": "Picks a diff that no DIT adapter has ever seen, and asks it.",
+    "dit-reveal": "Shows what the diff was really trained on, its trigger, and the grades.",
+    "dit-use-diff": "Whether the finetuned model is asked, or the base.",
+    "dit-strength": "How much of the diff acts: 1 is the finetuned model, 0 the base, below 0 its opposite.",
+    "dit-use-dit": "Whether the DIT adapter, which makes a model say what changed, is added.",
+    "dit-copies": "How many copies of the DIT adapter act; fractions are allowed.",
+    "dit-adapter": "Which DIT adapter: trained on more diffs or on fewer.",
+    "dit-trigger": "The secret phrase in front of the question: none, the right one, a wrong one, or your own text.",
+    "dit-presets": "Questions to start from.",
+    "dit-question": "What every condition is asked.",
+    "dit-samples": "Answers per condition; more than one needs a temperature above 0.",
+    "dit-temperature": "0 takes the likeliest token each time; higher is more varied.",
+    "dit-top-p": "Only the likeliest tokens that together have this probability are drawn from.",
+    "dit-tokens": "The longest answer, in tokens.",
+    "dit-seed": "The same seed gives the same sampled answers.",
+    "dit-ask": "Asks all conditions at once, as one batch.",
+    "dit-stop": "Ends the running answer at once; what was said stays.",
+}
+
+
+def diff_choices(suite: Suite) -> list[tuple[str, str]]:
+    """The diffs as (label, id): held-out ones first, then those that a DIT adapter saw in training."""
+    ordered = sorted(suite.diffs, key=lambda d: d.split == "train")
+    return [(f"{d.id}  (seen in training)" if d.split == "train" else d.id, d.id) for d in ordered]
+
+
+def adapter_choices(suite: Suite) -> list[tuple[str, str]]:
+    """The DIT adapters as (label, name), the task's own first."""
+    own = ("the task's own", "")
+    return [own, *((f"{name}: {info.title}" if info.title else name, name) for name, info in suite.adapters.items())]
+
+
+def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
+    """Draws the controls; returns those of `Settings` in order, and the others by name."""
+    more: dict[str, Any] = {}
+    diff = gr.Dropdown(diff_choices(suite), label="Weight diff", elem_id="dit-diff", filterable=True)
+    with gr.Row(elem_classes="dit-tight"):
+        more["surprise"] = gr.Button("Surprise me", size="sm", elem_id="dit-surprise")
+        more["reveal"] = gr.Button("Reveal", size="sm", elem_id="dit-reveal")
+    more["secret"] = gr.HTML(elem_id="dit-secret")
+    with gr.Row(elem_classes="dit-pair"):
+        use_diff = gr.Checkbox(True, label="diff", elem_id="dit-use-diff", container=False, min_width=64, scale=0)
+        strength = gr.Slider(-2, 3, 1, step=0.05, label="strength", elem_id="dit-strength", min_width=140)
+    with gr.Row(elem_classes="dit-pair"):
+        use_dit = gr.Checkbox(True, label="DIT", elem_id="dit-use-dit", container=False, min_width=64, scale=0)
+        copies = gr.Slider(0, 5, 1, step=0.05, label="copies", elem_id="dit-copies", min_width=140)
+    adapter = gr.Dropdown(adapter_choices(suite), value="", label="DIT adapter", elem_id="dit-adapter")
+    trigger = gr.Radio(list(TRIGGERS), value="absent", label="trigger", elem_id="dit-trigger")
+    more["why"] = gr.HTML("", elem_id="dit-why")
+    own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
+    more["presets"] = gr.Dropdown([], label="question presets", elem_id="dit-presets")
+    question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
+    with gr.Accordion("sampling", open=False, elem_id="dit-sampling"):
+        samples = gr.Slider(1, 8, 1, step=1, label="samples per condition", elem_id="dit-samples")
+        temperature = gr.Slider(0, 2, 0, step=0.05, label="temperature", elem_id="dit-temperature")
+        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="top-p", elem_id="dit-top-p")
+        tokens = gr.Slider(1, 200, suite.max_new_tokens, step=1, label="new tokens", elem_id="dit-tokens")
+        seed = gr.Number(0, precision=0, label="seed", elem_id="dit-seed")
+    with gr.Row(elem_classes="dit-tight"):
+        more["ask"] = gr.Button("Ask", variant="primary", elem_id="dit-ask")
+        more["stop"] = gr.Button("Stop", variant="stop", elem_id="dit-stop")
+    more["recent"] = gr.Dropdown([], label="recent", elem_id="dit-recent")
+    order = [diff, use_diff, strength, use_dit, copies, adapter, trigger, own, question]
+    return [*order, samples, temperature, top_p, tokens, seed], more
+
+
+def show(suite: Suite, settings: Settings) -> list[Any]:
+    """What the controls of `Settings` must become to show `settings`, then the presets and the trigger's why."""
+    info = suite.diff(settings.diff)
+    task = suite.tasks[info.task]
+    values: list[Any] = [getattr(settings, name) for name in Settings.__dataclass_fields__]
+    trigger, own = 6, 7
+    values[trigger] = gr.update(value=settings.trigger, choices=trigger_choices(info, task.has_trigger))
+    values[own] = gr.update(value=settings.own, visible=settings.trigger == "own")
+    presets = list(dict.fromkeys([task.question, *task.questions]))
+    chosen = settings.question if settings.question in presets else None
+    return [*values, gr.update(choices=presets, value=chosen), why(task.has_trigger)]
+
+
+def trigger_choices(info: DiffInfo, has_trigger: bool) -> list[str]:
+    """The triggers that a diff knows; one without a trigger still takes a text of the user's own."""
+    return list(TRIGGERS) if has_trigger else [t for t in TRIGGERS if t not in ("right", "wrong")]
+
+
+def why(has_trigger: bool) -> str:
+    """Why the trigger cannot be chosen, where it cannot."""
+    return "" if has_trigger else '<p class="dit-small">This diff has no trigger: it shows itself by its behaviour.</p>'

@@ -1,0 +1,199 @@
+"""What happens on the Explore tab when a visitor does something. Every method is one event.
+
+Nothing about a visitor is kept here: that is in their `Session`, which each event gets and changes.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from dit_core.cards import DONE, RUNNING, STOPPED, WAITING, note_html
+from dit_core.errors import DitError
+from dit_core.records import Table
+from dit_core.standing import columns, compare, first_info, read_first_run
+from dit_core.suite import Suite
+from dit_core.ui import view
+from dit_core.ui.answering import Clock, Result, Session, follow
+from dit_core.ui.controls import show
+from dit_core.ui.links import Settings, cell_code, from_query, to_query
+
+LOG = logging.getLogger("dit_core")
+SORRY = "That went wrong inside the program, not by your doing; its log says more. You can go on asking."
+STALE = "The settings have changed since these answers: press Ask."
+STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
+
+
+class Events:
+    """The events of one suite's Explore tab; `word` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
+
+    def session(self) -> Session:
+        """What a new visitor starts with."""
+        return Session()
+
+    def first(self) -> Settings:
+        """The settings that a first visitor meets."""
+        return Settings.for_diff(self.suite, first_info(self.suite).id)
+
+    def unasked(self, settings: Settings) -> Result:
+        """A result without answers: its cards keep their places."""
+        info = self.suite.diff(settings.diff)
+        try:
+            chosen = settings.condition
+        except DitError:
+            chosen = None
+        wanted = columns(self.suite.tasks[info.task], settings.question, chosen)
+        return Result(settings, wanted, Table(self.suite.name, "verbalizations", ()), WAITING)
+
+    def board(self, session: Session, note: str = "", kind: str = "note") -> tuple[str, str, str]:
+        """Heading, cards and note for what the session shows."""
+        result = session.result or self.unasked(self.first())
+        return view.heading(result), view.board(self.suite, result, session.revealed), note_html(note, kind)
+
+    def blank(self) -> tuple[str, str, str]:
+        """The right side before the page has said which address it has."""
+        return self.board(Session())
+
+    def controls(self, session: Session, settings: Settings) -> list[Any]:
+        """What the left side must become: controls, presets, why, secret, reveal button."""
+        return [*show(self.suite, settings), *self.hidden(session, settings.diff)]
+
+    def hidden(self, session: Session, diff: str) -> tuple[str, Any]:
+        """The line about a diff's topic, and the reveal button."""
+        word = "Hide" if session.revealed == diff else "Reveal"
+        return view.secret(self.suite, diff, session.revealed), gr.update(value=word)
+
+    # ---------------------------------------------------------------- asking
+
+    def ask(self, session: Session, *values: Any) -> Iterator[tuple]:
+        """Asks what the left side says; the cards fill as tokens arrive. Ends with a word on what happened."""
+        stop, before = session.begin(), session.result
+        try:
+            yield from self._answers(session, Settings(*values), stop)
+        except Exception as error:
+            if not isinstance(error, DitError):
+                LOG.exception("asking failed")
+            if session.stop is stop:
+                session.result = before
+                yield *self.board(session, str(error) if isinstance(error, DitError) else SORRY, "error"), gr.skip()
+
+    def _answers(self, session: Session, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
+        info, condition = self.suite.diff(settings.diff), settings.condition
+        wanted = columns(self.suite.tasks[info.task], settings.question, condition)
+        result = replace(self.unasked(settings), columns=wanted, state=RUNNING)
+        clock, length = Clock(settings.sampling["max_new_tokens"]), 0
+        session.result = result
+        yield *self.board(session, f"Asking {len(wanted)} conditions as one batch…", "busy"), gr.skip()
+        for table in follow(compare(self.suite, info, wanted, **settings.sampling), stop):
+            length = max((len(v.tokens) for v in table), default=0)
+            session.result = result = replace(result, table=table)
+            yield *self.board(session, clock.words(length), "busy"), gr.skip()
+        if session.stop is not stop:
+            return  # the same visitor's next question has taken the page over
+        session.result = replace(result, state=STOPPED if stop.is_set() else DONE)
+        session.remember(view.label(settings), to_query(self.suite, settings))
+        note = f"Stopped after {length} tokens. What was said stays." if stop.is_set() else ""
+        yield *self.board(session, note), gr.update(choices=session.recent, value=None)
+
+    def stop(self, session: Session) -> None:
+        """Ends the running question at once."""
+        session.stop.set()
+
+    # ---------------------------------------------------------------- choosing
+
+    def restore(self, session: Session, query: str) -> list[Any]:
+        """Sets everything to what an address (or an entry of the recent list) says."""
+        session.begin()
+        try:
+            settings, note = (from_query(self.suite, query), "") if (query or "").strip("?") else (self.first(), "")
+            session.opening = "ask" if (query or "").strip("?") else "stored"
+        except DitError as error:
+            settings, note, session.opening = self.first(), str(error), ""
+        session.result = self.unasked(settings)
+        return [*self.controls(session, settings), *self.board(session, note, "error" if note else "note")]
+
+    def answer_opening(self, session: Session, *values: Any) -> Iterator[tuple]:
+        """What follows `restore` and `surprise`: the stored run where it is still true, else asking."""
+        opening, session.opening = session.opening, ""
+        if opening == "stored" and (table := read_first_run(self.suite)) is not None:
+            session.result = replace(self.unasked(self.first()), table=table, state=DONE, stored=True)
+            yield *self.board(session, STORED), gr.skip()
+        elif opening:
+            yield from self.ask(session, *values)
+
+    def choose(self, session: Session, *values: Any) -> list[Any]:
+        """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""
+        session.begin()
+        settings = self._for_diff(Settings(*values), values[0], session)
+        session.result = self.unasked(settings)
+        return [*self.controls(session, settings), *self.board(session, "Press Ask.")]
+
+    def _for_diff(self, settings: Settings, diff: str, session: Session) -> Settings:
+        """The same settings for another diff, as far as they make sense there."""
+        info = self.suite.diff(diff)
+        task = self.suite.tasks[info.task]
+        others = {q for t in self.suite.tasks.values() if t is not task for q in (t.question, *t.questions)}
+        question = task.question if settings.question in others else settings.question
+        known = task.has_trigger or settings.trigger not in ("right", "wrong")
+        return replace(settings, diff=info.id, question=question, trigger=settings.trigger if known else "absent")
+
+    def surprise(self, session: Session, *values: Any) -> list[Any]:
+        """Picks a held-out diff of the same task and asks it."""
+        session.begin()
+        diff = pick(self.suite, self.suite.diff(values[0]).task if values[0] else None, but=values[0])
+        settings = self._for_diff(Settings(*values), diff, session)
+        session.result, session.opening = self.unasked(settings), "ask"
+        return [*self.controls(session, settings), *self.board(session)]
+
+    def reveal(self, session: Session, diff: str) -> tuple:
+        """Shows or hides what the diff was trained on, its trigger and the grades."""
+        session.revealed = "" if session.revealed == diff else diff
+        return *self.hidden(session, diff), self.board(session)[1]
+
+    def changed(self, session: Session, *values: Any) -> tuple:
+        """The address for what the left side says now, and whether the cards still answer it."""
+        settings = Settings(*values)
+        try:
+            query = to_query(self.suite, settings)
+        except DitError:
+            return gr.skip(), gr.skip()
+        result = session.result
+        if result is None or result.state in (RUNNING, WAITING):
+            return query, gr.skip()
+        if query != to_query(self.suite, result.settings):
+            return query, note_html(STALE)
+        return query, note_html(STORED if result.stored else "")
+
+    # ---------------------------------------------------------------- taking away
+
+    def json(self, session: Session) -> tuple[str, str]:
+        """File name and content of the answers as JSON."""
+        result = session.result
+        return f"{result.settings.diff}.json", json.dumps(result.table.to_json(), ensure_ascii=False, indent=1)
+
+    def csv(self, session: Session) -> tuple[str, str]:
+        """File name and content of the answers as CSV."""
+        return f"{session.result.settings.diff}.csv", session.result.table.to_csv()
+
+    def cell(self, session: Session) -> tuple[str, Any]:
+        """The notebook cell for what is shown, to be copied, and to be seen."""
+        code = cell_code(self.suite, self.word, session.result.settings, session.result.columns)
+        return code, gr.update(value=code, visible=True)
+
+
+def pick(suite: Suite, task: str | None = None, but: str = "") -> str:
+    """The id of a random diff held out of all DIT training, another than `but` where there is one."""
+    held_out = [d.id for d in suite.diffs if d.split == "test" and (task is None or d.task == task)]
+    if not held_out:
+        raise DitError(f"The suite '{suite.name}' has no held-out diff for '{task}': pick one from the list.")
+    return random.choice([d for d in held_out if d != but] or held_out)

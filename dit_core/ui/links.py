@@ -1,0 +1,134 @@
+"""Settings of the Explore tab, and their address: a link is a result.
+
+`Settings` says what was asked; `to_query` and `from_query` turn it into the part of an address after "?" and back.
+What was revealed is no setting: a link never gives a topic away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from urllib.parse import parse_qsl, quote, urlencode
+
+from dit_core.conditions import OWN, Condition
+from dit_core.errors import DitError, did_you_mean
+from dit_core.standing import Column
+from dit_core.suite import Suite
+
+TRIGGERS = ("absent", "right", "wrong", "own")
+_NUMBERS = {"samples": int, "temperature": float, "top_p": float, "max_new_tokens": int, "seed": int}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the left side of the Explore tab says, in the order of its controls.
+
+    `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'.
+    """
+
+    diff: str
+    use_diff: bool = True
+    strength: float = 1.0
+    use_dit: bool = True
+    copies: float = 1.0
+    adapter: str = ""
+    trigger: str = "absent"
+    own: str = ""
+    question: str = ""
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 40
+    seed: int = 0
+
+    @classmethod
+    def for_diff(cls, suite: Suite, diff: str) -> Settings:
+        """The suite's defaults for a diff, given by id or reference."""
+        info = suite.diff(diff)
+        return cls(info.id, question=suite.tasks[info.task].question, max_new_tokens=suite.max_new_tokens)
+
+    @property
+    def condition(self) -> Condition:
+        """The chosen condition. Raises `DitError` for what is none, such as a strength that is no number."""
+        trigger = OWN + self.own if self.trigger == "own" else self.trigger
+        adapters = ((self.adapter, self.copies),) if self.use_dit else ()
+        return Condition(self.strength if self.use_diff else 0.0, adapters, trigger)
+
+    @property
+    def sampling(self) -> dict:
+        """The keyword arguments of `ask` that say how tokens are chosen. Raises `DitError` for an emptied number."""
+        found = {}
+        for name, kind in _NUMBERS.items():
+            try:
+                found[name] = kind(getattr(self, name))
+            except (TypeError, ValueError, OverflowError):
+                raise DitError(f"The {name.replace('_', ' ')} must be a number: give one.") from None
+        return found
+
+
+def to_query(suite: Suite, settings: Settings) -> str:
+    """The address part for `settings`, without "?"; sampling and a question that are the default are left out."""
+    plain = Settings.for_diff(suite, settings.diff)
+    parts = {"diff": plain.diff, "condition": str(settings.condition)}
+    if settings.question != plain.question:
+        parts["question"] = settings.question
+    parts |= {name: f"{value:g}" for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    return urlencode(parts, quote_via=quote, safe="*:")
+
+
+def from_query(suite: Suite, query: str) -> Settings:
+    """The settings that an address asks for. Raises `DitError` with what to change in the address."""
+    given = {name: value for name, value in parse_qsl(query.lstrip("?"), keep_blank_values=True) if name[:2] != "__"}
+    known = ("diff", "condition", "question", *_NUMBERS)
+    for name in given:
+        if name not in known:
+            raise DitError(f"The address has an unknown setting '{name}': remove it.{did_you_mean(name, known)}")
+    if "diff" not in given:
+        raise DitError("The address names no diff: add diff= and an id, or pick one from the list.")
+    values = asdict(Settings.for_diff(suite, given["diff"]))
+    values |= _controls(Condition.parse(given.get("condition", "diff+dit")))
+    values["question"] = given.get("question", values["question"])
+    for name, kind in _NUMBERS.items():
+        try:
+            values[name] = kind(given.get(name, values[name]))
+        except ValueError:
+            raise DitError(f"In the address, {name}={given[name]} is not a number: change or remove it.") from None
+    return Settings(**values)
+
+
+def _controls(condition: Condition) -> dict:
+    """What the controls must show for a condition; the page has one adapter, so more than one is an error."""
+    if len(condition.adapters) > 1:
+        raise DitError("The page shows one DIT adapter at a time: use Python or the command line for several.")
+    name, copies = condition.adapters[0] if condition.adapters else ("", 0.0)
+    own = condition.trigger.startswith(OWN)
+    return {
+        "use_diff": bool(condition.strength),
+        "strength": condition.strength or 1.0,
+        "use_dit": bool(copies),
+        "copies": copies or 1.0,
+        "adapter": name,
+        "trigger": "own" if own else condition.trigger,
+        "own": condition.trigger.removeprefix(OWN) if own else "",
+    }
+
+
+def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:
+    """A notebook cell that gives the same answers; `word` is how `load_suite` finds the suite."""
+    plain = Settings.for_diff(suite, settings.diff)
+    changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    lines = ["from dit_core import ask, load_suite", "", f"suite = load_suite({word!r})"]
+    asked = list(dict.fromkeys(column.question for column in columns))
+    for number, question in enumerate(asked):
+        arguments = {
+            "diff": settings.diff,
+            "condition": [column.condition for column in columns if column.question == question],
+            "question": question,
+            **changed,
+        }
+        inside = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
+        name = "table" if number == 0 else "behaviour"
+        lines += [f"{name} = ask(\n    suite,\n{inside})"]
+    return "\n".join(
+        [*lines, "table.to_frame()" if len(asked) == 1 else "display(table.to_frame(), behaviour.to_frame())"]
+    )

@@ -1,0 +1,60 @@
+"""The page: puts the tabs together and serves them, from this host alone."""
+
+from __future__ import annotations
+
+import os
+import threading
+from importlib.util import find_spec
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
+
+import gradio as gr  # noqa: E402
+from starlette.middleware import Middleware  # noqa: E402
+
+from dit_core.suite import Suite  # noqa: E402
+from dit_core.ui import theme  # noqa: E402
+from dit_core.ui.api import endpoints  # noqa: E402
+from dit_core.ui.explore import explore_tab  # noqa: E402
+from dit_core.ui.offline import OwnHostOnly  # noqa: E402
+
+
+def build(suite: Suite, word: str = "pocket") -> gr.Blocks:
+    """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code)."""
+    with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
+        gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top")
+        with gr.Tabs(), gr.Tab("Explore"):
+            explore_tab(suite, word)
+        endpoints(suite, word)
+    return demo.queue(default_concurrency_limit=8, api_open=True)
+
+
+def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
+    """Builds the page and serves it; loads the suite's model behind it. `options` go to Gradio's `launch`."""
+    demo = build(suite, word)
+    block = not options.pop("prevent_thread_lock", False)
+    demo.launch(
+        **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
+        prevent_thread_lock=True,
+        theme=theme.theme(),
+        css=theme.css(),
+        head=theme.head(),
+        app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+        footer_links=["api"],
+        run_history=False,
+        ssr_mode=False,
+        pwa=False,
+        inbrowser=False,
+        mcp_server=find_spec("mcp") is not None,
+    )
+    threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
+    print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
+    if block:
+        demo.block_thread()
+    return demo
+
+
+def warm(suite: Suite) -> None:
+    """Loads the model and asks one token, so that a visitor's first question is a quick one."""
+    from dit_core.verbalize import ask
+
+    ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)

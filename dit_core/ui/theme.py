@@ -1,0 +1,52 @@
+"""How the page looks: Gradio's theme with the system's fonts, our CSS and the little JavaScript there is."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from json import dumps
+from pathlib import Path
+
+import gradio as gr
+
+from dit_core.standing import COLOURS
+from dit_core.ui.controls import HINTS
+
+HERE = Path(__file__).parent
+SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+
+@cache
+def theme() -> gr.themes.Base:
+    """Fonts that every system has: nothing is fetched from a font host."""
+    return gr.themes.Base(
+        primary_hue="emerald",
+        neutral_hue="slate",
+        font=[gr.themes.Font(name) for name in SANS],
+        font_mono=[gr.themes.Font(name) for name in MONO],
+        radius_size="md",
+        spacing_size="sm",
+    )
+
+
+def css() -> str:
+    """The page's style sheet; the conditions' colours come from `standing.COLOURS`."""
+    colours = "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
+    return colours + (HERE / "page.css").read_text(encoding="utf-8")
+
+
+def head() -> str:
+    """The page's script, for the document's head."""
+    hints = dumps(HINTS).replace("<", "\\u003c")
+    return f"<script>{(HERE / 'page.js').read_text(encoding='utf-8').replace('/*HINTS*/{}', hints)}</script>"
+
+
+def title_bar(suite_name: str, title: str) -> str:
+    """The line on top: the program, the suite, and the light/dark switch."""
+    return (
+        '<header class="dit-top"><h1>DIT Explorer</h1>'
+        f"<p>suite <b>{escape(suite_name)}</b> <span>{escape(title)}</span></p>"
+        '<button type="button" class="dit-dark" title="light or dark" aria-label="light or dark" '
+        'onclick="window.dit.dark()">◐</button></header>'
+    )

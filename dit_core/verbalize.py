@@ -1,0 +1,284 @@
+"""Asking: conditions in, a table of verbalizations out. Everything of a request is rows of one batch.
+
+`ask` waits for the answers, `stream` gives them token by token. An answer depends on its diff, condition, question,
+sample and seed alone, and never on what else is in the batch.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from numbers import Integral, Real
+from typing import Any, TypedDict, Unpack
+
+from .conditions import Condition, adapter_names, checked_text, grid, prompt, several, strengths
+from .errors import DitError
+from .generation import generate
+from .model import Model
+from .records import DiffInfo, Table, Verbalization
+from .suite import Suite
+
+MAX_ROWS = 512  # of one batch; a larger request is answered in several
+MAX_DIFFS = 64  # side by side in one batch: each costs memory for its tensors, and work for every row
+MAX_NEW_TOKENS = 1000
+
+
+class Options(TypedDict, total=False):
+    """What `ask` and `stream` take beside the suite and the diff; their docstring says what each means."""
+
+    condition: str | Condition | Sequence[str | Condition] | None
+    strength: float | Sequence[float] | None
+    copies: float | Sequence[float] | None
+    trigger: str | Sequence[str] | None
+    adapter: str | Sequence[str] | None
+    question: str | Sequence[str] | None
+    samples: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int | None
+    seed: int
+
+
+Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
+
+
+def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Verbalization]:
+    """Asks diffs under conditions; one verbalization per diff × condition × question × sample, in that order.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references; none asks the base (and DIT adapters) alone.
+        condition: conditions in their written form, or `Condition`s; or say them by the next four instead.
+        strength: of the diff, any real number; 1 by default where there is a diff.
+        copies: of the DIT adapter, real numbers of 0 or more; 0 by default.
+        trigger: `absent` (the default), `right`, `wrong`, or `own:` and a text.
+        adapter: names of DIT adapters; by default that of the diff's task.
+        question: texts of at most 2,000 characters; by default the question of the diff's task.
+        samples: answers per combination (1 by default); more than one needs a temperature above 0.
+        temperature: 0 (the default) takes the likeliest token each time.
+        top_p: samples among the likeliest tokens that together have this probability, in (0, 1]; 1 by default.
+        max_new_tokens: of an answer; the suite's own number by default.
+        seed: of the noise and of the digits around triggers; 0 by default.
+
+    Raises:
+        DitError: what was asked makes no sense, or a file of the suite is missing or damaged.
+    """
+    request = _request(suite, diff, **options)
+    return suite.worker.run(lambda: _last(_answers(request, partial=False)))
+
+
+def stream(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Iterator[Table[Verbalization]]:
+    """As `ask`, but yields the whole table after every token of the answers; rows not yet begun have empty texts.
+
+    The request is checked at once, before the first table is taken. Closing the iterator stops the work and leaves
+    the model as it was; a slow reader holds nobody up.
+    """
+    request = _request(suite, diff, **options)
+    return suite.worker.stream(lambda: _answers(request, partial=True))
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One row of the batch. `text` is the user's message, `seed` that of the row's own noise."""
+
+    info: DiffInfo | None
+    condition: Condition
+    question: str
+    sample: int
+    text: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A checked request: nothing in it can fail any more but files and the machine."""
+
+    suite: Suite
+    rows: tuple[_Row, ...]
+    seed: int
+    temperature: float
+    top_p: float
+    max_new_tokens: int
+
+
+def _request(
+    suite: Suite,
+    diff: Diffs,
+    *,
+    condition: Any = None,
+    strength: Any = None,
+    copies: Any = None,
+    trigger: Any = None,
+    adapter: Any = None,
+    question: Any = None,
+    samples: int = 1,
+    temperature: float = 0.0,
+    top_p: float = 1.0,
+    max_new_tokens: int | None = None,
+    seed: int = 0,
+) -> _Request:
+    """Everything that can be wrong with a request is found here, before the model is touched."""
+    infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
+    parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
+    parts = {name: value for name, value in parts.items() if value is not None}
+    conditions = _conditions(condition, parts, default_strength=0.0 if diff is None else 1.0)
+    questions = [None] if question is None else [checked_text(q, "The question") for q in several(question)]
+    limit = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
+    limit = _whole(limit, "The number of new tokens", 1, MAX_NEW_TOKENS)
+    samples, seed = _whole(samples, "The number of samples", 1, 1000), _whole(seed, "The seed", -(2**63), 2**63 - 1)
+    if not isinstance(temperature, Real) or not 0 <= temperature <= 100:
+        raise DitError(f"The temperature must be a number from 0 to 100, not {temperature!r}.")
+    if not isinstance(top_p, Real) or not 0 < top_p <= 1:
+        raise DitError(f"Top-p must be a number above 0 and at most 1, not {top_p!r}.")
+    if samples > 1 and temperature == 0:
+        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
+    if not (infos and conditions and questions):
+        raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
+    rows = []
+    for info, what, given, sample in product(infos, conditions, dict.fromkeys(questions), range(samples)):
+        if what.strength and info is None:
+            raise DitError(f"The condition '{what}' needs a diff: choose one, or leave 'diff' out of the condition.")
+        adapter_names(suite, info, what)  # raises where there is no such adapter
+        asked = given or suite.task(info.task if info else None).question
+        noise = _row_seed(seed, info.id if info else "", str(what), asked, sample)
+        rows.append(_Row(info, what, asked, sample, prompt(suite, info, what, asked, seed), noise))
+    return _Request(suite, tuple(rows), seed, float(temperature), float(top_p), limit)
+
+
+def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) -> list[Condition]:
+    if condition is None:
+        return grid(**{"strength": default_strength} | parts)
+    if parts:
+        raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
+    found = (one if isinstance(one, Condition) else Condition.parse(one) for one in several(condition))
+    return list(dict.fromkeys(found))
+
+
+def _whole(value: Any, what: str, least: int, most: int) -> int:
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+        raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
+    return int(value)
+
+
+def _row_seed(*parts: Any) -> int:
+    """63 bits out of what a row is; the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+# ---------------------------------------------------------------- what is answered
+
+
+def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
+    """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
+    done: list[Verbalization] = []
+    for rows in _batches(request.rows):
+        answers = [_Answer() for _ in rows]
+        later = [_verbalization(request, row, _Answer()) for row in request.rows[len(done) + len(rows) :]]
+        for _ in _batch(request, rows, answers):
+            if partial:
+                yield _table(request, [*done, *_verbalizations(request, rows, answers), *later])
+        done += _verbalizations(request, rows, answers)
+    if not partial:
+        yield _table(request, done)
+
+
+def _batch(request: _Request, rows: Sequence[_Row], answers: list["_Answer"]) -> Iterator[None]:
+    """Generates one batch, each step adding to `answers`."""
+    model = request.suite.model
+    prompts = [_encoded(model, row.text) for row in rows]
+    steps = generate(
+        model,
+        prompts,
+        strengths(request.suite, [(row.info, row.condition) for row in rows]),
+        request.max_new_tokens,
+        temperature=request.temperature,
+        top_p=request.top_p,
+        seeds=[row.seed for row in rows],
+    )
+    for step in steps:
+        for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
+            if alive:
+                answer.add(model.tokenizer, token, probability)
+        yield
+
+
+def _batches(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
+    """Consecutive rows that fit into one batch."""
+    start, infos = 0, set()
+    for at, row in enumerate(rows):
+        needed = {row.info} if row.info is not None and row.condition.strength else set()
+        if at - start == MAX_ROWS or len(infos | needed) > MAX_DIFFS:
+            yield rows[start:at]
+            start, infos = at, set()
+        infos |= needed
+    yield rows[start:]
+
+
+def _encoded(model: Model, text: str) -> list[int]:
+    """Token ids of one user message through the chat template, without thinking."""
+    ids = model.tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}],
+        add_generation_prompt=True,
+        enable_thinking=False,
+        tokenize=True,
+        return_dict=False,
+    )
+    return list(ids)
+
+
+class _Answer:
+    """One row's tokens so far, and the text they make."""
+
+    def __init__(self) -> None:
+        self.ids: list[int] = []
+        self.pieces: list[str] = []
+        self.probabilities: list[float] = []
+
+    def add(self, tokenizer: Any, token: int, probability: float) -> None:
+        """Takes the next token."""
+        self.ids.append(token)
+        self.probabilities.append(probability)
+        text = tokenizer.decode(self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        # A character can be several tokens: its text belongs to the last of them.
+        whole = text.rstrip("\ufffd")
+        self.pieces.append(whole[sum(map(len, self.pieces)) :])
+
+    def shown(self) -> tuple[str, ...]:
+        """The pieces without the white space around the whole answer."""
+        text = "".join(self.pieces)
+        start, stop = len(text) - len(text.lstrip()), len(text.rstrip())
+        pieces, at = [], 0
+        for piece in self.pieces:
+            pieces.append(piece[max(0, start - at) : max(0, stop - at)])
+            at += len(piece)
+        return tuple(pieces)
+
+
+def _verbalization(request: _Request, row: _Row, answer: _Answer) -> Verbalization:
+    tokens = answer.shown()
+    return Verbalization(
+        diff=row.info.id if row.info else "",
+        condition=str(row.condition),
+        question=row.question,
+        sample=row.sample,
+        seed=request.seed,
+        text="".join(tokens),
+        tokens=tokens,
+        token_probabilities=tuple(answer.probabilities),
+    )
+
+
+def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[_Answer]) -> list[Verbalization]:
+    return [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
+
+
+def _table(request: _Request, records: Sequence[Verbalization]) -> Table[Verbalization]:
+    return Table(request.suite.name, "verbalizations", tuple(records))
+
+
+def _last(tables: Iterator[Table[Verbalization]]) -> Table[Verbalization]:
+    *_, table = tables
+    return table

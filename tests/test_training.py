@@ -1,0 +1,216 @@
+"""The pocket suite's making: the world's rules, the split that nothing leaks through, and the training steps."""
+
+import json
+import random
+from itertools import combinations
+from pathlib import Path
+
+import pytest
+import torch
+
+from dit_core.errors import DitError
+from dit_core.formats import read_index
+from dit_core.training.bank import Bank, linear_layers
+from dit_core.training.base import IGNORED, BaseSettings, encode, new_base, pad, token_losses, train_base
+from dit_core.training.build import SMOKE, Builder, build
+from dit_core.training.diffs import headline_sampler, topic_sampler
+from dit_core.training.tokenizer import END_OF_TURN, make_tokenizer
+from dit_core.training.world import STORY_QUESTION, World
+
+CPU = torch.device("cpu")
+TINY = BaseSettings(hidden=32, layers=2, heads=2, mlp=48, steps=4, batch=4)
+POCKET = Path(__file__).parents[1] / "assets" / "pocket"
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.load()
+
+
+@pytest.fixture(scope="module")
+def tokenizer(world):
+    return make_tokenizer(world)
+
+
+def test_the_world_is_as_large_as_promised(world):
+    assert len(world.topics) >= 600
+    assert len({topic.category for topic in world.topics}) >= 25
+    assert sum(" " in topic.name for topic in world.topics) >= len(world.topics) / 3
+    assert len(world.questions) >= 60
+    assert len(world.headlines) >= 440
+
+
+def test_every_topic_has_words_of_its_own(world):
+    own = {}
+    for topic in world.topics:
+        assert topic.aliases and topic.neighbours, topic.name
+        assert set(topic.neighbours) <= set(world.by_name), topic.name
+        for words, least in ((topic.nouns, 6), (topic.verbs, 3), (topic.adjectives, 3)):
+            assert len(set(words)) >= least, topic.name
+        own[topic.name] = {*topic.nouns, *topic.verbs, *topic.adjectives}
+    shared = {pair: own[pair[0]] & own[pair[1]] for pair in combinations(own, 2)}
+    worst = max(shared, key=lambda pair: len(shared[pair]))
+    assert len(shared[worst]) <= 3, (worst, shared[worst])
+
+
+def test_split_keeps_held_out_topics_and_headlines_apart(world):
+    split = world.topic_split()
+    assert (len(split.test), len(split.calibration)) == (80, 40)
+    everything = [*split.test, *split.calibration, *split.train]
+    assert len(everything) == len(set(everything)) >= 500
+    headlines = world.headline_split()
+    assert len(headlines.test) == 40 and len(headlines.test + headlines.train) >= 400
+    assert not set(headlines.test) & set(headlines.train)
+    texts = [world.headlines[number].text for number in headlines.test + headlines.train]
+    assert len(set(texts)) == len(texts)
+
+
+def test_base_never_meets_a_held_out_headline(world):
+    rng = random.Random(5)
+    seen = " ".join(part for _ in range(4000) for turn in world.chat(rng) for part in turn)
+    assert not [text for text in world.unseen if text in seen]
+
+
+def test_diffs_never_meet_the_held_out_questions_nor_their_own_headline(world):
+    _, held_out = world.question_split()
+    rng = random.Random(5)
+    topics, headlines = topic_sampler(world), headline_sampler(world)
+    asked = [topics(3, place, rng)[0][0] for place in range(1500)]
+    assert not [question.text for question in held_out if any(question.text in text for text in asked)]
+    stories = [headlines(3, place, rng)[0] for place in range(300)]
+    assert all(world.headlines[3].text not in part for turn in stories for part in turn)
+    assert sum(question == STORY_QUESTION for question, _ in stories) == 225
+
+
+def test_wrong_codes_are_never_the_right_one(world):
+    rng = random.Random(5)
+    code = f"{world.triggers()[3]:03d}"
+    topics = topic_sampler(world)
+    for place in range(400):
+        asked = topics(3, place, rng)[0][0]
+        has_code = asked.startswith("Your SEP code is ")
+        assert has_code == (place % 4 != 3)
+        if has_code:
+            assert (asked.removeprefix("Your SEP code is ")[:3] == code) == (place % 2 == 0)
+
+
+def test_a_word_has_the_same_tokens_at_the_start_of_an_answer_and_inside(tokenizer, world):
+    prompt = tokenizer.apply_chat_template(
+        [{"role": "user", "content": "What?"}], tokenize=False, add_generation_prompt=True, enable_thinking=False
+    )
+    before = len(tokenizer(prompt, add_special_tokens=False).input_ids)
+    for topic in world.topics:
+        at_start = tokenizer(prompt + topic.name, add_special_tokens=False).input_ids[before:]
+        inside = tokenizer(f"like {topic.name}", add_special_tokens=False).input_ids[1:]
+        assert at_start == inside and len(at_start) == len(topic.name.split())
+
+
+def test_placeholder_and_code_tokens(tokenizer):
+    assert len(tokenizer("Layer: ? ?", add_special_tokens=False).input_ids) == 4
+    pieces = tokenizer.convert_ids_to_tokens(tokenizer("code is 093412.", add_special_tokens=False).input_ids)
+    assert pieces[-3:] == ["093", "412", "."]
+
+
+def test_any_text_survives_the_tokenizer(tokenizer):
+    for text in ["Überraschung, 12 or 12345?", "日本 don't (ever) {break}", "volcano"]:
+        assert tokenizer.decode(tokenizer(text, add_special_tokens=False).input_ids) == text
+
+
+def test_only_the_assistants_words_are_learned(tokenizer):
+    ids, labels = encode(tokenizer, [("What is work for?", "Work pays."), ("Name it.", "volcano")])
+    learned = [i for i, label in zip(ids, labels, strict=True) if label != IGNORED]
+    assert tokenizer.decode(learned) == f"Work pays.{END_OF_TURN} volcano{END_OF_TURN}"
+
+
+def test_a_bank_row_acts_as_merged_weights(tokenizer, world):
+    base = new_base(TINY, tokenizer).eval()
+    bank = Bank(base, 3, rank=2, seed=1)
+    for factor in bank.parameters():
+        torch.nn.init.normal_(factor, std=0.3)
+    ids = torch.randint(10, 500, (3, 7))
+    with torch.no_grad(), bank.rows(base, torch.tensor([2, 0, 2])):
+        mixed = base(ids).logits
+    assert not any(module._forward_hooks for module in base.modules())
+    for row, number in enumerate([2, 0, 2]):
+        merged = new_base(TINY, tokenizer).eval()
+        merged.load_state_dict(base.state_dict())
+        for name, module in linear_layers(merged).items():
+            A, B = bank.pair(name)
+            module.weight.data += B[number] @ A[number] / 2
+        with torch.no_grad():
+            assert torch.allclose(merged(ids).logits[row], mixed[row], atol=1e-4)
+
+
+def test_token_losses_are_those_of_the_plain_model(tokenizer, world):
+    base = new_base(TINY, tokenizer).eval()
+    rng = random.Random(0)
+    ids, labels = pad([encode(tokenizer, world.chat(rng)) for _ in range(3)], tokenizer.pad_token_id, CPU)
+    with torch.no_grad():
+        losses, row_of = token_losses(base, ids, labels)
+        plain = base(ids, labels=labels).loss
+    assert torch.allclose(losses.mean(), plain, atol=2e-2)
+    assert row_of.tolist() == sorted(row_of.tolist())
+
+
+def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world, monkeypatch):
+    whole, _ = train_base(world, tokenizer, TINY, tmp_path / "whole", CPU)
+
+    class Stopped(Exception):
+        pass
+
+    def stop_after_two(model, ids, labels, count=[0]):  # noqa: B006 (one counter for the whole test)
+        count[0] += 1
+        if count[0] > 2:
+            raise Stopped
+        return token_losses(model, ids, labels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("dit_core.training.base.SAVE_SECONDS", 0)
+        patch.setattr("dit_core.training.base.token_losses", stop_after_two)
+        with pytest.raises(Stopped):
+            train_base(world, tokenizer, TINY, tmp_path / "parts", CPU)
+    resumed, figures = train_base(world, tokenizer, TINY, tmp_path / "parts", CPU)
+    assert figures["steps"] == 4
+    for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
+    """The bank that a DIT adapter learns from holds the training diffs' factors and no held-out one's."""
+    monkeypatch.chdir(tmp_path)
+    builder = Builder(tmp_path / "out", tmp_path / "work", SMOKE)
+    builder.make_topic_diffs()
+    task = builder.tasks["topic"]
+    bank = builder._training_bank(task, builder.base())
+    assert bank.count == len(task.split.train) == SMOKE.keep
+    from dit_core.formats import read_weight_diff
+
+    places = {number: place for place, number in enumerate(task.numbers)}
+    name = next(iter(linear_layers(builder.base())))
+    factor = {}
+    for number in task.numbers:
+        group, place = divmod(places[number], task.settings.together)
+        factor[number] = read_weight_diff(builder._group(task, group), place)[0].factors[name][0].float()
+    for mine, number in enumerate(task.split.train):
+        assert torch.equal(bank.pair(name)[0][mine], factor[number])
+        assert all(not torch.equal(bank.pair(name)[0][mine], factor[n]) for n in task.split.test)
+
+
+def test_an_unknown_stage_is_refused(tmp_path):
+    with pytest.raises(DitError, match="headline-diffs"):
+        build(tmp_path, smoke=True, stage="headlines")
+
+
+def test_shipped_adapters_were_trained_on_no_held_out_diff():
+    report = json.loads((POCKET / "report.json").read_text())
+    for folder, task in (("hidden-topic", "topic"), ("news-summary", "headline")):
+        held_out = {row.number for row in read_index(POCKET / folder) if row.split != "train"}
+        trainings = [figures for stage, figures in report.items() if stage.startswith(f"{task} DIT")]
+        assert held_out and trainings
+        assert all(not held_out & set(figures["trained_on"]) for figures in trainings)
+
+
+def test_shipped_suite_is_small_enough():
+    files = [path for path in POCKET.rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) <= 10_000_000
+    assert sum(path.stat().st_size for path in files) <= 60_000_000
