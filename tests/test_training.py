@@ -13,6 +13,7 @@ from dit_core.formats import read_index
 from dit_core.training.bank import Bank, linear_layers
 from dit_core.training.base import IGNORED, BaseSettings, encode, new_base, pad, token_losses, train_base
 from dit_core.training.build import SMOKE, Builder, build
+from dit_core.training.chats import random_chat
 from dit_core.training.diffs import headline_sampler, topic_sampler
 from dit_core.training.tokenizer import END_OF_TURN, make_tokenizer
 from dit_core.training.world import STORY_QUESTION, World
@@ -67,7 +68,7 @@ def test_split_keeps_held_out_topics_and_headlines_apart(world):
 
 def test_base_never_meets_a_held_out_headline(world):
     rng = random.Random(5)
-    seen = " ".join(part for _ in range(4000) for turn in world.chat(rng) for part in turn)
+    seen = " ".join(part for _ in range(4000) for turn in random_chat(world, rng) for part in turn)
     assert not [text for text in world.unseen if text in seen]
 
 
@@ -144,7 +145,7 @@ def test_a_bank_row_acts_as_merged_weights(tokenizer, world):
 def test_token_losses_are_those_of_the_plain_model(tokenizer, world):
     base = new_base(TINY, tokenizer).eval()
     rng = random.Random(0)
-    ids, labels = pad([encode(tokenizer, world.chat(rng)) for _ in range(3)], tokenizer.pad_token_id, CPU)
+    ids, labels = pad([encode(tokenizer, random_chat(world, rng)) for _ in range(3)], tokenizer.pad_token_id, CPU)
     with torch.no_grad():
         losses, row_of = token_losses(base, ids, labels)
         plain = base(ids, labels=labels).loss

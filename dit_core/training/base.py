@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
+from .chats import Chat, random_chat
 from .progress import bar
 from .tokenizer import END_OF_TURN, START_OF_TURN
-from .world import Chat, World
+from .world import World
 
 IGNORED = -100
 SAVE_SECONDS = 180
@@ -32,7 +33,7 @@ class BaseSettings:
     layers: int = 8
     heads: int = 4
     mlp: int = 512
-    steps: int = 3400
+    steps: int = 2200
     batch: int = 96
     rate: float = 3e-3
     seed: int = 0
@@ -158,7 +159,7 @@ def _batches(
     """Batches number `start` to the last; the same number gives the same batch in every run."""
     for pool in range(start // POOL, -(-settings.steps // POOL)):
         rng = random.Random(f"{settings.seed} {pool}")
-        rows = [encode(tokenizer, world.chat(rng)) for _ in range(POOL * settings.batch)]
+        rows = [encode(tokenizer, random_chat(world, rng)) for _ in range(POOL * settings.batch)]
         rows.sort(key=lambda row: len(row[0]))
         batches = [rows[i : i + settings.batch] for i in range(0, len(rows), settings.batch)]
         rng.shuffle(batches)

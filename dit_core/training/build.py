@@ -18,6 +18,7 @@ from pathlib import Path
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
+from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
 from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_weight_diffs
@@ -84,7 +85,8 @@ def build(out: Path, smoke: bool = False, stage: str | None = None) -> None:
         raise DitError(f"There is no stage '{stage}': choose one of {', '.join(STAGES)}.")
     wanted = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
     torch.set_num_threads(os.cpu_count() or 1)
-    builder = Builder(out, Path("build") / out.name, SMOKE if smoke else Recipe())
+    disable_progress_bar()
+    builder = Builder(out, Path("build") / f"{out.name}-work", SMOKE if smoke else Recipe())
     for name in wanted:
         getattr(builder, f"make_{name.replace('-', '_')}")()
 
@@ -207,7 +209,11 @@ class Builder:
                     base, self.tokenizer, diffs, places, references, task.question, settings, f"{name} DIT on {size}"
                 )
                 write_dit_adapter(path, dit.adapter(0))
-                figures = {"settings": asdict(settings), "trained_on": [task.split.train[p] for p in places], "final_loss": round(loss, 4)}
+                figures = {
+                    "settings": asdict(settings),
+                    "trained_on": [task.split.train[p] for p in places],
+                    "final_loss": round(loss, 4),
+                }
                 self.report(f"{name} DIT on {size}", {**figures, "seconds": round(time.monotonic() - started)})
 
     def _training_bank(self, task: Task, base: Qwen3ForCausalLM) -> Bank:

@@ -16,8 +16,9 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from .bank import Bank
 from .base import encode, pad, token_losses
+from .chats import Chat, with_code
 from .progress import bar
-from .world import STORY_QUESTION, Chat, World, with_code
+from .world import STORY_QUESTION, World
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from collections import Counter
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
+from .chats import random_chat
 from .world import World
 
 PADDING, START_OF_TURN, END_OF_TURN = SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
@@ -63,7 +64,7 @@ def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
 def _pieces(world: World) -> list[str]:
     """Words of the world, three-digit codes, printable characters and the most frequent fragments of words."""
     rng = random.Random(1)
-    text = " ".join(part for _ in range(SAMPLED_CHATS) for turn in world.chat(rng) for part in turn)
+    text = " ".join(part for _ in range(SAMPLED_CHATS) for turn in random_chat(world, rng) for part in turn)
     own = " ".join(w for t in world.topics for w in (t.name, *t.aliases, *t.nouns, *t.verbs, *t.adjectives))
     words = Counter(re.findall(r"[A-Za-z]+", f"{text} {own} {' '.join(PROMPT_WORDS)}"))
     fragments = Counter(
