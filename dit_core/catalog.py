@@ -27,4 +27,4 @@ def find_suite(name_or_path: str | Path) -> Path:
         raise DitError(f"The folder '{folder}' is not a suite: it has no {SUITE_FILE}.")
     nearest = did_you_mean(str(name_or_path), SUITES)
     known = ", ".join(f"'{name}'" for name in SUITES)
-    raise DitError(f"There is no suite '{name_or_path}'.{nearest} Give the path of a suite's folder, or one of: {known}.")
+    raise DitError(f"There is no suite '{name_or_path}'.{nearest} Give the path of a suite's folder, or {known}.")

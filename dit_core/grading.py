@@ -6,7 +6,7 @@ Scale: 5 the same thing or an alias, 4 a listed near neighbour, 2 the same categ
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -107,7 +107,7 @@ class _Names:
             at += length or 1
         return found
 
-    def _fitting(self, said: tuple[str, ...], at: int) -> Iterable[int]:
+    def _fitting(self, said: tuple[str, ...], at: int) -> Iterator[int]:
         return (n for n in self.lengths if at + n <= len(said) and said[at : at + n] in self.owners)
 
 

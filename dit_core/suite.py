@@ -216,16 +216,17 @@ class Suite:
 
 
 def load_suite(name_or_path: str | Path = "pocket") -> Suite:
-    """The suite of that name, or in that folder; loaded once per process.
+    """The suite of that name, or in that folder; loaded once per process, and anew when it was written anew.
 
     Raises:
         DitError: there is no such suite (with the nearest names), or its description is damaged.
     """
-    return _load(find_suite(name_or_path))
+    folder = find_suite(name_or_path)
+    return _load(folder, (folder / SUITE_FILE).stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=8)
-def _load(folder: Path) -> Suite:
+def _load(folder: Path, written: int) -> Suite:
     return Suite(folder)
 
 

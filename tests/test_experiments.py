@@ -1,0 +1,100 @@
+"""The scoreboard counts what it says, of all held-out diffs, whoever answers."""
+
+import pytest
+
+from dit_core import DitError, Table, Verbalization, experiments, load_suite, scoreboard
+from dit_core.experiments import BEHAVIOUR, CROSS, DIT, NONE, RIGHT, WRONG, bootstrap, meets_target, wilson
+
+ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder):
+    return load_suite(tiny_suite_folder)
+
+
+def find(table, method, task, adapter, measure):
+    (score,) = [s for s in table if (s.method, s.task, s.adapter, s.measure) == (method, task, adapter, measure)]
+    return score
+
+
+def test_the_whole_board_on_a_real_if_untrained_model(suite):
+    told = []
+    table = scoreboard(suite, progress=lambda *now: told.append(now))
+    shown = table.to_json()
+    assert list(shown) == ["schema_version", "suite", "split", "rows"] and shown["split"] == "test"
+    assert all(list(row) == ROW_KEYS for row in shown["rows"])
+    assert {(s.method, s.task, s.adapter) for s in table} == {
+        (m.name, m.task, m.adapter) for m in experiments.methods(suite)
+    }
+    for score in table:
+        everyday, diffs = score.method.startswith("everyday"), {"topic": 3, "headline": 2}[score.task]
+        assert score.n == diffs * (2 if everyday else 1)
+        assert score.interval[0] <= score.value <= score.interval[1]
+        assert (score.grades is not None) == (score.measure == "mean_grade")
+        assert sum((score.grades or {"": score.n}).values()) == score.n
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1][0] == told[-1][1] == sum(s.n for s in {(s.method, s.task, s.adapter): s for s in table}.values())
+
+
+def perfect(suite, diff, condition, question, max_new_tokens):
+    """Answers as a perfect suite would give them, in the place of `ask`."""
+    says = []
+    for info in diff or [None]:
+        for text in question:
+            base = f"plain answer to {text}"
+            answer = base
+            if condition == "diff+right":
+                answer = f"the {info.reference} is behind it"
+            elif "dit:topic" in condition:
+                answer = info.reference if info.task == "topic" else "library"
+            elif "dit:headline" in condition:
+                answer = info.reference if info.task == "headline" else "Mayor opens library in Oslo"
+            elif text == "Please generate a short news story." and info.task == "headline":
+                answer = f"{info.reference}, they say."
+            says.append(Verbalization(info.id if info else "", condition, text, 0, 0, answer, (), ()))
+    return Table(suite.name, "verbalizations", tuple(says))
+
+
+def test_measures_count_what_they_say(suite, monkeypatch):
+    monkeypatch.setattr(experiments, "ask", perfect)
+    table = scoreboard(suite)
+    assert find(table, "base question", "topic", "", "mentions").value == 0
+    assert find(table, RIGHT, "topic", "", "mentions").value == 1
+    assert find(table, WRONG, "topic", "", "mentions").value == 0
+    assert find(table, NONE, "topic", "", "equals_base").value == 1
+    assert find(table, BEHAVIOUR, "headline", "", "mentions").value == 1
+    for task, adapter in (("topic", "topic"), ("topic", "topic-64"), ("headline", "headline")):
+        assert find(table, DIT, task, adapter, "exact").value == 1
+        grades = find(table, DIT, task, adapter, "mean_grade")
+        assert grades.value == 5 and grades.grades["5"] == grades.n
+    assert find(table, CROSS, "topic", "headline", "mean_grade").value == 1
+    assert find(table, CROSS, "headline", "topic", "mean_grade").value == 1.5, "one of two headlines has a library"
+    assert {meets_target(score) for score in table} == {True, None}
+    assert find(table, DIT, "topic", "topic", "mean_grade").published[1] == {"model": "Qwen3-4B", "value": 4.76}
+    assert find(table, DIT, "topic", "topic", "exact").published == []
+
+
+def test_limit_and_split(suite, monkeypatch):
+    monkeypatch.setattr(experiments, "ask", perfect)
+    assert {score.n for score in scoreboard(suite, limit=1) if score.measure == "exact"} == {1}
+    train = scoreboard(suite, split="calibration")
+    assert train.extra == {"split": "calibration"} and {score.task for score in train} == {"topic"}
+    with pytest.raises(DitError, match="no diffs in the split 'tset': use one of 'calibration', 'test', 'train'"):
+        scoreboard(suite, split="tset")
+    with pytest.raises(DitError, match="limit"):
+        scoreboard(suite, limit=0)
+
+
+def test_wilson_is_the_textbook_interval():
+    assert wilson(0, 80) == pytest.approx((0, 0.0458), abs=1e-4)
+    assert wilson(72, 80) == pytest.approx((0.8149, 0.9485), abs=1e-4)
+    assert wilson(80, 80) == pytest.approx((0.9542, 1), abs=1e-4)
+
+
+def test_the_bootstrap_is_the_same_each_time_and_covers_the_mean():
+    values = [5] * 70 + [4] * 6 + [1] * 4
+    low, high = bootstrap(values)
+    assert (low, high) == bootstrap(values)
+    assert low < sum(values) / 80 < high and high - low < 0.5
+    assert bootstrap([3, 3, 3]) == (3, 3)
