@@ -6,6 +6,7 @@ standing side by side along the rank, each row masked to its own blocks between 
 """
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -152,7 +153,10 @@ class Model:
         if lacking := missing():
             # Created without memory ("meta"): `_place` gives every one its real factors.
             config = LoraConfig(r=1, lora_alpha=1, target_modules=lacking, inference_mode=True)
-            inject_adapter_in_model(config, self.base, adapter_name=slot, low_cpu_mem_usage=True)
+            with warnings.catch_warnings():
+                # PEFT warns of a second adapter on a model, which is the point here.
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                inject_adapter_in_model(config, self.base, adapter_name=slot, low_cpu_mem_usage=True)
             self.base.eval()
             # Injection switches its adapter on everywhere; at rest all of them are off.
             for module in self.base.modules():

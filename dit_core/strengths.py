@@ -14,6 +14,7 @@ from torch import Tensor, nn
 class MaskedLinear(nn.Linear):
     """`lora_A` of a slot: its output is multiplied by `mask` where one is set ([rows, 1 or positions, rank])."""
 
+    # A class attribute, so that a mask is never saved or moved with the weights.
     mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
@@ -48,7 +49,7 @@ class Strengths:
         self._dtype = dtype
         self._held = held
         self._outer: list[Strengths | None] = []
-        self._undo: list[tuple[Any, list, bool, list[tuple[str, Any]], list[MaskedLinear]]] = []
+        self._undo: list[tuple[dict, dict]] = []
         self._window: tuple[int, int] | None = None
         self._plan = self._planned()
 
@@ -87,9 +88,9 @@ class Strengths:
         if outer is not None:
             outer._on()
 
-    def _planned(self) -> list[tuple[Any, list[str], list[tuple[str, Any]], list[tuple[MaskedLinear, Tensor]]]]:
+    def _planned(self) -> list[tuple[Any, list[str], dict[str, Tensor], list[tuple[MaskedLinear, Tensor]]]]:
         """What to set on each layer: the acting slots, PEFT's scalings and the blocks' masks."""
-        plan: dict[int, tuple[Any, list, list, list]] = {}
+        plan: dict[int, tuple[Any, list, dict, list]] = {}
         made: dict[tuple, Tensor] = {}
         for name, slot in self._slots.items():
             tensor = self._current(self._tensors[name])
@@ -102,12 +103,12 @@ class Strengths:
                 key = (name, parts if slot.blocks > 1 else parts[0][1], device)
                 if key not in made:
                     made[key] = _spread(tensor, parts).to(device, self._dtype)
-                _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], [], []))
+                _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], {}, []))
                 active.append(name)
                 if slot.blocks > 1:
                     masks.append((layer.lora_A[name], made[key]))
                 else:
-                    scalings.append((name, made[key]))
+                    scalings[name] = made[key]
         return list(plan.values())
 
     def _current(self, tensor: Tensor) -> Tensor:
@@ -118,28 +119,24 @@ class Strengths:
         return tensor[:, positions]
 
     def _on(self) -> None:
+        # Through the layers' dictionaries: this runs for every layer at every token, and PEFT's own setters
+        # walk over `requires_grad` of all adapters, a module's over its registries.
         for layer, active, scalings, masks in self._plan:
-            before = [(slot, layer.scaling[slot]) for slot, _ in scalings]
-            self._undo.append(
-                (layer, layer._active_adapter, layer._disable_adapters, before, [linear for linear, _ in masks])
-            )
-            for slot, value in scalings:
-                layer.scaling[slot] = value
+            state = vars(layer)
+            before = {key: state[key] for key in ("_active_adapter", "_disable_adapters")}
+            scaling = layer.scaling
+            self._undo.append((state, before))
+            self._undo.append((scaling, {slot: scaling[slot] for slot in scalings}))
+            state["_active_adapter"], state["_disable_adapters"] = active, False
+            scaling.update(scalings)
             for linear, mask in masks:
-                linear.mask = mask
-            # PEFT's own setters also walk over `requires_grad` of all adapters, at every step of a stream.
-            layer._active_adapter = active
-            layer._disable_adapters = False
+                self._undo.append((vars(linear), {"mask": linear.mask}))
+                vars(linear)["mask"] = mask
 
     def _off(self) -> None:
         while self._undo:
-            layer, active, disabled, before, masked = self._undo.pop()
-            layer._active_adapter = active
-            layer._disable_adapters = disabled
-            for slot, value in before:
-                layer.scaling[slot] = value
-            for linear in masked:
-                linear.mask = None
+            state, before = self._undo.pop()
+            state.update(before)
 
 
 def _spread(tensor: Tensor, parts: tuple[tuple[int, float], ...]) -> Tensor:

@@ -125,7 +125,7 @@ def write_dit_adapter(path: Path | str, adapter: Adapter) -> None:
         torch.save(pairs, temporary)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def _mapped(path: Path, modified: int, size: int) -> Any:
     """The file's objects over a memory map; kept, so that the next diff of the same file costs nothing."""
     return torch.load(path, map_location="cpu", weights_only=True, mmap=True)

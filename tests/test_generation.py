@@ -1,0 +1,173 @@
+"""Streams: what ends, what is sampled, what is left behind when a reader goes."""
+
+import pytest
+import torch
+
+from dit_core.errors import DitError
+from dit_core.generation import generate, sample
+from dit_core.model import Model
+from tests.merged import is_greedy, merged, position_hooks
+from tests.tiny import FAMILIES, random_adapter, tiny_model
+
+
+def column(values):
+    return torch.tensor(values)[:, None, None]
+
+
+@pytest.fixture
+def model():
+    model = Model(tiny_model("qwen3"))
+    model.attach("diff", random_adapter(model.base, 1, seed=1))
+    return model
+
+
+PROMPTS = [[5, 9, 31, 77], [8, 5, 9, 31, 77, 200, 11], [44, 45]]
+STRENGTHS = {"diff": column([0.0, 1.0, -1.0])}
+
+
+def whole(steps, rows=3):
+    """Each row's own tokens, up to and without the end of its turn."""
+    texts = [[] for _ in range(rows)]
+    for step in steps:
+        for row in range(rows):
+            if step.alive[row]:
+                texts[row].append(step.tokens[row])
+    return texts
+
+
+def test_a_row_that_ends_its_turn_is_dropped_and_the_others_go_on_as_before(model):
+    full = whole(generate(model, PROMPTS, STRENGTHS, 10, stop_at_end=False))
+    model.base.generation_config.eos_token_id = [full[1][3], full[2][1]]
+    ends = [next((i for i, t in enumerate(text) if t in model.end_tokens), 10) for text in full]
+    widths = []
+    handle = model.layers[0].register_forward_hook(lambda _m, inputs, _o: widths.append(inputs[0].shape[0]))
+    steps = list(generate(model, PROMPTS, STRENGTHS, 10))
+    handle.remove()
+    assert whole(steps) == [text[:end] for text, end in zip(full, ends, strict=True)]
+    assert widths == [sum(end >= step for end in ends) for step in range(len(steps))]
+    assert steps[ends[1]].tokens[1] == full[1][ends[1]] and not steps[ends[1]].alive[1]
+    assert len(steps) == min(10, max(ends) + 1)
+
+
+def test_the_stream_stops_when_all_rows_have_ended(model):
+    first = next(generate(model, PROMPTS, STRENGTHS, 1)).tokens
+    model.base.generation_config.eos_token_id = first
+    steps = list(generate(model, PROMPTS, STRENGTHS, 10))
+    assert len(steps) == 1 and steps[0].alive == [False] * 3 and steps[0].tokens == first
+
+
+def test_probabilities_are_the_models_own_at_temperature_one(model):
+    diff = random_adapter(model.base, 1, seed=1)
+    base = merged("qwen3", [(1.0, diff)])
+    for temperature in (0.0, 0.7):
+        steps = list(
+            generate(model, PROMPTS, STRENGTHS, 5, temperature=temperature, seeds=[1, 2, 3], stop_at_end=False)
+        )
+        text = torch.tensor([PROMPTS[1] + [step.tokens[1] for step in steps]])
+        with torch.inference_mode():
+            wanted = base(input_ids=text).logits.softmax(-1)[0]
+        for at, step in enumerate(steps, start=len(PROMPTS[1]) - 1):
+            assert step.probabilities[1] == pytest.approx(float(wanted[at, text[0, at + 1]]), abs=1e-5)
+
+
+def test_a_sampled_answer_does_not_depend_on_the_rest_of_the_batch(model):
+    options = dict(temperature=1.3, top_p=0.95, stop_at_end=False)
+    together = whole(generate(model, PROMPTS, STRENGTHS, 12, seeds=[7, 8, 9], **options))
+    for row in (2, 0, 1):
+        alone = generate(model, [PROMPTS[row]], {"diff": STRENGTHS["diff"][[row]]}, 12, seeds=[7 + row], **options)
+        assert whole(alone, rows=1)[0] == together[row]
+    # The same noise whatever the length, other noise with another seed.
+    longer = whole(generate(model, PROMPTS, STRENGTHS, 15, seeds=[7, 8, 9], **options))
+    assert [text[:12] for text in longer] == together
+    assert whole(generate(model, PROMPTS, STRENGTHS, 12, seeds=[1, 2, 3], **options)) != together
+
+
+def test_sampling_follows_the_distribution_and_top_p():
+    logits = torch.tensor([[0.5, 0.1, 0.3, 0.1]]).log().expand(1000, 4)
+    uniforms = [(i + 0.5) / 1000 for i in range(1000)]
+    assert torch.bincount(sample(logits, 1.0, 1.0, uniforms)).tolist() == [500, 100, 300, 100]
+    counts = torch.bincount(sample(logits, 1.0, 0.7, uniforms), minlength=4).tolist()
+    assert counts == [625, 0, 375, 0]
+    assert set(sample(logits, 1.0, 1e-9, uniforms).tolist()) == {0}
+    assert set(sample(logits, 0.01, 1.0, uniforms).tolist()) == {0}
+    assert sample(logits[:2], 1.0, 1.0, [0.0, 1 - 1e-16]).tolist() == [0, 3]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_strengths_by_position_move_on_with_every_token(family):
+    """The prompt and each answer token under strengths of their own; the last one goes on past the end."""
+    model = Model(tiny_model(family))
+    diff, dit = random_adapter(model.base, 1, seed=1), random_adapter(model.base, 4, seed=2)
+    model.attach("diff", diff)
+    model.attach("dit", dit)
+    prompts, width, count = PROMPTS, max(map(len, PROMPTS)), 12
+    draw = torch.Generator().manual_seed(3)
+    s = {"diff": 2 * torch.rand(3, width + 6, 1, generator=draw), "dit": column([0.5, 0.0, 1.0])}
+    found = whole(generate(model, prompts, s, count, stop_at_end=False))
+    for row, prompt in enumerate(prompts):
+        own = s["diff"][row, width - len(prompt) :, 0]
+        own = torch.cat([own, own[-1:].expand(count)])
+        copies = s["dit"][row, 0].expand(len(own))
+        with position_hooks(tiny_model(family), [(own, diff), (copies, dit)]) as base:
+            assert is_greedy(base, prompt, found[row])
+
+
+def test_dropped_rows_take_their_strengths_by_position_with_them(model):
+    s = {"diff": torch.linspace(-2, 2, 3 * 20).reshape(3, 20, 1)}
+    full = whole(generate(model, PROMPTS, s, 10, stop_at_end=False))
+    model.base.generation_config.eos_token_id = full[0][2]
+    ended = whole(generate(model, PROMPTS, s, 10))
+    for text, cut in zip(full, ended, strict=True):
+        assert cut == text[: len(cut)] and (len(cut) == 10 or text[len(cut)] == full[0][2])
+
+
+def test_an_abandoned_stream_leaves_the_model_at_rest_at_every_step(model):
+    ids = torch.tensor([PROMPTS[0]])
+    rest = tiny_model("qwen3")(input_ids=ids).logits
+    steps = generate(model, PROMPTS, STRENGTHS, 10)
+    for _ in range(3):
+        next(steps)
+        assert torch.equal(model.base(input_ids=ids).logits, rest)
+    # Two streams may even take turns.
+    other = generate(model, PROMPTS[:1], {"diff": column([2.0])}, 10)
+    next(other)
+    rows = [[step.tokens for step in steps], [step.tokens for step in other]]
+    again = [step.tokens for step in generate(model, PROMPTS, STRENGTHS, 10)][3:]
+    assert rows[0] == again
+    steps.close()
+    assert torch.equal(model.base(input_ids=ids).logits, rest)
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_an_error_inside_a_step_leaves_the_model_at_rest(model):
+    ids = torch.tensor([PROMPTS[0]])
+    rest = tiny_model("qwen3")(input_ids=ids).logits
+
+    def fail(*_):
+        raise MemoryError
+
+    handle = model.layers[1].register_forward_hook(fail)
+    with pytest.raises(MemoryError):
+        list(generate(model, PROMPTS, STRENGTHS, 3))
+    handle.remove()
+    assert torch.equal(model.base(input_ids=ids).logits, rest)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"prompts": []}, "at least one token"),
+        ({"prompts": [[1], [], [2]]}, "at least one token"),
+        ({"max_new_tokens": 0}, "at least 1"),
+        ({"max_new_tokens": 600}, "512 tokens"),
+        ({"temperature": -1.0}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"temperature": 1.0}, "seed for every row"),
+        ({"prompts": [[1]]}, "3 rows"),
+    ],
+)
+def test_bad_requests_are_refused(model, change, message):
+    request = {"prompts": PROMPTS, "strengths": STRENGTHS, "max_new_tokens": 3} | change
+    with pytest.raises(DitError, match=message):
+        next(generate(model, **request))

@@ -1,0 +1,110 @@
+"""One thread, first come first served, and nobody waits for a slow reader."""
+
+import gc
+import threading
+import time
+
+import pytest
+
+from dit_core.worker import Worker
+
+
+def wait_for(condition, seconds=5.0):
+    end = time.monotonic() + seconds
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.005)
+    assert condition()
+
+
+def test_everything_runs_in_one_thread_in_order():
+    worker, seen = Worker(), []
+
+    def note(i):
+        seen.append(i)
+        return i, threading.current_thread()
+
+    results = [worker.run(lambda i=i: note(i)) for i in range(5)]
+    assert seen == list(range(5)) and {thread for _, thread in results} != {threading.current_thread()}
+    assert len({thread for _, thread in results}) == 1
+    # From inside of the worker's own thread a job runs at once, as it would wait for itself for ever.
+    assert worker.run(lambda: worker.run(lambda: 3) + sum(worker.stream(lambda: iter([1, 2])))) == 6
+
+
+def test_exceptions_reach_the_caller_and_the_worker_goes_on():
+    worker = Worker()
+    with pytest.raises(ZeroDivisionError):
+        worker.run(lambda: 1 / 0)
+
+    def broken():
+        yield 1
+        raise KeyError("gone")
+
+    stream = worker.stream(broken)
+    assert next(stream) == 1
+    with pytest.raises(KeyError):
+        next(stream)
+    assert list(stream) == []
+    with pytest.raises(TypeError):
+        next(worker.stream(lambda: 5))
+    assert worker.run(lambda: 7) == 7
+
+
+def test_a_slow_reader_holds_nothing_up():
+    worker = Worker()
+    stream = worker.stream(lambda: iter(range(100)))
+    assert next(stream) == 0
+    assert worker.run(lambda: "free") == "free"
+    assert list(stream) == list(range(1, 100))
+
+
+@pytest.mark.parametrize("leave", ["close", "drop", "with"])
+def test_a_reader_that_leaves_stops_the_generator_at_its_next_item(leave):
+    worker, made, closed, gate = Worker(), [], threading.Event(), threading.Semaphore(0)
+
+    def endless():
+        try:
+            for i in range(1_000_000):
+                made.append(i)
+                yield i
+                gate.acquire()
+        finally:
+            closed.set()
+
+    stream = worker.stream(endless)
+    assert next(stream) == 0
+    if leave == "close":
+        stream.close()
+        assert list(stream) == []
+    elif leave == "with":
+        with stream:
+            pass
+    else:
+        del stream
+        gc.collect()
+    gate.release()
+    assert closed.wait(5) and made in ([0], [0, 1])
+    assert worker.run(lambda: 1) == 1
+
+
+def test_a_stream_closed_before_its_turn_never_starts():
+    worker, started, gate = Worker(), [], threading.Event()
+
+    def job():
+        started.append(1)
+        yield 1
+
+    blocker = worker.stream(lambda: iter([gate.wait(5)]))
+    waiting = worker.stream(job)
+    waiting.close()
+    gate.set()
+    assert list(blocker) == [True]
+    worker.run(lambda: None)
+    assert not started
+
+
+def test_the_thread_ends_with_its_worker():
+    worker = Worker("to-be-dropped")
+    thread = worker.run(threading.current_thread)
+    del worker
+    gc.collect()
+    wait_for(lambda: not thread.is_alive())
