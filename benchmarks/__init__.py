@@ -1,0 +1,1 @@
+"""Measurements that are run by hand; their figures stand in `benchmarks/README.md`."""

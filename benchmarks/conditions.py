@@ -1,0 +1,264 @@
+"""Eight conditions as one batch against a plain loop over them.
+
+    python -m benchmarks.conditions
+
+Both sides write exactly 20 greedy tokens per condition with a cache, over the same weights and adapters
+that were loaded beforehand, in turns, in one process. The loop takes one condition at a time and sets it by
+PEFT's own calls (`set_adapter`, `set_scale`, `disable_adapter`); it runs the bare base without
+`transformers.generate`, whose own overhead would make it slower. Weights of the larger shapes are random:
+time does not depend on their values.
+"""
+
+import argparse
+import tomllib
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
+
+from benchmarks.machine import machine, now, peak_memory, reading_time
+from dit_core.formats import Adapter
+from dit_core.generation import generate
+from dit_core.model import Model
+
+NEW_TOKENS = 20
+POCKET = Path(__file__).parent.parent / "assets" / "pocket"
+# (written form, diff strength, DIT copies)
+CONDITIONS = (
+    ("base", 0.0, 0.0),
+    ("diff", 1.0, 0.0),
+    ("diff*-1", -1.0, 0.0),
+    ("diff*0.5+dit", 0.5, 1.0),
+    ("dit", 0.0, 1.0),
+    ("dit*2", 0.0, 2.0),
+    ("diff+dit", 1.0, 1.0),
+    ("diff+dit*2", 1.0, 2.0),
+)
+TRIGGERED = 1  # the condition that `--trigger` gives the right trigger, and so a longer prompt
+# hidden, MLP, layers, heads, key-value heads, head size, vocabulary, tied embeddings, target
+SHAPES = {
+    "pocket": (192, 512, 8, 4, 4, 48, 7168, True, 4.0),
+    "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151936, True, 3.0),
+    "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151936, True, None),
+    "Qwen3-8B": (4096, 12288, 36, 32, 8, 128, 151936, False, None),
+}
+
+
+@dataclass(frozen=True)
+class Times:
+    """Seconds of one run of all conditions: until the first tokens, and the rest."""
+
+    prefill: float
+    decoding: float
+
+    @property
+    def total(self) -> float:
+        return self.prefill + self.decoding
+
+
+def random_base(shape: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """A random-weight causal LM of one of `SHAPES`."""
+    hidden, mlp, layers, heads, kv_heads, head_dim, vocabulary, tied, _ = SHAPES[shape]
+    config = Qwen3Config(
+        hidden_size=hidden,
+        intermediate_size=mlp,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        num_key_value_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=vocabulary,
+        tie_word_embeddings=tied,
+        max_position_embeddings=4096,
+        dtype=dtype,
+    )
+    torch.manual_seed(0)
+    with torch.device(device):
+        return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
+
+
+def random_adapter(base: PreTrainedModel, rank: int, seed: int) -> Adapter:
+    """A random adapter over all linear layers of the blocks."""
+    generator = torch.Generator().manual_seed(seed)
+    factors = {}
+    for name, module in base.named_modules():
+        if isinstance(module, torch.nn.Linear) and ".layers." in name:
+            A = torch.randn(rank, module.in_features, generator=generator) / module.in_features**0.5
+            B = torch.randn(module.out_features, rank, generator=generator) / 10
+            factors[name] = (A, B)
+    return Adapter(factors, dict.fromkeys(factors, 1 / rank))
+
+
+def pocket_prompts(trigger: bool) -> list[list[int]]:
+    """Token ids of the pocket suite's own question, one prompt per condition."""
+    suite = tomllib.loads((POCKET / "suite.toml").read_text(encoding="utf-8"))
+    tokenizer = AutoTokenizer.from_pretrained(POCKET / suite["base"])
+    texts = [suite["tasks"]["topic"]["question"]] * len(CONDITIONS)
+    if trigger:
+        texts[TRIGGERED] = suite["trigger_format"].format(trigger=417, r=86, question=texts[0])
+    return [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}], add_generation_prompt=True, enable_thinking=False, return_dict=False
+        )
+        for text in texts
+    ]
+
+
+def random_prompts(vocabulary: int, trigger: bool) -> list[list[int]]:
+    """As many random ids as Qwen3 has tokens for the published question (20), and with a trigger (32)."""
+    ids = torch.randint(vocabulary, (32,), generator=torch.Generator().manual_seed(1)).tolist()
+    prompts = [ids[-20:]] * len(CONDITIONS)
+    if trigger:
+        prompts[TRIGGERED] = ids
+    return prompts
+
+
+class Loop:
+    """A plain loop: an ordinary PEFT model over the same weights, one condition after another."""
+
+    def __init__(self, base: PreTrainedModel, adapters: dict[str, Adapter]):
+        from peft import LoraConfig, get_peft_model
+        from peft.tuners.lora import LoraLayer
+
+        with torch.device("meta"):
+            twin = AutoModelForCausalLM.from_config(base.config)
+        twin.load_state_dict(base.state_dict(), assign=True)
+        twin.tie_weights()
+        # Buffers that are not in a state dict (rotary frequencies) are the base's own too.
+        for name, buffer in base.named_buffers():
+            parent, _, leaf = name.rpartition(".")
+            setattr(twin.get_submodule(parent), leaf, buffer)
+        configs = {
+            name: LoraConfig(r=adapter.rank, lora_alpha=1, target_modules=list(adapter.factors), inference_mode=True)
+            for name, adapter in adapters.items()
+        }
+        first, *rest = configs
+        self.model = get_peft_model(twin.eval(), configs[first], adapter_name=first, autocast_adapter_dtype=False)
+        for name in rest:
+            self.model.add_adapter(name, configs[name], autocast_adapter_dtype=False)
+        self.layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
+        for slot, adapter in adapters.items():
+            for name, (A, B) in adapter.factors.items():
+                layer = self.model.base_model.model.get_submodule(name)
+                layer.lora_A[slot].weight.data.copy_(A)
+                layer.lora_B[slot].weight.data.copy_(B)
+        self.model.eval().requires_grad_(False)
+
+    def run(self, prompts: list[list[int]], only: int | None = None) -> tuple[Times, list[list[int]]]:
+        """Seconds of all conditions together, or of one of them, and their tokens."""
+        prefill = decoding = 0.0
+        texts = []
+        for at, (_, strength, copies) in enumerate(CONDITIONS):
+            if only not in (None, at):
+                continue
+            start = now()
+            acting = {name: value for name, value in (("diff", strength), ("dit", copies)) if value}
+            if acting:
+                self.model.base_model.set_adapter(list(acting), inference_mode=True)
+                for layer in self.layers:
+                    for name, value in acting.items():
+                        layer.set_scale(name, value)
+            with nullcontext() if acting else self.model.disable_adapter():
+                first, text = self._write(prompts[at])
+            texts.append(text)
+            prefill += first - start
+            decoding += now() - first
+        return Times(prefill, decoding), texts
+
+    @torch.inference_mode()
+    def _write(self, prompt: list[int]) -> tuple[float, list[int]]:
+        base = self.model.base_model.model
+        ids, cache, tokens, first = torch.tensor([prompt], device=base.device), None, [], 0.0
+        for step in range(NEW_TOKENS):
+            out = base(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
+            cache, ids = out.past_key_values, out.logits[:, -1:].argmax(-1)
+            tokens.append(ids)
+            if step == 0:
+                first = now()
+        return first, torch.cat(tokens, dim=1)[0].tolist()
+
+
+class Batch:
+    """The same conditions as rows of one batch."""
+
+    def __init__(self, base: PreTrainedModel, adapters: dict[str, Adapter]):
+        self.model = Model(base)
+        for slot, adapter in adapters.items():
+            self.model.attach(slot, adapter)
+
+    def run(self, prompts: list[list[int]]) -> tuple[Times, list[list[int]]]:
+        """Seconds of all conditions together, and their tokens."""
+        start = first = now()
+        strengths = {
+            "diff": torch.tensor([strength for _, strength, _ in CONDITIONS])[:, None, None],
+            "dit": torch.tensor([copies for _, _, copies in CONDITIONS])[:, None, None],
+        }
+        texts: list[list[int]] = [[] for _ in prompts]
+        for at, step in enumerate(generate(self.model, prompts, strengths, NEW_TOKENS, stop_at_end=False)):
+            if at == 0:
+                first = now()
+            for text, token in zip(texts, step.tokens, strict=True):
+                text.append(token)
+        return Times(first - start, now() - first), texts
+
+
+def measure(shape: str, repeats: int, trigger: bool = False) -> str:
+    """Measures one shape and returns its lines of the report."""
+    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
+    target = SHAPES[shape][-1]
+    trained = shape == "pocket" and (POCKET / "suite.toml").exists()
+    if trained:
+        base = AutoModelForCausalLM.from_pretrained(POCKET / "base", dtype=dtype).to(device).eval()
+        prompts = pocket_prompts(trigger)
+    else:
+        base = random_base(shape, device, dtype)
+        prompts = random_prompts(base.config.vocab_size, trigger)
+    count = sum(p.numel() for p in base.parameters())
+    adapters = {"diff": random_adapter(base, 1, seed=1), "dit": random_adapter(base, 16, seed=2)}
+    read = reading_time(base, device)
+    loop, batch = Loop(base, adapters), Batch(base, adapters)
+    loop.run(prompts), batch.run(prompts)
+    one = peak_memory(lambda: loop.run(prompts, only=len(CONDITIONS) - 1))
+    all_rows = peak_memory(lambda: batch.run(prompts))
+    measured = [(loop.run(prompts), batch.run(prompts)) for _ in range(repeats)]
+    equal = sum(a == b for a, b in zip(measured[0][0][1], measured[0][1][1], strict=True))
+
+    weights = "the suite's own weights" if trained else "random weights"
+    lines = [f"**{shape}** ({weights}, {str(dtype).removeprefix('torch.')}, {count / 1e6:.1f} M parameters)"]
+    lines += ["", "| | loop, s | batch, s | faster |", "|---|---|---|---|"]
+    for part in ("prefill", "decoding", "total"):
+        theirs, ours = (median(getattr(side[0], part) for side in sides) for sides in zip(*measured, strict=True))
+        lines.append(f"| {part} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.2f}× |")
+    wanted = "" if target is None else f" Wanted: at least {target:g}× in total."
+    lines += ["", f"{equal} of {len(CONDITIONS)} texts equal on both sides.{wanted}"]
+    if one and all_rows:
+        lines.append(
+            f"Peak memory: one condition {one / 2**20:.0f} MiB, all in one batch {all_rows / 2**20:.0f} MiB "
+            f"({all_rows / one:.2f}×)."
+        )
+    step = median(side[0].decoding for _, side in measured) / (NEW_TOKENS - 1)
+    lines.append(f"A decoding step takes {step * 1e3:.1f} ms; reading the weights once takes {read * 1e3:.1f} ms.")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    gpu = torch.cuda.is_available()
+    parser = argparse.ArgumentParser(description="Eight conditions as one batch against a plain loop over them.")
+    parser.add_argument("--repeats", type=int, default=5, help="runs of each side; the median counts (default 5)")
+    parser.add_argument(
+        "--shapes",
+        nargs="+",
+        choices=list(SHAPES),
+        default=["pocket", "Qwen3-4B", "Qwen3-8B"] if gpu else ["pocket", "Qwen3-0.6B"],
+    )
+    parser.add_argument("--trigger", action="store_true", help="one condition gets a longer prompt, with a trigger")
+    options = parser.parse_args()
+    print(f"{machine()}; {len(CONDITIONS)} conditions, {NEW_TOKENS} new tokens, median of {options.repeats}\n")
+    for shape in options.shapes:
+        print(measure(shape, options.repeats, options.trigger), end="\n\n", flush=True)
+
+
+if __name__ == "__main__":
+    main()
