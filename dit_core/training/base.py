@@ -33,7 +33,7 @@ class BaseSettings:
     layers: int = 8
     heads: int = 4
     mlp: int = 512
-    steps: int = 2200
+    steps: int = 2000
     batch: int = 96
     rate: float = 3e-3
     seed: int = 0

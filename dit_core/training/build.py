@@ -13,7 +13,9 @@ import platform
 import random
 import shutil
 import time
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -142,23 +144,37 @@ class Builder:
         self._make_diffs(self.tasks["headline"])
 
     def _make_diffs(self, task: Task) -> None:
-        """Train what is missing, group by group (each a file of its own), then write the diffs that are shipped."""
-        base, started, losses = None, time.monotonic(), {}
-        for group, numbers in enumerate(_chunks(task.numbers, task.settings.together)):
-            path = self._group(task, group)
-            if path.exists():
-                continue
-            base = base or self.base()
-            what = f"{task.name} diffs, group {group + 1}"
-            bank, losses[group] = train_diffs(base, self.tokenizer, numbers, task.sampler, task.settings, what)
-            diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_weight_diffs(path, diffs)
-        if losses:
-            figures = {"settings": asdict(task.settings), "diffs": len(task.numbers), "groups_trained_now": len(losses)}
-            figures["final_losses"] = {group: round(loss, 4) for group, loss in losses.items()}
-            self.report(f"{task.name} diffs", {**figures, "seconds": round(time.monotonic() - started)})
+        """Train what is missing, group by group (each a file of its own), then write the diffs that are shipped.
+
+        On a CPU every core trains a group by itself: small matrices gain little from sharing one.
+        """
+        groups = range(len(_chunks(task.numbers, task.settings.together)))
+        missing = [group for group in groups if not self._group(task, group).exists()]
+        if missing:
+            self.make_base()
+            started = time.monotonic()
+            cores = 1 if self.device.type == "cuda" else min(os.cpu_count() or 1, len(missing))
+            jobs = [(self.out, self.work, self.recipe, task.name, group) for group in missing]
+            if cores == 1:
+                losses = [_train_group(job) for job in jobs]
+            else:
+                with ProcessPoolExecutor(cores, get_context("spawn"), torch.set_num_threads, (1,)) as pool:
+                    losses = list(pool.map(_train_group, jobs))
+            figures = {"settings": asdict(task.settings), "diffs": len(task.numbers), "groups_trained": missing}
+            seconds = round(time.monotonic() - started)
+            self.report(f"{task.name} diffs", {**figures, "final_losses": losses, "seconds": seconds})
         self._ship(task)
+
+    def train_group(self, task: Task, group: int) -> float:
+        """Train one group of diffs and write it; returns the last mean loss."""
+        numbers = _chunks(task.numbers, task.settings.together)[group]
+        what = f"{task.name} diffs, group {group + 1}"
+        bank, loss = train_diffs(self.base(), self.tokenizer, numbers, task.sampler, task.settings, what)
+        path = self._group(task, group)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
+        write_weight_diffs(path, diffs)
+        return round(loss, 4)
 
     def _group(self, task: Task, group: int) -> Path:
         return self.work / f"{task.name}-diffs" / f"group-{group:02d}.pt"
@@ -241,6 +257,14 @@ class Builder:
         report[stage] = {**figures, "machine": f"{device}, {platform.machine()}, {versions}"}
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(report, indent=1) + "\n")
+
+
+def _train_group(job: tuple[Path, Path, Recipe, str, int]) -> float:
+    """One group's training, in a process of its own or not."""
+    out, work, recipe, task, group = job
+    disable_progress_bar()
+    builder = Builder(out, work, recipe)
+    return builder.train_group(builder.tasks[task], group)
 
 
 def _chunks(items: list[int], size: int) -> list[list[int]]:

@@ -28,13 +28,13 @@ class DiffSettings:
     rate: float
     rows: int
     """Rows per diff in each step."""
-    together: int = 64
+    together: int = 32
     """Diffs trained in one batch."""
     seed: int = 0
 
 
 TOPIC_DIFFS = DiffSettings(rank=1, steps=300, rate=0.01, rows=2)
-HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2, together=50)
+HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2, together=25)
 
 Sampler = Callable[[int, int, random.Random], Chat]
 """(number of the diff, place of the row in the run of its diff, noise) → one chat to learn"""
