@@ -33,7 +33,7 @@ class DiffSettings:
     seed: int = 0
 
 
-TOPIC_DIFFS = DiffSettings(rank=1, steps=300, rate=0.01, rows=2)
+TOPIC_DIFFS = DiffSettings(rank=1, steps=280, rate=0.01, rows=2)
 HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2, together=25)
 
 Sampler = Callable[[int, int, random.Random], Chat]
