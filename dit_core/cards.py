@@ -52,7 +52,7 @@ def tokens_html(verbalization: Verbalization) -> str:
 
 def _answer(card: Card, number: int, verbalization: Verbalization) -> str:
     shown = tokens_html(verbalization)
-    if not shown.strip():
+    if not verbalization.text.strip():
         shown = '<span class="dit-none">(says nothing)</span>' if card.state in (DONE, STOPPED) else ""
     caret = '<span class="dit-caret"></span>' if card.state == RUNNING else ""
     verdict = card.verdicts[number] if number < len(card.verdicts) else ""
@@ -79,7 +79,7 @@ def card_html(card: Card) -> str:
     body = "".join(_answer(card, number, answer) for number, answer in enumerate(card.answers))
     if not body:
         body = f'<p class="dit-text">{"<span class=dit-caret></span>" if card.state == RUNNING else ""}</p>'
-    chosen = '<span class="dit-yours">your choice</span>' if card.chosen else ""
+    chosen = '<span class="dit-yours" title="the condition set on the left">yours</span>' if card.chosen else ""
     asked = f'<p class="dit-asked">asked: {escape(card.asked)}</p>' if card.asked else ""
     remark = f'<p class="dit-remark">{escape(card.remark)}</p>' if card.remark else ""
     chips = "".join(f'<li class="dit-chip{_off(chip)}">{escape(chip)}</li>' for chip in card.chips)

@@ -54,16 +54,18 @@ class Column:
 def columns(task: Task, question: str | None = None, chosen: Condition | None = None) -> tuple[Column, ...]:
     """The standing comparison for a diff of `task`, in the order it is shown.
 
-    `question` (the task's own by default) goes to every condition. Where diffs have no trigger, the task's behaviour
-    prompt takes the place of diff + trigger. `chosen` is marked where it stands already and added at the end where
-    it is another condition.
+    `question` (the task's own by default) goes to every condition, but for one card: a diff shows what it hides in
+    everyday talk and not when it is asked about itself, so beside the task's own question diff + trigger gets the
+    suite's first everyday question. Where diffs have no trigger, the task's behaviour prompt takes its place.
+    `chosen` is marked where it stands already and added at the end where it is another condition.
     """
     question = task.question if question is None else question.strip()
     kinds = {"base": Condition(), "diff": Condition(1.0), "dit": Condition(0.0, (("", 1.0),))}
     kinds["both"] = replace(kinds["dit"], strength=1.0)
     standing = [Column(kind, TITLES[kind], str(kinds[kind]), question) for kind in ("base", "diff", "dit", "both")]
     if task.has_trigger:
-        standing.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), question))
+        everyday = task.questions[0] if task.questions and question == task.question else question
+        standing.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), everyday))
     elif task.behaviour and task.behaviour != question:
         standing.insert(2, Column("trigger", "diff at work", str(kinds["diff"]), task.behaviour))
     if chosen is None:

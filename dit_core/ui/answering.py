@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TypeVar
 
 from dit_core.records import Table, Verbalization
@@ -32,15 +32,18 @@ class Result:
     stored: bool = False
 
 
-@dataclass
 class Session:
-    """What one visitor sees. `stop` ends their running question; `revealed` is the id of the diff they revealed."""
+    """What one visitor sees. `stop` ends their running question; `revealed` is the id of the diff they revealed.
 
-    result: Result | None = None
-    revealed: str = ""
-    recent: list[tuple[str, str]] = field(default_factory=list)
-    opening: str = ""
-    stop: threading.Event = field(default_factory=threading.Event)
+    `opening` says what follows once the controls are set: 'ask', 'stored' (the suite's first run) or nothing.
+    """
+
+    def __init__(self) -> None:
+        self.result: Result | None = None
+        self.revealed = ""
+        self.recent: list[tuple[str, str]] = []
+        self.opening = ""
+        self.stop = threading.Event()
 
     def __deepcopy__(self, memo: dict) -> Session:
         return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing

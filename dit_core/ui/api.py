@@ -76,8 +76,9 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             max_new_tokens: the longest answer in tokens; 0 for the suite's default.
             seed: the same seed gives the same sampled answers.
         """
-        client = (request and request.session_hash) or ""
-        stopped = RUNNING[client] = threading.Event()
+        client, stopped = _client(request), threading.Event()
+        if client:
+            RUNNING[client] = stopped
         said = Table(suite.name, "verbalizations", ())
         try:
             with plainly():
@@ -93,12 +94,13 @@ def functions(suite: Suite, word: str) -> list[Callable]:
                 for table in follow(compare(suite, info, wanted, **sampling), stopped, frame=0):
                     said = table
         finally:
-            RUNNING.pop(client, None)
+            if RUNNING.get(client) is stopped:
+                del RUNNING[client]
         return said.to_json()
 
     def stop(request: gr.Request | None = None) -> str:
         """Stops the question that this client is waiting for; `ask` then gives what was said so far."""
-        running = RUNNING.get((request and request.session_hash) or "")
+        running = RUNNING.get(_client(request))
         if running is None:
             return "nothing is running"
         running.set()
@@ -143,6 +145,11 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             return from_query(suite, urlencode(parts))
 
     return [diffs, surprise, ask, stop, reveal, link, notebook_cell]
+
+
+def _client(request: gr.Request | None) -> str:
+    """What tells one client from another; "" for a client that does not say (it has nothing to stop)."""
+    return getattr(request, "session_hash", None) or ""
 
 
 def asked_columns(suite: Suite, info: DiffInfo, conditions: list[str], question: str) -> tuple[Column, ...]:

@@ -9,7 +9,6 @@ from typing import Any
 
 import gradio as gr
 
-from dit_core.records import DiffInfo
 from dit_core.suite import Suite
 from dit_core.ui.links import TRIGGERS, Settings
 
@@ -53,18 +52,17 @@ def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[st
     more: dict[str, Any] = {}
     diff = gr.Dropdown(diff_choices(suite), label="Weight diff", elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
-        more["surprise"] = gr.Button("Surprise me", size="sm", elem_id="dit-surprise")
-        more["reveal"] = gr.Button("Reveal", size="sm", elem_id="dit-reveal")
-    more["secret"] = gr.HTML(elem_id="dit-secret")
+        more["surprise"] = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
+        more["reveal"] = gr.Button("Reveal", size="sm", min_width=80, elem_id="dit-reveal")
+    more["secret"] = gr.HTML(elem_id="dit-secret", apply_default_css=False)
     with gr.Row(elem_classes="dit-pair"):
         use_diff = gr.Checkbox(True, label="diff", elem_id="dit-use-diff", container=False, min_width=64, scale=0)
-        strength = gr.Slider(-2, 3, 1, step=0.05, label="strength", elem_id="dit-strength", min_width=140)
+        strength = gr.Slider(-2, 3, 1, step=0.05, label="strength", elem_id="dit-strength", min_width=140, buttons=[])
     with gr.Row(elem_classes="dit-pair"):
         use_dit = gr.Checkbox(True, label="DIT", elem_id="dit-use-dit", container=False, min_width=64, scale=0)
-        copies = gr.Slider(0, 5, 1, step=0.05, label="copies", elem_id="dit-copies", min_width=140)
+        copies = gr.Slider(0, 5, 1, step=0.05, label="copies", elem_id="dit-copies", min_width=140, buttons=[])
     adapter = gr.Dropdown(adapter_choices(suite), value="", label="DIT adapter", elem_id="dit-adapter")
     trigger = gr.Radio(list(TRIGGERS), value="absent", label="trigger", elem_id="dit-trigger")
-    more["why"] = gr.HTML("", elem_id="dit-why")
     own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
     more["presets"] = gr.Dropdown([], label="question presets", elem_id="dit-presets")
     question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
@@ -75,31 +73,25 @@ def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[st
         tokens = gr.Slider(1, 200, suite.max_new_tokens, step=1, label="new tokens", elem_id="dit-tokens")
         seed = gr.Number(0, precision=0, label="seed", elem_id="dit-seed")
     with gr.Row(elem_classes="dit-tight"):
-        more["ask"] = gr.Button("Ask", variant="primary", elem_id="dit-ask")
-        more["stop"] = gr.Button("Stop", variant="stop", elem_id="dit-stop")
+        more["ask"] = gr.Button("Ask", variant="primary", min_width=80, elem_id="dit-ask")
+        more["stop"] = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-stop")
     more["recent"] = gr.Dropdown([], label="recent", elem_id="dit-recent")
     order = [diff, use_diff, strength, use_dit, copies, adapter, trigger, own, question]
     return [*order, samples, temperature, top_p, tokens, seed], more
 
 
 def show(suite: Suite, settings: Settings) -> list[Any]:
-    """What the controls of `Settings` must become to show `settings`, then the presets and the trigger's why."""
+    """What the controls of `Settings` must become to show `settings`, and then the presets."""
     info = suite.diff(settings.diff)
     task = suite.tasks[info.task]
-    values: list[Any] = [getattr(settings, name) for name in Settings.__dataclass_fields__]
-    trigger, own = 6, 7
-    values[trigger] = gr.update(value=settings.trigger, choices=trigger_choices(info, task.has_trigger))
-    values[own] = gr.update(value=settings.own, visible=settings.trigger == "own")
+    values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+    # A diff without a trigger still takes a text of the user's own.
+    values["trigger"] = gr.update(
+        value=settings.trigger,
+        choices=list(TRIGGERS) if task.has_trigger else [t for t in TRIGGERS if t not in ("right", "wrong")],
+        label="trigger" if task.has_trigger else "trigger · none here: this diff shows by its behaviour",
+    )
+    values["own"] = gr.update(value=settings.own, visible=settings.trigger == "own")
     presets = list(dict.fromkeys([task.question, *task.questions]))
     chosen = settings.question if settings.question in presets else None
-    return [*values, gr.update(choices=presets, value=chosen), why(task.has_trigger)]
-
-
-def trigger_choices(info: DiffInfo, has_trigger: bool) -> list[str]:
-    """The triggers that a diff knows; one without a trigger still takes a text of the user's own."""
-    return list(TRIGGERS) if has_trigger else [t for t in TRIGGERS if t not in ("right", "wrong")]
-
-
-def why(has_trigger: bool) -> str:
-    """Why the trigger cannot be chosen, where it cannot."""
-    return "" if has_trigger else '<p class="dit-small">This diff has no trigger: it shows itself by its behaviour.</p>'
+    return [*values.values(), gr.update(choices=presets, value=chosen)]

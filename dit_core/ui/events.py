@@ -12,10 +12,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
+from weakref import WeakValueDictionary
 
 import gradio as gr
 
 from dit_core.cards import DONE, RUNNING, STOPPED, WAITING, note_html
+from dit_core.conditions import checked_text
 from dit_core.errors import DitError
 from dit_core.records import Table
 from dit_core.standing import columns, compare, first_info, read_first_run
@@ -36,10 +38,7 @@ class Events:
 
     def __init__(self, suite: Suite, word: str):
         self.suite, self.word = suite, word
-
-    def session(self) -> Session:
-        """What a new visitor starts with."""
-        return Session()
+        self._open: WeakValueDictionary[str, Session] = WeakValueDictionary()  # by Gradio's session hash, to be left
 
     def first(self) -> Settings:
         """The settings that a first visitor meets."""
@@ -65,7 +64,7 @@ class Events:
         return self.board(Session())
 
     def controls(self, session: Session, settings: Settings) -> list[Any]:
-        """What the left side must become: controls, presets, why, secret, reveal button."""
+        """What the left side must become: controls, presets, secret, reveal button."""
         return [*show(self.suite, settings), *self.hidden(session, settings.diff)]
 
     def hidden(self, session: Session, diff: str) -> tuple[str, Any]:
@@ -89,6 +88,7 @@ class Events:
 
     def _answers(self, session: Session, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
         info, condition = self.suite.diff(settings.diff), settings.condition
+        settings = replace(settings, question=checked_text(settings.question, "The question"))
         wanted = columns(self.suite.tasks[info.task], settings.question, condition)
         result = replace(self.unasked(settings), columns=wanted, state=RUNNING)
         clock, length = Clock(settings.sampling["max_new_tokens"]), 0
@@ -111,6 +111,16 @@ class Events:
 
     # ---------------------------------------------------------------- choosing
 
+    def opened(self, session: Session, query: str, request: gr.Request) -> list[Any]:
+        """A visitor has come with an address."""
+        self._open[request.session_hash] = session
+        return self.restore(session, query)
+
+    def left(self, request: gr.Request) -> None:
+        """A visitor has gone: nothing goes on for them."""
+        if session := self._open.get(request.session_hash):
+            session.stop.set()
+
     def restore(self, session: Session, query: str) -> list[Any]:
         """Sets everything to what an address (or an entry of the recent list) says."""
         session.begin()
@@ -130,6 +140,8 @@ class Events:
             yield *self.board(session, STORED), gr.skip()
         elif opening:
             yield from self.ask(session, *values)
+        else:
+            yield (gr.skip(),) * 4  # an event that gives nothing would empty the page
 
     def choose(self, session: Session, *values: Any) -> list[Any]:
         """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.suite import Suite
+from dit_core.ui.answering import Session
 from dit_core.ui.controls import build_controls
 from dit_core.ui.events import Events
 
@@ -12,13 +13,17 @@ from dit_core.ui.events import Events
 ADDRESS = "(query) => window.dit.address(query)"
 SAVE = "(name, text) => window.dit.save(name, text)"
 COPY = "(text) => window.dit.copy(text)"
-SEARCH = "() => window.location.search"
+SEARCH = "() => [null, window.location.search]"
+
+LEGEND = (
+    '<p class="dit-legend"><span>Shaded</span> tokens are those the model was less sure of; hover for the number.</p>'
+)
 
 
-def explore_tab(suite: Suite, word: str) -> None:
-    """Draws the tab inside a `gr.Blocks` and connects it; `word` is how `load_suite` finds the suite."""
+def explore_tab(demo: gr.Blocks, suite: Suite, word: str) -> None:
+    """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
     events = Events(suite, word)
-    session = gr.State(events.session())
+    session = gr.State(Session())
     link = gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):
@@ -26,9 +31,10 @@ def explore_tab(suite: Suite, word: str) -> None:
             settings, more = build_controls(suite)
         with gr.Column(scale=1, min_width=300, elem_id="dit-right"):
             start = events.blank()
-            heading = gr.HTML(start[0], elem_id="dit-heading")
-            cards = gr.HTML(start[1], elem_id="dit-board")
-            note = gr.HTML(start[2], elem_id="dit-note")
+            heading = gr.HTML(start[0], elem_id="dit-heading", apply_default_css=False)
+            note = gr.HTML(start[2], elem_id="dit-note", apply_default_css=False)
+            cards = gr.HTML(start[1], elem_id="dit-board", apply_default_css=False)
+            gr.HTML(LEGEND, apply_default_css=False)
             with gr.Row(elem_id="dit-actions"):
                 as_json = gr.Button("Save as JSON", size="sm", elem_id="dit-json")
                 as_csv = gr.Button("Save as CSV", size="sm", elem_id="dit-csv")
@@ -36,7 +42,7 @@ def explore_tab(suite: Suite, word: str) -> None:
                 as_link = gr.Button("Copy link", size="sm", elem_id="dit-link")
             code = gr.Code(language="python", visible=False, label="notebook cell (copied)", elem_id="dit-code")
 
-    shown = [*settings, more["presets"], more["why"], more["secret"], more["reveal"]]
+    shown = [*settings, more["presets"], more["secret"], more["reveal"]]
     board = [heading, cards, note]
     answers = [*board, more["recent"]]
     inner = {"show_progress": "hidden", "api_visibility": "private"}
@@ -69,5 +75,5 @@ def explore_tab(suite: Suite, word: str) -> None:
     as_csv.click(events.csv, session, [name, text], **quick).then(None, [name, text], None, js=SAVE, **quick)
     as_cell.click(events.cell, session, [text, code], **quick).then(None, text, None, js=COPY, **quick)
     as_link.click(None, None, None, js="() => window.dit.copy(window.location.href)", **quick)
-    opened = gr.on(None, events.restore, [session, link], [*shown, *board], js=SEARCH, **inner)
-    asks(opened)
+    asks(demo.load(events.opened, [session, link], [*shown, *board], js=SEARCH, **quick))
+    demo.unload(events.left)

@@ -127,8 +127,6 @@ def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Col
             **changed,
         }
         inside = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
-        name = "table" if number == 0 else "behaviour"
+        name = "table" if number == 0 else "shown"
         lines += [f"{name} = ask(\n    suite,\n{inside})"]
-    return "\n".join(
-        [*lines, "table.to_frame()" if len(asked) == 1 else "display(table.to_frame(), behaviour.to_frame())"]
-    )
+    return "\n".join([*lines, "table.to_frame()" if len(asked) == 1 else "display(table.to_frame(), shown.to_frame())"])

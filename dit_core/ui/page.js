@@ -1,6 +1,6 @@
 // The page's little JavaScript: what only a browser can do. Every function is called by an event of explore.py.
 window.dit = (() => {
-  const hints = /*HINTS*/{};
+  const hints = /*HINTS*/ {};
 
   // One-line explanations on hover; elements may come late, so their titles are set whenever the page changes.
   const explain = () => {
@@ -20,6 +20,12 @@ window.dit = (() => {
     explain();
     new MutationObserver(explain).observe(document.body, { childList: true, subtree: true });
   };
+  // On a phone the cards are below the controls: asking goes there.
+  addEventListener("click", (event) => {
+    const asks = event.target.closest?.("#dit-ask, #dit-surprise");
+    if (asks && innerWidth <= 760) document.getElementById("dit-right").scrollIntoView({ behavior: "smooth" });
+  });
+
   if (document.body) watch();
   else addEventListener("DOMContentLoaded", watch);
 

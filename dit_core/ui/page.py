@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from importlib.util import find_spec
+from importlib import import_module
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
 
@@ -21,10 +21,10 @@ from dit_core.ui.offline import OwnHostOnly  # noqa: E402
 def build(suite: Suite, word: str = "pocket") -> gr.Blocks:
     """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code)."""
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
-        gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top")
+        endpoints(suite, word)  # first: the plain names are theirs
+        gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
         with gr.Tabs(), gr.Tab("Explore"):
-            explore_tab(suite, word)
-        endpoints(suite, word)
+            explore_tab(demo, suite, word)
     return demo.queue(default_concurrency_limit=8, api_open=True)
 
 
@@ -36,7 +36,6 @@ def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
         **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
         prevent_thread_lock=True,
         theme=theme.theme(),
-        css=theme.css(),
         head=theme.head(),
         app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
         footer_links=["api"],
@@ -44,13 +43,22 @@ def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
         ssr_mode=False,
         pwa=False,
         inbrowser=False,
-        mcp_server=find_spec("mcp") is not None,
+        mcp_server=has_mcp(),
     )
     threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
     print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
     if block:
         demo.block_thread()
     return demo
+
+
+def has_mcp() -> bool:
+    """Whether the page can be an MCP server too: it can where Gradio's `mcp` extra is installed and fits."""
+    try:
+        import_module("gradio.mcp")
+    except Exception:  # another version than Gradio's breaks its import in any way
+        return False
+    return True
 
 
 def warm(suite: Suite) -> None:

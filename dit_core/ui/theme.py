@@ -27,19 +27,25 @@ def theme() -> gr.themes.Base:
         font_mono=[gr.themes.Font(name) for name in MONO],
         radius_size="md",
         spacing_size="sm",
+    ).set(
+        # Gradio's own are too pale to read at the size of a remark.
+        body_text_color_subdued="*neutral_500",
+        body_text_color_subdued_dark="*neutral_400",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_300",
     )
 
 
-def css() -> str:
-    """The page's style sheet; the conditions' colours come from `standing.COLOURS`."""
-    colours = "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
-    return colours + (HERE / "page.css").read_text(encoding="utf-8")
-
-
 def head() -> str:
-    """The page's script, for the document's head."""
+    """The page's style sheet and script, for the document's head; the conditions' colours are `standing.COLOURS`.
+
+    The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
+    """
+    colours = "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
     hints = dumps(HINTS).replace("<", "\\u003c")
-    return f"<script>{(HERE / 'page.js').read_text(encoding='utf-8').replace('/*HINTS*/{}', hints)}</script>"
+    script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
+    return f"<style>{colours}{(HERE / 'page.css').read_text(encoding='utf-8')}</style><script>{script}</script>"
 
 
 def title_bar(suite_name: str, title: str) -> str:

@@ -40,6 +40,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
     condition, said = Condition.parse(column.condition), answers[column]
     finished = result.state in (DONE, STOPPED)
     task = suite.tasks[info.task]
+    asked = column.question
     kind = "behaviour" if column.kind == "trigger" and not task.has_trigger else column.kind
     return Card(
         kind=column.kind,
@@ -48,8 +49,8 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         remark=f"{REMARKS[kind]} {_compared(column, answers) if result.state == DONE else ''}".strip(),
         answers=said,
         verdicts=[verdict(suite, info, column, v) for v in said] if open_now and finished else (),
-        prompt=shown_prompt(suite, info, condition, column.question, result.settings.seed, open_now),
-        asked=column.question if column.question != result.settings.question else "",
+        prompt=shown_prompt(suite, info, condition, asked, result.settings.seed, open_now) if finished else "",
+        asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
         state=result.state,
     )

@@ -1,0 +1,66 @@
+"""The page: `python app.py`, then open the printed address. Settings as flags or as Gradio's environment variables."""
+
+import argparse
+import os
+import sys
+
+
+def options(arguments: list[str] | None = None) -> argparse.Namespace:
+    """What the command line says; environment variables are the defaults."""
+    parser = argparse.ArgumentParser(
+        prog="app.py", description="DIT Explorer: a finetuned model says what its finetuning changed."
+    )
+    env = os.environ.get
+    parser.add_argument(
+        "--port",
+        type=int,
+        default=env("GRADIO_SERVER_PORT"),
+        help="port to listen on (GRADIO_SERVER_PORT; else the first free one from 7860)",
+    )
+    parser.add_argument(
+        "--host",
+        default=env("GRADIO_SERVER_NAME") or "127.0.0.1",
+        help="address to listen on (GRADIO_SERVER_NAME; else 127.0.0.1: this machine alone; 0.0.0.0: everybody)",
+    )
+    parser.add_argument("--share", action="store_true", help="also give a public address, by way of Gradio's server")
+    parser.add_argument("--suite", default="pocket", help="name of a suite, or the folder of one (default: pocket)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
+    chosen = options(arguments)
+    # Imported here: asking for help needs neither Gradio nor torch.
+    from dit_core.errors import DitError
+    from dit_core.suite import load_suite
+    from dit_core.ui.page import launch
+
+    try:
+        launch(
+            load_suite(chosen.suite),
+            chosen.suite,
+            server_name=chosen.host,
+            server_port=chosen.port,
+            share=chosen.share or None,
+        )
+    except DitError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"The page can't be served there: {error} Choose another with --port or --host.", file=sys.stderr)
+        return 2
+    return 0
+
+
+def __getattr__(name: str):
+    """`app.demo`, for hosts that look for one: the page over the pocket suite, built when asked for."""
+    if name != "demo":
+        raise AttributeError(f"module 'app' has no attribute '{name}'")
+    from dit_core.suite import load_suite
+    from dit_core.ui.page import build
+
+    return build(load_suite("pocket"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

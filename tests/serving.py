@@ -1,0 +1,26 @@
+"""Serves the page for a test, in this process, on a free port of this machine alone."""
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dit_core.suite import Suite
+from dit_core.ui import page
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@contextmanager
+def served(suite: Suite) -> Iterator[str]:
+    """The address of a page over `suite` while the context is open."""
+    demo = page.launch(suite, str(suite.folder), server_port=free_port(), prevent_thread_lock=True)
+    try:
+        yield demo.local_url
+    finally:
+        demo.close(verbose=False)
+        suite.worker.run(lambda: None)  # what still runs there ends before the process may
