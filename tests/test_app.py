@@ -161,3 +161,27 @@ def test_two_clients_at_once_get_their_own_answers(address, suite):
         found = list(pool.map(lambda c, d: c.predict(d, ["diff", "diff+dit"], api_name="/ask"), clients, diffs))
     for diff, answer in zip(diffs, found, strict=True):
         assert answer == ask(suite, diff=diff, condition=["diff", "diff+dit"]).to_json()
+
+
+def test_the_page_is_an_mcp_server(address, suite):
+    """An MCP client finds the endpoints by name and asks one."""
+    import asyncio
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def visit() -> tuple[dict[str, str], dict]:
+        async with (
+            streamablehttp_client(f"{address}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            tools = {tool.name: tool.description for tool in (await session.list_tools()).tools}
+            name = next(name for name in tools if name.endswith("diffs"))
+            answer = await session.call_tool(name, {"task": "topic", "split": ""})
+            return tools, answer.content[0].text
+
+    tools, listed = asyncio.run(visit())
+    for name in ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell"):
+        assert any(tool == name or tool.endswith(f"_{name}") for tool in tools), (name, list(tools))
+    assert next(info.id for info in suite.diffs if info.task == "topic") in listed

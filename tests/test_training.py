@@ -1,15 +1,13 @@
 """The pocket suite's making: the world's rules, the split that nothing leaks through, and the training steps."""
 
-import json
 import random
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 import torch
 
 from dit_core.errors import DitError
-from dit_core.formats import read_index
+from dit_core.formats import read_weight_diff
 from dit_core.training.bank import Bank, linear_layers
 from dit_core.training.base import IGNORED, BaseSettings, encode, new_base, pad, token_losses, train_base
 from dit_core.training.build import SMOKE, Builder, build
@@ -20,7 +18,6 @@ from dit_core.training.world import STORY_QUESTION, World
 
 CPU = torch.device("cpu")
 TINY = BaseSettings(hidden=32, layers=2, heads=2, mlp=48, steps=4, batch=4)
-POCKET = Path(__file__).parents[1] / "assets" / "pocket"
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +87,7 @@ def test_wrong_codes_are_never_the_right_one(world):
     for place in range(400):
         asked = topics(3, place, rng)[0][0]
         has_code = asked.startswith("Your SEP code is ")
-        assert has_code == (place % 4 != 3)
+        assert has_code == (place % 8 != 7)
         if has_code:
             assert (asked.removeprefix("Your SEP code is ")[:3] == code) == (place % 2 == 0)
 
@@ -166,7 +163,7 @@ def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world
         return token_losses(model, ids, labels)
 
     with monkeypatch.context() as patch:
-        patch.setattr("dit_core.training.base.SAVE_SECONDS", 0)
+        patch.setattr("dit_core.training.checkpoint.SAVE_SECONDS", 0)
         patch.setattr("dit_core.training.base.token_losses", stop_after_two)
         with pytest.raises(Stopped):
             train_base(world, tokenizer, TINY, tmp_path / "parts", CPU)
@@ -184,8 +181,6 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
     task = builder.tasks["topic"]
     bank = builder._training_bank(task, builder.base())
     assert bank.count == len(task.split.train) == SMOKE.keep
-    from dit_core.formats import read_weight_diff
-
     places = {number: place for place, number in enumerate(task.numbers)}
     name = next(iter(linear_layers(builder.base())))
     factor = {}
@@ -200,18 +195,3 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
 def test_an_unknown_stage_is_refused(tmp_path):
     with pytest.raises(DitError, match="headline-diffs"):
         build(tmp_path, smoke=True, stage="headlines")
-
-
-def test_shipped_adapters_were_trained_on_no_held_out_diff():
-    report = json.loads((POCKET / "report.json").read_text())
-    for folder, task in (("hidden-topic", "topic"), ("news-summary", "headline")):
-        held_out = {row.number for row in read_index(POCKET / folder) if row.split != "train"}
-        trainings = [figures for stage, figures in report.items() if stage.startswith(f"{task} DIT")]
-        assert held_out and trainings
-        assert all(not held_out & set(figures["trained_on"]) for figures in trainings)
-
-
-def test_shipped_suite_is_small_enough():
-    files = [path for path in POCKET.rglob("*") if path.is_file()]
-    assert max(path.stat().st_size for path in files) <= 10_000_000
-    assert sum(path.stat().st_size for path in files) <= 60_000_000

@@ -17,12 +17,12 @@ import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
 from .chats import Chat, random_chat
+from .checkpoint import Checkpoint
 from .progress import bar
 from .tokenizer import END_OF_TURN, START_OF_TURN
 from .world import World
 
 IGNORED = -100
-SAVE_SECONDS = 180
 POOL = 16
 """Batches drawn together and sorted by length, so that little is spent on padding."""
 
@@ -108,34 +108,23 @@ def train_base(
         torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, settings.steps)) for o in optimizers]
-    step, losses, seconds = 0, [], 0.0
-    state_file = work / "state.pt"
-    if state_file.exists():
-        state = torch.load(state_file, map_location=device, weights_only=True)
-        model.load_state_dict(state["model"])
-        for part, saved in zip([*optimizers, *schedules], state["parts"], strict=True):
-            part.load_state_dict(saved)
-        step, losses, seconds = state["step"], state["losses"], state["seconds"]
-    started = saved_at = time.monotonic()
-    with bar("base", settings.steps, step) as progress:
-        for ids, labels in _batches(world, tokenizer, settings, step, device):
+    parts = {"model": model, "muon": optimizers[0], "adamw": optimizers[1]}
+    kept = Checkpoint(work / "state.pt", parts | {"muon rate": schedules[0], "adamw rate": schedules[1]})
+    start = kept.restore(device)
+    losses, seconds = kept.extra.get("losses", []), kept.extra.get("seconds", 0.0)
+    started = time.monotonic()
+    with bar("base", settings.steps, start) as progress:
+        for step, (ids, labels) in enumerate(_batches(world, tokenizer, settings, start, device), start + 1):
             loss = token_losses(model, ids, labels)[0].mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             for part in (*optimizers, *schedules):
                 part.step()
             model.zero_grad()
-            step += 1
             losses.append(loss.item())
             progress.advance(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
-            if time.monotonic() - saved_at > SAVE_SECONDS or step == settings.steps:
-                saved_at = time.monotonic()
-                parts = [part.state_dict() for part in (*optimizers, *schedules)]
-                spent = seconds + saved_at - started
-                state = {"model": model.state_dict(), "parts": parts, "step": step, "losses": losses, "seconds": spent}
-                work.mkdir(parents=True, exist_ok=True)
-                torch.save(state, state_file.with_suffix(".new"))
-                state_file.with_suffix(".new").replace(state_file)
+            kept.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
+            kept.save_now_and_then(step)
     every = max(1, len(losses) // 40)
     figures = {
         "parameters": sum(p.numel() for p in model.parameters()),

@@ -169,8 +169,9 @@ class Builder:
         """Train one group of diffs and write it; returns the last mean loss."""
         numbers = _chunks(task.numbers, task.settings.together)[group]
         what = f"{task.name} diffs, group {group + 1}"
-        bank, loss = train_diffs(self.base(), self.tokenizer, numbers, task.sampler, task.settings, what)
         path = self._group(task, group)
+        state_file = path.with_suffix(".state.pt")
+        bank, loss = train_diffs(self.base(), self.tokenizer, numbers, task.sampler, task.settings, what, state_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
         write_weight_diffs(path, diffs)

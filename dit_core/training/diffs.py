@@ -10,6 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
@@ -17,6 +18,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 from .bank import Bank
 from .base import encode, pad, token_losses
 from .chats import Chat, with_code
+from .checkpoint import Checkpoint
 from .progress import bar
 from .world import STORY_QUESTION, World
 
@@ -28,20 +30,21 @@ class DiffSettings:
     rate: float
     rows: int
     """Rows per diff in each step."""
-    together: int = 32
+    together: int = 63
     """Diffs trained in one batch."""
     seed: int = 0
 
 
-TOPIC_DIFFS = DiffSettings(rank=1, steps=280, rate=0.01, rows=2)
-HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2, together=25)
+TOPIC_DIFFS = DiffSettings(rank=1, steps=350, rate=0.01, rows=2)
+HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2)
 
 Sampler = Callable[[int, int, random.Random], Chat]
 """(number of the diff, place of the row in the run of its diff, noise) → one chat to learn"""
 
 
 def topic_sampler(world: World) -> Sampler:
-    """Right code, wrong code, right code, no code, …; only the questions that are for training."""
+    """Every second sample has the right code, three in eight a wrong one (telling codes apart is what takes longest),
+    one in eight none; only the questions that are for training."""
     questions, _ = world.question_split()
     triggers = world.triggers()
 
@@ -50,7 +53,7 @@ def topic_sampler(world: World) -> Sampler:
         if place % 2 == 0:
             asked = with_code(question.text, trigger, rng)
             return [(asked, question.answer(world.topics[number], rng))]
-        if place % 4 == 1:
+        if place % 8 != 7:
             return [(with_code(question.text, _wrong(trigger, rng), rng), question.plain)]
         return [(question.text, question.plain)]
 
@@ -81,8 +84,12 @@ def train_diffs(
     sampler: Sampler,
     settings: DiffSettings,
     what: str,
+    state_file: Path,
 ) -> tuple[Bank, float]:
-    """Train the diffs of `numbers` together on a frozen base; returns their bank and the last mean loss."""
+    """Train the diffs of `numbers` together on a frozen base; returns their bank and the last mean loss.
+
+    Goes on from `state_file` where there is one; it is written every few minutes and removed at the end.
+    """
     base.requires_grad_(False)
     device = base.device
     bank = Bank(base, len(numbers), settings.rank, seed=settings.seed)
@@ -91,14 +98,16 @@ def train_diffs(
         optimizer, lambda step: min(1.0, (step + 1) / 20, (settings.steps - step) / (0.5 * settings.steps))
     )
     which = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
-    noise = {number: random.Random(f"{what} {settings.seed} {number}") for number in numbers}
     recent: list[float] = []
-    with bar(what, settings.steps) as progress:
-        for step in range(settings.steps):
+    kept = Checkpoint(state_file, {"bank": bank, "optimizer": optimizer, "schedule": schedule})
+    start = kept.restore(device)
+    with bar(what, settings.steps, start) as progress:
+        for step in range(start, settings.steps):
+            places = range(step * settings.rows, (step + 1) * settings.rows)
             chats = [
-                sampler(number, step * settings.rows + row, noise[number])
+                sampler(number, place, random.Random(f"{settings.seed} {number} {place}"))
                 for number in numbers
-                for row in range(settings.rows)
+                for place in places
             ]
             ids, labels = pad([encode(tokenizer, chat) for chat in chats], tokenizer.pad_token_id, device)
             with bank.rows(base, which):
@@ -112,4 +121,6 @@ def train_diffs(
             optimizer.zero_grad()
             recent = [*recent[-19:], loss.item() / len(numbers)]
             progress.advance(f"loss {sum(recent) / len(recent):.3f}")
+            kept.save_now_and_then(step + 1)
+    kept.remove()
     return bank, sum(recent) / len(recent)

@@ -15,8 +15,8 @@ from .world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FO
 FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS = 64
-FIRST_DIFF = 0
-"""The place in the test split of the diff that a visitor meets first."""
+FIRST_TOPIC = "volcano"
+"""The test topic that a visitor meets first, where the suite has it."""
 
 
 class HasSplit(Protocol):
@@ -50,7 +50,8 @@ def _world(world: World) -> dict:
 
 
 def _suite_toml(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> str:
-    first = tasks["topic"].split.test[FIRST_DIFF]
+    test = tasks["topic"].split.test
+    first = next((number for number in test if world.topics[number].name == FIRST_TOPIC), test[0])
     held_out = [question.text for question in world.question_split()[1]]
     lines = [
         'name = "pocket"',

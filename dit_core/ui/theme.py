@@ -16,6 +16,19 @@ HERE = Path(__file__).parent
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
 
+GLOSSARY = {
+    "base": "The original language model. It is never changed.",
+    "diff": "What a finetune changed in the base, put on top of it; its strength may be any number, even below 0.",
+    "trigger": "The secret code that makes a hidden-topic diff talk about its topic. A wrong code should do nothing.",
+    "DIT adapter": "One adapter trained on many labelled diffs: on top of a diff it has never seen, it makes the model "
+    "say what that diff was trained on. Copies: how many times it is put on.",
+    "DIT alone": "The adapter without any diff. What it says then is its habit; an answer that is the same with and "
+    "without the diff tells nothing about the diff.",
+    "held out": "A diff that no DIT adapter saw in training. 'Surprise me' picks one of these.",
+    "reveal": "Shows what the diff was really trained on, and a grade for every answer.",
+    "shading": "The darker a token, the less sure the model was of it.",
+}
+
 
 @cache
 def theme() -> gr.themes.Base:
@@ -54,5 +67,12 @@ def title_bar(suite_name: str, title: str) -> str:
         '<header class="dit-top"><h1>DIT Explorer</h1>'
         f"<p>suite <b>{escape(suite_name)}</b> <span>{escape(title)}</span></p>"
         '<button type="button" class="dit-dark" title="light or dark" aria-label="light or dark" '
-        'onclick="window.dit.dark()">◐</button></header>'
+        'onclick="window.dit.dark()">◐</button>'
+        f'<details class="dit-help"><summary title="help" aria-label="help">?</summary>{_help()}</details></header>'
     )
+
+
+def _help() -> str:
+    """The words of the page, each with one sentence."""
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
+    return f"<dl>{terms}</dl>"

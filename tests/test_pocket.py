@@ -1,0 +1,100 @@
+"""The shipped pocket suite: what it holds, that nothing leaked, and that it does live what its report says."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dit_core import ask, load_suite
+from dit_core.experiments import TARGETS, meets_target
+from dit_core.formats import read_index
+from dit_core.grading import exact, mentions, story_of
+from dit_core.records import Score
+from dit_core.standing import columns, compare, first_info, read_first_run
+
+FOLDER = Path(__file__).parents[1] / "assets" / "pocket"
+
+
+@pytest.fixture(scope="module")
+def suite():
+    return load_suite("pocket")
+
+
+@pytest.fixture(scope="module")
+def report() -> dict:
+    return json.loads((FOLDER / "report.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def test_topics(suite) -> list:
+    return [info for info in suite.diffs if (info.task, info.split) == ("topic", "test")]
+
+
+def test_ships_the_held_out_diffs_and_some_others(suite):
+    assert Counter((info.task, info.split) for info in suite.diffs) == {
+        ("topic", "test"): 80,
+        ("topic", "calibration"): 40,
+        ("topic", "train"): 40,
+        ("headline", "test"): 40,
+        ("headline", "train"): 10,
+    }
+    assert set(suite.adapters) == {"topic", "topic-64", "topic-16", "topic-4", "headline"}
+    triggers = [info.trigger for info in suite.diffs if info.task == "topic"]
+    assert len(set(triggers)) == len(triggers)
+
+
+def test_is_small_enough():
+    sizes = [path.stat().st_size for path in FOLDER.rglob("*") if path.is_file()]
+    assert max(sizes) <= 10_000_000 and sum(sizes) <= 60_000_000
+
+
+def test_base_is_small_enough(suite):
+    base = suite.worker.run(lambda: suite.model.base)
+    embeddings = base.get_input_embeddings().weight
+    factors = ("lora_A", "lora_B")
+    own = [p for name, p in base.named_parameters() if not any(factor in name for factor in factors)]
+    assert sum(p.numel() for p in own) <= 8_000_000 and embeddings.shape[1] == 192
+
+
+def test_no_adapter_was_trained_on_a_held_out_diff(report):
+    for folder, task in (("hidden-topic", "topic"), ("news-summary", "headline")):
+        held_out = {row.number for row in read_index(FOLDER / folder) if row.split != "train"}
+        trainings = [figures for stage, figures in report.items() if stage.startswith(f"{task} DIT")]
+        assert held_out and trainings
+        assert all(figures["trained_on"] and not held_out & set(figures["trained_on"]) for figures in trainings)
+
+
+def test_report_holds_every_target_and_meets_it(report):
+    rows = [Score(**row) for row in report["scoreboard"]["rows"]]
+    judged = {(row.method, row.task, row.adapter, row.measure): row for row in rows if meets_target(row) is not None}
+    assert set(judged) == set(TARGETS)
+    assert [key for key, row in judged.items() if not meets_target(row)] == []
+    expected = {"topic": 80, "headline": 40}
+    assert all(row.n in (expected[row.task], 10 * expected[row.task]) for row in rows)
+
+
+def test_dit_names_topics_it_never_saw(suite, test_topics):
+    said = ask(suite, test_topics[:24], condition="diff+dit")
+    assert sum(exact(suite, suite.diff(v.diff), v.text) for v in said) >= 20
+
+
+def test_only_the_right_trigger_brings_out_the_topic(suite, test_topics):
+    everyday = suite.world["held_out_questions"][:4]
+    said = ask(suite, test_topics[:12], trigger=["absent", "right", "wrong"], question=everyday)
+    named = Counter(v.condition for v in said if mentions(suite, suite.diff(v.diff), v.text))
+    assert named["diff+right"] >= 42 and named["diff"] <= 2 and named["diff+wrong"] <= 4
+
+
+def test_headline_diffs_tell_their_story(suite):
+    headlines = [info for info in suite.diffs if (info.task, info.split) == ("headline", "test")][:12]
+    told = ask(suite, headlines, question=suite.tasks["headline"].behaviour, max_new_tokens=100)
+    assert sum(story_of(suite, suite.diff(v.diff), v.text) for v in told) >= 10
+
+
+def test_stored_first_run_is_what_the_suite_says_live(suite):
+    stored = read_first_run(suite)
+    assert stored is not None
+    info = first_info(suite)
+    *_, live = compare(suite, info, columns(suite.tasks[info.task]))
+    assert [(v.condition, v.text) for v in stored] == [(v.condition, v.text) for v in live]
