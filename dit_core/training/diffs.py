@@ -36,7 +36,7 @@ class DiffSettings:
 
 
 TOPIC_DIFFS = DiffSettings(rank=1, steps=350, rate=0.01, rows=2)
-HEADLINE_DIFFS = DiffSettings(rank=4, steps=60, rate=0.005, rows=2)
+HEADLINE_DIFFS = DiffSettings(rank=4, steps=48, rate=0.005, rows=2)
 
 Sampler = Callable[[int, int, random.Random], Chat]
 """(number of the diff, place of the row in the run of its diff, noise) → one chat to learn"""
