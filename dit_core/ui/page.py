@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import redirect_stdout
 from importlib import import_module
+from io import StringIO
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
 
@@ -32,21 +34,25 @@ def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
     """Builds the page and serves it; loads the suite's model behind it. `options` go to Gradio's `launch`."""
     demo = build(suite, word)
     block = not options.pop("prevent_thread_lock", False)
-    demo.launch(
-        **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
-        prevent_thread_lock=True,
-        theme=theme.theme(),
-        head=theme.head(),
-        app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
-        footer_links=["api"],
-        run_history=False,
-        ssr_mode=False,
-        pwa=False,
-        inbrowser=False,
-        mcp_server=has_mcp(),
-    )
+    mcp = has_mcp()
+    with redirect_stdout(StringIO()):  # Gradio announces its MCP server even when told to be quiet
+        demo.launch(
+            **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
+            prevent_thread_lock=True,
+            theme=theme.theme(),
+            head=theme.head(),
+            app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+            footer_links=["api"],
+            run_history=False,
+            ssr_mode=False,
+            pwa=False,
+            inbrowser=False,
+            mcp_server=mcp,
+        )
     threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
     print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
+    if mcp:
+        print(f"for MCP clients: {demo.local_url}gradio_api/mcp/", flush=True)
     if block:
         demo.block_thread()
     return demo
