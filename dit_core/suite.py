@@ -113,7 +113,7 @@ class Suite:
         found = self._diffs_by_name.get(str(name).strip().casefold())
         if found is None:
             nearest = did_you_mean(str(name), self._diffs_by_name)
-            raise DitError(f"The suite '{self.name}' has no diff '{name}'.{nearest} `dit_core diffs` lists all.")
+            raise DitError(f"The suite '{self.name}' has no diff '{name}'.{nearest} The list of diffs has all ids.")
         return found
 
     def adapter(self, name: str) -> AdapterInfo:

@@ -14,6 +14,7 @@ from dit_core.ui.links import TRIGGERS, Settings
 
 # One line per control, shown on hover (page.js sets it as the title of the element with that id).
 HINTS = {
+    "dit-suite": "A base model with its diffs and DIT adapters. Start the page with --suite to open another.",
     "dit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
     "dit-surprise": "Picks a diff that no DIT adapter has ever seen, and asks it.",
     "dit-reveal": "Shows what the diff was really trained on, its trigger, and the grades.",
@@ -50,6 +51,7 @@ def adapter_choices(suite: Suite) -> list[tuple[str, str]]:
 def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
     """Draws the controls; returns those of `Settings` in order, and the others by name."""
     more: dict[str, Any] = {}
+    gr.Dropdown([suite.name], value=suite.name, label="Base model / suite", elem_id="dit-suite")
     diff = gr.Dropdown(diff_choices(suite), label="Weight diff", elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
         more["surprise"] = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
