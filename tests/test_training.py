@@ -12,7 +12,7 @@ from dit_core.training.bank import Bank, linear_layers
 from dit_core.training.base import IGNORED, BaseSettings, encode, new_base, pad, token_losses, train_base
 from dit_core.training.build import SMOKE, Builder, build
 from dit_core.training.chats import random_chat
-from dit_core.training.diffs import headline_sampler, topic_sampler
+from dit_core.training.diffs import DiffSettings, headline_sampler, topic_sampler, train_diffs
 from dit_core.training.tokenizer import END_OF_TURN, make_tokenizer
 from dit_core.training.world import STORY_QUESTION, World
 
@@ -195,3 +195,29 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
 def test_an_unknown_stage_is_refused(tmp_path):
     with pytest.raises(DitError, match="headline-diffs"):
         build(tmp_path, smoke=True, stage="headlines")
+
+
+def test_a_stopped_training_of_diffs_goes_on_where_it_was(tmp_path, tokenizer, world, monkeypatch):
+    settings = DiffSettings(rank=1, steps=4, rate=0.01, rows=1)
+    base = new_base(TINY, tokenizer).eval()
+
+    def train(name: str) -> Bank:
+        state = tmp_path / f"{name}.pt"
+        return train_diffs(base, tokenizer, [3, 5], topic_sampler(world), settings, "diffs", state)[0]
+
+    whole = train("whole")
+    monkeypatch.setattr("dit_core.training.checkpoint.SAVE_SECONDS", 0)
+    steps = iter([True, True, False])
+
+    def stop_after_two(*arguments):
+        if not next(steps):
+            raise InterruptedError
+        return token_losses(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
+        patch.setattr("dit_core.training.diffs.token_losses", stop_after_two)
+        train("parts")
+    assert (tmp_path / "parts.pt").exists()
+    resumed = train("parts")
+    assert not (tmp_path / "parts.pt").exists()
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
