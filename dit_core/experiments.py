@@ -119,7 +119,8 @@ def scoreboard(
 ) -> Table[Score]:
     """Measures every method on the diffs of a split.
 
-    Shares (`exact`, `mentions`, `equals_base`) come with Wilson's 95 % interval, mean grades with a bootstrapped one.
+    Shares (`exact`, `mentions`, `equals_base`) of one answer per diff come with Wilson's 95 % interval, all other
+    figures with one bootstrapped over the diffs.
     `n` counts answers: diffs × questions. `limit` takes only the first so many diffs of each task;
     `progress(done, total, what)` is told of answers done, of all answers, and the method at hand.
 
@@ -153,6 +154,16 @@ def meets_target(score: Score) -> bool | None:
     if target is None:
         return None
     return score.value <= target[1] if target[0] == "≤" else score.value >= target[1]
+
+
+def _interval(answers: Sequence[Verbalization], values: Sequence[float], graded: bool) -> tuple[float, float]:
+    """Of several answers of one diff, the diff is what was drawn: their mean counts once, however many they are."""
+    by_diff: dict[str, list[float]] = {}
+    for said, value in zip(answers, values, strict=True):
+        by_diff.setdefault(said.diff, []).append(value)
+    if not graded and len(by_diff) == len(values):
+        return wilson(sum(values), len(values))
+    return bootstrap([sum(own) / len(own) for own in by_diff.values()])
 
 
 def wilson(hits: int, n: int, z: float = 1.959964) -> tuple[float, float]:
@@ -202,7 +213,7 @@ def _score(suite: Suite, method: Method, measure: str, answers: Sequence[Verbali
         measure=measure,
         n=len(values),
         value=sum(values) / len(values),
-        interval=bootstrap(values) if graded else wilson(sum(values), len(values)),
+        interval=_interval(answers, values, graded),
         grades={str(step): counts[step] for step in GRADES} if graded else None,
         published=PUBLISHED.get((method.name, method.task, method.adapter), []) if graded else [],
     )

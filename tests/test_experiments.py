@@ -98,3 +98,9 @@ def test_the_bootstrap_is_the_same_each_time_and_covers_the_mean():
     assert (low, high) == bootstrap(values)
     assert low < sum(values) / 80 < high and high - low < 0.5
     assert bootstrap([3, 3, 3]) == (3, 3)
+
+
+def test_many_answers_of_one_diff_do_not_narrow_the_interval():
+    """Ten answers each of two diffs, one always right and one never: as uncertain as two answers."""
+    answers = [Verbalization(diff, "diff", "?", 0, 0, "", (), ()) for diff in ("a", "b") for _ in range(10)]
+    assert experiments._interval(answers, [1.0] * 10 + [0.0] * 10, graded=False) == (0.0, 1.0)
