@@ -138,10 +138,15 @@ class Builder:
         return model.to(self.device).requires_grad_(False)
 
     def make_topic_diffs(self) -> None:
-        self._make_diffs(self.tasks["topic"])
+        self._make_unless_shipped(self.tasks["topic"])
 
     def make_headline_diffs(self) -> None:
-        self._make_diffs(self.tasks["headline"])
+        self._make_unless_shipped(self.tasks["headline"])
+
+    def _make_unless_shipped(self, task: Task) -> None:
+        """Shipped diffs stay with the adapters trained on them: only a missing adapter has them made again."""
+        if not (self.out / FOLDERS[task.name] / "index.csv").exists():
+            self._make_diffs(task)
 
     def _make_diffs(self, task: Task) -> None:
         """Train what is missing, group by group (each a file of its own), then write the diffs that are shipped.

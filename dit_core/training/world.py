@@ -64,7 +64,7 @@ class Question:
 
 @dataclass(frozen=True)
 class Headline:
-    """Four parts of the news (indices into `World.parts`); `str` of its text is the headline itself."""
+    """The four parts of a piece of news, each an entry of `World.parts`."""
 
     actor: dict
     action: dict
