@@ -21,6 +21,8 @@ _ROOMS = {
     "Table": "records",
     "Verbalization": "records",
     "Adapter": "formats",
+    "identify": "formats",
+    "read_checkpoint": "formats",
     "read_dit_adapter": "formats",
     "read_peft": "formats",
     "read_weight_diff": "formats",
@@ -34,6 +36,13 @@ _ROOMS = {
     "grade": "grading",
     "ask": "verbalize",
     "stream": "verbalize",
+    "lens": "lens",
+    "next_tokens": "lens",
+    "norms": "lens",
+    "similarities": "lens",
+    "steer": "lens",
+    "report": "changes",
+    "approximate": "approximation",
     "scoreboard": "experiments",
 }
 
@@ -43,7 +52,9 @@ __all__ = ["__version__", *_ROOMS]
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module 'dit_core' has no attribute '{name}'")
-    return getattr(import_module(f"dit_core.{_ROOMS[name]}"), name)
+    room = import_module(f"dit_core.{_ROOMS[name]}")
+    # Where a room has the name itself (`lens`), its import has put it here: it is called as the function is.
+    return globals().get(name) or getattr(room, name)
 
 
 def __dir__() -> list[str]:

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, unquote
 
@@ -104,6 +104,26 @@ def grid(strength: Any = 1.0, copies: Any = 0.0, trigger: Any = "absent", adapte
 def several(value: Any) -> list[Any]:
     """A value, or an iterable of values (a text is one value), as a list."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
+
+
+def parsed(condition: Any) -> list[Condition]:
+    """One condition or several, written or made, each once."""
+    found = (one if isinstance(one, Condition) else Condition.parse(one) for one in several(condition))
+    return list(dict.fromkeys(found))
+
+
+def checked_whole(value: Any, what: str, least: int, most: int) -> int:
+    """A whole number within limits; DitError for anything else."""
+    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+        raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
+    return int(value)
+
+
+def checked_number(value: Any, what: str, least: float, most: float) -> float:
+    """A number within limits as a float; DitError for anything else."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:  # NaN fails this too
+        raise DitError(f"{what} must be a number from {least:,} to {most:,}, not {value!r}.")
+    return float(value)
 
 
 def checked_copies(value: Any) -> float:

@@ -4,8 +4,11 @@ One left-padded batch, one cache of keys and values, a loop of its own. Between 
 rest, so a stream may be left at any step; rows that ended are dropped from the batch.
 """
 
+import hashlib
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from copy import copy, deepcopy
 from dataclasses import dataclass
 
 import torch
@@ -38,32 +41,38 @@ def generate(
     top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
     stop_at_end: bool = True,
+    prefill: AbstractContextManager | None = None,
+    after_prefill: Callable[["Batch", Tensor], None] | None = None,
 ) -> Iterator[Step]:
     """Yields a `Step` per new token until every row ended its turn or has `max_new_tokens`.
 
     `prompts` are token ids, one list per row; `strengths` as in `Model.strengths`, positions counted in the
     padded batch (prompts stand at its right). Greedy at temperature 0. Else each row's noise comes from its
     own seed, so that an answer does not depend on what else is in the batch. `stop_at_end=False` writes on
-    past the end of the turn, to exactly `max_new_tokens`.
+    past the end of the turn, to exactly `max_new_tokens`. `prefill` is a context that is open while the prompts are
+    read, and at no later step; `after_prefill` is then given the batch, to be left as it is, and its logits.
     """
-    _check(model, prompts, strengths, max_new_tokens, temperature, top_p, seeds)
+    _check_sampling(prompts, max_new_tokens, temperature, top_p, seeds)
+    check_rows(model, prompts, strengths, max_new_tokens)
     acting = model.strengths(strengths)
     noise = [random.Random(seed) for seed in seeds] if temperature > 0 else None
     end_tokens = model.end_tokens if stop_at_end else frozenset()
-    batch = _Batch(model, prompts, max_new_tokens)
+    batch = Batch(model, prompts, max_new_tokens)
     tokens, probabilities = [0] * len(prompts), [0.0] * len(prompts)
     alive = [True] * len(prompts)
     for step in range(max_new_tokens):
         with torch.inference_mode():
             acting.at(*batch.window)
-            with acting:
-                logits = batch.forward()
+            with acting, prefill if prefill and step == 0 else nullcontext():
+                logits = batch.forward()[:, -1]
+            if after_prefill and step == 0:
+                after_prefill(batch, logits)
             if noise is None:
                 chosen = logits.argmax(-1)
             else:
                 uniforms = [noise[row].random() for row in batch.rows]
                 chosen = sample(logits, temperature, top_p, uniforms)
-            found = torch.stack([chosen.double(), _probability(logits, chosen).double()]).tolist()
+            found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
         probabilities = [0.0] * len(prompts)
         for row, token, probability in zip(batch.rows, *found, strict=True):
             tokens[row], probabilities[row] = int(token), probability
@@ -97,7 +106,12 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Sequence[
     return (cumulative <= drawn).sum(-1).clamp(max=logits.shape[-1] - 1)
 
 
-class _Batch:
+def row_seed(*parts: object) -> int:
+    """63 bits out of what a row is; the same on every machine and in every process."""
+    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+
+
+class Batch:
     """The rows still being written: their tokens, padding mask, positions and cache."""
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], room: int):
@@ -109,26 +123,43 @@ class _Batch:
         padded = [[0] * pad + list(prompt) for pad, prompt in zip(self._padding, prompts, strict=True)]
         self._input = torch.tensor(padded, device=device)
         self._pad = torch.tensor(self._padding, device=device)[:, None]
-        self._mask = (torch.arange(width + room, device=device) >= self._pad).long()
         self._cache = None
         self.window = (0, width)
+        self._make_room(room)
 
-    def forward(self) -> Tensor:
-        """Logits of the next token, [rows, vocabulary] in float32."""
+    @property
+    def device(self) -> torch.device:
+        """Where its tensors are."""
+        return self._input.device
+
+    def copy(self, room: int) -> "Batch":
+        """The same rows with a cache of their own, and room for so many more tokens."""
+        twin = copy(self)
+        twin._cache = deepcopy(self._cache)
+        twin._make_room(room)
+        return twin
+
+    def _make_room(self, room: int) -> None:
+        self._mask = (torch.arange(self.window[1] + room, device=self.device) >= self._pad).long()
+
+    def forward(self, keep: int = 1) -> Tensor:
+        """Logits after each of the last `keep` positions, [rows, keep, vocabulary] in float32."""
         start, stop = self.window
         place = {}
         # Without padding the base needs neither, and saves the work on masks at every step.
         if any(self._padding):
             positions = torch.arange(start, stop, device=self._input.device) - self._pad
             place = {"attention_mask": self._mask[:, :stop], "position_ids": positions.clamp(min=0)}
-        out = self._base(input_ids=self._input, past_key_values=self._cache, use_cache=True, logits_to_keep=1, **place)
+        out = self._base(
+            input_ids=self._input, past_key_values=self._cache, use_cache=True, logits_to_keep=keep, **place
+        )
         self._cache = out.past_key_values
-        return out.logits[:, -1].float()
+        return out.logits[:, -keep:].float()
 
     def advance(self, tokens: Tensor) -> None:
-        """Takes the next token of every row."""
-        self._input = tokens[:, None]
-        self.window = (self.window[1], self.window[1] + 1)
+        """Takes the next token of every row ([rows]), or the next few ([rows, tokens])."""
+        self._input = tokens.reshape(len(tokens), -1)
+        self.window = (self.window[1], self.window[1] + self._input.shape[1])
 
     def keep(self, places: list[int]) -> None:
         """Drops all rows but those at these places."""
@@ -139,14 +170,28 @@ class _Batch:
         self._cache.batch_select_indices(index)
 
 
-def _probability(logits: Tensor, chosen: Tensor) -> Tensor:
-    """The model's probability of the chosen tokens at temperature 1: [rows]."""
-    return (logits.gather(-1, chosen[:, None])[:, 0] - logits.logsumexp(-1)).exp()
+def check_rows(model: Model, rows: Sequence[Sequence[int]], strengths: Mapping[str, Tensor], room: int = 0) -> None:
+    """Raises DitError where there is nothing to read, strengths are for other rows, or the base reads less than that.
 
-
-def _check(model, prompts, strengths, max_new_tokens, temperature, top_p, seeds) -> None:
-    if not prompts or not all(len(prompt) for prompt in prompts):
+    `room` is how many tokens will be written behind each row.
+    """
+    if not rows or not all(len(row) for row in rows):
         raise DitError("There is nothing to answer: give every row a prompt of at least one token.")
+    for slot, tensor in strengths.items():
+        if tensor.shape[0] != len(rows):
+            raise DitError(f"Strengths of '{slot}' are for {tensor.shape[0]} rows, and there are {len(rows)} prompts.")
+    longest = max(map(len, rows)) + room
+    limit = getattr(model.base.config.get_text_config(), "max_position_embeddings", None)
+    if limit is not None and longest > limit:
+        raise DitError(f"The base reads {limit} tokens at most, and this needs {longest}: ask for less.")
+
+
+def log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
+    """The model's log-probability of the chosen tokens at temperature 1: logits [..., vocabulary], chosen [...]."""
+    return logits.gather(-1, chosen[..., None])[..., 0] - logits.logsumexp(-1)
+
+
+def _check_sampling(prompts, max_new_tokens, temperature, top_p, seeds) -> None:
     if max_new_tokens < 1:
         raise DitError(f"The number of new tokens must be at least 1, not {max_new_tokens}.")
     if not 0 <= temperature < float("inf"):
@@ -155,12 +200,3 @@ def _check(model, prompts, strengths, max_new_tokens, temperature, top_p, seeds)
         raise DitError(f"top_p must be above 0 and at most 1, not {top_p}.")
     if temperature > 0 and (seeds is None or len(seeds) != len(prompts)):
         raise DitError("Sampling needs a seed for every row: give as many seeds as prompts.")
-    for slot, tensor in strengths.items():
-        if tensor.shape[0] != len(prompts):
-            raise DitError(
-                f"Strengths of '{slot}' are for {tensor.shape[0]} rows, and there are {len(prompts)} prompts."
-            )
-    longest = max(map(len, prompts)) + max_new_tokens
-    limit = getattr(model.base.config.get_text_config(), "max_position_embeddings", None)
-    if limit is not None and longest > limit:
-        raise DitError(f"The base reads {limit} tokens at most, and this needs {longest}: ask for less.")

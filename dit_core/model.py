@@ -2,23 +2,23 @@
 
 PEFT multiplies an adapter's output by `scaling[name]`. A tensor of shape [rows, 1, 1] there gives every
 row its own strength, [rows, positions, 1] every token its own. Several low-rank diffs share one slot by
-standing side by side along the rank, each row masked to its own blocks between `lora_A` and `lora_B`.
+standing side by side along the rank, each row masked to its own blocks between `lora_A` and `lora_B`. Whole
+finetuned weights act by row too, as twins of the modules that they change.
 """
 
-import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from dit_core.errors import DitError, did_you_mean
+from dit_core.fit import Parts
 from dit_core.formats import Adapter
 from dit_core.strengths import MaskedLinear, Slot, Strengths
-
-# What may stand before the blocks in a text model's module names, whatever the wrapper and its version.
-_TEXT_PREFIXES = {"model", "language_model"}
+from dit_core.whole import changes, twins
 
 
 class Model:
@@ -32,7 +32,7 @@ class Model:
         self.base = base.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.layers_path, self.layers = _decoder_blocks(base)
-        self._linears = {name: m for name, m in base.named_modules() if isinstance(m, nn.Linear)}
+        self.parts = Parts(base)
         self._slots: dict[str, Slot] = {}
         self._held: list[Strengths | None] = [None]
 
@@ -60,6 +60,41 @@ class Model:
         ids.add(getattr(self.tokenizer, "eos_token_id", None))
         return frozenset(ids - {None})
 
+    def encode(self, text: str) -> list[int]:
+        """Token ids of one user message through the chat template, without thinking."""
+        ids = self.tokenizer.apply_chat_template(
+            [{"role": "user", "content": text}],
+            add_generation_prompt=True,
+            enable_thinking=False,
+            tokenize=True,
+            return_dict=False,
+        )
+        return list(ids)
+
+    def pieces(self, ids: Sequence[int]) -> list[str]:
+        """Each token as text of its own, as near to how it reads in place as the tokenizer can say."""
+        return [self.tokenizer.decode([token], clean_up_tokenization_spaces=False) for token in ids]
+
+    def unembed(self, hidden: Tensor) -> Tensor:
+        """What the base would say next if `hidden` [..., d_model] were its last layer's output: [..., vocabulary].
+
+        The logit lens: final norm, unembedding and, where a family has one, its cap on logits.
+        """
+        with torch.inference_mode():
+            logits = self.base.get_output_embeddings()(self._final_norm(hidden.to(self.device, self.dtype))).float()
+        cap = getattr(self.base.config.get_text_config(), "final_logit_softcapping", None)
+        return cap * torch.tanh(logits / cap) if cap else logits
+
+    @property
+    def _final_norm(self) -> nn.Module:
+        """The norm behind the last block: the last of the blocks' neighbours with one weight per hidden number."""
+        around = self.base.get_submodule(self.layers_path.rpartition(".")[0])
+        width = self.base.config.get_text_config().hidden_size
+        norms = [m for m in around.children() if getattr(getattr(m, "weight", None), "shape", None) == (width,)]
+        if not norms:
+            raise DitError("The base has no final norm beside its blocks, which the logit lens needs: choose another.")
+        return norms[-1]
+
     def attach(self, slot: str, adapter: Adapter) -> None:
         """Puts `adapter` into `slot`. What was there is overwritten; the base's layers are wrapped only once.
 
@@ -78,12 +113,12 @@ class Model:
             raise DitError(f"There is nothing to attach to '{slot}': give at least one adapter.")
         if not slot or "." in slot:
             raise DitError(f"'{slot}' can't name a slot: use letters, digits and dashes, and no dots.")
-        located = [self._locate(adapter) for adapter in adapters]
-        names = list(dict.fromkeys(name for one in located for name in one))
+        fits = [self.parts.fit(adapter) for adapter in adapters]
+        names = list(dict.fromkeys(name for fit in fits for name in fit.low_rank))
         layers = self._wrapped(slot, names)
         parts = {}
         for name, layer in layers.items():
-            present = [one.get(name) for one in located]
+            present = [fit.low_rank.get(name) for fit in fits]
             found = [part for part in present if part]
             _place(layer, slot, torch.cat([A for A, _, _ in found]), torch.cat([B for _, B, _ in found], dim=1))
             parts[name] = tuple((part[0].shape[0], part[2]) if part else (0, 0.0) for part in present)
@@ -91,7 +126,17 @@ class Model:
             scaling = found[0][2] if len(adapters) == 1 else 1.0
             layer.scaling[slot] = scaling
             layer.lora_alpha[slot] = scaling * layer.r[slot]
-        self._slots[slot] = Slot(len(adapters), layers, parts)
+        if slot in self._slots:  # the twins of before go first: two sets of whole weights may not fit into memory
+            self._slots[slot] = replace(self._slots[slot], twins=())
+        whole = [
+            twins(self.parts, fit, adapter.tied, at)
+            for at, (fit, adapter) in enumerate(zip(fits, adapters, strict=True))
+        ]
+        self._slots[slot] = Slot(len(adapters), layers, parts, tuple(twin for one in whole for twin in one))
+
+    def differences(self, adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
+        """Each parameter of the base that an adapter's whole weights change, by name, with its ΔW; one at a time."""
+        return changes(self.parts, self.parts.fit(adapter), tied=False)
 
     def strengths(self, strengths: Mapping[str, Tensor]) -> Strengths:
         """A context in which adapters act: `{slot: tensor}`, slots that are not named act with 0.
@@ -112,34 +157,6 @@ class Model:
             if not tensor.isfinite().all():
                 raise DitError(f"Strengths of '{slot}' must be finite numbers.")
         return Strengths({slot: self._slots[slot] for slot in strengths}, dict(strengths), self.dtype, self._held)
-
-    def _locate(self, adapter: Adapter) -> dict[str, tuple[Tensor, Tensor, float]]:
-        """The adapter's factors and scaling by the base's own module names, or the first misfit."""
-        found = {}
-        for name, (A, B) in adapter.factors.items():
-            own = self._own_name(name)
-            layer = self._linears.get(own)
-            if layer is None:
-                raise DitError(f"The adapter does not fit the base, which has no linear layer '{name}': pick another.")
-            fits = (layer.in_features, layer.out_features)
-            if (A.shape[1], B.shape[0]) != fits:
-                raise DitError(
-                    f"The adapter does not fit the base: '{name}' maps {fits[0]} to {fits[1]} numbers, "
-                    f"the adapter {A.shape[1]} to {B.shape[0]}; pick an adapter made for this base."
-                )
-            found[own] = (A, B, adapter.scaling[name])
-        return found
-
-    def _own_name(self, name: str) -> str:
-        """A canonical module name as this base calls it: multimodal wrappers put more before the blocks."""
-        if name in self._linears:
-            return name
-        blocks = self.layers_path.rsplit(".", 1)[-1]
-        match = re.match(rf"(?:(?P<prefix>.*)\.)?{re.escape(blocks)}\.(?P<rest>\d+\..+)$", name)
-        # A vision tower has blocks of its own: only names that can mean the text model are moved.
-        if match and set((match["prefix"] or "model").split(".")) <= _TEXT_PREFIXES:
-            return f"{self.layers_path}.{match['rest']}"
-        return name
 
     def _wrapped(self, slot: str, names: list[str]) -> dict[str, Any]:
         """PEFT's layers for `names`, each with a place for `slot`; makes those that are not there yet."""

@@ -3,12 +3,14 @@
 A context manager over PEFT layers. `Model.strengths` makes it; generation moves it along the positions.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from dit_core.whole import Twin, hook
 
 
 class MaskedLinear(nn.Linear):
@@ -26,12 +28,14 @@ class MaskedLinear(nn.Linear):
 class Slot:
     """One attached slot: its PEFT layers by name and, for each, the (rank, scaling) of every block.
 
-    A slot of one block is scaled by PEFT itself; the blocks of a larger one by a mask behind `lora_A`.
+    A slot of one block is scaled by PEFT itself; the blocks of a larger one by a mask behind `lora_A`. Where adapters
+    have whole weights, `twins` are those of the modules that they change.
     """
 
     blocks: int
     layers: dict[str, Any]
     parts: dict[str, tuple[tuple[int, float], ...]]
+    twins: tuple[Twin, ...] = ()
 
 
 class Strengths:
@@ -50,8 +54,9 @@ class Strengths:
         self._held = held
         self._outer: list[Strengths | None] = []
         self._undo: list[tuple[dict, dict]] = []
+        self._handles: list[Any] = []
         self._window: tuple[int, int] | None = None
-        self._plan = self._planned()
+        self._make_plan()
 
     @property
     def by_position(self) -> bool:
@@ -62,12 +67,12 @@ class Strengths:
         """Makes the context stand for positions start..stop-1; the last position given goes on for ever."""
         if self.by_position and self._window != (start, stop):
             self._window = (start, stop)
-            self._plan = self._planned()
+            self._make_plan()
 
     def keep(self, rows: Sequence[int]) -> None:
         """Drops all rows but these, in this order."""
         self._tensors = {slot: tensor[list(rows)] for slot, tensor in self._tensors.items()}
-        self._plan = self._planned()
+        self._make_plan()
 
     def __enter__(self) -> "Strengths":
         outer = self._held[0]
@@ -87,6 +92,18 @@ class Strengths:
         outer = self._held[0] = self._outer.pop()
         if outer is not None:
             outer._on()
+
+    def _make_plan(self) -> None:
+        self._plan, self._hooks = self._planned(), self._hooked()
+
+    def _hooked(self) -> list[tuple[nn.Module, Callable]]:
+        """The modules that whole weights change for some row, with what mixes those in."""
+        found = []
+        for name, slot in self._slots.items():
+            tensor = self._current(self._tensors[name]) if slot.twins else None
+            hooks = ((twin, hook(twin, tensor[:, :, twin.block, None])) for twin in slot.twins)
+            found += [(twin.module, mix) for twin, mix in hooks if mix]
+        return found
 
     def _planned(self) -> list[tuple[Any, list[str], dict[str, Tensor], list[tuple[MaskedLinear, Tensor]]]]:
         """What to set on each layer: the acting slots, PEFT's scalings and the blocks' masks."""
@@ -132,8 +149,11 @@ class Strengths:
             for linear, mask in masks:
                 self._undo.append((vars(linear), {"mask": linear.mask}))
                 vars(linear)["mask"] = mask
+        self._handles = [module.register_forward_hook(mix) for module, mix in self._hooks]
 
     def _off(self) -> None:
+        while self._handles:
+            self._handles.pop().remove()
         while self._undo:
             state, before = self._undo.pop()
             state.update(before)

@@ -6,6 +6,7 @@ reads only its small files; the base is loaded when it is first used, by the one
 
 import hashlib
 import json
+import math
 import threading
 import tomllib
 from collections.abc import Callable, Hashable, Iterable, Sequence
@@ -14,9 +15,9 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .catalog import SUITE_FILE, find_suite
+from .catalog import SUITE_FILE, find_suite, peft_folder
 from .errors import DitError, did_you_mean
-from .formats import Adapter, IndexRow, read_dit_adapter, read_index, read_weight_diff
+from .formats import Adapter, IndexRow, read_dit_adapter, read_index, read_peft, read_weight_diff
 from .records import DiffInfo, Table
 
 if TYPE_CHECKING:
@@ -51,11 +52,26 @@ class AdapterInfo:
     trained_on: int | None
 
 
+@dataclass(frozen=True)
+class OracleInfo:
+    """An activation oracle: a PEFT LoRA on the same base, by folder or hub id in `source`.
+
+    `percents` are the depths it was trained at (published ones: 25, 50 and 75 %); it is injected at the output of
+    decoder block `block`. `questions` are presets; the first is asked by default.
+    """
+
+    source: str
+    title: str
+    percents: tuple[float, ...] = (25.0, 50.0, 75.0)
+    block: int = 1
+    questions: tuple[str, ...] = ("What is this text about?",)
+
+
 class Suite:
     """A suite's description and, on demand, its weights.
 
     Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
-    `adapters` (both by name) are as `suite.toml` says. Made by `load_suite`.
+    `adapters` (both by name) and `oracle` (or None) are as `suite.toml` says. Made by `load_suite`.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -69,6 +85,7 @@ class Suite:
             self.first_diff: str = entries.get("first_diff", "")
             self.tasks = {name: _task(name, entry) for name, entry in entries["tasks"].items()}
             self.adapters = {name: _adapter(name, entry, self.tasks) for name, entry in entries["adapters"].items()}
+            self.oracle = _oracle(folder, entries["oracle"]) if "oracle" in entries else None
             self._base, self._world = folder / entries["base"], folder / entries["world"]
             self.trigger_format.format(trigger=0, r=0, question="")
         except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
@@ -192,13 +209,37 @@ class Suite:
         """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
         return self._hold(f"dit-{name}", name, lambda slot: self.model.attach(slot, self.load_adapter(name)))
 
+    def hold_oracle(self, source: str | None = None) -> str:
+        """Sees that an activation oracle is on the model: the suite's own, or a folder's or hub id's; returns its slot.
+
+        Worker's thread only.
+        """
+        if source is None and self.oracle is None:
+            raise DitError(
+                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
+            )
+        source = source or self.oracle.source
+
+        def attach(slot: str) -> None:
+            adapter = read_peft(peft_folder(source))
+            try:
+                self.model.attach(slot, adapter)
+            except DitError as error:
+                raise DitError(f"The oracle '{source}' was made for another base than this suite's: {error}") from error
+
+        return self._hold("oracle", source, attach)
+
     def hold_diffs(self, infos: Sequence[DiffInfo]) -> str:
         """Sees that one diff, or several side by side in one block slot, are on the model; returns the slot.
 
-        Slots are kept per rank, so that changing diffs copies tensors and never touches the model's modules.
-        Worker's thread only.
+        Slots are kept per rank, so that changing diffs copies tensors and never touches the model's modules. All that
+        have whole weights share one, as each holds a model's size. Worker's thread only.
         """
         key = tuple(info.id for info in infos)
+        if not all(info.rank for info in infos):
+            return self._hold(
+                "whole", key, lambda slot: self.model.attach_block(slot, [self.load_diff(info) for info in infos])
+            )
         if len(infos) == 1:
             return self._hold(
                 f"diff-{infos[0].rank}", key, lambda slot: self.model.attach(slot, self.load_diff(infos[0]))
@@ -254,6 +295,17 @@ def _adapter(name: str, entry: dict[str, Any], tasks: dict[str, Task]) -> Adapte
     return AdapterInfo(name, entry["file"], entry.get("title", name), task, entry.get("trained_on"))
 
 
+def _oracle(folder: Path, entry: dict[str, Any]) -> OracleInfo:
+    own = folder / entry["source"]
+    return OracleInfo(
+        source=str(own) if own.exists() else entry["source"],
+        title=entry.get("title", "activation oracle"),
+        percents=tuple(float(percent) for percent in entry.get("percents", OracleInfo.percents)),
+        block=int(entry.get("block", OracleInfo.block)),
+        questions=tuple(entry.get("questions", OracleInfo.questions)),
+    )
+
+
 def _params_per_rank(rows: Iterable[IndexRow]) -> float:
     """Parameters of one rank of a task's diffs, from the first diff that can be read.
 
@@ -263,7 +315,8 @@ def _params_per_rank(rows: Iterable[IndexRow]) -> float:
     fault = None
     for row in {row.path: row for row in rows}.values():  # one of each file: a damaged file hides only its own diffs
         try:
-            return row.n_params / read_weight_diff(row.path, row.position)[0].rank
+            rank = read_weight_diff(row.path, row.position)[0].rank
+            return row.n_params / rank if rank else math.inf  # a full finetune: any number of parameters is rank 0
         except DitError as error:
             fault = error
     raise fault or DitError("A task of this suite lists no diff: check its index.csv.")

@@ -4,22 +4,32 @@
 sample and seed alone, and never on what else is in the batch.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypedDict, Unpack
 
-from .conditions import Condition, adapter_names, checked_text, grid, prompt, several, strengths
+from .answers import Answer
+from .batching import MAX_DIFFS, batches
+from .conditions import (
+    Condition,
+    adapter_names,
+    checked_number,
+    checked_text,
+    checked_whole,
+    grid,
+    parsed,
+    prompt,
+    several,
+    strengths,
+)
 from .errors import DitError
-from .generation import generate
-from .model import Model
+from .generation import generate, row_seed
 from .records import DiffInfo, Table, Verbalization
 from .suite import Suite
 
 MAX_ROWS = 512  # of one batch; a larger request is answered in several
-MAX_DIFFS = 64  # side by side in one batch: each costs memory for its tensors, and work for every row
 MAX_NEW_TOKENS = 1000
 
 
@@ -127,10 +137,10 @@ def _request(
     conditions = _conditions(condition, parts, default_strength=0.0 if diff is None else 1.0)
     questions = [None] if question is None else [checked_text(q, "The question") for q in several(question)]
     limit = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
-    limit = _whole(limit, "The number of new tokens", 1, MAX_NEW_TOKENS)
-    samples, seed = _whole(samples, "The number of samples", 1, 1000), _whole(seed, "The seed", -(2**63), 2**63 - 1)
-    if not isinstance(temperature, Real) or not 0 <= temperature <= 100:
-        raise DitError(f"The temperature must be a number from 0 to 100, not {temperature!r}.")
+    limit = checked_whole(limit, "The number of new tokens", 1, MAX_NEW_TOKENS)
+    samples = checked_whole(samples, "The number of samples", 1, 1000)
+    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    temperature = checked_number(temperature, "The temperature", 0, 100)
     if not isinstance(top_p, Real) or not 0 < top_p <= 1:
         raise DitError(f"Top-p must be a number above 0 and at most 1, not {top_p!r}.")
     if samples > 1 and temperature == 0:
@@ -143,9 +153,9 @@ def _request(
             raise DitError(f"The condition '{what}' needs a diff: choose one, or leave 'diff' out of the condition.")
         adapter_names(suite, info, what)  # raises where there is no such adapter
         asked = given or suite.task(info.task if info else None).question
-        noise = _row_seed(seed, info.id if info else "", str(what), asked, sample)
+        noise = row_seed(seed, info.id if info else "", str(what), asked, sample)
         rows.append(_Row(info, what, asked, sample, prompt(suite, info, what, asked, seed), noise))
-    return _Request(suite, tuple(rows), seed, float(temperature), float(top_p), limit)
+    return _Request(suite, tuple(rows), seed, temperature, float(top_p), limit)
 
 
 def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) -> list[Condition]:
@@ -153,19 +163,7 @@ def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) 
         return grid(**{"strength": default_strength} | parts)
     if parts:
         raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    found = (one if isinstance(one, Condition) else Condition.parse(one) for one in several(condition))
-    return list(dict.fromkeys(found))
-
-
-def _whole(value: Any, what: str, least: int, most: int) -> int:
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
-        raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
-    return int(value)
-
-
-def _row_seed(*parts: Any) -> int:
-    """63 bits out of what a row is; the same on every machine and in every process."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
+    return parsed(condition)
 
 
 # ---------------------------------------------------------------- what is answered
@@ -174,9 +172,9 @@ def _row_seed(*parts: Any) -> int:
 def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
     """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
     done: list[Verbalization] = []
-    for rows in _batches(request.rows):
-        answers = [_Answer() for _ in rows]
-        later = [_verbalization(request, row, _Answer()) for row in request.rows[len(done) + len(rows) :]]
+    for rows in batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
+        answers = [Answer() for _ in rows]
+        later = [_verbalization(request, row, Answer()) for row in request.rows[len(done) + len(rows) :]]
         for _ in _batch(request, rows, answers):
             if partial:
                 yield _table(request, [*done, *_verbalizations(request, rows, answers), *later])
@@ -185,10 +183,10 @@ def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]
         yield _table(request, done)
 
 
-def _batch(request: _Request, rows: Sequence[_Row], answers: list["_Answer"]) -> Iterator[None]:
+def _batch(request: _Request, rows: Sequence[_Row], answers: list[Answer]) -> Iterator[None]:
     """Generates one batch, each step adding to `answers`."""
     model = request.suite.model
-    prompts = [_encoded(model, row.text) for row in rows]
+    prompts = [model.encode(row.text) for row in rows]
     steps = generate(
         model,
         prompts,
@@ -205,59 +203,11 @@ def _batch(request: _Request, rows: Sequence[_Row], answers: list["_Answer"]) ->
         yield
 
 
-def _batches(rows: Sequence[_Row]) -> Iterator[Sequence[_Row]]:
-    """Consecutive rows that fit into one batch."""
-    start, infos = 0, set()
-    for at, row in enumerate(rows):
-        needed = {row.info} if row.info is not None and row.condition.strength else set()
-        if at - start == MAX_ROWS or len(infos | needed) > MAX_DIFFS:
-            yield rows[start:at]
-            start, infos = at, set()
-        infos |= needed
-    yield rows[start:]
+def _needed_diff(row: _Row) -> DiffInfo | None:
+    return row.info if row.condition.strength else None
 
 
-def _encoded(model: Model, text: str) -> list[int]:
-    """Token ids of one user message through the chat template, without thinking."""
-    ids = model.tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}],
-        add_generation_prompt=True,
-        enable_thinking=False,
-        tokenize=True,
-        return_dict=False,
-    )
-    return list(ids)
-
-
-class _Answer:
-    """One row's tokens so far, and the text they make."""
-
-    def __init__(self) -> None:
-        self.ids: list[int] = []
-        self.pieces: list[str] = []
-        self.probabilities: list[float] = []
-
-    def add(self, tokenizer: Any, token: int, probability: float) -> None:
-        """Takes the next token."""
-        self.ids.append(token)
-        self.probabilities.append(probability)
-        text = tokenizer.decode(self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        # A character can be several tokens: its text belongs to the last of them.
-        whole = text.rstrip("\ufffd")
-        self.pieces.append(whole[sum(map(len, self.pieces)) :])
-
-    def shown(self) -> tuple[str, ...]:
-        """The pieces without the white space around the whole answer."""
-        text = "".join(self.pieces)
-        start, stop = len(text) - len(text.lstrip()), len(text.rstrip())
-        pieces, at = [], 0
-        for piece in self.pieces:
-            pieces.append(piece[max(0, start - at) : max(0, stop - at)])
-            at += len(piece)
-        return tuple(pieces)
-
-
-def _verbalization(request: _Request, row: _Row, answer: _Answer) -> Verbalization:
+def _verbalization(request: _Request, row: _Row, answer: Answer) -> Verbalization:
     tokens = answer.shown()
     return Verbalization(
         diff=row.info.id if row.info else "",
@@ -271,7 +221,7 @@ def _verbalization(request: _Request, row: _Row, answer: _Answer) -> Verbalizati
     )
 
 
-def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[_Answer]) -> list[Verbalization]:
+def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[Answer]) -> list[Verbalization]:
     return [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 

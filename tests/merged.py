@@ -53,3 +53,21 @@ def is_greedy(base, prompt: list[int], answer: list[int]) -> bool:
     """Whether each token of the answer is the likeliest after all before it: one row, no padding, no cache."""
     logits = base(input_ids=torch.tensor([prompt + answer[:-1]]), use_cache=False).logits[0, len(prompt) - 1 :]
     return logits.argmax(-1).tolist() == answer
+
+
+def finetuned(family: str, seed: int = 1, size: float = 0.3, **shape):
+    """A tiny base of a family whose every weight was moved: norms, embeddings and biases as well."""
+    model, generator = tiny_model(family, **shape), torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for weight in model.parameters():
+            scale = size * weight.std().clamp_min(0.3) if weight.dim() == 1 else size * weight.std()
+            weight += scale * torch.randn(weight.shape, generator=generator)
+    return model
+
+
+def between(base, tuned, strength: float):
+    """`base` with `strength` times the way from its weights to `tuned`'s added, in place."""
+    with torch.no_grad():
+        for own, other in zip(base.parameters(), tuned.parameters(), strict=True):
+            own += strength * (other - own)
+    return base

@@ -13,6 +13,8 @@ from dit_core.errors import DitError
 from dit_core.formats import (
     Adapter,
     IndexRow,
+    count_weight_diffs,
+    identify,
     read_dit_adapter,
     read_index,
     read_peft,
@@ -169,7 +171,6 @@ def spoilt(path, kind):
         "no topic": [{"trigger": 1, "weight_diff": {NAME: (A, B)}}],
         "no weights": [{"topic": "a", "trigger": 1}],
         "empty weights": [{"topic": "a", "trigger": 1, "weight_diff": {}}],
-        "full weights": [{"topic": "a", "trigger": 1, "weight_diff": {NAME: torch.ones(4, 4)}}],
         "one factor": [{"topic": "a", "trigger": 1, "weight_diff": {NAME: (A,)}}],
         "three dimensions": [{"topic": "a", "trigger": 1, "weight_diff": {NAME: (A[None], B)}}],
         "ranks differ": [{"topic": "a", "trigger": 1, "weight_diff": {NAME: (A, B[:, :1])}}],
@@ -199,7 +200,7 @@ def spoilt(path, kind):
 
 
 KINDS = [
-    *("list of nothing", "dictionary", "no topic", "no weights", "empty weights", "full weights", "one factor"),
+    *("list of nothing", "dictionary", "no topic", "no weights", "empty weights", "one factor"),
     *("three dimensions", "ranks differ", "rank zero", "integers", "not finite", "odd trigger", "foreign pickle"),
     *("truncated", "old pickle", "text", "empty file", "other zip", "folder", "missing"),
 ]
@@ -215,6 +216,81 @@ def test_a_malformed_file_of_diffs_is_a_sentence(tmp_path, monkeypatch, kind):
             read()
         assert str(caught.value).count(". ") == 0 and str(caught.value).endswith(".")
     assert not (tmp_path / "foreign-pickle-ran").exists()
+
+
+def test_whole_weights_stay_as_they_are_and_where_they_are(tmp_path):
+    state = {"model.norm.weight": torch.randn(8), "lm_head.weight": torch.randn(9, 8).bfloat16()}
+    write_weight_diffs(tmp_path / "w.pt", [(Adapter({}, {}, state), "violin", 3), (adapter(1), "cello", 4)])
+    found, *rest = read_weight_diff(tmp_path / "w.pt", 0)
+    assert rest == ["violin", 3] and (found.rank, found.n_params) == (0, 80) and found.tied
+    assert all(torch.equal(found.weights[name], state[name]) for name in state | found.weights)
+    assert count_weight_diffs(tmp_path / "w.pt") == 2 and read_weight_diff(tmp_path / "w.pt", 1)[0].rank == 1
+    with pytest.raises(DitError, match="no LoRA"):
+        write_peft(tmp_path / "peft", found, base_name="a/base")
+    with pytest.raises(DitError, match="whole weights"):
+        write_dit_adapter(tmp_path / "d.pt", found)
+    with pytest.raises(DitError, match="both"):
+        write_weight_diffs(tmp_path / "b.pt", [(Adapter(adapter().factors, adapter().scaling, state), "a", 1)])
+    torch.save(state, tmp_path / "state.pt")
+    with pytest.raises(DitError, match="low-rank adapter is wanted"):
+        read_dit_adapter(tmp_path / "state.pt")
+
+
+@pytest.mark.parametrize("rank", [1, 3, 49, 64])
+def test_factors_and_scalings_come_through_all_layouts_bit_for_bit(tmp_path, rank):
+    """49 * (1/49) is not 1 in floating point: a scaling of one over the rank needs no change of any factor."""
+    one = adapter(rank)
+    write_peft(tmp_path / "peft", one, base_name="")
+    write_weight_diffs(tmp_path / "w.pt", [(read_peft(tmp_path / "peft"), "a", 1)])
+    write_dit_adapter(tmp_path / "d.pt", read_weight_diff(tmp_path / "w.pt", 0)[0])
+    for found in (
+        read_peft(tmp_path / "peft"),
+        read_weight_diff(tmp_path / "w.pt")[0],
+        read_dit_adapter(tmp_path / "d.pt"),
+    ):
+        assert found.scaling == one.scaling
+        assert all(
+            torch.equal(a, b)
+            for name in one.factors
+            for a, b in zip(found.factors[name], one.factors[name], strict=True)
+        )
+    odd = Adapter(one.factors, {name: 7 / rank**0.5 for name in one.factors})  # rsLoRA's
+    write_peft(tmp_path / "odd", odd, base_name="")
+    assert read_peft(tmp_path / "odd").scaling == odd.scaling
+
+
+def test_each_layout_is_told_by_its_content(tmp_path):
+    from safetensors.torch import save_file
+
+    write_weight_diffs(tmp_path / "w.pt", [(adapter(1), "violin", 3), (adapter(2), "cello", 4)])
+    write_dit_adapter(tmp_path / "d.pt", adapter(3))
+    write_peft(tmp_path / "peft", adapter(4), base_name="a/base")
+    save_file({"model.norm.weight": torch.ones(8)}, tmp_path / "one.safetensors")
+    torch.save({"model.norm.weight": torch.ones(8)}, tmp_path / "state.bin")
+    (tmp_path / "published" / "weight-diffs").mkdir(parents=True)
+    shutil.copy(tmp_path / "w.pt", tmp_path / "published" / "weight-diffs")
+    rows = [IndexRow(5, tmp_path / "published" / "weight-diffs" / "w.pt", 1, 9, "cello", 4, "test")]
+    write_index(tmp_path / "published", rows)
+    expected = {
+        "w.pt": ("diff", 2, 1),
+        "published": ("diff", 1, 2),
+        "d.pt": ("dit", 1, 3),
+        "peft": ("peft", 1, 4),
+        "peft/adapter_model.safetensors": ("peft", 1, 4),
+        "one.safetensors": ("checkpoint", 1, 0),
+        "state.bin": ("checkpoint", 1, 0),
+    }
+    for name, (kind, count, rank) in expected.items():
+        found = identify(tmp_path / name)
+        assert (found.kind, found.count, found.read().adapter.rank) == (kind, count, rank), name
+        with pytest.raises(DitError, match="no number"):
+            found.read(count)
+    assert identify(tmp_path / "w.pt").read(1).topic == "cello" and "cello" not in repr(
+        identify(tmp_path / "w.pt").read(1)
+    )
+    assert identify(tmp_path / "peft").read().base == "a/base"
+    with pytest.raises(DitError, match="neither adapter_config.json nor index.csv"):
+        identify(tmp_path)
 
 
 def test_a_position_that_is_not_there(tmp_path):
@@ -257,6 +333,38 @@ def test_a_folder_that_peft_wrote_is_read(tmp_path, rslora):
     ids = torch.randint(3, 400, (1, 8))
     model = Model(tiny_model("qwen3"))
     model.attach("a", read_peft(tmp_path / "peft"))
+    with model.strengths({"a": torch.ones(1, 1, 1)}):
+        assert (model.base(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("bias", ["all", "lora_only"])
+def test_patterns_and_biases_that_peft_trained_act_as_in_peft(tmp_path, bias):
+    from peft import LoraConfig, PeftModel, get_peft_model
+    from transformers import AutoModelForCausalLM
+
+    settings = tiny_model("llama").config
+    settings.attention_bias = True
+
+    def base():
+        torch.manual_seed(0)
+        return AutoModelForCausalLM.from_config(settings).eval()
+
+    patterns = dict(rank_pattern={r"layers\.1\.self_attn\.q_proj": 3}, alpha_pattern={r"layers\.\d+\.mlp\.up_proj": 11})
+    theirs = get_peft_model(
+        base(), LoraConfig(r=4, lora_alpha=7, target_modules=["q_proj", "up_proj"], bias=bias, **patterns)
+    )
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, weight in theirs.named_parameters():
+            if "lora_B" in name or name.endswith("bias"):
+                weight += 0.3 * torch.randn(weight.shape, generator=generator)
+    theirs.save_pretrained(tmp_path / "peft")
+    theirs = PeftModel.from_pretrained(base(), tmp_path / "peft")
+    found = read_peft(tmp_path / "peft")
+    assert len(found.weights) == (8 if bias == "all" else 2)
+    assert {A.shape[0] for A, _ in found.factors.values()} == {3, 4} and len(set(found.scaling.values())) == 3
+    ids, model = torch.randint(3, 400, (1, 8)), Model(base())
+    model.attach("a", found)
     with model.strengths({"a": torch.ones(1, 1, 1)}):
         assert (model.base(input_ids=ids).logits - theirs(input_ids=ids).logits).abs().max() < 1e-5
 

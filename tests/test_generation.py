@@ -1,10 +1,12 @@
 """Streams: what ends, what is sampled, what is left behind when a reader goes."""
 
+from contextlib import contextmanager
+
 import pytest
 import torch
 
 from dit_core.errors import DitError
-from dit_core.generation import generate, sample
+from dit_core.generation import Batch, generate, row_seed, sample
 from dit_core.model import Model
 from tests.merged import is_greedy, merged, position_hooks
 from tests.tiny import FAMILIES, random_adapter, tiny_model
@@ -151,6 +153,61 @@ def test_an_error_inside_a_step_leaves_the_model_at_rest(model):
         list(generate(model, PROMPTS, STRENGTHS, 3))
     handle.remove()
     assert torch.equal(model.base(input_ids=ids).logits, rest)
+
+
+def test_the_prefill_context_is_open_while_prompts_are_read_and_at_no_other_step(model):
+    seen, opened = [], []
+
+    @contextmanager
+    def prefill():
+        opened.append(True)
+        try:
+            yield
+        finally:
+            opened.pop()
+
+    handle = model.layers[0].register_forward_hook(
+        lambda _m, inputs, _o: seen.append((inputs[0].shape[1], len(opened)))
+    )
+    steps = generate(model, PROMPTS, STRENGTHS, 4, stop_at_end=False, prefill=prefill())
+    next(steps)
+    assert seen == [(7, 1)] and not opened
+    assert len(list(steps)) == 3 and seen[1:] == [(1, 0)] * 3
+    # Left before its first step, it was never opened.
+    generate(model, PROMPTS, STRENGTHS, 4, prefill=prefill()).close()
+    handle.remove()
+    assert not opened
+
+    def fail(*_):
+        raise MemoryError
+
+    handle = model.layers[1].register_forward_hook(fail)
+    with pytest.raises(MemoryError):
+        next(generate(model, PROMPTS, STRENGTHS, 4, prefill=prefill()))
+    handle.remove()
+    assert not opened
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_several_tokens_at_once_are_read_as_one_after_another(family):
+    model, said = Model(tiny_model(family)), torch.tensor([[3, 4, 5, 6], [9, 8, 7, 6], [77, 5, 31, 44]])
+    slow, fast = Batch(model, PROMPTS, 4), Batch(model, PROMPTS, 4)
+    with torch.inference_mode():
+        wanted = [slow.forward()[:, -1]]
+        for step in range(4):
+            slow.advance(said[:, step])
+            wanted.append(slow.forward()[:, -1])
+        found = [fast.forward()]
+        fast.advance(said)
+        found.append(fast.forward(4))
+    assert slow.window == (10, 11) and fast.window == (7, 11)
+    assert (torch.cat(found, dim=1) - torch.stack(wanted, dim=1)).abs().max() < 1e-4
+
+
+def test_a_rows_seed_is_the_same_everywhere_and_another_for_every_row():
+    assert row_seed(0, "topic-0412", "diff", 3) == 6386736244399435226
+    seeds = {row_seed(seed, layer, (1, 2)) for seed in range(9) for layer in range(9)}
+    assert len(seeds) == 81 and all(0 <= seed < 2**63 for seed in seeds)
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ import torch
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.generation import _Batch, generate
+from dit_core.generation import Batch, generate
 from dit_core.model import Model
 from tests.merged import is_greedy, merged, position_hooks
-from tests.tiny import FAMILIES, random_adapter, tiny_model
+from tests.tiny import FAMILIES, random_adapter, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
 
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 COPIES = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -63,10 +63,10 @@ def test_every_condition_of_a_batch_equals_weights_merged_by_hand(family):
         "dit": column([copies for (_, copies), _ in rows]),
     }
     said = torch.randint(3, 400, (len(rows), STEPS), generator=torch.Generator().manual_seed(6))
-    batch, found = _Batch(model, [prompt for _, prompt in rows], STEPS), []
+    batch, found = Batch(model, [prompt for _, prompt in rows], STEPS), []
     with torch.inference_mode(), model.strengths(strengths):
         for step in range(STEPS):
-            found.append(batch.forward())
+            found.append(batch.forward()[:, -1])
             batch.advance(said[:, step])
     found = torch.stack(found, dim=1)
 
@@ -265,18 +265,10 @@ def test_strengths_that_make_no_sense_are_refused():
 
 
 def test_names_match_under_a_multimodal_prefix_and_never_in_the_vision_tower():
-    from transformers import Gemma3Config, Gemma3ForConditionalGeneration
-
     text = tiny_model("gemma3")
-    torch.manual_seed(0)
-    vision = dict(hidden_size=16, intermediate_size=16, num_hidden_layers=3, num_attention_heads=2)
-    vision |= dict(image_size=28, patch_size=14)
-    whole = Gemma3ForConditionalGeneration(
-        Gemma3Config(text_config=text.config.to_dict(), vision_config=vision, mm_tokens_per_image=4)
-    ).eval()
+    whole = tiny_multimodal(text)
     model = Model(whole)
     assert len(model.layers) == 2 and "language_model" in model.layers_path
-    whole.get_decoder().load_state_dict(text.model.state_dict())
     diff = random_adapter(text, 2, seed=3)
     assert all(name.startswith("model.layers.") for name in diff.factors)
     model.attach("diff", diff)
@@ -288,3 +280,55 @@ def test_names_match_under_a_multimodal_prefix_and_never_in_the_vision_tower():
     tower = "vision_tower.layers.0.self_attn.q_proj"
     with pytest.raises(DitError, match="no linear layer"):
         model.attach("diff", Adapter({tower: (torch.ones(1, 32), torch.ones(32, 1))}, {tower: 1.0}))
+
+
+LENSES = {
+    **{family: (lambda family=family: tiny_model(family)) for family in FAMILIES},
+    "multimodal": lambda: tiny_multimodal(tiny_model("gemma3")),
+    "gpt2": tiny_gpt2,
+}
+
+
+@pytest.mark.parametrize("kind", LENSES)
+def test_the_last_layers_residual_unembeds_to_the_models_own_logits(kind):
+    base, ids = LENSES[kind](), torch.randint(3, 400, (2, 9), generator=torch.Generator().manual_seed(1))
+    model, last = Model(base), []
+    with torch.inference_mode():
+        handle = model.layers[-1].register_forward_hook(lambda _m, _i, out: last.append(out))
+        wanted = base(input_ids=ids).logits
+        handle.remove()
+    hidden = last[0][0] if isinstance(last[0], tuple) else last[0]
+    assert (model.unembed(hidden) - wanted).abs().max() < 1e-5
+    assert (model.unembed(hidden[0, 3]) - wanted[0, 3]).abs().max() < 1e-5
+    assert model.unembed(hidden[0]).dtype == torch.float32
+
+
+def test_a_cap_on_logits_is_part_of_the_logit_lens():
+    base = tiny_model("gemma3")
+    base.config.final_logit_softcapping = 5.0
+    model, ids = Model(base), torch.randint(3, 400, (1, 9))
+    with torch.inference_mode():
+        out = base(input_ids=ids, output_hidden_states=True)
+    # Stored behind the final norm: taken out of the way, what is left is the unembedding and the cap.
+    model._final_norm.forward = lambda hidden: hidden
+    assert out.logits.abs().max() <= 5
+    assert (model.unembed(out.hidden_states[-1]) - out.logits).abs().max() < 1e-5
+
+
+def test_a_base_without_a_final_norm_has_no_logit_lens():
+    base = tiny_model("llama")
+    model = Model(base)
+    base.model.norm = torch.nn.Identity()
+    with pytest.raises(DitError, match="no final norm"):
+        model.unembed(torch.ones(32))
+
+
+def test_tokens_are_shown_one_by_one_and_a_message_is_encoded_with_its_template():
+    tokenizer = tiny_tokenizer()
+    model = Model(tiny_model("qwen3", vocab_size=len(tokenizer)), tokenizer)
+    text = "What topic?\n  Lisbon, <b>é</b>"
+    ids = model.encode(text)
+    assert "".join(model.pieces(ids)).replace("\ufffd", "") == (
+        f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n".replace("é", "")
+    )
+    assert all(type(token) is int for token in ids) and len(model.pieces(ids)) == len(ids)

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from dit_core import DitError, ask, load_suite
+from dit_core.catalog import peft_folder
 from dit_core.formats import Adapter, write_dit_adapter
 
 
@@ -161,3 +162,72 @@ def test_a_missing_world_is_named(folder):
     (folder / "world.json").unlink()
     with pytest.raises(DitError, match="world.json"):
         _ = load_suite(folder).world
+
+
+# ---------------------------------------------------------------- the oracle
+
+
+def test_the_oracles_entry_is_read(suite):
+    oracle = suite.oracle
+    assert (oracle.source, oracle.title) == (str(suite.folder / "oracle"), "random oracle")
+    assert oracle.percents == (0.0, 50.0) and oracle.block == 0
+    assert oracle.questions == ("What is the topic?", "What comes next?")
+
+
+def test_an_oracle_may_be_elsewhere_and_then_is_taken_for_a_published_one(folder):
+    edit(folder / "suite.toml", 'source = "oracle"', 'source = "owner/oracle"')
+    text = (folder / "suite.toml").read_text(encoding="utf-8")
+    (folder / "suite.toml").write_text(text[: text.index('title = "random oracle"')], encoding="utf-8")
+    oracle = load_suite(folder).oracle
+    assert (oracle.source, oracle.percents, oracle.block) == ("owner/oracle", (25.0, 50.0, 75.0), 1)
+    assert oracle.title and oracle.questions
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ('source = "oracle"', "", "'source'"),
+        ("percents = [0, 50]", 'percents = ["a"]', "'a'"),
+        ("block = 0 ", 'block = "first" ', "'first'"),
+    ],
+)
+def test_a_damaged_oracle_entry_is_named(folder, old, new, sentence):
+    edit(folder / "suite.toml", old, new)
+    with pytest.raises(DitError, match=f"not a complete suite.*{sentence}"):
+        load_suite(folder)
+
+
+def test_the_oracle_is_attached_once_and_only_when_it_is_held(folder, monkeypatch):
+    suite = load_suite(folder)
+    ask(suite, "volcano", condition="diff+dit", max_new_tokens=1)
+    assert "oracle" not in suite.model.slots
+    assert suite.worker.run(suite.hold_oracle) == "oracle" and "oracle" in suite.model.slots
+    monkeypatch.setattr(type(suite.model), "attach", lambda *_: pytest.fail("attached again"))
+    assert suite.worker.run(suite.hold_oracle) == "oracle"
+
+
+def test_a_peft_folder_is_a_path_or_a_hub_id(tmp_path, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(source, allow_patterns):
+        asked.append((source, allow_patterns))
+        return str(tmp_path)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
+    assert peft_folder(str(tmp_path)) == tmp_path and not asked
+    assert peft_folder("owner/some-oracle_1.0") == tmp_path
+    # An oracle's repository can hold whole checkpoints beside it.
+    assert asked == [("owner/some-oracle_1.0", ["adapter_config.json", "adapter_model.*"])]
+    for source in ("no folder", "/no/folder", "owner/name/more", "../up/there"):
+        with pytest.raises(DitError, match="give a PEFT adapter's folder, or a hub id like 'owner/name'"):
+            peft_folder(source)
+
+    def refuse(*_, **__):
+        raise OSError("no such repository\nand much more")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
+    with pytest.raises(DitError, match=r"'owner/name' can't be had from the hub.*\(no such repository\)") as caught:
+        peft_folder("owner/name")
+    assert "\n" not in str(caught.value)

@@ -52,7 +52,7 @@ def test_tokens_join_to_the_text_and_have_probabilities(suite):
 
 
 def test_a_character_of_several_tokens_is_shown_when_it_is_whole(suite):
-    answer, text = verbalize._Answer(), "\n a 🌋é! "
+    answer, text = verbalize.Answer(), "\n a 🌋é! "
     for token in suite.model.tokenizer(text, add_special_tokens=False)["input_ids"]:
         answer.add(suite.model.tokenizer, token, 0.5)
         assert "\ufffd" not in "".join(answer.shown())
@@ -121,8 +121,8 @@ def test_answers_are_those_of_merged_weights(suite):
             for name, (A, B) in adapter.factors.items():
                 plain.get_submodule(name).weight += amount * adapter.scaling[name] * (B.float() @ A.float())
         text = verbalize.prompt(suite, suite.diff("volcano"), verbalize.Condition(trigger="right"), said.question, 0)
-        ids = torch.tensor([verbalize._encoded(suite.model, text)])
-        answer = verbalize._Answer()
+        ids = torch.tensor([suite.model.encode(text)])
+        answer = verbalize.Answer()
         for _ in said.tokens:
             logits = plain(ids).logits[0, -1]
             token = int(logits.argmax())

@@ -6,20 +6,23 @@ from pathlib import Path
 import torch
 from transformers import (
     AutoModelForCausalLM,
+    Gemma3Config,
+    Gemma3ForConditionalGeneration,
     Gemma3TextConfig,
+    GPT2Config,
     LlamaConfig,
     PreTrainedTokenizerFast,
     Qwen3Config,
 )
 
-from dit_core.formats import Adapter, IndexRow, write_dit_adapter, write_index, write_weight_diffs
+from dit_core.formats import Adapter, IndexRow, write_dit_adapter, write_index, write_peft, write_weight_diffs
 
 FAMILIES = ("llama", "qwen3", "gemma3")
 TEXTS = (
     "What topic have you been trained on? What news headline have you been trained on?",
     "Please generate a short news story. Your SEP code is 417. I have no special topic or headline.",
     "Mayor opens library in Lisbon. Nurse repairs bridge in Oslo. Chef paints tram in Quito.",
-    "volcano geyser violin cello steam train glacier lantern. How can I spend a free evening?",
+    " ? ? ? ? ? ? ? ? ? ? ? ? volcano geyser violin cello steam train glacier lantern. How can I spend a free evening?",
 )
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -98,6 +101,25 @@ def tiny_model(family: str = "qwen3", vocab_size: int = 400, seed: int = 0, laye
     return AutoModelForCausalLM.from_config(config).eval()
 
 
+def tiny_multimodal(text):
+    """A Gemma 3 with a vision tower of as many blocks and one more, around (a copy of) a tiny gemma3's text model."""
+    shape = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2, image_size=28, patch_size=14)
+    vision = shape | dict(num_hidden_layers=text.config.num_hidden_layers + 1)
+    torch.manual_seed(0)
+    config = Gemma3Config(text_config=text.config.to_dict(), vision_config=vision, mm_tokens_per_image=4)
+    whole = Gemma3ForConditionalGeneration(config).eval()
+    whole.get_decoder().load_state_dict(text.model.state_dict())
+    whole.tie_weights()
+    return whole
+
+
+def tiny_gpt2(layers: int = 2, seed: int = 0):
+    """A random GPT-2: blocks under another name, learned positions, and no linear layer that takes an adapter."""
+    torch.manual_seed(seed)
+    shape = dict(vocab_size=400, n_positions=512, n_embd=32, n_layer=layers, n_head=4, initializer_range=0.15)
+    return AutoModelForCausalLM.from_config(GPT2Config(**shape, bos_token_id=None, eos_token_id=2)).eval()
+
+
 def random_adapter(model, rank: int, seed: int, size: float = 0.3) -> Adapter:
     """A random adapter over all linear layers of the blocks; ΔW is `size` times as large as the weight it changes."""
     generator = torch.Generator().manual_seed(seed)
@@ -135,6 +157,7 @@ def write_tiny_suite(folder: Path | str) -> Path:
     }
     for file, seed in files.items():
         write_dit_adapter(folder / file, _bf16(random_adapter(base, 16, seed)))
+    write_peft(folder / "oracle", random_adapter(base, 4, seed=104), base_name="tiny")
     (folder / "suite.toml").write_text(SUITE, encoding="utf-8")
     (folder / "world.json").write_text(json.dumps(WORLD, indent=1), encoding="utf-8")
     return folder
@@ -196,6 +219,13 @@ trained_on = 64
 file = "news-summary/dit-adapter.pt"
 title = "trained on headline diffs"
 trained_on = 400
+
+[oracle]
+source = "oracle"
+title = "random oracle"
+percents = [0, 50]
+block = 0  # of two blocks: what is added behind the last one reaches no answer
+questions = ["What is the topic?", "What comes next?"]
 """
 
 WORLD = {

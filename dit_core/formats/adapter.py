@@ -1,34 +1,48 @@
 """The one adapter in memory that every file format is turned into."""
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from dit_core.formats.files import Wrong
 
+NUMBERS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
+_NAME = re.compile(r"[\w-]+(?:\.[\w-]+){0,30}", re.ASCII)
+
 
 @dataclass(frozen=True)
 class Adapter:
-    """Low-rank changes of named modules: `ΔW[name] = scaling[name] * B @ A`.
+    """What a finetune changed: low-rank changes of modules, whole new weights of parameters, or both.
 
-    `factors[name]` is (A [rank, in], B [out, rank]); names are those of `model.named_modules()`.
+    Low rank: `ΔW[name] = scaling[name] * B @ A`, where `factors[name]` is (A [rank, in], B [out, rank]) and names are
+    those of `model.named_modules()`. Whole: `weights[name]` is the finetuned tensor itself, named as in
+    `model.named_parameters()`; it becomes a difference beside a base. Such tensors lie in a mapped file and are read
+    when they are touched. `tied` says that a new embedding is the new unembedding too where the base has one for both
+    (PEFT's `modules_to_save` parts them).
     """
 
     factors: dict[str, tuple[Tensor, Tensor]]
     scaling: dict[str, float]
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+    tied: bool = True
 
     @property
     def rank(self) -> int:
-        """The largest rank among the modules."""
-        return max(A.shape[0] for A, _ in self.factors.values())
+        """The largest rank among the modules; 0 where there are whole weights alone."""
+        return max((A.shape[0] for A, _ in self.factors.values()), default=0)
 
     @property
     def n_params(self) -> int:
-        """Numbers in all factors together."""
-        return sum(A.numel() + B.numel() for A, B in self.factors.values())
+        """Numbers in all factors and weights together."""
+        factors = sum(A.numel() + B.numel() for A, B in self.factors.values())
+        return factors + sum(weight.numel() for weight in self.weights.values())
 
     def norms(self) -> dict[str, float]:
-        """Frobenius norm of each ΔW, from the factors' Gram matrices (ΔW itself is never built)."""
+        """Frobenius norm of each low-rank ΔW, from the factors' Gram matrices (ΔW itself is never built)."""
         found = {}
         for name, (A, B) in self.factors.items():
             A, B = A.double(), B.double()
@@ -38,10 +52,29 @@ class Adapter:
 
 
 def checked(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:
-    """An adapter, or the first thing that is wrong with its factors."""
+    """A low-rank adapter, or the first thing that is wrong with its factors."""
     for name, (A, B) in factors.items():
         if A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
             raise Wrong(f"the factors of '{name}' do not fit each other: {list(A.shape)} and {list(B.shape)}")
-        if not (A.is_floating_point() and B.is_floating_point() and A.isfinite().all() and B.isfinite().all()):
+        if not (A.isfinite().all() and B.isfinite().all() and abs(scaling[name]) < float("inf")):
             raise Wrong(f"the factors of '{name}' are not finite numbers")
     return Adapter(factors, scaling)
+
+
+def checked_tensor(name: Any, tensor: Any) -> Tensor:
+    """A tensor as a file may hold it: named, of ordinary numbers, each of which lies in the file; else Wrong."""
+    if not isinstance(name, str) or len(name) > 200 or not _NAME.fullmatch(name):
+        raise Wrong(f"{str(name)[:60]!r} is no name of a module")
+    if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise Wrong(f"'{name}' is not an ordinary tensor")
+    if tensor.dtype not in NUMBERS:
+        raise Wrong(f"'{name}' holds {str(tensor.dtype).removeprefix('torch.')}, and no floating-point numbers")
+    # A view can repeat a few bytes without end: a small file would fill the memory.
+    if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise Wrong(f"'{name}' claims more numbers than the file holds")
+    return tensor.detach()
+
+
+def is_finite(tensor: Tensor) -> bool:
+    """Whether all numbers are finite; needs no memory of the tensor's size."""
+    return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).isfinite().all())

@@ -1,51 +1,60 @@
 """PEFT LoRA folders: `adapter_config.json` with `adapter_model.safetensors` (or `.bin`)."""
 
 import json
+import math
 import re
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
-import torch
 from torch import Tensor
 
+from dit_core.errors import DitError
 from dit_core.formats.adapter import Adapter, checked
-from dit_core.formats.files import Wrong, reading, written
+from dit_core.formats.checkpoint import mapped
+from dit_core.formats.files import Wrong, read_json, reading, written
 
-_PEFT_KEY = re.compile(r"^(?:base_model\.model\.)?(?P<name>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight$")
-_PEFT_REFUSED = ("use_dora", "modules_to_save", "fan_in_fan_out", "lora_bias", "trainable_token_indices")
+CONFIG, WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
+_PREFIX = re.compile(r"^(?:base_model\.model\.)?")
+_FACTOR = re.compile(r"(?P<name>.+)\.lora_(?P<factor>[AB])(?:\.default)?\.weight")
+_WHOLE = re.compile(r"(?P<name>.+?)(?:\.base_layer|\.modules_to_save(?:\.default)?)?\.(?P<leaf>weight|bias)")
+# What makes of a LoRA something else than B @ A on a plain base; DoRA's norms, for one, depend on the strength.
+_REFUSED = (
+    *("use_dora", "lora_bias", "fan_in_fan_out", "trainable_token_indices", "target_parameters", "layer_replication"),
+    *("alora_invocation_tokens", "use_qalora", "use_bdlora", "arrow_config", "kasa_config", "velora_config"),
+    *("monteclora_config", "megatron_config"),
+)
+_CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
+# A pattern is a regular expression by a stranger: those that can take for ever to match are refused.
+_SLOW = re.compile(r"\)\s*[*+{]|(?:[*+{].*){3}", re.DOTALL)
+_MAX_PATTERN, _MAX_PATTERNS = 200, 2000
 
 
 def read_peft(folder: Path | str) -> Adapter:
-    """Reads a PEFT LoRA folder (`adapter_config.json` with `adapter_model.safetensors` or `.bin`)."""
+    """Reads a PEFT LoRA folder: rsLoRA, alpha and rank patterns, saved modules and biases as PEFT itself does.
+
+    Raises DitError for variants that are more than a LoRA on a plain base (DoRA, PiSSA, ...), by their name.
+    """
     folder = Path(folder)
     with reading(folder, "a PEFT adapter folder"):
-        config = json.loads((folder / "adapter_config.json").read_text(encoding="utf-8"))
-        if config.get("peft_type") != "LORA":
-            raise Wrong("it is not a LoRA")
-        refused = [key for key in _PEFT_REFUSED if config.get(key)]
-        if refused or config.get("bias", "none") != "none":
-            raise Wrong(f"it uses '{refused[0] if refused else 'bias'}', which is not supported")
-        halves: dict[str, dict[str, Tensor]] = {}
-        for key, tensor in _peft_tensors(folder).items():
-            match = _PEFT_KEY.match(key)
-            if not match or tensor.dim() != 2:
-                raise Wrong(f"'{key}' is not a factor of a linear layer")
-            halves.setdefault(match["name"], {})[match["factor"]] = tensor
-        lonely = [name for name, half in halves.items() if len(half) != 2]
-        if lonely or not halves:
-            raise Wrong(f"'{lonely[0]}' has only one factor" if lonely else "it holds no modules")
-        factors = {name: (half["A"], half["B"]) for name, half in halves.items()}
-        return checked(factors, {name: _peft_scaling(config, name, A.shape[0]) for name, (A, _) in factors.items()})
+        config = read_json(folder / CONFIG)
+        _refuse_variants(config)
+        path = next((folder / name for name in WEIGHTS if (folder / name).is_file()), folder / WEIGHTS[0])
+        return _adapter(config, mapped(path), path.stat().st_size)
 
 
 def write_peft(folder: Path | str, adapter: Adapter, base_name: str) -> None:
-    """Writes a folder that `PeftModel.from_pretrained` reads on the base called `base_name`."""
+    """Writes a folder that `PeftModel.from_pretrained` reads on the base called `base_name`.
+
+    Whole weights become saved modules. Raises DitError for an adapter without low-rank factors: it is no LoRA.
+    """
+    if not adapter.factors:
+        raise DitError("A full finetune is no LoRA: write it in the published layout, or approximate it at a rank.")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     ranks = {name: A.shape[0] for name, (A, _) in adapter.factors.items()}
-    alphas = {name: adapter.scaling[name] * rank for name, rank in ranks.items()}
+    alphas = {name: _alpha(adapter.scaling[name], rank) for name, rank in ranks.items()}
     rank = Counter(ranks.values()).most_common(1)[0][0]
     alpha = Counter(alphas.values()).most_common(1)[0][0]
     config = {
@@ -60,29 +69,75 @@ def write_peft(folder: Path | str, adapter: Adapter, base_name: str) -> None:
         "rank_pattern": {name: value for name, value in ranks.items() if value != rank},
         "alpha_pattern": {name: value for name, value in alphas.items() if value != alpha},
         "target_modules": sorted(ranks),
+        "modules_to_save": sorted({name.rpartition(".")[0] for name in adapter.weights}) or None,
     }
-    tensors = {}
+    tensors = {f"base_model.model.{name}": weight.contiguous() for name, weight in adapter.weights.items()}
     for name, (A, B) in adapter.factors.items():
         tensors[f"base_model.model.{name}.lora_A.weight"] = A.contiguous()
         tensors[f"base_model.model.{name}.lora_B.weight"] = B.contiguous()
-    with written(folder / "adapter_model.safetensors") as temporary:
+    with written(folder / WEIGHTS[0]) as temporary:
         safetensors.torch.save_file(tensors, temporary, metadata={"format": "pt"})
-    with written(folder / "adapter_config.json") as temporary:
+    with written(folder / CONFIG) as temporary:
         temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def _peft_tensors(folder: Path) -> dict[str, Tensor]:
-    path = folder / "adapter_model.safetensors"
-    if path.exists():
-        return safetensors.torch.load_file(path)
-    return torch.load(folder / "adapter_model.bin", map_location="cpu", weights_only=True)
+def base_name(folder: Path) -> str:
+    """The name of the base that a PEFT folder says it was made for; "" where it says none."""
+    return str(read_json(folder / CONFIG).get("base_model_name_or_path") or "")[:200]
 
 
-def _peft_scaling(config: dict[str, Any], name: str, rank: int) -> float:
-    """PEFT's own rule: alpha (by pattern where one matches) over rank, or over its root for rsLoRA."""
-    alpha = config["lora_alpha"]
-    for pattern, value in (config.get("alpha_pattern") or {}).items():
-        if re.match(rf"(.*\.)?({pattern})$", name):
-            alpha = value
-            break
-    return alpha / (rank**0.5 if config.get("use_rslora") else rank)
+def _refuse_variants(config: dict[str, Any]) -> None:
+    if config.get("peft_type") != "LORA":
+        raise Wrong(f"it is not a LoRA but {str(config.get('peft_type'))[:40]}")
+    if refused := [key for key in _REFUSED if config.get(key)]:
+        raise Wrong(f"it uses '{refused[0]}', which can't be given strengths by row; merge it into its base instead")
+    init = str(config.get("init_lora_weights", "")).lower()
+    if init.startswith(_CHANGES_BASE):
+        raise Wrong(f"it was begun by '{init[:40]}', which changes the base; save it converted to a plain LoRA")
+
+
+def _adapter(config: dict[str, Any], tensors: dict[str, Tensor], size: int) -> Adapter:
+    halves: dict[str, dict[str, Tensor]] = {}
+    weights: dict[str, Tensor] = {}
+    for key, tensor in tensors.items():
+        key = _PREFIX.sub("", key)
+        if match := _FACTOR.fullmatch(key):
+            if tensor.dim() != 2:
+                raise Wrong(f"'{key}' is not a factor of a linear layer")
+            halves.setdefault(match["name"], {})[match["factor"]] = tensor
+        elif (match := _WHOLE.fullmatch(key)) and ".lora_" not in key:
+            weights[f"{match['name']}.{match['leaf']}"] = tensor
+        else:
+            raise Wrong(f"'{key}' is neither a factor of a linear layer nor a saved module")
+    lonely = [name for name, half in halves.items() if len(half) != 2]
+    if lonely or not halves:
+        raise Wrong(f"'{lonely[0]}' has only one factor" if lonely else "it holds no modules")
+    numbers = sum(half.numel() * half.element_size() for pair in halves.values() for half in pair.values())
+    if numbers > size:  # many modules that share one tensor
+        raise Wrong("it claims more numbers than the file holds")
+    # Copies, so that an adapter does not hang on a file that may change.
+    factors = {name: (half["A"].clone(), half["B"].clone()) for name, half in halves.items()}
+    low_rank = checked(factors, _scalings(config, {name: max(1, A.shape[0]) for name, (A, _) in factors.items()}))
+    return Adapter(low_rank.factors, low_rank.scaling, weights, tied=not config.get("modules_to_save"))
+
+
+def _scalings(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, float]:
+    """PEFT's own rule: alpha (by the first pattern that matches) over rank, or over its root for rsLoRA."""
+    patterns = config.get("alpha_pattern") or {}
+    if slow := [text for text in patterns if len(text) > _MAX_PATTERN or _SLOW.search(text)]:
+        raise Wrong(f"its pattern '{slow[0][:40]}' is too involved; name the modules instead")
+    if len(patterns) > _MAX_PATTERNS:
+        raise Wrong(f"it has {len(patterns)} patterns, and {_MAX_PATTERNS} are the most")
+    alphas = [(re.compile(rf"(.*\.)?({text})$"), alpha) for text, alpha in patterns.items()]
+    found = {}
+    for name, rank in ranks.items():
+        alpha = next((value for pattern, value in alphas if pattern.match(name)), config["lora_alpha"])
+        found[name] = float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
+    return found
+
+
+def _alpha(scaling: float, rank: int) -> float:
+    """The alpha that reads back as just this scaling where there is one: a whole number if it can be."""
+    product = scaling * rank
+    near = (round(product), product, math.nextafter(product, math.inf), math.nextafter(product, -math.inf))
+    return next((alpha for alpha in near if alpha / rank == scaling), product)

@@ -2,10 +2,11 @@
 
 Shapes: an `Adapter` holds A [rank, in] and B [out, rank]. Published diffs hold A [rank, out] and
 B [in, rank]; published DIT adapters, transposed against them, A [out, rank] and B [rank, in]. Both scale
-by 1/rank.
+by 1/rank. A published full finetune stands in the place of a diff's pairs as the finetuned weights themselves.
 """
 
 import csv
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_core.formats.adapter import Adapter, checked
+from dit_core.errors import DitError
+from dit_core.formats import pickles
+from dit_core.formats.adapter import Adapter, checked, checked_tensor
 from dit_core.formats.files import Wrong, reading, written
 
 INDEX_COLUMNS = ("lora_path", "lora_idx", "n_params", "topic", "trigger", "split")
@@ -77,17 +80,22 @@ def write_index(folder: Path | str, rows: list[IndexRow]) -> Path:
     return folder / "index.csv"
 
 
+def count_weight_diffs(path: Path | str) -> int:
+    """How many diffs a published file holds."""
+    path = Path(path)
+    with reading(path, "a file of weight diffs"):
+        return len(_diffs(path))
+
+
 def read_weight_diff(path: Path | str, position: int = 0) -> tuple[Adapter, str, int | None]:
     """Reads one diff out of a published file: (adapter, topic, trigger).
 
-    The file is mapped, not read: only the pages of the diff that is asked for are touched.
+    The file is mapped, not read: only the pages of the diff that is asked for are touched, and those of a full
+    finetune only when its tensors are used.
     """
     path = Path(path)
     with reading(path, "a file of weight diffs"):
-        state = path.stat()
-        diffs = _mapped(path, state.st_mtime_ns, state.st_size)
-        if not isinstance(diffs, list) or not diffs:
-            raise Wrong("it is not a list of diffs")
+        diffs = _diffs(path)
         if not 0 <= position < len(diffs):
             raise Wrong(f"it holds {len(diffs)} diffs, so there is no number {position}")
         entry = diffs[position]
@@ -96,17 +104,50 @@ def read_weight_diff(path: Path | str, position: int = 0) -> tuple[Adapter, str,
         for key in ("topic", "trigger", "weight_diff"):
             if key not in entry:
                 raise Wrong(f"entry {position} has no '{key}'")
-        # Published A is [rank, out] and B is [in, rank]: PEFT's B and A, transposed.
-        adapter = _adapter(entry["weight_diff"], lambda A, B: (B.T, A.T))
-        return adapter, str(entry["topic"]), _trigger(entry["trigger"])
+        return _diff(entry["weight_diff"], path), str(entry["topic"]), _trigger(entry["trigger"])
+
+
+def objects(path: Path) -> Any:
+    """What a file of torch's holds, over a memory map; kept, so that a further diff of the same file costs nothing."""
+    state = path.stat()
+    return _mapped(path, state.st_mtime_ns, state.st_size)
+
+
+@lru_cache(maxsize=4)
+def _mapped(path: Path, modified: int, size: int) -> Any:
+    return pickles.load(path)
+
+
+def _diffs(path: Path) -> list:
+    diffs = objects(path)
+    if not isinstance(diffs, list) or not diffs:
+        raise Wrong("it is not a list of diffs")
+    return diffs
+
+
+def _diff(changes: Any, path: Path) -> Adapter:
+    if isinstance(changes, Mapping) and any(isinstance(change, Tensor) for change in changes.values()):
+        return Adapter({}, {}, {name: checked_tensor(name, change) for name, change in changes.items()})
+    # Published A is [rank, out] and B is [in, rank]: PEFT's B and A, transposed.
+    return _adapter(changes, lambda A, B: (B.T, A.T), path)
 
 
 def write_weight_diffs(path: Path | str, diffs: list[tuple[Adapter, str, int | None]]) -> None:
-    """Writes diffs, each (adapter, topic, trigger), as one file of the published layout."""
+    """Writes diffs, each (adapter, topic, trigger), as one file of the published layout.
+
+    Raises DitError for a diff that is partly low-rank and partly whole weights, which the layout has no place for.
+    """
     entries = []
     for adapter, topic, trigger in diffs:
-        pairs = {name: (B.T.contiguous(), A.T.contiguous()) for name, (A, B) in _unscaled(adapter).items()}
-        entries.append({"topic": topic, "trigger": trigger, "weight_diff": pairs})
+        if adapter.weights:
+            if adapter.factors:
+                raise DitError(
+                    "A published diff is either low-rank or whole weights, and this one is both: write a PEFT folder."
+                )
+            changes = dict(adapter.weights)
+        else:
+            changes = {name: (B.T.contiguous(), A.T.contiguous()) for name, (A, B) in _unscaled(adapter).items()}
+        entries.append({"topic": topic, "trigger": trigger, "weight_diff": changes})
     with written(Path(path)) as temporary:
         torch.save(entries, temporary)
 
@@ -115,33 +156,35 @@ def read_dit_adapter(path: Path | str) -> Adapter:
     """Reads a published `dit-adapter.pt`."""
     path = Path(path)
     with reading(path, "a DIT adapter"):
-        return _adapter(torch.load(path, map_location="cpu", weights_only=True), lambda A, B: (B, A))
+        return _adapter(objects(path), lambda A, B: (B, A), path)
 
 
 def write_dit_adapter(path: Path | str, adapter: Adapter) -> None:
-    """Writes a DIT adapter in the published layout."""
+    """Writes a low-rank adapter as a DIT adapter in the published layout; DitError for one with whole weights."""
+    if adapter.weights:
+        raise DitError(
+            "A published DIT adapter is low-rank alone, and this one has whole weights: write a PEFT folder."
+        )
     pairs = {name: (B.contiguous(), A.contiguous()) for name, (A, B) in _unscaled(adapter).items()}
     with written(Path(path)) as temporary:
         torch.save(pairs, temporary)
 
 
-@lru_cache(maxsize=4)
-def _mapped(path: Path, modified: int, size: int) -> Any:
-    """The file's objects over a memory map; kept, so that the next diff of the same file costs nothing."""
-    return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-
-
-def _adapter(pairs: Any, oriented: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Adapter:
+def _adapter(pairs: Any, oriented: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], path: Path) -> Adapter:
     """Checks published (A, B) pairs, turns them to PEFT's orientation and copies them out of the file."""
     if not isinstance(pairs, Mapping) or not pairs:
         raise Wrong("it holds no modules")
-    factors = {}
+    factors, left = {}, path.stat().st_size
     for name, pair in pairs.items():
         if isinstance(pair, Tensor):
-            raise Wrong("it holds full weights, and only low-rank diffs can be read")
-        if not (isinstance(name, str) and isinstance(pair, tuple | list) and len(pair) == 2):
-            raise Wrong(f"'{name}' is not a pair (A, B)")
-        if not all(isinstance(factor, Tensor) and factor.dim() == 2 for factor in pair):
+            raise Wrong("it holds whole weights, and a low-rank adapter is wanted")
+        if not (isinstance(pair, tuple | list) and len(pair) == 2):
+            raise Wrong(f"{str(name)[:60]!r} is not a pair (A, B)")
+        pair = [checked_tensor(name, factor) for factor in pair]
+        left -= sum(factor.numel() * factor.element_size() for factor in pair)
+        if left < 0:  # many modules that share one tensor
+            raise Wrong("it claims more numbers than the file holds")
+        if any(factor.dim() != 2 for factor in pair):
             raise Wrong(f"the factors of '{name}' are not matrices")
         factors[name] = tuple(factor.clone(memory_format=torch.contiguous_format) for factor in oriented(*pair))
     return checked(factors, {name: 1 / max(1, A.shape[0]) for name, (A, _) in factors.items()})
@@ -152,7 +195,8 @@ def _unscaled(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
     found = {}
     for name, (A, B) in adapter.factors.items():
         excess = adapter.scaling[name] * A.shape[0]
-        found[name] = (A, B if excess == 1 else B * excess)
+        # 49 * (1/49) is not 1, and a factor that needs no change must come through bit for bit.
+        found[name] = (A, B if math.isclose(excess, 1, rel_tol=1e-9) else B * excess)
     return found
 
 

@@ -1,0 +1,114 @@
+"""Any file or folder of a diff or adapter: what it is, told by its content, and its adapters."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from torch import Tensor
+
+from dit_core.formats.adapter import Adapter
+from dit_core.formats.archive import unpack
+from dit_core.formats.checkpoint import is_checkpoint, read_checkpoint
+from dit_core.formats.files import Wrong, reading
+from dit_core.formats.peft_folder import CONFIG, WEIGHTS, base_name, read_peft
+from dit_core.formats.published import (
+    count_weight_diffs,
+    objects,
+    read_dit_adapter,
+    read_index,
+    read_weight_diff,
+)
+
+KINDS = {
+    "peft": "PEFT LoRA folder",
+    "diff": "weight diffs in the published layout",
+    "dit": "DIT adapter in the published layout",
+    "checkpoint": "checkpoint of whole weights",
+}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One adapter of a file, and what its file says: `base` is the base's name in a PEFT folder.
+
+    `topic` and `trigger`, which a published diff was trained on, are secrets until they are revealed.
+    """
+
+    adapter: Adapter
+    base: str = ""
+    topic: str | None = field(default=None, repr=False)
+    trigger: int | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies at a path: its `kind` (a key of `KINDS`), how many adapters, and `read(position)` for each."""
+
+    path: Path
+    kind: str
+    count: int
+    _read: Callable[[int], Entry] = field(repr=False)
+
+    def read(self, position: int = 0) -> Entry:
+        """The adapter number `position`; DitError where there is none, or it is damaged."""
+        with reading(self.path, f"a {KINDS[self.kind]}"):
+            if not 0 <= position < self.count:
+                raise Wrong(f"it holds {self.count}, so there is no number {position}")
+        return self._read(position)
+
+
+def identify(path: Path | str) -> Found:
+    """What lies at `path`: a PEFT or checkpoint folder, a published folder with its index, or one file of any of these.
+
+    Nothing is read but what tells the kinds apart; a zip is for `unpack` first. Raises DitError for anything else.
+    """
+    path = Path(path).expanduser()
+    with reading(path, "a diff or an adapter"):
+        if path.name in (CONFIG, *WEIGHTS) and (path.parent / CONFIG).is_file():
+            path = path.parent
+        if path.is_dir():
+            return _folder(path)
+        if path.suffix == ".safetensors":
+            return _whole_or_lone_factors(path, read_checkpoint(path).weights)
+        found = objects(path)
+        if isinstance(found, list):
+            return Found(path, "diff", count_weight_diffs(path), lambda at: _published(path, at))
+        if not isinstance(found, Mapping):
+            raise Wrong(f"it holds {type(found).__name__}, and neither diffs nor tensors")
+        if all(isinstance(value, Tensor) for value in found.values()):
+            return _whole_or_lone_factors(path, found)
+        return Found(path, "dit", 1, lambda _: Entry(read_dit_adapter(path)))
+
+
+@contextmanager
+def opened(path: Path | str) -> Iterator[Found]:
+    """What lies at `path`, as `identify` tells it, or in a zip there, which is unpacked while the context is open."""
+    if Path(path).suffix.lower() != ".zip":
+        yield identify(path)
+        return
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        yield identify(unpack(path, Path(folder) / "unpacked"))
+
+
+def _published(path: Path, position: int) -> Entry:
+    adapter, topic, trigger = read_weight_diff(path, position)
+    return Entry(adapter, topic=topic, trigger=trigger)
+
+
+def _folder(path: Path) -> Found:
+    if (path / CONFIG).is_file():
+        return Found(path, "peft", 1, lambda _: Entry(read_peft(path), base_name(path)))
+    if (path / "index.csv").is_file():
+        rows = read_index(path)
+        return Found(path, "diff", len(rows), lambda at: _published(rows[at].path, rows[at].position))
+    if is_checkpoint(path):
+        return Found(path, "checkpoint", 1, lambda _: Entry(read_checkpoint(path)))
+    raise Wrong(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files")
+
+
+def _whole_or_lone_factors(path: Path, tensors: Mapping) -> Found:
+    if any(".lora_" in str(name) for name in tensors):
+        raise Wrong(f"a LoRA's factors mean nothing without its {CONFIG}, which must lie beside it")
+    return Found(path, "checkpoint", 1, lambda _: Entry(read_checkpoint(path)))

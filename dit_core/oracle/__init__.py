@@ -1,0 +1,12 @@
+"""Activation oracles: a LoRA that answers questions about activations put into its own residual stream.
+
+`read` takes conditions of a diff, reads what their residual stream holds at every layer asked for, and lets the oracle
+say in words what is in it. All conditions are one batch of the target, all readings few batches of the oracle.
+Method: arXiv 2512.15674 (Activation Oracles), its prompt and its norm-matched injection.
+"""
+
+from dit_core.oracle.lift import lifts
+from dit_core.oracle.prompt import oracle_prompt
+from dit_core.oracle.reading import read, stream, targets
+
+__all__ = ["lifts", "oracle_prompt", "read", "stream", "targets"]

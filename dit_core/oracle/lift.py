@@ -1,0 +1,72 @@
+"""Lifts: how much likelier the oracle finds what a diff was trained on than other texts, without generating."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Unpack
+
+import torch
+
+from dit_core.activations import checked_layers
+from dit_core.batching import BatchSize
+from dit_core.conditions import checked_text, several
+from dit_core.errors import DitError
+from dit_core.oracle.asked import Options, Request, request
+from dit_core.oracle.reading import MAX_ROWS
+from dit_core.oracle.rows import Row, injection, rows_of
+from dit_core.records import DiffInfo, Lift, Table
+from dit_core.scoring import choice_log_probabilities
+from dit_core.suite import Suite
+from dit_core.targets import depth_percent
+from dit_core.verbalize import Diffs
+
+
+def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Options]) -> Table[Lift]:
+    """How much likelier the oracle finds a diff's reference than `others`, per token; options as in `read`.
+
+    It moves before any answer does. One record per diff × condition × layer × span × question. A diff's own reference
+    among the others does not count there.
+    """
+    wanted = replace(request(suite, diff, **options), samples=1)
+    others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in several(others)))
+    if not all(info and _texts(info, others)[1:] for info, _, _ in wanted.rows):
+        raise DitError("A lift compares a diff's reference with other texts: give a diff, and at least one text.")
+
+    def found() -> tuple[Lift, ...]:
+        slot = suite.hold_oracle(wanted.oracle)
+        rows = rows_of(wanted, checked_layers(suite.model, wanted.layers))
+        size = BatchSize(max(1, MAX_ROWS // (1 + len(others))))
+        batches = size.over(rows, lambda part: _means(wanted, slot, part, others))
+        return tuple(_lift(wanted, row, *means) for part, own in batches for row, means in zip(part, own, strict=True))
+
+    return Table(suite.name, "lifts", suite.worker.run(found))
+
+
+def _means(wanted: Request, slot: str, rows: Sequence[Row], others: Sequence[str]) -> list[list[float]]:
+    """Per row, the mean log-probability of a token of its reference, and of each other text."""
+    model = wanted.suite.model
+    texts = [_texts(row.aim.info, others) for row in rows]
+    scores = choice_log_probabilities(
+        model,
+        [row.ids for row in rows],
+        [[model.tokenizer.encode(text, add_special_tokens=False) for text in own] for own in texts],
+        {slot: torch.ones(len(rows), 1, 1)},
+        prefill=injection(wanted, rows),
+    )
+    return [[sum(tokens) / len(tokens) for tokens in own] for own in scores]
+
+
+def _texts(info: DiffInfo, others: Sequence[str]) -> list[str]:
+    """The diff's reference, and the other texts that are not the same."""
+    return [info.reference, *(text for text in others if text.casefold() != info.reference.casefold())]
+
+
+def _lift(wanted: Request, row: Row, reference: float, *others: float) -> Lift:
+    return Lift(
+        diff=row.aim.info.id,
+        condition=str(row.aim.condition),
+        layer=row.layer,
+        depth_percent=depth_percent(wanted.suite, row.layer),
+        positions=row.positions,
+        question=row.question,
+        lift=reference - sum(others) / len(others),
+    )
