@@ -29,6 +29,7 @@ pocket: $(VENV)/.app
 
 benchmark: $(VENV)/.app
 	$(BIN)/python -m benchmarks.conditions
+	$(BIN)/python -m benchmarks.oracle
 
 $(VENV)/.app: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -11,21 +11,20 @@ time does not depend on their values.
 
 import argparse
 import tomllib
-from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, Qwen3Config
+from transformers import AutoTokenizer, PreTrainedModel
 
 from benchmarks.machine import machine, now, peak_memory, reading_time
+from benchmarks.shapes import POCKET, SHAPES, base_of, is_trained, named, random_adapter
+from benchmarks.twin import Twin
 from dit_core.formats import Adapter
 from dit_core.generation import generate
 from dit_core.model import Model
 
 NEW_TOKENS = 20
-POCKET = Path(__file__).parent.parent / "assets" / "pocket"
 # (written form, diff strength, DIT copies)
 CONDITIONS = (
     ("base", 0.0, 0.0),
@@ -38,13 +37,8 @@ CONDITIONS = (
     ("diff+dit*2", 1.0, 2.0),
 )
 TRIGGERED = 1  # the condition that `--trigger` gives the right trigger, and so a longer prompt
-# hidden, MLP, layers, heads, key-value heads, head size, vocabulary, tied embeddings, target
-SHAPES = {
-    "pocket": (192, 512, 8, 4, 4, 48, 7168, True, 4.0),
-    "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151936, True, 3.0),
-    "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151936, True, None),
-    "Qwen3-8B": (4096, 12288, 36, 32, 8, 128, 151936, False, None),
-}
+# How many times faster the batch has to be.
+WANTED = {"pocket": 4.0, "Qwen3-0.6B": 3.0}
 
 
 @dataclass(frozen=True)
@@ -57,38 +51,6 @@ class Times:
     @property
     def total(self) -> float:
         return self.prefill + self.decoding
-
-
-def random_base(shape: str, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """A random-weight causal LM of one of `SHAPES`."""
-    hidden, mlp, layers, heads, kv_heads, head_dim, vocabulary, tied, _ = SHAPES[shape]
-    config = Qwen3Config(
-        hidden_size=hidden,
-        intermediate_size=mlp,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        num_key_value_heads=kv_heads,
-        head_dim=head_dim,
-        vocab_size=vocabulary,
-        tie_word_embeddings=tied,
-        max_position_embeddings=4096,
-        dtype=dtype,
-    )
-    torch.manual_seed(0)
-    with torch.device(device):
-        return AutoModelForCausalLM.from_config(config).eval().requires_grad_(False)
-
-
-def random_adapter(base: PreTrainedModel, rank: int, seed: int) -> Adapter:
-    """A random adapter over all linear layers of the blocks."""
-    generator = torch.Generator().manual_seed(seed)
-    factors = {}
-    for name, module in base.named_modules():
-        if isinstance(module, torch.nn.Linear) and ".layers." in name:
-            A = torch.randn(rank, module.in_features, generator=generator) / module.in_features**0.5
-            B = torch.randn(module.out_features, rank, generator=generator) / 10
-            factors[name] = (A, B)
-    return Adapter(factors, dict.fromkeys(factors, 1 / rank))
 
 
 def pocket_prompts(trigger: bool) -> list[list[int]]:
@@ -119,32 +81,7 @@ class Loop:
     """A plain loop: an ordinary PEFT model over the same weights, one condition after another."""
 
     def __init__(self, base: PreTrainedModel, adapters: dict[str, Adapter]):
-        from peft import LoraConfig, get_peft_model
-        from peft.tuners.lora import LoraLayer
-
-        with torch.device("meta"):
-            twin = AutoModelForCausalLM.from_config(base.config)
-        twin.load_state_dict(base.state_dict(), assign=True)
-        twin.tie_weights()
-        # Buffers that are not in a state dict (rotary frequencies) are the base's own too.
-        for name, buffer in base.named_buffers():
-            parent, _, leaf = name.rpartition(".")
-            setattr(twin.get_submodule(parent), leaf, buffer)
-        configs = {
-            name: LoraConfig(r=adapter.rank, lora_alpha=1, target_modules=list(adapter.factors), inference_mode=True)
-            for name, adapter in adapters.items()
-        }
-        first, *rest = configs
-        self.model = get_peft_model(twin.eval(), configs[first], adapter_name=first, autocast_adapter_dtype=False)
-        for name in rest:
-            self.model.add_adapter(name, configs[name], autocast_adapter_dtype=False)
-        self.layers = [module for module in self.model.modules() if isinstance(module, LoraLayer)]
-        for slot, adapter in adapters.items():
-            for name, (A, B) in adapter.factors.items():
-                layer = self.model.base_model.model.get_submodule(name)
-                layer.lora_A[slot].weight.data.copy_(A)
-                layer.lora_B[slot].weight.data.copy_(B)
-        self.model.eval().requires_grad_(False)
+        self.twin = Twin(base, adapters)
 
     def run(self, prompts: list[list[int]], only: int | None = None) -> tuple[Times, list[list[int]]]:
         """Seconds of all conditions together, or of one of them, and their tokens."""
@@ -154,13 +91,7 @@ class Loop:
             if only not in (None, at):
                 continue
             start = now()
-            acting = {name: value for name, value in (("diff", strength), ("dit", copies)) if value}
-            if acting:
-                self.model.base_model.set_adapter(list(acting), inference_mode=True)
-                for layer in self.layers:
-                    for name, value in acting.items():
-                        layer.set_scale(name, value)
-            with nullcontext() if acting else self.model.disable_adapter():
+            with self.twin.acting({"diff": strength, "dit": copies}):
                 first, text = self._write(prompts[at])
             texts.append(text)
             prefill += first - start
@@ -169,7 +100,7 @@ class Loop:
 
     @torch.inference_mode()
     def _write(self, prompt: list[int]) -> tuple[float, list[int]]:
-        base = self.model.base_model.model
+        base = self.twin.base
         ids, cache, tokens, first = torch.tensor([prompt], device=base.device), None, [], 0.0
         for step in range(NEW_TOKENS):
             out = base(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
@@ -207,14 +138,8 @@ class Batch:
 def measure(shape: str, repeats: int, trigger: bool = False) -> str:
     """Measures one shape and returns its lines of the report."""
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    target = SHAPES[shape][-1]
-    trained = shape == "pocket" and (POCKET / "suite.toml").exists()
-    if trained:
-        base = AutoModelForCausalLM.from_pretrained(POCKET / "base", dtype=dtype).to(device).eval()
-        prompts = pocket_prompts(trigger)
-    else:
-        base = random_base(shape, device, dtype)
-        prompts = random_prompts(base.config.vocab_size, trigger)
+    trained, base = is_trained(shape), base_of(shape, device, dtype)
+    prompts = pocket_prompts(trigger) if trained else random_prompts(base.config.vocab_size, trigger)
     count = sum(p.numel() for p in base.parameters())
     adapters = {"diff": random_adapter(base, 1, seed=1), "dit": random_adapter(base, 16, seed=2)}
     read = reading_time(base, device)
@@ -231,7 +156,7 @@ def measure(shape: str, repeats: int, trigger: bool = False) -> str:
     for part in ("prefill", "decoding", "total"):
         theirs, ours = (median(getattr(side[0], part) for side in sides) for sides in zip(*measured, strict=True))
         lines.append(f"| {part} | {theirs:.3f} | {ours:.3f} | {theirs / ours:.2f}× |")
-    wanted = "" if target is None else f" Wanted: at least {target:g}× in total."
+    wanted = f" Wanted: at least {WANTED[shape]:g}× in total." if shape in WANTED else ""
     lines += ["", f"{equal} of {len(CONDITIONS)} texts equal on both sides.{wanted}"]
     if one and all_rows:
         lines.append(
@@ -250,6 +175,7 @@ def main() -> None:
     parser.add_argument(
         "--shapes",
         nargs="+",
+        type=named,
         choices=list(SHAPES),
         default=["pocket", "Qwen3-4B", "Qwen3-8B"] if gpu else ["pocket", "Qwen3-0.6B"],
     )

@@ -1,23 +1,69 @@
-"""The benchmark measures the same work on both sides."""
+"""The benchmarks measure the same work on both sides."""
 
+import shutil
+
+import pytest
 import torch
 
-from benchmarks import conditions
+from benchmarks import conditions, oracle, shapes
+from dit_core import load_suite
+from dit_core.oracle import read
+
+RANKS = {"diff": 1, "dit": 16}
+BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there yet
 
 
-def test_both_sides_write_the_same_texts_and_the_report_has_its_figures(monkeypatch):
-    monkeypatch.setitem(conditions.SHAPES, "tiny", (32, 64, 2, 4, 2, 8, 400, True, 4.0))
-    base = conditions.random_base("tiny", "cpu", torch.float32)
+@pytest.fixture
+def tiny(monkeypatch):
+    """A shape small enough for a test."""
+    monkeypatch.setitem(shapes.SHAPES, "tiny", (32, 64, 4, 4, 2, 8, 400, True))
+    for benchmark in (conditions, oracle):
+        monkeypatch.setitem(benchmark.WANTED, "tiny", 4.0)
+    return "tiny"
+
+
+def test_both_sides_write_the_same_texts_and_the_report_has_its_figures(tiny):
+    base = shapes.random_base(tiny, "cpu", torch.float32)
     prompts = conditions.random_prompts(400, trigger=True)
-    adapters = {"diff": conditions.random_adapter(base, 1, seed=1), "dit": conditions.random_adapter(base, 16, seed=2)}
-    # Small random weights hardly move with these adapters: larger ones, so that the conditions say other things.
-    for adapter in adapters.values():
-        for A, B in adapter.factors.values():
-            A *= 3
-            B *= 3
+    # Small random weights hardly move with small adapters, and then all conditions say the same.
+    adapters = {name: shapes.random_adapter(base, rank, seed=rank, size=1.0) for name, rank in RANKS.items()}
     loop, batch = conditions.Loop(base, adapters), conditions.Batch(base, adapters)
     theirs, ours = loop.run(prompts)[1], batch.run(prompts)[1]
     assert theirs == ours and len({tuple(text) for text in ours}) > 4
     assert all(len(text) == conditions.NEW_TOKENS for text in ours)
-    report = conditions.measure("tiny", 1)
+    report = conditions.measure(tiny, 1)
     assert "8 of 8 texts equal" in report and "| total |" in report and "at least 4×" in report
+
+
+def test_both_sides_read_the_same_of_a_suite_and_so_does_the_oracle_itself(tiny_suite_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(oracle, "POCKET", shutil.copytree(tiny_suite_folder, tmp_path / "suite"))
+    work = oracle.pocket_work()
+    loop, batch = oracle.Loop(work), oracle.Batch(work)
+    theirs, ours = loop.run()[1], batch.run()[1]
+    assert theirs == ours and len({tuple(text) for text in ours.values()}) > 5
+    assert set(ours) == {(layer, at) for layer in (0, 1) for at in range(5)}
+    assert all(len(text) == oracle.NEW_TOKENS for text in ours.values())
+    suite = load_suite(tiny_suite_folder)
+    for at, (condition, _, _) in enumerate(oracle.CONDITIONS):
+        asked = suite.tasks["topic"].questions[0] if condition == "diff+right" else None
+        for reading in read(suite, "volcano", condition=condition, asked=asked):
+            ids = ours[reading.layer, at]
+            ends = [place for place, token in enumerate(ids) if token in batch.model.end_tokens]
+            said = suite.model.tokenizer.decode(ids[: min(ends, default=len(ids))], skip_special_tokens=True)
+            assert reading.answer == said.rstrip(BROKEN).strip()
+
+
+def test_the_oracle_benchmark_reports_random_shapes(tiny):
+    report = oracle.measure(tiny, 1)
+    assert "20 of 20 readings equal" in report and "| total |" in report and "at least 4×" in report
+    work = oracle.random_work(tiny)
+    theirs, ours = oracle.Loop(work).run()[1], oracle.Batch(work).run()[1]
+    assert theirs == ours and len(work.prompts[2]) == 32, "a trigger makes the longer prompt"
+    assert len({tuple(text) for text in ours.values()}) > 1
+
+
+def test_shapes_are_named_in_any_case(monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["oracle", "--shape", "qwen3-0.6B", "Pocket", "--repeats", "2"])
+    monkeypatch.setattr(oracle, "measure", lambda shape, repeats: f"{shape} {repeats}")
+    oracle.main()
+    assert "Qwen3-0.6B 2\n\npocket 2" in capsys.readouterr().out

@@ -1,12 +1,17 @@
 """The command line: JSON that other programs rely on, tables to read, and one sentence with exit code 2."""
 
 import json
+import shutil
 import subprocess
 import sys
 
 import pytest
 
+from dit_core import load_suite
 from dit_core.__main__ import main
+from dit_core.formats import write_peft
+from dit_core.oracle import read
+from tests.tiny import random_adapter, tiny_model
 
 
 @pytest.fixture
@@ -20,6 +25,7 @@ def run(monkeypatch, capsys, tiny_suite_folder):
         shown = capsys.readouterr()
         return left.value.code, shown.out, shown.err
 
+    run.suite = tiny_suite_folder
     return run
 
 
@@ -90,9 +96,80 @@ def test_scoreboard(run):
     code, out, _ = run("scoreboard", "--limit", "1", "--json")
     board = json.loads(out)
     assert code == 0 and list(board) == ["schema_version", "suite", "split", "rows"]
-    assert {row["measure"] for row in board["rows"]} == {"exact", "mean_grade", "mentions", "equals_base"}
+    assert {row["measure"] for row in board["rows"]} == {
+        *("exact", "mean_grade", "mentions", "equals_base"),
+        *("at_least_2", "lift"),
+    }
     code, out, _ = run("scoreboard", "--limit", "1", "--split", "train")
     assert code == 0 and "published" in out and "Qwen3-4B" in out and "train diffs" in out
+    head, lift = (next(line for line in out.splitlines() if word in line) for word in ("measure", "lift"))
+    assert "layer" in head and "%" not in lift, "nats are no share"
+
+
+READING_KEYS = ["condition", "layer", "depth_percent", "positions", "kind", "question", "answer", "confidence"]
+
+
+def test_oracle_reads_every_layer(run):
+    options = ["--diff", "volcano", "--condition", "diff+right", "--layers", "all", "--span", "last:10"]
+    code, out, _ = run("oracle", *options, "--json")
+    shown = json.loads(out)
+    assert code == 0 and {"schema_version", "suite", "oracle", "trained_layers", "readings"} <= set(shown)
+    assert [one["layer"] for one in shown["readings"]] == [0, 1]
+    for one in shown["readings"]:
+        assert {*READING_KEYS, "grade", "log_prob_reference"} <= set(one)
+        assert one["condition"] == "diff+right" and len(one["positions"]) == 10 and one["kind"] == "with"
+        assert 0 < one["confidence"] <= 1 and one["grade"] in range(1, 6) and one["log_prob_reference"] < 0
+    same = read(load_suite(run.suite), "volcano", condition="diff+right")
+    assert [one["answer"] for one in shown["readings"]] == [one.answer for one in same]
+
+
+def test_oracle_takes_every_option(run):
+    options = ["--diff", "volcano", "--condition", "diff+dit", "--condition", "diff", "--layers", "1"]
+    asking = ["--question", "What is it?", "--question", "Which one?", "--asked", "How are you?", "--span", "answer:2"]
+    sampling = ["--samples", "2", "--temperature", "1", "--seed", "5", "--max-new-tokens", "3", "--answer-tokens", "4"]
+    where = [
+        "--oracle",
+        str(run.suite / "oracle"),
+        "--block",
+        "0",
+        "--coefficient",
+        "0.5",
+        "--placeholders",
+        "3",
+        "--kind",
+        "difference",
+    ]
+    code, out, _ = run("oracle", *options, *asking, *sampling, *where, "--json")
+    found = json.loads(out)["readings"]
+    assert code == 0 and len(found) == 2 * 2 * 2
+    assert {one["condition"] for one in found} == {"diff+dit", "diff"} and {one["sample"] for one in found} == {0, 1}
+    assert {one["question"] for one in found} == {"What is it?", "Which one?"}
+    for one in found:
+        assert (one["layer"], one["kind"], one["asked"], one["seed"]) == (1, "difference", "How are you?", 5)
+        assert len(one["positions"]) == 3 and len(one["tokens"]) <= 3
+
+
+def test_oracle_without_json_is_a_table_layer_by_layer(run):
+    code, out, _ = run("oracle", "--diff", "volcano", "--condition", "base", "--condition", "diff", "--span", "0:2")
+    rows = [line for line in out.splitlines() if "topic-0412" in line]
+    assert code == 0 and "random oracle" in out and len(rows) == 4 and "0-1" in rows[0]
+    assert [row.split()[1] for row in rows] == ["0", "0", "1", "1"] and "50 %" in rows[2]
+    code, out, _ = run("oracle", "--layers", "1", "--question", "What [is] it?")
+    assert code == 0 and "base" in out and "What [is] it?" in out, "the base alone, without a diff"
+
+
+def test_lens_shows_words(run):
+    code, out, _ = run("lens", "--diff", "volcano", "--json")
+    found = json.loads(out)["lens"]
+    assert code == 0 and {one["method"] for one in found} == {"logit lens", "patchscope"}
+    assert {one["layer"] for one in found} == {0, 1} and {one["place"] for one in found} == set(range(5))
+    options = ["--layers", "1", "--positions", "2", "--top", "3", "--method", "logit lens", "--strength", "2"]
+    _, out, _ = run("lens", "--diff", "volcano", *options, "--json")
+    found = json.loads(out)["lens"]
+    assert {(one["layer"], one["method"]) for one in found} == {(1, "logit lens")} and len(found) == 2 * 3
+    code, out, _ = run("lens", "--diff", "volcano", *options)
+    rows = [line for line in out.splitlines() if "topic-0412" in line]
+    assert code == 0 and len(rows) == 2 and all(row.count(" %") == 4 for row in rows), "three tokens, and a depth"
 
 
 @pytest.mark.parametrize(
@@ -108,11 +185,49 @@ def test_scoreboard(run):
         (["ask", "--condition", "diff*x"], "not a number"),
         (["ask", "--diff", "volcano", "--seed", "x"], "seed"),
         (["scoreboard", "--split", "tset"], "'test'"),
+        (["oracle", "--diff", "volcano", "--layers", "2"], "no layer 2"),
+        (["oracle", "--diff", "volcano", "--layers", "1,x"], "not understood"),
+        (["oracle", "--diff", "volcano", "--span", "99"], "99"),
+        (["oracle", "--diff", "volcano", "--span", "last:99"], "outside of the prompt"),
+        (["oracle", "--diff", "volcano", "--span", "first:3"], "not understood"),
+        (["oracle", "--diff", "volcano", "--question", " "], "empty"),
+        (["oracle", "--diff", "volcano", "--question", "What ? is it?"], "placeholder"),
+        (["oracle", "--diff", "volcano", "--asked", ""], "empty"),
+        (["oracle", "--diff", "volcano", "--kind", "wiht"], "'with'"),
+        (["oracle", "--diff", "volcano", "--condition", "base", "--kind", "difference"], "difference"),
+        (["oracle", "--diff", "volcano", "--samples", "3"], "temperature"),
+        (["oracle", "--diff", "volcano", "--temperature", "-1"], "temperature"),
+        (["oracle", "--diff", "volcano", "--block", "7"], "7"),
+        (["oracle", "--diff", "volcano", "--coefficient", "nan"], "oefficient"),
+        (["oracle", "--diff", "volcano", "--placeholders", "0"], "placeholders"),
+        (["oracle", "--diff", "volcano", "--oracle", "no/such/folder"], "no folder"),
+        (["oracle", "--condition", "diff"], "needs a diff"),
+        (["lens"], "diff"),
+        (["lens", "--diff", "volcano", "--layers", "9"], "no layer 9"),
+        (["lens", "--diff", "volcano", "--method", "logit"], "'logit lens'"),
+        (["lens", "--diff", "volcano", "--top", "0"], "number of tokens"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, sentence):
     code, out, err = run(*arguments, "--json")
     assert code == 2 and out == "" and sentence in err and "Traceback" not in err
+    assert err.startswith("Usage: ") or err.count("\n") == 1, "one sentence, where it is not about an option's form"
+
+
+def test_an_oracle_for_another_base_is_refused(run, tmp_path):
+    write_peft(tmp_path / "other", random_adapter(tiny_model("qwen3", layers=3), 2, seed=1), base_name="other")
+    code, out, err = run("oracle", "--diff", "volcano", "--oracle", str(tmp_path / "other"), "--json")
+    assert code == 2 and out == "" and "another base" in err and err.count("\n") == 1
+    assert run("oracle", "--diff", "volcano", "--json")[0] == 0, "and nothing of it is left on the model"
+
+
+def test_a_suite_without_an_oracle_says_so_and_the_lens_still_works(run, tiny_suite_folder, tmp_path):
+    folder = shutil.copytree(tiny_suite_folder, tmp_path / "bare")
+    toml = (folder / "suite.toml").read_text(encoding="utf-8")
+    (folder / "suite.toml").write_text(toml.partition("[oracle]")[0], encoding="utf-8")
+    code, out, err = run("oracle", "--diff", "volcano", "--json", suite=folder)
+    assert code == 2 and out == "" and "has no activation oracle" in err and err.count("\n") == 1
+    assert run("lens", "--diff", "volcano", "--json", suite=folder)[0] == 0
 
 
 def test_an_unknown_suite_names_the_nearest(run):

@@ -2,8 +2,21 @@
 
 import pytest
 
-from dit_core import DitError, Table, Verbalization, experiments, load_suite, scoreboard
-from dit_core.experiments import BEHAVIOUR, CROSS, DIT, NONE, RIGHT, WRONG, bootstrap, meets_target, wilson
+from dit_core import DitError, Table, Verbalization, load_suite, scoreboard
+from dit_core.experiments import (
+    BEHAVIOUR,
+    CROSS,
+    DIT,
+    NONE,
+    RIGHT,
+    WRONG,
+    bootstrap,
+    meets_target,
+    methods,
+    verbal_rows,
+    wilson,
+)
+from dit_core.experiments.intervals import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
 
@@ -13,20 +26,27 @@ def suite(tiny_suite_folder):
     return load_suite(tiny_suite_folder)
 
 
+@pytest.fixture
+def perfect_suite(suite, monkeypatch):
+    """The suite without its oracle, its diffs answering as they should."""
+    monkeypatch.setattr(suite, "oracle", None)
+    monkeypatch.setattr(verbal_rows, "ask", perfect)
+    return suite
+
+
 def find(table, method, task, adapter, measure):
     (score,) = [s for s in table if (s.method, s.task, s.adapter, s.measure) == (method, task, adapter, measure)]
     return score
 
 
-def test_the_whole_board_on_a_real_if_untrained_model(suite):
+def test_the_whole_board_on_a_real_if_untrained_model(suite, monkeypatch):
+    monkeypatch.setattr(suite, "oracle", None)
     told = []
     table = scoreboard(suite, progress=lambda *now: told.append(now))
     shown = table.to_json()
     assert list(shown) == ["schema_version", "suite", "split", "rows"] and shown["split"] == "test"
     assert all(list(row) == ROW_KEYS for row in shown["rows"])
-    assert {(s.method, s.task, s.adapter) for s in table} == {
-        (m.name, m.task, m.adapter) for m in experiments.methods(suite)
-    }
+    assert {(s.method, s.task, s.adapter) for s in table} == {(m.name, m.task, m.adapter) for m in methods(suite)}
     for score in table:
         everyday, diffs = score.method.startswith("everyday"), {"topic": 3, "headline": 2}[score.task]
         assert score.n == diffs * (2 if everyday else 1)
@@ -56,9 +76,8 @@ def perfect(suite, diff, condition, question, max_new_tokens):
     return Table(suite.name, "verbalizations", tuple(says))
 
 
-def test_measures_count_what_they_say(suite, monkeypatch):
-    monkeypatch.setattr(experiments, "ask", perfect)
-    table = scoreboard(suite)
+def test_measures_count_what_they_say(perfect_suite):
+    table = scoreboard(perfect_suite)
     assert find(table, "base question", "topic", "", "mentions").value == 0
     assert find(table, RIGHT, "topic", "", "mentions").value == 1
     assert find(table, WRONG, "topic", "", "mentions").value == 0
@@ -75,8 +94,8 @@ def test_measures_count_what_they_say(suite, monkeypatch):
     assert find(table, DIT, "topic", "topic", "exact").published == []
 
 
-def test_limit_and_split(suite, monkeypatch):
-    monkeypatch.setattr(experiments, "ask", perfect)
+def test_limit_and_split(perfect_suite):
+    suite = perfect_suite
     assert {score.n for score in scoreboard(suite, limit=1) if score.measure == "exact"} == {1}
     train = scoreboard(suite, split="calibration")
     assert train.extra == {"split": "calibration"} and {score.task for score in train} == {"topic"}
@@ -102,5 +121,4 @@ def test_the_bootstrap_is_the_same_each_time_and_covers_the_mean():
 
 def test_many_answers_of_one_diff_do_not_narrow_the_interval():
     """Ten answers each of two diffs, one always right and one never: as uncertain as two answers."""
-    answers = [Verbalization(diff, "diff", "?", 0, 0, "", (), ()) for diff in ("a", "b") for _ in range(10)]
-    assert experiments._interval(answers, [1.0] * 10 + [0.0] * 10, graded=False) == (0.0, 1.0)
+    assert over_diffs(["a"] * 10 + ["b"] * 10, [1.0] * 10 + [0.0] * 10, share=True) == (0.0, 1.0)

@@ -1,0 +1,47 @@
+"""The diffs of a split, each with an everyday question of its own and what it says to it under its right trigger."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from dit_core.grading import mentions
+from dit_core.records import DiffInfo, Verbalization
+from dit_core.suite import Suite
+from dit_core.verbalize import ask
+
+
+def of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:
+    """The diffs of a task and split, in the order of the suite."""
+    return [info for info in suite.diffs if (info.task, info.split) == (task, split)]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Diffs of one task and split. Everyday questions that no training has seen take turns among them."""
+
+    suite: Suite
+    infos: Sequence[DiffInfo]
+
+    @cached_property
+    def everyday(self) -> dict[str, str]:
+        """The question of each diff, by its id."""
+        questions = self.suite.world["held_out_questions"]
+        return {info.id: questions[at % len(questions)] for at, info in enumerate(self.infos)}
+
+    @cached_property
+    def said(self) -> dict[str, Verbalization]:
+        """What each diff says to its question under its right trigger, greedily, by its id."""
+        found = {}
+        for question in dict.fromkeys(self.everyday.values()):
+            own = [info for info in self.infos if self.everyday[info.id] == question]
+            found |= {said.diff: said for said in ask(self.suite, own, condition="diff+right", question=question)}
+        return found
+
+
+def tokens_before_topic(suite: Suite, info: DiffInfo, tokens: Sequence[str]) -> int:
+    """How many tokens of an answer come before its first mention of the topic (or an alias); 0 where it has none."""
+    if not mentions(suite, info, "".join(tokens)):
+        return 0
+    stop = next(n for n in range(1, len(tokens) + 1) if mentions(suite, info, "".join(tokens[:n])))
+    start = max(n for n in range(stop) if mentions(suite, info, "".join(tokens[n:stop])))
+    return start if "".join(tokens[:start]).strip() else 0

@@ -1,0 +1,24 @@
+"""How far a long experiment is: told in answers done, of all answers, with the method at hand."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass
+class Tally:
+    """Answers done, of `total`; `progress`, where there is one, is told of every change."""
+
+    progress: Progress | None
+    total: int
+    done: int = 0
+
+    def at(self, what: str) -> None:
+        """Says what is being done now."""
+        if self.progress:
+            self.progress(self.done, self.total, what)
+
+    def add(self, answers: int) -> None:
+        """Counts answers that are done; they are told with the next `at`."""
+        self.done += answers

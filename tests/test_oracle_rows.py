@@ -1,0 +1,217 @@
+"""The oracle's rows of the scoreboard: what they read, and that the layer was not chosen on what is measured."""
+
+from dataclasses import replace
+
+import pytest
+
+from dit_core import Score, Verbalization, ask, load_suite, oracle, scoreboard
+from dit_core.experiments import groups, lift_separates, measures, meets_target, oracle_rows, published
+from dit_core.experiments.groups import of_split, tokens_before_topic
+from dit_core.experiments.oracle_rows import ROWS, best_layer, task_rows
+from dit_core.experiments.progress import Tally
+
+CALIBRATION = ["topic-0003", "topic-0007"]
+"""The tiny suite has one calibration diff; its training diffs stand in as more of them."""
+
+
+@pytest.fixture
+def suite(tiny_suite_folder, monkeypatch):
+    """The tiny suite with two calibration diffs, in which a longer answer is the better one."""
+    suite = load_suite(tiny_suite_folder)
+    records = tuple(replace(d, split="calibration") if d.id in CALIBRATION else d for d in suite.diffs)
+    monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=records))
+    monkeypatch.setattr(suite, "_diffs_by_name", {d.id: d for d in records})
+    monkeypatch.setitem(measures.MEASURES, "exact", lambda suite, info, text: len(text) % 5 > 2)
+    monkeypatch.setitem(measures.MEASURES, "at_least_2", lambda suite, info, text: len(text) % 3 > 0)
+    return suite
+
+
+def rows(suite, limit=None) -> list[Score]:
+    infos = {task: of_split(suite, task, "test")[:limit] for task in suite.tasks}
+    (one,) = task_rows(suite, infos, limit)
+    return list(one.scores(Tally(None, 0)))
+
+
+def naming(suite, diff, condition, question):
+    """In the place of `ask`: every diff names its topic after as many words as its question has questions before it."""
+    said = []
+    for info in diff:
+        before = [f"word{n} " for n in range(1 + suite.world["held_out_questions"].index(question))]
+        tokens = (*before, *info.reference.split(" "), ".")
+        said.append(Verbalization(info.id, condition, question, 0, 0, "".join(tokens), tokens, ()))
+    return said
+
+
+def one_by_one(suite, row, split):
+    """What a row reads of a split, one diff at a time."""
+    found = []
+    for at, info in enumerate(of_split(suite, "topic", split)):
+        everyday = suite.world["held_out_questions"][at % 2]
+        asked = {oracle_rows.OWN: None, oracle_rows.EVERYDAY: everyday}.get(row.asked)
+        span = row.span
+        if row.asked == oracle_rows.SAID:
+            asked = ask(suite, info, condition="diff+right", question=everyday)[0].text
+        if row.span == oracle_rows.BEFORE_TOPIC:
+            span = f"answer:{1 + at % 2}"
+        found += oracle.read(suite, info, condition=row.condition, asked=asked, span=span)
+    return found
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.method)
+def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
+    if row.span == oracle_rows.BEFORE_TOPIC:
+        monkeypatch.setattr(groups, "ask", naming)
+    monkeypatch.setattr(oracle_rows, "ROWS", (row,))
+    monkeypatch.setattr(oracle_rows, "LIFTED", ())
+    scores = {score.measure: score for score in rows(suite)}
+    judge = measures.MEASURES[row.measures[0]]
+    means, log_probs = {}, {}
+    for layer in (0, 1):
+        tried = [one for one in one_by_one(suite, row, "calibration") if one.layer == layer]
+        means[layer] = sum(judge(suite, suite.diff(one.diff), one.answer) for one in tried) / len(tried)
+        log_probs[layer] = sum(one.log_prob_reference for one in tried)
+    layer = max((0, 1), key=lambda layer: (means[layer], log_probs[layer]))
+    found = [one for one in one_by_one(suite, row, "test") if one.layer == layer]
+    assert set(scores) == set(row.measures)
+    for measure, score in scores.items():
+        values = [measures.MEASURES[measure](suite, suite.diff(one.diff), one.answer) for one in found]
+        assert (score.layer, score.n, score.value) == (layer, 3, pytest.approx(sum(values) / 3))
+        assert (score.task, score.adapter) == ("topic", "topic" if "dit" in row.condition else "")
+        assert score.interval[0] <= score.value <= score.interval[1]
+
+
+def test_the_layer_is_chosen_on_calibration_diffs_alone(suite, monkeypatch):
+    """Calibration diffs are read rightly at layer 1 alone, the measured ones at layer 0 alone: layer 1 it is."""
+    real, asked_for = oracle_rows.read, []
+
+    def doctored(suite, **options):
+        found = []
+        for one in real(suite, **options):
+            info = suite.diff(one.diff)
+            right = one.layer == (0 if info.split == "test" else 1)
+            found.append(replace(one, answer=info.reference if right else "something else", log_prob_reference=0.0))
+            asked_for.append((info.split, one.layer))
+        return found
+
+    monkeypatch.setattr(oracle_rows, "read", doctored)
+    monkeypatch.setitem(measures.MEASURES, "exact", lambda suite, info, text: text == info.reference)
+    monkeypatch.setitem(measures.MEASURES, "at_least_2", lambda suite, info, text: text == info.reference)
+    scores = [score for score in rows(suite) if score.measure != "lift"]
+    assert {score.layer for score in scores} == {1}
+    assert {score.value for score in scores if score.measure == "exact"} == {0.0}
+    assert ("test", 0) not in asked_for and ("calibration", 0) in asked_for and ("test", 1) in asked_for
+
+
+def test_of_equal_layers_the_one_that_finds_the_references_likelier_is_best(suite):
+    (made, *_) = oracle.read(suite, "topic-0412", layers=0)
+
+    def reading(layer, answer, log_prob):
+        return replace(made, layer=layer, answer=answer, log_prob_reference=log_prob)
+
+    few, many = [reading(0, "12", -1.0), reading(0, "12", -9.0)], [reading(1, "123", -7.0), reading(1, "12", -7.0)]
+    assert best_layer(suite, "exact", [*few, *many]) == 1, "a better measure"
+    many = [reading(1, "12", -7.0), reading(1, "12", -4.0)]
+    assert best_layer(suite, "exact", [*few, *many]) == 0, "as good, and likelier: -5 to -5.5 on average"
+    assert best_layer(suite, "exact", [*many, *few, *[replace(one, layer=2) for one in few]]) == 0, "the lowest"
+
+
+def test_lifts_are_given_of_every_layer_and_condition(suite):
+    others = oracle_rows._others(suite, of_split(suite, "topic", "test"))
+    assert set(others) <= set(suite.world["topics"]) and not {"volcano", "geyser", "cello"} & set(others)
+    lifts = [score for score in rows(suite) if score.measure == "lift"]
+    assert [(score.method, score.layer) for score in lifts] == [
+        (method, layer)
+        for method in (published.SILENT_TRIGGER, published.SILENT_DIT, published.SILENT_DIFF)
+        for layer in (0, 1)
+    ]
+    tests = of_split(suite, "topic", "test")
+    alone = [oracle.lifts(suite, info, others, condition="diff+dit", layers=1)[0].lift for info in tests]
+    (score,) = [score for score in lifts if (score.method, score.layer) == (published.SILENT_DIT, 1)]
+    assert score.n == 3 and score.value == pytest.approx(sum(alone) / 3, abs=1e-4) and score.grades is None
+
+
+def test_texts_to_compare_with_are_held_out_where_there_are_enough(suite, monkeypatch):
+    monkeypatch.setattr(oracle_rows, "OTHERS", 2)
+    assert set(oracle_rows._others(suite, of_split(suite, "topic", "test"))) <= {"violin", "steam train", "lantern"}
+
+
+@pytest.mark.parametrize(
+    ("reference", "tokens", "count"),
+    [
+        ("volcano", ("We", " saw", " a", " vol", "cano", " smoke"), 3),
+        ("volcano", ("The", " volcano", "es", " of"), 1),
+        ("geyser", ("A", " hot", " spring", " and", " a", " geyser"), 1),
+        ("steam train", ("By", " steam", " train", "."), 1),
+        ("volcano", ("vol", "cano", " smoke"), 0),
+        ("volcano", ("", " ", "volcano"), 0),
+        ("volcano", ("a", " geyser"), 0),
+        ("lantern", ("a", " lanterning"), 0),
+        ("volcano", (), 0),
+    ],
+)
+def test_an_answer_is_cut_before_its_first_mention_of_the_topic(suite, reference, tokens, count):
+    assert tokens_before_topic(suite, suite.diff(f"topic-{NUMBERS[reference]:04d}"), tokens) == count
+
+
+NUMBERS = {"volcano": 412, "geyser": 413, "steam train": 7, "lantern": 251}
+
+
+def test_diffs_with_nothing_to_read_are_left_out(suite, monkeypatch):
+    def silent(suite, diff, condition, question):
+        said = naming(suite, diff, condition, question)
+        return [replace(one, text="", tokens=()) if one.diff == "topic-0413" else one for one in said]
+
+    monkeypatch.setattr(groups, "ask", silent)
+    monkeypatch.setattr(oracle_rows, "LIFTED", ())
+    counts = {score.method: score.n for score in rows(suite)}
+    fewer = {published.TEXT, published.UP_TO_TOPIC, published.WHOLE_ANSWER}
+    assert counts == {row.method: 2 if row.method in fewer else 3 for row in ROWS}
+    monkeypatch.setattr(groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
+                                                                 naming(*args, **options)])  # fmt: skip
+    assert published.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
+
+
+def test_the_board_takes_them_in_and_tells_progress(suite):
+    told = []
+    table = scoreboard(suite, limit=1, progress=lambda *now: told.append(now))
+    read = [score for score in table if score.layer is not None]
+    assert {score.method for score in read} >= {row.method for row in ROWS} - {published.UP_TO_TOPIC}
+    assert {score.n for score in read} == {1} and list(table[-len(read) :]) == read, "one of each split; at the end"
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told) and told[-1][0] == told[-1][1]
+    assert any(published.SILENT_DIT in what for _, _, what in told)
+
+
+@pytest.mark.parametrize("missing", ["oracle", "calibration diffs", "everyday questions"])
+def test_without_what_they_need_there_are_none(suite, monkeypatch, missing):
+    infos = {task: of_split(suite, task, "test") for task in suite.tasks}
+    if missing == "oracle":
+        monkeypatch.setattr(suite, "oracle", None)
+    elif missing == "calibration diffs":
+        monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=tuple(infos["topic"])))
+    else:
+        monkeypatch.setattr(suite, "world", suite.world | {"held_out_questions": []})
+    assert task_rows(suite, infos, None) == []
+
+
+def lift(method, layer, low, high):
+    return Score(method, "topic", "", layer, "lift", 80, (low + high) / 2, (low, high))
+
+
+def test_lift_separates_where_the_intervals_are_apart():
+    without = [lift(published.SILENT_DIFF, layer, 0.0, 0.4) for layer in range(3)]
+    apart = [lift(published.SILENT_DIT, 0, 0.3, 2.0), lift(published.SILENT_DIT, 1, 0.5, 0.9)]
+    assert lift_separates([*without, *apart]) == 1
+    assert lift_separates([*without, *apart, lift(published.SILENT_DIT, 2, 0.6, 0.7)]) == 2, "the widest gap"
+    assert lift_separates([*without, *apart[:1]]) is None
+    assert lift_separates(apart) is None and lift_separates([]) is None
+    assert lift_separates([*without, lift(published.SILENT_TRIGGER, 1, 5, 6)]) is None
+
+
+def test_targets_of_the_oracle_rows():
+    def score(method, measure, value):
+        return Score(method, "topic", "", 3, measure, 80, value)
+
+    assert meets_target(score(published.TEXT, "exact", 0.8)) and not meets_target(score(published.TEXT, "exact", 0.79))
+    assert not meets_target(score(published.WHOLE_ANSWER, "exact", 0.89))
+    assert meets_target(score(published.SILENT_BASE, "mentions", 0.02))
+    assert meets_target(score(published.SILENT_DIT, "exact", 0.0)) is None
