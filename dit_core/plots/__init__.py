@@ -1,0 +1,28 @@
+"""Plots: tables of records as plotly figures, the same on the page and in notebooks. No model runs here.
+
+Every figure's title says what its own numbers show; a table with nothing to draw becomes a sentence. `dark` picks the
+theme; the background is transparent. `CONFIG` is plotly's configuration for showing them, `as_json` a figure with it.
+Plotly is imported when the first figure is drawn.
+"""
+
+from dit_core.plots.layers import by_layer
+from dit_core.plots.lens import cosine, lens_tokens
+from dit_core.plots.lines import kind_of
+from dit_core.plots.next_token import next_token_by_layer
+from dit_core.plots.norms import difference_norms
+from dit_core.plots.style import CONFIG, as_json, plain, sentence
+from dit_core.plots.tokens import heat_map
+
+__all__ = [
+    "CONFIG",
+    "as_json",
+    "by_layer",
+    "cosine",
+    "difference_norms",
+    "heat_map",
+    "kind_of",
+    "lens_tokens",
+    "next_token_by_layer",
+    "plain",
+    "sentence",
+]
