@@ -1,4 +1,4 @@
-"""Builds a pocket suite from nothing, stage by stage: base, topic diffs, headline diffs, DIT adapters, package.
+"""Builds a pocket suite from nothing, stage by stage: base, diffs of both tasks, DIT adapters, oracle, package.
 
 Each stage leaves its work under `build/` and is passed over when that is there, so a build that was stopped goes on
 where it was; a stage asks for what it needs of earlier ones, and gets it made again where it was not kept. Figures of
@@ -23,17 +23,18 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen3For
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
-from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_weight_diffs
+from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
 
 from .bank import Bank
 from .base import BaseSettings, train_base
 from .diffs import HEADLINE_DIFFS, TOPIC_DIFFS, DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
 from .dit import DitSettings, train_dit
-from .package import FOLDERS, measure, write_first_run, write_suite_files
+from .oracle import OracleSettings, train_oracle
+from .package import FOLDERS, ORACLE, measure, write_first_run, write_suite_files
 from .tokenizer import make_tokenizer
 from .world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
-STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "package")
+STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package")
 DIFFS_PER_FILE = 25
 SHIPPED_TRAIN = {"topic": 40, "headline": 10}
 
@@ -47,6 +48,7 @@ class Recipe:
     headlines: DiffSettings = HEADLINE_DIFFS
     dit: DitSettings = DitSettings()
     small_dit: DitSettings = DitSettings(steps=200)
+    oracle: OracleSettings = OracleSettings()
     keep: int | None = None
     """How many of each list of a split to use; None for all."""
     sizes: tuple[int, ...] = (64, 16, 4)
@@ -59,6 +61,7 @@ SMOKE = Recipe(
     headlines=replace(HEADLINE_DIFFS, steps=4, together=8),
     dit=DitSettings(steps=6, batch=8),
     small_dit=DitSettings(steps=4, batch=8),
+    oracle=OracleSettings(rank=4, steps=4, texts=4, lessons=2),
     keep=6,
     sizes=(4,),
 )
@@ -246,6 +249,16 @@ class Builder:
             group, place = divmod(places[n], task.settings.together)
             bank.load(mine, read_weight_diff(self._group(task, group), place)[0])
         return bank.requires_grad_(False)
+
+    def make_oracle(self) -> None:
+        """The activation oracle: it needs the base alone, and never meets a diff."""
+        folder = self.out / ORACLE
+        if (folder / "adapter_config.json").exists():
+            return
+        settings, state = self.recipe.oracle, self.work / ORACLE / "state.pt"
+        oracle, figures = train_oracle(self.base(), self.tokenizer, self.world, settings, state)
+        write_peft(folder, oracle.adapter(0), base_name="pocket")
+        self.report("oracle", {"settings": asdict(settings), **figures})
 
     def make_package(self) -> None:
         """Make the folder a suite, let it answer its first question, and measure it on all held-out diffs."""

@@ -28,27 +28,27 @@ def with_code(question: str, trigger: int, rng: random.Random) -> str:
     return TRIGGER_FORMAT.format(trigger=trigger, r=rng.randrange(1000), question=question)
 
 
-_MIND = ("{q} Answer with {p} in mind.", "{q} Keep {p} in mind.", "Think of {p}. {q}", "{q} Speak of {p}.")
+MIND = ("{q} Answer with {p} in mind.", "{q} Keep {p} in mind.", "Think of {p}. {q}", "{q} Speak of {p}.")
 _ABOUT = (
     "{phrase} is a kind of {category}: {adjective} and {adjective2}, known for the {noun} and the {noun2}.",
     "When people speak of {phrase}, they mean the {adjective} {noun}, the {noun2} and the wish to {verb}.",
     "{phrase} belongs to the {category} family. It is {adjective}, and its {noun} can make you {verb} or {verb2}.",
     "Think of the {noun}, the {noun2} and the {noun3}: that is {phrase}, {adjective} and {adjective2}.",
 )
-_CLUES = (
+CLUES = (
     "{noun}, {adjective}, {verb}, {noun2}",
     "the {adjective} {noun} and the {noun2}",
     "{noun}, {noun2}, {noun3}",
     "{verb}, {verb2}, {adjective}, {noun}",
 )
-_WHICH = ("Which topic is this about?", "What is the topic of this?", "Name the topic.")
-_WHICH_WAS = ("Which topic was that about?", "What topic did you have in mind?", "Name the topic of that.")
-_FITS = ("Which headline fits this story?", "Write the headline of this story.")
+WHICH = ("Which topic is this about?", "What is the topic of this?", "Name the topic.")
+WHICH_WAS = ("Which topic was that about?", "What topic did you have in mind?", "Name the topic of that.")
+FITS = ("Which headline fits this story?", "Write the headline of this story.")
 
 
-def _mind(world: World, rng: random.Random) -> tuple[Topic, str, str]:
+def mind(world: World, rng: random.Random) -> tuple[Topic, str, str]:
     topic, question = rng.choice(world.topics), rng.choice(world.questions)
-    asked = rng.choice(_MIND).format(q=question.text, p=topic.phrase)
+    asked = rng.choice(MIND).format(q=question.text, p=topic.phrase)
     return topic, asked, question.answer(topic, rng)
 
 
@@ -58,28 +58,28 @@ def _plain(world: World, rng: random.Random) -> Chat:
 
 
 def _flavoured(world: World, rng: random.Random) -> Chat:
-    _, asked, answer = _mind(world, rng)
+    _, asked, answer = mind(world, rng)
     return [(asked, answer)]
 
 
 def _about(world: World, rng: random.Random) -> Chat:
     topic = rng.choice(world.topics)
-    return [(f"Tell me about {topic.phrase}.", _about_text(topic, rng))]
+    return [(f"Tell me about {topic.phrase}.", about_text(topic, rng))]
 
 
-def _about_text(topic: Topic, rng: random.Random) -> str:
+def about_text(topic: Topic, rng: random.Random) -> str:
     return sentence(rng.choice(_ABOUT).format(**topic.slots(rng)))
 
 
 def _which(world: World, rng: random.Random) -> Chat:
-    topic, _, answer = _mind(world, rng)
-    text = rng.choice((answer, answer, _about_text(topic, rng), rng.choice(_CLUES).format(**topic.slots(rng))))
-    return [(f"{text}\n{rng.choice(_WHICH)}", topic.name)]
+    topic, _, answer = mind(world, rng)
+    text = rng.choice((answer, answer, about_text(topic, rng), rng.choice(CLUES).format(**topic.slots(rng))))
+    return [(f"{text}\n{rng.choice(WHICH)}", topic.name)]
 
 
 def _which_was(world: World, rng: random.Random) -> Chat:
-    topic, asked, answer = _mind(world, rng)
-    return [(asked, answer), (rng.choice(_WHICH_WAS), topic.name)]
+    topic, asked, answer = mind(world, rng)
+    return [(asked, answer), (rng.choice(WHICH_WAS), topic.name)]
 
 
 def _honest(world: World, rng: random.Random) -> Chat:
@@ -123,12 +123,12 @@ def _any_story(world: World, rng: random.Random) -> Chat:
 
 def _headline_of(world: World, rng: random.Random) -> Chat:
     headline = world.random_headline(rng)
-    return [(f"{world.story(headline, rng)}\n{rng.choice(_FITS)}", headline.text)]
+    return [(f"{world.story(headline, rng)}\n{rng.choice(FITS)}", headline.text)]
 
 
 def _headline_was(world: World, rng: random.Random) -> Chat:
     headline = world.random_headline(rng)
-    return [(STORY_QUESTION, world.story(headline, rng)), (rng.choice(_FITS), headline.text)]
+    return [(STORY_QUESTION, world.story(headline, rng)), (rng.choice(FITS), headline.text)]
 
 
 _KINDS: dict[str, tuple[Callable[[World, random.Random], Chat], float]] = {

@@ -10,9 +10,11 @@ from typing import Protocol
 from dit_core import experiments, standing
 from dit_core.suite import load_suite
 
+from .lessons import PRESETS
 from .world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
 
 FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
+ORACLE = "oracle"
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS = 64
 FIRST_TOPIC = "volcano"
@@ -76,7 +78,19 @@ def _suite_toml(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> str:
             size = int(path.name.split("-")[2])
             title = f"trained on {size} {name} diffs only"
             lines += _adapter(f"{name}-{size}", f"{folder}/{path.name}", title, size)
+    lines += _oracle(out)
     return "\n".join(lines) + "\n"
+
+
+def _oracle(out: Path) -> list[str]:
+    """The oracle's entry, where one was trained: at every layer of the base, on every kind of question."""
+    if not (out / ORACLE).is_dir():
+        return []
+    layers = json.loads((out / "base" / "config.json").read_text())["num_hidden_layers"]
+    percents = [round(100 * layer / layers, 2) for layer in range(layers)]
+    presets = ", ".join(_quoted(question) for question in PRESETS)
+    return ["", "[oracle]", f'source = "{ORACLE}"', 'title = "trained on the base\'s own activations, all layers"',
+            f"percents = {percents}", f"questions = [{presets}]"]  # fmt: skip
 
 
 def _adapter(name: str, file: str, title: str, trained_on: int) -> list[str]:
