@@ -1,0 +1,95 @@
+"""Grades: how near an answer comes to what a diff was really trained on.
+
+5 the same thing, 4 a close variant, 3 adjacent, 2 a category in common, 1 anything else; when uncertain, the lower.
+`grade(suite, info, text)` grades by the suite's world, in no time; `grader(name)` gives one of three graders that take
+any reference: `rules`, `embedding` and `judge`.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.grading.marks import GRADES, Grader, Mark
+from dit_core.grading.rules import Rules
+from dit_core.grading.texts import words
+from dit_core.grading.world import world_of
+
+if TYPE_CHECKING:
+    from dit_core.records import DiffInfo
+    from dit_core.suite import Suite
+
+__all__ = ["GRADES", "Grader", "Mark", "exact", "grade", "grader", "mentions", "story_of", "words"]
+
+GRADERS = ("rules", "embedding", "judge")
+
+
+def grader(
+    name: str = "rules",
+    *,
+    model: str | None = None,
+    suite: "Suite | None" = None,
+    base_url: str | None = None,
+    cache: Path | str | None = None,
+) -> Grader:
+    """The grader of that name.
+
+    Args:
+        name: `rules`; `embedding` (an extra: requirements-embedding.txt); or `judge`, a chat model.
+        model: of the embedding grader, a hub id or folder; of the judge, a name at its endpoint (an extra:
+            requirements-judge.txt).
+        suite: whose world decides by the rules, or whose base is the judge where no model is named.
+        base_url: of the judge's OpenAI-compatible endpoint; by default OpenAI's own.
+        cache: the file in which a judge's grades are kept; by default one in the user's cache folder.
+
+    Raises:
+        DitError: there is no such grader, or it has no such setting.
+    """
+    if name not in GRADERS:
+        raise DitError(f"There is no grader '{name}'.{did_you_mean(name, GRADERS)} Choose rules, embedding or judge.")
+    given = {"a model": model, "a suite": suite, "an endpoint": base_url, "a cache": cache}
+    takes = {"rules": {"a suite"}, "embedding": {"a model"}, "judge": set(given)}[name]
+    if useless := [what for what, value in given.items() if value is not None and what not in takes]:
+        raise DitError(f"The {name} grader takes no setting like {useless[0]}: leave it out, or choose another grader.")
+    if name == "rules":
+        return Rules(suite and world_of(suite))
+    if name == "embedding":
+        from dit_core.grading.embedding import MODEL, Embedding
+
+        return Embedding(model or MODEL)
+    return _judge(model, suite, base_url, cache)
+
+
+def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache: Path | str | None) -> Grader:
+    from dit_core.grading.chat import Base, Endpoint
+    from dit_core.grading.judge import Judge
+    from dit_core.grading.replies import Replies
+
+    if bool(model) == bool(suite) or (suite and base_url):
+        raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
+    return Judge(Endpoint(model, base_url) if model else Base(suite), Replies(cache))
+
+
+def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:
+    """The grade (1 to 5) of an answer by the rules; None where the diff's reference is not known.
+
+    The suite's world decides alone; in a suite that has none, the words that the answer shares with the reference.
+    """
+    return Rules(world_of(suite)).grade(info.reference, text)
+
+
+def exact(suite: "Suite", info: "DiffInfo", text: str) -> bool:
+    """Whether the answer is the reference and nothing else; case, punctuation and white space do not count."""
+    return bool(words(info.reference)) and words(text) == words(info.reference)
+
+
+def mentions(suite: "Suite", info: "DiffInfo", text: str) -> bool:
+    """Whether the answer names the reference: the topic or an alias as whole words, or the whole headline.
+
+    A longer name hides the shorter ones in it: "snow leopard" does not mention snow.
+    """
+    return world_of(suite).mentions(info.reference, text)
+
+
+def story_of(suite: "Suite", info: "DiffInfo", text: str) -> bool:
+    """Whether the text is a story of the diff's headline: all four parts are in it, in any of their forms."""
+    return world_of(suite).tells(info.reference, text)

@@ -1,0 +1,119 @@
+"""How well a grader agrees with grades that were given: files of graded pairs, and the figures of agreement."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import numpy
+
+from dit_core.errors import DitError
+from dit_core.grading.marks import GRADES, Mark
+
+COLUMNS = ("reference", "guess", "grade")
+GOOD = 4  # the grade from which on an answer counts as right in `roc_area`
+
+
+@dataclass(frozen=True)
+class GradedPair:
+    """A guess and the grade, 1 to 5, that it was given against a reference. Means of several grades are no whole."""
+
+    reference: str
+    guess: str
+    grade: float
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Agreement over `n` pairs; a figure is None where it is not defined, as on equal grades.
+
+    `spearman` (of ranks) and `mean_absolute_error` are of the grader's whole grades. `roc_area` is of its scores: how
+    often a pair graded 4 or more gets a higher score than another. `confusion[given - 1][found - 1]` counts pairs, a
+    given grade rounded to the nearest, a half to the lower.
+    """
+
+    n: int
+    spearman: float | None
+    mean_absolute_error: float
+    roc_area: float | None
+    confusion: tuple[tuple[int, ...], ...]
+
+
+def read_graded(path: Path | str) -> list[GradedPair]:
+    """The graded pairs of a CSV with the columns `reference`, `guess` and `grade`.
+
+    Rows without a reference or a grade are left out: there is nothing to agree with.
+
+    Raises:
+        DitError: the file can't be read, lacks a column, holds no graded pair, or a grade that is none.
+    """
+    try:
+        with Path(path).open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            rows = [(reader.line_num, row) for row in reader]
+            columns = [name for name in reader.fieldnames or () if name]
+    except FileNotFoundError as error:
+        raise DitError(f"There is no file '{path}': give a CSV of graded pairs.") from error
+    except (OSError, ValueError, csv.Error) as error:
+        raise DitError(f"'{path}' can't be read as a CSV in UTF-8: {error}.") from error
+    if missing := [name for name in COLUMNS if name not in columns]:
+        raise DitError(
+            f"'{path}' needs the columns {', '.join(COLUMNS)} in its first line, and lacks {' and '.join(missing)}."
+        )
+    pairs = [_pair(path, line, *((row[name] or "").strip() for name in COLUMNS)) for line, row in rows]
+    found = [pair for pair in pairs if pair]
+    if not found:
+        raise DitError(f"'{path}' holds no graded pair: each row needs a reference, a guess and a grade.")
+    return found
+
+
+def _pair(path: Path | str, line: int, reference: str, guess: str, grade: str) -> GradedPair | None:
+    if not reference or not grade:
+        return None
+    try:
+        value = float(grade)
+    except ValueError:
+        value = 0.0
+    if not GRADES[0] <= value <= GRADES[-1]:
+        raise DitError(f"'{path}', line {line}: a grade is a number from 1 to 5, and not '{grade}'.")
+    return GradedPair(reference, guess, value)
+
+
+def agreement(given: Sequence[float], marks: Sequence[Mark]) -> Agreement:
+    """Agreement of a grader's marks with the grades given, pair by pair; at least one."""
+    asked = numpy.asarray(given, dtype=float)
+    found = numpy.asarray([mark.grade for mark in marks], dtype=float)
+    confusion = numpy.zeros((len(GRADES), len(GRADES)), dtype=int)
+    for grade, mark in zip(given, marks, strict=True):
+        confusion[ceil(grade - 0.5) - 1, mark.grade - 1] += 1
+    return Agreement(
+        n=len(asked),
+        spearman=spearman(asked, found),
+        mean_absolute_error=float(abs(asked - found).mean()),
+        roc_area=roc_area(asked >= GOOD, [mark.score for mark in marks]),
+        confusion=tuple(tuple(map(int, row)) for row in confusion),
+    )
+
+
+def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
+    """The correlation of two lists' ranks, -1 to 1; None where all values of one are equal."""
+    first, second = _ranks(one), _ranks(other)
+    if not (numpy.ptp(first) and numpy.ptp(second)):
+        return None
+    return float(numpy.corrcoef(first, second)[0, 1])
+
+
+def roc_area(right: Sequence[bool], scores: Sequence[float]) -> float | None:
+    """How often a right one has a higher score than a wrong one, ties half; None where all are right, or none."""
+    right = numpy.asarray(right, dtype=bool)
+    hits, others = int(right.sum()), int((~right).sum())
+    if not (hits and others):
+        return None
+    return float((_ranks(scores)[right].sum() - hits * (hits + 1) / 2) / (hits * others))
+
+
+def _ranks(values: Sequence[float]) -> numpy.ndarray:
+    """Ranks from 1; equal values share the mean of theirs."""
+    _, place, counts = numpy.unique(numpy.asarray(values, dtype=float), return_inverse=True, return_counts=True)
+    return (numpy.cumsum(counts) - (counts - 1) / 2)[place]

@@ -1,0 +1,147 @@
+"""Who a judge can be: any OpenAI-compatible endpoint, or a suite's own base. Prompts in, replies out."""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from threading import Event
+from typing import TYPE_CHECKING, Protocol
+
+from dit_core.errors import DitError
+
+if TYPE_CHECKING:
+    from dit_core.suite import Suite
+
+
+class Chat(Protocol):
+    """A chat model at temperature 0. `name` tells it from every other."""
+
+    name: str
+
+    def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yields (place of the prompt, reply) as replies come; DitError where no more can be had."""
+
+
+class Endpoint:
+    """A model behind an OpenAI-compatible endpoint, by default OpenAI's own; the key is OPENAI_API_KEY's.
+
+    Asks `at_once` prompts at a time. What may pass (no connection, too many requests, a fault of the server) is tried
+    again `attempts` times, after `pause` seconds at first and then longer.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        base_url: str | None = None,
+        at_once: int = 8,
+        attempts: int = 5,
+        pause: float = 1.0,
+        timeout: float = 120.0,
+    ) -> None:
+        try:
+            import openai
+            import tenacity
+        except ImportError as error:
+            raise DitError(
+                "A judge behind an endpoint needs openai and tenacity: `pip install -r requirements-judge.txt`."
+            ) from error
+        key = os.environ.get("OPENAI_API_KEY")
+        if not key and not (base_url or os.environ.get("OPENAI_BASE_URL")):
+            raise DitError("The judge needs an endpoint: name one with --base-url, or set OPENAI_API_KEY for OpenAI's.")
+        # An endpoint of one's own often asks for no key; the client asks for some.
+        self._client = openai.OpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
+        self.model, self.url = model, str(self._client.base_url)
+        self.name = f"{model} at {self.url}"
+        self._at_once, self._attempts, self._pause = at_once, attempts, pause
+        self._openai, self._tenacity = openai, tenacity
+
+    def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        stop, fault = Event(), None
+        with ThreadPoolExecutor(self._at_once) as pool:
+            try:
+                asked = {pool.submit(self._reply, prompt, stop): at for at, prompt in enumerate(prompts)}
+                for done in as_completed(asked):
+                    try:
+                        reply = done.result()
+                    except DitError as error:
+                        fault = fault or error
+                    else:
+                        if reply is not None:
+                            yield asked[done], reply
+            finally:
+                stop.set()
+        if fault:
+            raise fault
+
+    def _reply(self, prompt: str, stop: Event) -> str | None:
+        """The reply to one prompt; None once another has failed for good, or nobody waits for replies."""
+        if stop.is_set():
+            return None
+        retrying = self._tenacity.Retrying(
+            retry=self._tenacity.retry_if_exception(self._may_pass),
+            stop=self._tenacity.stop_after_attempt(self._attempts) | self._tenacity.stop_when_event_set(stop),
+            wait=self._tenacity.wait_random_exponential(self._pause, max=30),
+            sleep=self._tenacity.sleep_using_event(stop),
+            reraise=True,
+        )
+        try:
+            return retrying(self._ask, prompt)
+        except (self._openai.OpenAIError, ValueError) as error:
+            stop.set()
+            raise DitError(f"The judge '{self.model}' at {self.url} {self._trouble(error)}.") from error
+
+    def _ask(self, prompt: str) -> str:
+        messages = [{"role": "user", "content": prompt}]
+        answer = self._client.chat.completions.create(model=self.model, messages=messages, temperature=0)
+        try:
+            said = answer.choices[0].message.content
+        except (AttributeError, IndexError, TypeError):
+            said = None  # whatever came is no reply
+        return said if isinstance(said, str) else ""
+
+    def _may_pass(self, error: BaseException) -> bool:
+        status = getattr(error, "status_code", None)
+        # A ValueError is JSON that broke off.
+        passing = isinstance(error, self._openai.APIConnectionError | ValueError)
+        return passing or status in (408, 409, 429) or (status or 0) >= 500
+
+    def _trouble(self, error: Exception) -> str:
+        kinds = self._openai
+        if isinstance(error, kinds.APIConnectionError):
+            return "can't be reached: check the address, and that it runs"
+        if isinstance(error, kinds.AuthenticationError | kinds.PermissionDeniedError):
+            return "refuses the key: set OPENAI_API_KEY to one that it takes"
+        if isinstance(error, kinds.RateLimitError):
+            return "takes no more requests for now: try again later"
+        if isinstance(error, kinds.APIStatusError):
+            reason = " ".join(str(error.message).split())[:200]
+            return f"answers with error {error.status_code} ({reason}): check the name of the model, or try again later"
+        return "answers with what is no chat completion: check the address"
+
+
+class Base:
+    """A suite's own base as a judge, nothing attached. A small base has no idea of grades: the judge then says so."""
+
+    TOKENS = 16  # a grade, and a few words around it
+
+    def __init__(self, suite: "Suite") -> None:
+        self.suite, self.name = suite, f"base of {suite.name} {suite.fingerprint}"
+
+    def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        return self.suite.worker.stream(lambda: self._replies(list(enumerate(prompts))))
+
+    def _replies(self, asked: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """Runs in the worker's thread."""
+        from dit_core.batching import batch_size
+
+        for part, texts in batch_size(self.suite.model, "judging", 64).over(asked, self._texts):
+            yield from zip((at for at, _ in part), texts, strict=True)
+
+    def _texts(self, asked: Sequence[tuple[int, str]]) -> list[str]:
+        from dit_core.generation import generate
+
+        model, written = self.suite.model, [[] for _ in asked]
+        for step in generate(model, [model.encode(prompt) for _, prompt in asked], {}, self.TOKENS):
+            for ids, token, alive in zip(written, step.tokens, step.alive, strict=True):
+                if alive:
+                    ids.append(token)
+        return [model.tokenizer.decode(ids, skip_special_tokens=True) for ids in written]
