@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from dit_core.records import Verbalization
+from dit_core.records import Steered, Verbalization
 
 WAITING, RUNNING, DONE, STOPPED = "waiting", "running", "done", "stopped"
 
@@ -100,6 +100,29 @@ def cards_html(cards: Sequence[Card]) -> str:
     """Cards side by side; they wrap where it is narrow."""
     inside = "".join(card_html(card) for card in cards)
     return f'<div class="dit-frame"><section class="dit-cards dit-n{len(cards)}">{inside}</section></div>'
+
+
+def steered_html(steered: Sequence[Steered], strengths: Sequence[float], state: str) -> str:
+    """What the base wrote, a card per strength; a strength that has no text yet keeps its place."""
+    texts = {strength: [one for one in steered if one.strength == strength] for strength in strengths}
+    inside = "".join(_steered(strength, texts[strength], state) for strength in strengths)
+    return f'<div class="dit-frame"><section class="dit-cards dit-n{len(strengths)}">{inside}</section></div>'
+
+
+def _steered(strength: float, texts: Sequence[Steered], state: str) -> str:
+    kind, chip = "base", "the base itself"
+    if strength:
+        kind, chip = "diff", "the diff added" if strength > 0 else "the diff's opposite"
+    title = f"strength {strength:g}".replace("-", "\u2212")
+    empty = '<span class="dit-none">(says nothing)</span>'
+    body = "".join(f'<p class="dit-text" dir="auto">{escape(s.text) if s.text.strip() else empty}</p>' for s in texts)
+    waits = f'<p class="dit-text">{"<span class=dit-caret></span>" if state == RUNNING else ""}</p>'
+    return (
+        f'<article class="dit-card dit-steered dit-kind-{kind} dit-{state}" aria-label="{title}">'
+        f'<header><span class="dit-swatch" aria-hidden="true"></span><h3>{title}</h3></header>'
+        f'<ul class="dit-chips"><li class="dit-chip dit-off">{chip}</li></ul>'
+        f'<div class="dit-answers">{body or waits}</div></article>'
+    )
 
 
 def note_html(text: str, kind: str = "note") -> str:

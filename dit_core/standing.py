@@ -2,19 +2,23 @@
 
 Whoever looks at one condition needs the others next to it: what the base says, what the diff says when asked
 openly, what its trigger brings out, what the DIT adapter says where there is nothing to find, and diff + DIT.
+They are asked (`compare`), and read: through the oracle (`readings`) and by logit lens (`next_tokens`).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
+from dit_core import lens, oracle
 from dit_core.conditions import Condition
-from dit_core.records import DiffInfo, Table, Verbalization
+from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
 from dit_core.suite import Suite, Task
 from dit_core.verbalize import stream
 
+R = TypeVar("R", Target, Reading, NextToken)
 FIRST_RUN = "first-run.json"
 
 # Colour-blind safe (Okabe and Ito, the purple and the grey adapted): the same on cards, lines, legends and tables.
@@ -49,6 +53,10 @@ class Column:
     def holds(self, verbalization: Verbalization) -> bool:
         """Whether a verbalization is an answer of this column."""
         return (verbalization.condition, verbalization.question) == (self.condition, self.question)
+
+    def of(self, records: Iterable[R]) -> list[R]:
+        """Those of the records that are about this column's condition, asked what this column asks."""
+        return [one for one in records if (one.condition, one.asked) == (self.condition, self.question)]
 
 
 def columns(task: Task, question: str | None = None, chosen: Condition | None = None) -> tuple[Column, ...]:
@@ -96,6 +104,56 @@ def compare(suite: Suite, info: DiffInfo, wanted: tuple[Column, ...], **sampling
             yield replace(table, records=tuple(v for c in wanted for v in table.records if c.holds(v)))
     finally:
         tables.close()
+
+
+def targets(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[Target]:
+    """The tokens of each column's prompt; `options` go to `oracle.targets`."""
+    found = [one for which in requests(wanted) for one in oracle.targets(suite, info, **which, **options)]
+    return Table(suite.name, "targets", _ordered(wanted, found))
+
+
+def next_tokens(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[NextToken]:
+    """Logit lens of what comes after each column's prompt; `options` go to `lens.next_tokens`."""
+    found = [one for which in requests(wanted) for one in lens.next_tokens(suite, info, **which, **options)]
+    return Table(suite.name, "next_tokens", _ordered(wanted, found))
+
+
+def readings(
+    suite: Suite, info: DiffInfo, wanted: Sequence[Column], at_once: int = 10, **options
+) -> Iterator[Table[Reading]]:
+    """Streams what the oracle reads of each column, layer by layer; `options` go to `oracle.stream`.
+
+    Columns that are asked one thing are one request, read before those that are asked another. Yields a partial
+    table per about `at_once` readings (whole layers, where each has one span), rows ordered as the columns are; its
+    `n_readings` counts what is to come of all columns, estimated by those begun.
+    """
+    done: list[Reading] = []
+    begun = expected = 0
+    for which in requests(wanted):
+        per_layer = len(which["condition"]) * options.get("samples", 1)
+        tables = oracle.stream(suite, info, at_once=per_layer * max(at_once // per_layer, 1), **which, **options)
+        begun += len(which["condition"])
+        before, table = expected, None
+        try:
+            for table in tables:
+                expected = before + table.extra["n_readings"]
+                extra = table.extra | {"n_readings": expected * len(wanted) // begun}
+                yield replace(table, records=_ordered(wanted, [*done, *table]), extra=extra)
+        finally:
+            tables.close()
+        done += table or ()
+
+
+def requests(wanted: Sequence[Column]) -> list[dict[str, Any]]:
+    """What to ask for: all conditions that are asked one question together."""
+    found: dict[str, list[str]] = {}
+    for column in wanted:
+        found.setdefault(column.question, []).append(column.condition)
+    return [{"asked": question, "condition": conditions} for question, conditions in found.items()]
+
+
+def _ordered(wanted: Sequence[Column], records: Sequence[R]) -> tuple[R, ...]:
+    return tuple(one for column in wanted for one in column.of(records))
 
 
 def first_info(suite: Suite) -> DiffInfo:

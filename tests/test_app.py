@@ -17,6 +17,7 @@ from dit_core.verbalize import ask
 from tests.serving import free_port, served
 
 ROOT = Path(__file__).resolve().parent.parent
+ENDPOINTS = ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell", "oracle", "layers", "lens", "norms")
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +112,7 @@ def test_outer_hosts_are_taken_out_and_nothing_else():
 
 def test_every_action_is_an_endpoint_and_no_inner_event_is(client):
     endpoints = client.view_api(return_format="dict")["named_endpoints"]
-    assert set(endpoints) == {"/diffs", "/surprise", "/ask", "/stop", "/reveal", "/link", "/notebook_cell"}
+    assert set(endpoints) == {f"/{name}" for name in ENDPOINTS}
     for name, endpoint in endpoints.items():
         assert endpoint["description"].strip(), name
         assert all(parameter["python_type"]["type"] != "Any" for parameter in endpoint["parameters"]), name
@@ -182,6 +183,6 @@ def test_the_page_is_an_mcp_server(address, suite):
             return tools, answer.content[0].text
 
     tools, listed = asyncio.run(visit())
-    for name in ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell"):
+    for name in ENDPOINTS:
         assert any(tool == name or tool.endswith(f"_{name}") for tool in tools), (name, list(tools))
     assert next(info.id for info in suite.diffs if info.task == "topic") in listed

@@ -111,8 +111,13 @@ def visitor(browser, address):
     found.context.close()
 
 
+def seen(table) -> list[str]:
+    """What a page shows of answers: a browser leaves out NUL, which a random model may say."""
+    return [v.text.replace("\0", "") for v in table]
+
+
 def answers(suite: Suite, diff: str, *conditions: str, **options) -> list[str]:
-    return [v.text for v in ask(suite, diff=diff, condition=list(conditions), **options)]
+    return seen(ask(suite, diff=diff, condition=list(conditions), **options))
 
 
 def test_first_visit_asks_the_first_diff_and_no_other_host(visitor, suite):
@@ -381,7 +386,7 @@ def test_the_stored_first_run_is_marked_and_replaced_once_untrue(browser, suite,
         (folder / "first-run.json").write_text(json.dumps({**stored, "fingerprint": "other"}))
         later = Visitor(browser, url).open()
         *_, live = compare(suite, suite.diff("topic-0412"), columns(suite.tasks["topic"]))
-        assert list(later.cards().values()) == [v.text for v in live]
+        assert list(later.cards().values()) == seen(live)
         later.context.close()
 
 

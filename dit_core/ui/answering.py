@@ -1,6 +1,6 @@
-"""One visitor's running question: streamed, and stopped at once from another event.
+"""What runs for one visitor: streamed, and stopped at once from another event.
 
-Each visitor has a `Session` of their own in a `gr.State`; nothing about a visitor lives anywhere else.
+Each visitor has a `Session` of their own in a `gr.State`, shared by all tabs; nothing about a visitor lives elsewhere.
 """
 
 from __future__ import annotations
@@ -11,13 +11,14 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dit_core.records import Table, Verbalization
 from dit_core.standing import Column
 from dit_core.ui.links import Settings
 
 T = TypeVar("T")
+PANEL = "panel"  # the work that reads what the cards show
 FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
 
 
@@ -32,27 +33,57 @@ class Result:
     stored: bool = False
 
 
-class Session:
-    """What one visitor sees. `stop` ends their running question; `revealed` is the id of the diff they revealed.
+class Work:
+    """One thing that runs for a visitor: setting `stop` ends it; `found` is what it has found, as its tab keeps it."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.found: Any = None
+
+    def begin(self) -> threading.Event:
+        """Ends what is running here and gives the stop signal of what starts now."""
+        self.stop.set()
+        self.stop = threading.Event()
+        return self.stop
+
+
+class Session(Work):
+    """What one visitor sees; as a `Work`, their running question. `revealed` is the id of the diff they revealed.
 
     `opening` says what follows once the controls are set: 'ask', 'stored' (the suite's first run) or nothing.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self.result: Result | None = None
         self.revealed = ""
         self.recent: list[tuple[str, str]] = []
         self.opening = ""
-        self.stop = threading.Event()
+        self._works: dict[str, Work] = {}
+        self._came: dict[str, str] = {}
 
     def __deepcopy__(self, memo: dict) -> Session:
         return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing
 
     def begin(self) -> threading.Event:
-        """Ends what is running for this visitor and gives the stop signal of what starts now."""
-        self.stop.set()
-        self.stop = threading.Event()
-        return self.stop
+        """As any work; what is read for the answers so far ends too."""
+        self.work(PANEL).stop.set()
+        return super().begin()
+
+    def work(self, name: str) -> Work:
+        """What else runs for this visitor beside their question, by name; each is stopped on its own."""
+        return self._works.setdefault(name, Work())
+
+    def brings(self, tab: str, here: str) -> str:
+        """The diff for a tab they come to, which has `here`: Explore's, where that is another than last time."""
+        diff = self.result.settings.diff if self.result else here
+        new, self._came[tab] = self._came.get(tab) != diff, diff
+        return diff if new else here
+
+    def leave(self) -> None:
+        """The visitor has gone: nothing goes on for them."""
+        for work in (self, *self._works.values()):
+            work.stop.set()
 
     def remember(self, label: str, query: str, keep: int = 8) -> None:
         """Puts a question at the top of the recent list, once."""

@@ -17,10 +17,12 @@ from dit_core.records import DiffInfo, Table, as_dict
 from dit_core.standing import Column, columns, compare
 from dit_core.suite import Suite
 from dit_core.ui.answering import follow
+from dit_core.ui.api_lens import lens_functions
+from dit_core.ui.api_oracle import oracle_functions
 from dit_core.ui.events import pick
 from dit_core.ui.links import Settings, cell_code, from_query, to_query
 
-RUNNING: dict[str, threading.Event] = {}  # the question that each client of the API is waiting for
+RUNNING: dict[str, threading.Event] = {}  # stops what each client of the API is waiting for
 
 
 def endpoints(suite: Suite, word: str) -> None:
@@ -76,30 +78,23 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             max_new_tokens: the longest answer in tokens; 0 for the suite's default.
             seed: the same seed gives the same sampled answers.
         """
-        client, stopped = _client(request), threading.Event()
-        if client:
-            RUNNING[client] = stopped
         said = Table(suite.name, "verbalizations", ())
-        try:
-            with plainly():
-                info = suite.diff(diff)
-                wanted = asked_columns(suite, info, conditions or [], question)
-                sampling = {
-                    "samples": samples,
-                    "temperature": temperature,
-                    "top_p": top_p,
-                    "max_new_tokens": max_new_tokens or suite.max_new_tokens,
-                    "seed": seed,
-                }
-                for table in follow(compare(suite, info, wanted, **sampling), stopped, frame=0):
-                    said = table
-        finally:
-            if RUNNING.get(client) is stopped:
-                del RUNNING[client]
+        with plainly(), running(request) as stopped:
+            info = suite.diff(diff)
+            wanted = asked_columns(suite, info, conditions or [], question)
+            sampling = {
+                "samples": samples,
+                "temperature": temperature,
+                "top_p": top_p,
+                "max_new_tokens": max_new_tokens or suite.max_new_tokens,
+                "seed": seed,
+            }
+            for table in follow(compare(suite, info, wanted, **sampling), stopped, frame=0):
+                said = table
         return said.to_json()
 
     def stop(request: gr.Request | None = None) -> str:
-        """Stops the question that this client is waiting for; `ask` then gives what was said so far."""
+        """Stops what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""
         running = RUNNING.get(_client(request))
         if running is None:
             return "nothing is running"
@@ -144,7 +139,8 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         with plainly():
             return from_query(suite, urlencode(parts))
 
-    return [diffs, surprise, ask, stop, reveal, link, notebook_cell]
+    reading = oracle_functions(suite, plainly, running, asked_columns)
+    return [diffs, surprise, ask, stop, reveal, link, notebook_cell, *reading, *lens_functions(suite, plainly)]
 
 
 def _client(request: gr.Request | None) -> str:
@@ -159,6 +155,19 @@ def asked_columns(suite: Suite, info: DiffInfo, conditions: list[str], question:
         return columns(task, question or None)
     parsed = [Condition.parse(condition) for condition in conditions]
     return tuple(Column("other", str(c), str(c), question.strip() or task.question) for c in parsed)
+
+
+@contextmanager
+def running(request: gr.Request | None) -> Iterator[threading.Event]:
+    """The signal that stops what a client waits for while the context is open; its `stop` sets it."""
+    client, stopped = _client(request), threading.Event()
+    if client:
+        RUNNING[client] = stopped
+    try:
+        yield stopped
+    finally:
+        if RUNNING.get(client) is stopped:
+            del RUNNING[client]
 
 
 @contextmanager

@@ -6,7 +6,6 @@ Nothing about a visitor is kept here: that is in their `Session`, which each eve
 from __future__ import annotations
 
 import json
-import logging
 import random
 import threading
 from collections.abc import Iterator
@@ -23,12 +22,12 @@ from dit_core.records import Table
 from dit_core.standing import columns, compare, first_info, read_first_run
 from dit_core.suite import Suite
 from dit_core.ui import view
-from dit_core.ui.answering import Clock, Result, Session, follow
+from dit_core.ui.answering import PANEL, Clock, Result, Session, follow
 from dit_core.ui.controls import show
 from dit_core.ui.links import Settings, cell_code, from_query, to_query
+from dit_core.ui.oracle_reading import Asked, read_code
+from dit_core.ui.shared import sentence
 
-LOG = logging.getLogger("dit_core")
-SORRY = "That went wrong inside the program, not by your doing; its log says more. You can go on asking."
 STALE = "The settings have changed since these answers: press Ask."
 STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
 
@@ -80,11 +79,9 @@ class Events:
         try:
             yield from self._answers(session, Settings(*values), stop)
         except Exception as error:
-            if not isinstance(error, DitError):
-                LOG.exception("asking failed")
             if session.stop is stop:
                 session.result = before
-                yield *self.board(session, str(error) if isinstance(error, DitError) else SORRY, "error"), gr.skip()
+                yield *self.board(session, sentence(error), "error"), gr.skip()
 
     def _answers(self, session: Session, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
         info, condition = self.suite.diff(settings.diff), settings.condition
@@ -106,8 +103,9 @@ class Events:
         yield *self.board(session, note), gr.update(choices=session.recent, value=None)
 
     def stop(self, session: Session) -> None:
-        """Ends the running question at once."""
+        """Ends the running question, or the reading that follows it, at once."""
         session.stop.set()
+        session.work(PANEL).stop.set()
 
     # ---------------------------------------------------------------- choosing
 
@@ -119,7 +117,7 @@ class Events:
     def left(self, request: gr.Request) -> None:
         """A visitor has gone: nothing goes on for them."""
         if session := self._open.get(request.session_hash):
-            session.stop.set()
+            session.leave()
 
     def restore(self, session: Session, query: str) -> list[Any]:
         """Sets everything to what an address (or an entry of the recent list) says."""
@@ -170,21 +168,28 @@ class Events:
     def reveal(self, session: Session, diff: str) -> tuple:
         """Shows or hides what the diff was trained on, its trigger and the grades."""
         session.revealed = "" if session.revealed == diff else diff
+        return self.truth(session, diff)
+
+    def truth(self, session: Session, diff: str) -> tuple:
+        """What may be shown of a diff now: it may have been revealed in another tab."""
+        if not diff:
+            return (gr.skip(),) * 3  # the page is still being set up
         return *self.hidden(session, diff), self.board(session)[1]
 
     def changed(self, session: Session, *values: Any) -> tuple:
-        """The address for what the left side says now, and whether the cards still answer it."""
-        settings = Settings(*values)
+        """The address for what left side and panel say now, and whether the cards still answer the left side."""
+        count = len(Settings.__dataclass_fields__)
+        settings, panel = Settings(*values[:count]), Asked.from_controls(self.suite, *values[count:])
         try:
-            query = to_query(self.suite, settings)
+            query, address = to_query(self.suite, settings), to_query(self.suite, settings, panel)
         except DitError:
             return gr.skip(), gr.skip()
         result = session.result
         if result is None or result.state in (RUNNING, WAITING):
-            return query, gr.skip()
+            return address, gr.skip()
         if query != to_query(self.suite, result.settings):
-            return query, note_html(STALE)
-        return query, note_html(STORED if result.stored else "")
+            return address, note_html(STALE)
+        return address, note_html(STORED if result.stored else "")
 
     # ---------------------------------------------------------------- taking away
 
@@ -200,6 +205,9 @@ class Events:
     def cell(self, session: Session) -> tuple[str, Any]:
         """The notebook cell for what is shown, to be copied, and to be seen."""
         code = cell_code(self.suite, self.word, session.result.settings, session.result.columns)
+        found = session.work(PANEL).found
+        if found and found.readings:
+            code += "\n" + read_code(found)
         return code, gr.update(value=code, visible=True)
 
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import gradio as gr
+from gradio.events import Dependency
 
 from dit_core.suite import Suite
 from dit_core.ui.answering import Session
+from dit_core.ui.browser import ADDRESS, COPY, LINK, SAVE, SEARCH
 from dit_core.ui.controls import build_controls
 from dit_core.ui.events import Events
-
-# What a browser does with what an event hands it; the functions are in page.js.
-ADDRESS = "(query) => window.dit.address(query)"
-SAVE = "(name, text) => window.dit.save(name, text)"
-COPY = "(text) => window.dit.copy(text)"
-SEARCH = "() => [null, window.location.search]"
+from dit_core.ui.oracle_panel import build_panel
+from dit_core.ui.pieces import QUICK, RUN, SLOW
 
 LEGEND = (
     '<p class="dit-legend"><span>Shaded</span> tokens are those the model was less sure of; hover for the number.</p>'
 )
 
 
-def explore_tab(demo: gr.Blocks, suite: Suite, word: str) -> None:
+def explore_tab(demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
     """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
     events = Events(suite, word)
-    session = gr.State(Session())
     link = gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):
@@ -41,39 +38,50 @@ def explore_tab(demo: gr.Blocks, suite: Suite, word: str) -> None:
                 as_cell = gr.Button("Copy as notebook cell", size="sm", elem_id="dit-cell")
                 as_link = gr.Button("Copy link", size="sm", elem_id="dit-link")
             code = gr.Code(language="python", visible=False, label="notebook cell (copied)", elem_id="dit-code")
+            panel = build_panel(suite, session)
 
     shown = [*settings, more["presets"], more["secret"], more["reveal"]]
     board = [heading, cards, note]
     answers = [*board, more["recent"]]
-    inner = {"show_progress": "hidden", "api_visibility": "private"}
-    quick = inner | {"queue": False}
-    slow = inner | {"concurrency_limit": None, "trigger_mode": "multiple"}
 
-    def asks(event) -> None:
+    def opened(session: Session, query: str, request: gr.Request) -> list:
+        """A visitor has come: controls, cards, and the panel's controls."""
+        return [*events.opened(session, query, request), *panel.events.opened(query)]
+
+    def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
-        event.then(events.answer_opening, [session, *settings], answers, **inner, concurrency_limit=None)
+        event.then(panel.events.clear, session, panel.board, **QUICK)
+        panel.after(event.then(events.answer_opening, [session, *settings], answers, **RUN), session)
 
-    more["ask"].click(events.ask, [session, *settings], answers, **slow)
-    settings[8].submit(events.ask, [session, *settings], answers, **slow)
-    more["stop"].click(events.stop, session, None, **quick)
-    more["reveal"].click(events.reveal, [session, settings[0]], [more["secret"], more["reveal"], cards], **quick)
-    settings[0].input(events.choose, [session, *settings], [*shown, *board], **quick)
-    more["presets"].input(lambda question: question, more["presets"], settings[8], **quick)
-    settings[6].change(lambda trigger: gr.update(visible=trigger == "own"), settings[6], settings[7], **quick)
-    asks(more["surprise"].click(events.surprise, [session, *settings], [*shown, *board], **quick))
-    asks(more["recent"].input(events.restore, [session, more["recent"]], [*shown, *board], **quick))
+    def shows(event: Dependency) -> None:
+        """After `event` has revealed or hidden the truth: so does the panel."""
+        event.then(panel.events.show, [session, *panel.inputs], panel.board, **QUICK)
+
+    asking = [more["ask"].click, settings[8].submit]
+    panel.after(gr.on(asking, events.ask, [session, *settings], answers, **SLOW), session)
+    gr.on(asking, panel.events.clear, session, panel.board, **QUICK)
+    more["stop"].click(events.stop, session, None, **QUICK)
+    truth = [more["secret"], more["reveal"], cards]
+    shows(more["reveal"].click(events.reveal, [session, settings[0]], truth, **QUICK))
+    shows(tab.select(events.truth, [session, settings[0]], truth, **QUICK))
+    picked = settings[0].input(events.choose, [session, *settings], [*shown, *board], **QUICK)
+    picked.then(panel.events.clear, session, panel.board, **QUICK)
+    more["presets"].input(lambda question: question, more["presets"], settings[8], **QUICK)
+    settings[6].change(lambda trigger: gr.update(visible=trigger == "own"), settings[6], settings[7], **QUICK)
+    asks(more["surprise"].click(events.surprise, [session, *settings], [*shown, *board], **QUICK))
+    asks(more["recent"].input(events.restore, [session, more["recent"]], [*shown, *board], **QUICK))
     gr.on(
-        [control.change for control in settings],
+        [control.change for control in (*settings, *panel.controls)],
         events.changed,
-        [session, *settings],
+        [session, *settings, *panel.controls],
         [link, note],
         trigger_mode="always_last",
-        **quick,
-    ).then(None, link, None, js=ADDRESS, **quick)
+        **QUICK,
+    ).then(None, link, None, js=ADDRESS, **QUICK)
 
-    as_json.click(events.json, session, [name, text], **quick).then(None, [name, text], None, js=SAVE, **quick)
-    as_csv.click(events.csv, session, [name, text], **quick).then(None, [name, text], None, js=SAVE, **quick)
-    as_cell.click(events.cell, session, [text, code], **quick).then(None, text, None, js=COPY, **quick)
-    as_link.click(None, None, None, js="() => window.dit.copy(window.location.href)", **quick)
-    asks(demo.load(events.opened, [session, link], [*shown, *board], js=SEARCH, **quick))
+    as_json.click(events.json, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
+    as_csv.click(events.csv, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
+    as_cell.click(events.cell, session, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
+    as_link.click(None, None, None, js=LINK, **QUICK)
+    asks(demo.load(opened, [session, link], [*shown, *board, *panel.controls], js=SEARCH, **QUICK))
     demo.unload(events.left)

@@ -1,6 +1,8 @@
 """Settings of the Explore tab, and their address: a link is a result.
 
 `Settings` says what was asked; `to_query` and `from_query` turn it into the part of an address after "?" and back.
+What the panel under the cards was asked (`oracle_reading.Asked`) stands in the same address, where it differs from the
+defaults.
 What was revealed is no setting: a link never gives a topic away.
 """
 
@@ -14,6 +16,7 @@ from dit_core.conditions import OWN, Condition
 from dit_core.errors import DitError, did_you_mean
 from dit_core.standing import Column
 from dit_core.suite import Suite
+from dit_core.ui.oracle_reading import PARTS, Asked
 
 TRIGGERS = ("absent", "right", "wrong", "own")
 _NUMBERS = {"samples": int, "temperature": float, "top_p": float, "max_new_tokens": int, "seed": int}
@@ -66,25 +69,27 @@ class Settings:
         return found
 
 
-def to_query(suite: Suite, settings: Settings) -> str:
+def to_query(suite: Suite, settings: Settings, panel: Asked | None = None) -> str:
     """The address part for `settings`, without "?"; sampling and a question that are the default are left out."""
     plain = Settings.for_diff(suite, settings.diff)
     parts = {"diff": plain.diff, "condition": str(settings.condition)}
     if settings.question != plain.question:
         parts["question"] = settings.question
     parts |= {name: f"{value:g}" for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    parts |= panel.address() if panel else {}
     return urlencode(parts, quote_via=quote, safe="*:")
 
 
 def from_query(suite: Suite, query: str) -> Settings:
     """The settings that an address asks for. Raises `DitError` with what to change in the address."""
     given = {name: value for name, value in parse_qsl(query.lstrip("?"), keep_blank_values=True) if name[:2] != "__"}
-    known = ("diff", "condition", "question", *_NUMBERS)
+    known = ("diff", "condition", "question", *_NUMBERS, *PARTS.values())
     for name in given:
         if name not in known:
             raise DitError(f"The address has an unknown setting '{name}': remove it.{did_you_mean(name, known)}")
     if "diff" not in given:
         raise DitError("The address names no diff: add diff= and an id, or pick one from the list.")
+    Asked.from_address(given)
     values = asdict(Settings.for_diff(suite, given["diff"]))
     values |= _controls(Condition.parse(given.get("condition", "diff+dit")))
     values["question"] = given.get("question", values["question"])
@@ -119,7 +124,8 @@ def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Col
     changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
     lines = ["from dit_core import ask, load_suite", "", f"suite = load_suite({word!r})"]
     asked = list(dict.fromkeys(column.question for column in columns))
-    for number, question in enumerate(asked):
+    names = ("table", "shown")[: len(asked)]
+    for name, question in zip(names, asked, strict=True):
         arguments = {
             "diff": settings.diff,
             "condition": [column.condition for column in columns if column.question == question],
@@ -127,6 +133,5 @@ def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Col
             **changed,
         }
         inside = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
-        name = "table" if number == 0 else "shown"
         lines += [f"{name} = ask(\n    suite,\n{inside})"]
-    return "\n".join([*lines, "table.to_frame()" if len(asked) == 1 else "display(table.to_frame(), shown.to_frame())"])
+    return "\n".join([*lines, f"display({', '.join(f'{name}.to_frame()' for name in names)})"])

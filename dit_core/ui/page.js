@@ -19,15 +19,47 @@ window.dit = (() => {
     paint();
     explain();
     new MutationObserver(explain).observe(document.body, { childList: true, subtree: true });
+    new MutationObserver(repaint).observe(document.body, { attributeFilter: ["class"] });
   };
-  // On a phone the cards are below the controls: asking goes there.
+  // On a phone what is found is below the controls: asking goes there.
   addEventListener("click", (event) => {
-    const asks = event.target.closest?.("#dit-ask, #dit-surprise");
-    if (asks && innerWidth <= 760) document.getElementById("dit-right").scrollIntoView({ behavior: "smooth" });
+    const asks = event.target.closest?.("#dit-ask, #dit-surprise, #dit-layers-read, #dit-lens-look");
+    if (!asks || innerWidth > 760) return;
+    const found = asks.closest("#dit-explore, .dit-page").querySelector("#dit-right, .dit-main");
+    found.scrollIntoView({ behavior: "smooth" });
   });
 
-  if (document.body) watch();
-  else addEventListener("DOMContentLoaded", watch);
+  // Plotly itself, fetched once, when the first figure is drawn.
+  let library;
+  const plotly = () =>
+    (library ??= new Promise((done, failed) => {
+      const script = Object.assign(document.createElement("script"), { src: "plotly/plotly.min.js", onerror: failed });
+      script.onload = () => done(window.Plotly);
+      document.head.append(script);
+    }));
+
+  // Light or dark, whoever changes it: every figure is drawn anew.
+  const figures = new Set();
+  const redraw = () => figures.forEach((draw) => draw());
+  let wasDark;
+  const repaint = () => {
+    const dark = document.body.classList.contains("dark");
+    if (dark !== wasDark) redraw();
+    wasDark = dark;
+  };
+
+  const picture = (format, path) => ({
+    name: "save as " + format.toUpperCase(),
+    icon: { width: 24, height: 24, path },
+    click: (place) => library.then((plotly) => plotly.downloadImage(place, { format, scale: 2, filename: "dit-explorer" })),
+  });
+  const modeBarButtons = [
+    ["zoom2d", "resetScale2d"],
+    [
+      picture("png", "M4 19h16v2H4zM11 3h2v9h4l-5 5-5-5h4z"),
+      picture("svg", "M4 4h4v4H4zM16 4h4v4h-4zM4 16h4v4H4zM16 16h4v4h-4zM8 5.5h8v1H8zM8 17.500h8v1H8zM5.500 8h1v8h-1zM17.500 8h1v8h-1z"),
+    ],
+  ];
 
   const say = (words) => {
     const note = document.createElement("div");
@@ -38,6 +70,9 @@ window.dit = (() => {
     setTimeout(() => note.remove(), 2500);
   };
 
+  if (document.body) watch();
+  else addEventListener("DOMContentLoaded", watch);
+
   return {
     dark() {
       const dark = !document.body.classList.contains("dark");
@@ -45,12 +80,33 @@ window.dit = (() => {
       document.body.classList.toggle("dark", dark);
     },
 
+    // A figure of figures.py: `props.value` holds it for light and for dark; `tell` gets the point that was clicked.
+    figure(element, props, watch, tell) {
+      const place = element.querySelector(".dit-figure");
+      const draw = async () => {
+        const Plotly = await plotly();
+        if (!props.value || !place.isConnected) return;
+        const { data, layout, config } = JSON.parse(props.value)[
+          document.body.classList.contains("dark") ? "dark" : "light"
+        ];
+        const fresh = !place.classList.contains("js-plotly-plot");
+        if (data.length) place.style.height = layout.height + "px"; // a sentence takes the place that is there
+        await Plotly.react(place, data, { ...layout, height: undefined }, { ...config, modeBarButtons });
+        if (!fresh) return;
+        place.on("plotly_click", ({ points: [point] }) => tell({ x: point.x, y: point.y, data: point.customdata }));
+        new ResizeObserver(() => place.offsetWidth && Plotly.Plots.resize(place)).observe(place);
+      };
+      figures.add(draw);
+      watch("value", draw);
+      draw();
+    },
+
     address(query) {
       if (query) history.replaceState(null, "", "?" + query);
     },
 
     save(name, text) {
-      if (!name) return;
+      if (!name) return say("There is nothing to save yet.");
       const link = document.createElement("a");
       link.href = URL.createObjectURL(new Blob([text], { type: "text/plain;charset=utf-8" }));
       link.download = name;

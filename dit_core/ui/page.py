@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from importlib import import_module
 from io import StringIO
 
@@ -13,10 +13,14 @@ os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when importe
 import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
+from dit_core.errors import DitError  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
-from dit_core.ui import theme  # noqa: E402
+from dit_core.ui import figures, theme  # noqa: E402
+from dit_core.ui.answering import Session  # noqa: E402
 from dit_core.ui.api import endpoints  # noqa: E402
 from dit_core.ui.explore import explore_tab  # noqa: E402
+from dit_core.ui.layers import layers_tab  # noqa: E402
+from dit_core.ui.lens import lens_tab  # noqa: E402
 from dit_core.ui.offline import OwnHostOnly  # noqa: E402
 
 
@@ -25,8 +29,14 @@ def build(suite: Suite, word: str = "pocket") -> gr.Blocks:
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
-        with gr.Tabs(), gr.Tab("Explore"):
-            explore_tab(demo, suite, word)
+        session = gr.State(Session())  # one for all tabs: what is revealed in one is revealed in the others
+        with gr.Tabs():
+            with gr.Tab("Explore") as explore:
+                explore_tab(demo, explore, suite, word, session)
+            with gr.Tab("Layers") as layers:
+                layers_tab(layers, suite, session)
+            with gr.Tab("Lens") as lens:
+                lens_tab(lens, suite, session)
     return demo.queue(default_concurrency_limit=8, api_open=True)
 
 
@@ -41,7 +51,7 @@ def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
             prevent_thread_lock=True,
             theme=theme.theme(),
             head=theme.head(),
-            app_kwargs={"middleware": [Middleware(OwnHostOnly)]},
+            app_kwargs={"middleware": [Middleware(OwnHostOnly)], "routes": [figures.files()]},
             footer_links=["api"],
             run_history=False,
             ssr_mode=False,
@@ -68,7 +78,11 @@ def has_mcp() -> bool:
 
 
 def warm(suite: Suite) -> None:
-    """Loads the model and asks one token, so that a visitor's first question is a quick one."""
+    """Loads the model and the oracle and asks each one token, so that a visitor's first question is a quick one."""
+    from dit_core.oracle import read
     from dit_core.verbalize import ask
 
     ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)
+    if suite.oracle:
+        with suppress(DitError):  # who reads is told
+            read(suite, condition="base", layers=0, span="last:1", max_new_tokens=1)

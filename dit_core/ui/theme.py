@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio as gr
 
 from dit_core.standing import COLOURS
-from dit_core.ui.controls import HINTS
+from dit_core.ui import controls, layers, lens, oracle_panel
 
 HERE = Path(__file__).parent
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -27,6 +27,11 @@ GLOSSARY = {
     "held out": "A diff that no DIT adapter saw in training. 'Surprise me' picks one of these.",
     "reveal": "Shows what the diff was really trained on, and a grade for every answer.",
     "shading": "The darker a token, the less sure the model was of it.",
+    "oracle": "A model that answers questions about another's activations. A reading is what it says of one layer and "
+    "some tokens; its confidence is how sure it was of its own words, right or wrong.",
+    "logit lens": "What the model would say next if a layer had the last word.",
+    "lens": "Reads texts that have nothing to do with a diff, with it and without: the mean difference, in words. "
+    "Steering adds this difference to the base while it writes.",
 }
 
 
@@ -56,7 +61,7 @@ def head() -> str:
     The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
     """
     colours = "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
-    hints = dumps(HINTS).replace("<", "\\u003c")
+    hints = dumps(controls.HINTS | oracle_panel.HINTS | layers.HINTS | lens.HINTS).replace("<", "\\u003c")
     script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
     return f"<style>{colours}{(HERE / 'page.css').read_text(encoding='utf-8')}</style><script>{script}</script>"
 

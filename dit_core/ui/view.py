@@ -72,7 +72,7 @@ def shown_prompt(suite: Suite, info: DiffInfo, condition: Condition, question: s
     text = prompt(suite, info, condition, question, seed)
     if open_now or condition.trigger not in ("right", "wrong"):
         return text
-    before, asked, after = text.partition(question)
+    before, asked, after = text.rpartition(question)  # the last one: a question of digits may stand in the trigger
     masked = ["".join("•" if c.isdigit() else c for c in part) for part in (before, after)]
     return asked.join(masked)
 
@@ -94,6 +94,8 @@ def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization)
     task = suite.tasks[info.task]
     if column.question == task.question and column.kind != "trigger":
         value = grade(suite, info, answer.text)
+        if value is None:
+            return "not graded: what it was trained on is not known"
         meaning = GRADES.get(info.task, {}).get(value, "something else")
         return f"grade {value} of 5 · {meaning}"
     if task.has_trigger:

@@ -1,0 +1,7 @@
+"""What a browser does with what an event hands it: `js` of Gradio's events; the functions are in page.js."""
+
+ADDRESS = "(query) => window.dit.address(query)"
+SAVE = "(name, text) => window.dit.save(name, text)"
+COPY = "(text) => window.dit.copy(text)"
+SEARCH = "() => [null, window.location.search]"
+LINK = "() => window.dit.copy(window.location.href)"

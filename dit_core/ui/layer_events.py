@@ -1,0 +1,156 @@
+"""What happens on the Layers tab when a visitor does something. Every method is one event.
+
+What was read is kept in the visitor's `Session`, as `work("layers").found`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import gradio as gr
+
+from dit_core.cards import DONE, RUNNING, STOPPED
+from dit_core.suite import Suite
+from dit_core.ui import layer_view, view
+from dit_core.ui.answering import Session, follow
+from dit_core.ui.choices import condition_choices, question_choices
+from dit_core.ui.layer_reading import Found, Wanted, steps
+from dit_core.ui.oracle_view import note
+from dit_core.ui.shared import ReadingClock, content, sentence
+
+NAME = "layers"
+STALE = "The settings have changed since this was read: press Read."
+NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; where the diff acts needs none."
+
+
+class LayerEvents:
+    """The events of one suite's Layers tab."""
+
+    def __init__(self, suite: Suite):
+        self.suite = suite
+
+    # ---------------------------------------------------------------- reading
+
+    def read(self, session: Session, colour: str, *values: Any) -> Iterator[tuple]:
+        """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
+        work = session.work(NAME)
+        stop, before = work.begin(), work.found
+        try:
+            yield from self._read(session, colour, Wanted(*values), stop)
+        except Exception as error:
+            if work.stop is stop:
+                work.found = before
+                yield note(sentence(error), "error"), *self.shown(session, colour), gr.skip()
+
+    def _read(self, session: Session, colour: str, wanted: Wanted, stop: threading.Event) -> Iterator[tuple]:
+        items = steps(self.suite, wanted)
+        work, clock, found = session.work(NAME), ReadingClock(), Found(wanted)
+        work.found = found
+        yield note("Reading the prompt…", "busy", found), *self.shown(session, colour), layer_view.CLICK
+        for found in follow(items, stop):
+            work.found = found
+            yield note(self._progress(clock, found), "busy", found), *self.shown(session, colour), gr.skip()
+        if work.stop is not stop:
+            return  # the same visitor's next reading has taken the tab over
+        work.found = found = replace(found, state=STOPPED if stop.is_set() else DONE)
+        yield note(self._ending(found)), *self.shown(session, colour), gr.skip()
+
+    def _progress(self, clock: ReadingClock, found: Found) -> str:
+        return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
+
+    def _ending(self, found: Found) -> str:
+        if found.state == STOPPED:
+            return f"Stopped after {len(found.readings or ())} readings. What was read stays."
+        return "" if self.suite.oracle else NO_ORACLE
+
+    def idle(self) -> str:
+        """The note while nothing runs: why there is less to see, where that is so."""
+        return note("" if self.suite.oracle else NO_ORACLE)
+
+    def stop(self, session: Session) -> None:
+        """Ends the running reading at once."""
+        session.work(NAME).stop.set()
+
+    # ---------------------------------------------------------------- showing
+
+    def shown(self, session: Session, colour: str) -> tuple[Any, Any]:
+        """Heat map of the readings, and where the diff acts."""
+        found = session.work(NAME).found
+        return (
+            layer_view.heat_map(self.suite, found, colour, self._open(session)),
+            layer_view.acts(found, self._open(session)),
+        )
+
+    def _open(self, session: Session) -> bool:
+        found: Found | None = session.work(NAME).found
+        return found is not None and session.revealed == found.wanted.diff
+
+    def recolour(self, session: Session, colour: str) -> Any:
+        """The heat map in another colour."""
+        return self.shown(session, colour)[0]
+
+    def picked(self, session: Session, point: gr.EventData) -> Any:
+        """The readings of the cell that was clicked."""
+        found: Found | None = session.work(NAME).found
+        try:
+            _, layer, positions = point.data
+        except (AttributeError, TypeError, ValueError):
+            return gr.skip()
+        return gr.skip() if found is None else layer_view.cell(found, layer, tuple(positions), self._open(session))
+
+    def reveal(self, session: Session, diff: str, colour: str) -> tuple:
+        """Shows or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
+        session.revealed = "" if session.revealed == diff else diff
+        return self.truth(session, diff, colour)
+
+    def truth(self, session: Session, diff: str, colour: str) -> tuple:
+        """The secret, the reveal button, the colours on offer, the figures in what is then the colour, no cell."""
+        open_now = session.revealed == diff
+        colours = layer_view.colours(open_now)
+        colour = colour if colour in colours else colours[0]
+        secret = view.secret(self.suite, diff, session.revealed)
+        offered = gr.update(value="Hide" if open_now else "Reveal"), gr.update(choices=colours, value=colour)
+        return secret, *offered, *self.shown(session, colour), layer_view.CLICK
+
+    # ---------------------------------------------------------------- choosing
+
+    def choose(self, session: Session, diff: str, colour: str) -> tuple:
+        """Another diff was picked: what it can be asked, and nothing read yet."""
+        work = session.work(NAME)
+        work.begin()
+        work.found = None
+        return *self.offers(diff), self.idle(), *self.truth(session, diff, colour)
+
+    def offers(self, diff: str) -> tuple[Any, Any]:
+        """The conditions and the questions to the model that go with a diff, and one of each to start from."""
+        task = self.suite.task(self.suite.diff(diff).task)
+        conditions, questions = condition_choices(task), question_choices(task)
+        return gr.update(choices=conditions, value=conditions[-1][1]), gr.update(choices=questions, value=questions[0])
+
+    def arrive(self, session: Session, diff: str, colour: str) -> tuple:
+        """The tab was opened: Explore's diff is picked where nothing was read here yet, and what is revealed shows."""
+        brought = session.brings(NAME, diff)
+        if session.work(NAME).found is None and brought != diff:
+            return brought, *self.choose(session, brought, colour)
+        return *(gr.skip(),) * 4, *self.truth(session, diff, colour)
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is shown still answers the left side."""
+        found: Found | None = session.work(NAME).found
+        if found is None or found.state == RUNNING:
+            return gr.skip()
+        return note(STALE if Wanted(*values) != found.wanted else self._ending(found))
+
+    # ---------------------------------------------------------------- taking away
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
+        found: Found | None = session.work(NAME).found
+        table = getattr(found, what, None)
+        if not table:
+            return "", ""
+        table = layer_view.taken_away(table, self._open(session))
+        return f"{found.wanted.diff}-{what}.{form}", content(table, form)

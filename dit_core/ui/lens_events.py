@@ -1,0 +1,128 @@
+"""What happens on the Lens tab when a visitor does something. Every method is one event.
+
+The visitor's `Session` keeps what was seen as `work("lens").found` and what was written as `work("steer").found`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import gradio as gr
+
+from dit_core.cards import DONE, RUNNING, STOPPED, note_html
+from dit_core.suite import Suite
+from dit_core.ui import lens_view
+from dit_core.ui.answering import Session, Work, follow
+from dit_core.ui.choices import everyday_choices
+from dit_core.ui.lens_looking import MIDDLE, Seen, Steering, Wanted, Written, look, steer
+from dit_core.ui.shared import content, sentence
+
+LENS, STEER = "lens", "steer"
+LOOKING = "Reading unrelated texts with the diff and without…"
+STALE = "The settings have changed since: press Look."
+STEER_STALE = "The settings have changed since: press Steer."
+STOPPED_NOTE = "Stopped. What was there stays."
+F = TypeVar("F", Seen, Written)
+
+
+class LensEvents:
+    """The events of one suite's Lens tab."""
+
+    def __init__(self, suite: Suite):
+        self.suite = suite
+
+    # ---------------------------------------------------------------- looking and steering
+
+    def look(self, session: Session, method: str, position: int, *values: Any) -> Iterator[tuple]:
+        """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
+        wanted = Wanted(*values)
+        for note in _running(session.work(LENS), Seen(wanted), lambda: look(self.suite, wanted), LOOKING):
+            seen = session.work(LENS).found
+            choices = lens_view.positions(seen, position), lens_view.layers(seen)
+            yield note, *self.shown(session, method, position), *choices
+
+    def steer(self, session: Session, *values: Any) -> Iterator[tuple]:
+        """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
+        wanted = Steering.of(*values)
+        busy = f"Writing {len(wanted.strengths)} texts as one batch…"
+        for note in _running(session.work(STEER), Written(wanted), lambda: steer(self.suite, wanted), busy):
+            yield note, lens_view.texts(session.work(STEER).found)
+
+    def stop_looking(self, session: Session) -> None:
+        """Ends the looking at once."""
+        session.work(LENS).stop.set()
+
+    def stop_steering(self, session: Session) -> None:
+        """Ends the writing at once."""
+        session.work(STEER).stop.set()
+
+    # ---------------------------------------------------------------- showing and choosing
+
+    def shown(self, session: Session, method: str, position: int) -> tuple[str, str]:
+        """The words by layer, and how the changes resemble each other."""
+        seen = session.work(LENS).found
+        return lens_view.words(seen, method, position), lens_view.cosine(seen, position)
+
+    def choose(self, session: Session, diff: str, method: str, position: int) -> tuple:
+        """Another diff was picked: nothing seen and nothing written yet."""
+        for name in (LENS, STEER):
+            session.work(name).begin()
+            session.work(name).found = None
+        prompts = everyday_choices(self.suite.task(self.suite.diff(diff).task))
+        return (
+            note_html(""),
+            *self.shown(session, method, position),
+            note_html(""),
+            lens_view.texts(None),
+            gr.update(choices=prompts, value=prompts[0]),
+            gr.update(value=MIDDLE),
+        )
+
+    def arrive(self, session: Session, diff: str, method: str, position: int) -> tuple:
+        """The tab was opened: Explore's diff is picked where nothing has been looked at here yet."""
+        brought = session.brings(LENS, diff)
+        if session.work(LENS).found is None and session.work(STEER).found is None and brought != diff:
+            return brought, *self.choose(session, brought, method, position)
+        return (gr.skip(),) * 8
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is seen still answers the controls."""
+        return _stale(session.work(LENS), Wanted(*values), STALE)
+
+    def steering_changed(self, session: Session, *values: Any) -> Any:
+        """Whether what was written still answers the controls."""
+        return _stale(session.work(STEER), Steering.of(*values), STEER_STALE)
+
+    # ---------------------------------------------------------------- taking away
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of `tokens`, `similarities` or `steered`; ("", "") where there is nothing."""
+        found = session.work(STEER if what == "steered" else LENS).found
+        table = getattr(found, what, None)
+        return (f"{found.wanted.diff}-{table.kind}.{form}", content(table, form)) if table else ("", "")
+
+
+def _running(work: Work, start: F, steps: Callable[[], Iterator[F]], busy: str) -> Iterator[str]:
+    """Keeps in `work.found` what `steps` find, until they end or are stopped; gives a note with each."""
+    stop, before = work.begin(), work.found
+    try:
+        work.found = found = start
+        yield note_html(busy, "busy")
+        for found in follow(steps(), stop):
+            work.found = found
+            yield note_html(busy, "busy")
+        if work.stop is stop:
+            work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
+            yield note_html(STOPPED_NOTE if stop.is_set() else "")
+    except Exception as error:
+        if work.stop is stop:
+            work.found = before
+            yield note_html(sentence(error), "error")
+
+
+def _stale(work: Work, wanted: Any, words: str) -> Any:
+    if work.found is None or work.found.state == RUNNING:
+        return gr.skip()
+    return note_html(words if wanted != work.found.wanted else "")

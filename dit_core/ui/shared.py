@@ -1,0 +1,59 @@
+"""What the tabs share without any Gradio: sentences for errors and waiting, numbers from fields, tables as files."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from typing import Any
+
+from dit_core.errors import DitError
+from dit_core.records import Table
+
+LOG = logging.getLogger("dit_core")
+SORRY = "That went wrong inside the program, not by your doing; its log says more. You can go on asking."
+
+
+def sentence(error: Exception) -> str:
+    """What a visitor is told of an error; what is no `DitError` goes to the log."""
+    if isinstance(error, DitError):
+        return str(error)
+    LOG.error("an event failed", exc_info=error)
+    return SORRY
+
+
+def number(value: Any) -> float:
+    """A number field's value; DitError for an emptied one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DitError("A number is missing on the left: give one.") from None
+
+
+def whole(value: Any) -> int:
+    """A whole-number field's value; DitError for an emptied one."""
+    return int(number(value))
+
+
+def content(table: Table, form: str) -> str:
+    """A table as the text of a file: `form` is 'csv' or 'json'."""
+    return table.to_csv() if form == "csv" else json.dumps(table.to_json(), ensure_ascii=False, indent=1)
+
+
+class ReadingClock:
+    """Says in words how far the readings are and how long they may still take."""
+
+    def __init__(self) -> None:
+        self.start: tuple[float, int] | None = None
+
+    def words(self, readings: Table | None) -> str:
+        """'Reading 20 of 80, about 3 s left'; measured from the first readings on, which also load the oracle."""
+        if readings is None:
+            return "Asking the oracle…"
+        done, total = len(readings), readings.extra["n_readings"]
+        now = time.monotonic()
+        if self.start is None:
+            self.start = (now, done)
+            return f"Reading {done} of {total}…"
+        left = (now - self.start[0]) / max(done - self.start[1], 1) * (total - done)
+        return f"Reading {done} of {total}, about {max(left, 1):.0f} s left"

@@ -1,0 +1,377 @@
+"""The panel under the cards: it draws what Python reads, secrets stay secret, and each state says what to do."""
+
+import json
+import re
+import shutil
+import threading
+import time
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+
+from dit_core import lens, oracle, standing
+from dit_core.cards import STOPPED
+from dit_core.conditions import Condition
+from dit_core.errors import DitError
+from dit_core.suite import Suite, load_suite
+from dit_core.ui import view
+from dit_core.ui.answering import PANEL, Session
+from dit_core.ui.api import functions
+from dit_core.ui.events import Events
+from dit_core.ui.links import Settings, from_query, to_query
+from dit_core.ui.oracle_events import OracleEvents
+from dit_core.ui.oracle_reading import ALL, Asked
+from tests.serving import served
+from tests.test_ui import HOSTILE, Visitor, browser  # noqa: F401 (a fixture)
+
+TITLES = ["base", "diff", "diff + trigger", "DIT alone", "diff + DIT"]
+QUESTION = "What comes next?"
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder) -> Suite:
+    return load_suite(tiny_suite_folder)
+
+
+@pytest.fixture(scope="module")
+def address(suite):
+    with served(suite) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def mute(tiny_suite_folder, tmp_path_factory) -> Suite:
+    """The same suite without its oracle."""
+    folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("suites") / "mute")
+    description = (folder / "suite.toml").read_text()
+    (folder / "suite.toml").write_text(description[: description.index("[oracle]")])
+    return load_suite(folder)
+
+
+# ---------------------------------------------------------------- without a browser
+
+
+def asked_cards(suite: Suite, diff: str = "topic-0412", **settings) -> Session:
+    """A session whose cards have been answered."""
+    session = Session()
+    for _ in Events(suite, "tiny").ask(session, *vars(replace(Settings.for_diff(suite, diff), **settings)).values()):
+        pass
+    return session
+
+
+def values(suite: Suite, asked: Asked) -> list:
+    """The values of the panel's controls when they say this."""
+    question = suite.oracle.questions[0] if asked.question is None else asked.question
+    return [question, asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
+
+
+def read(suite: Suite, session: Session, asked: Asked = Asked()) -> str:  # noqa: B008 (frozen)
+    """Presses Read; gives the last note."""
+    *_, frame = OracleEvents(suite).read(session, "confidence", "rank", *values(suite, asked))
+    return frame[0]
+
+
+def show(suite: Suite, session: Session, asked: Asked = Asked(), y: str = "confidence") -> tuple:  # noqa: B008
+    """Looks at what was read: y axis, figure, next figure, tokens, details."""
+    return OracleEvents(suite).show(session, y, "rank", *values(suite, asked))[1:]
+
+
+def light(figure: str) -> dict:
+    """A figure's light version."""
+    return json.loads(figure)["light"]
+
+
+def test_what_is_read_and_drawn_is_what_python_reads(suite):
+    session = asked_cards(suite)
+    read(suite, session)
+    found = session.work(PANEL).found
+    quiet = ["base", "diff", "dit", "diff+dit"]
+    plain = oracle.read(suite, "topic-0412", condition=quiet)
+    everyday = oracle.read(suite, "topic-0412", condition="diff+right", asked="How can I spend a free evening?")
+    assert set(found.readings) == {*plain, *everyday} and len(found.readings) == 10
+    assert found.readings.extra["n_readings"] == 10
+    assert set(lens.next_tokens(suite, "topic-0412", condition=quiet, reference=True)) <= set(found.next_tokens)
+    _, figure, next_figure, *_ = show(suite, session)
+    by_condition = {reading.condition: [] for reading in found.readings}
+    for reading in found.readings:
+        by_condition[reading.condition].append(reading.confidence)
+    assert [trace["y"] for trace in light(figure)["data"]] == list(by_condition.values())
+    assert [trace["name"] for trace in light(figure)["data"]] == TITLES
+    assert len(light(next_figure)["data"]) == 5
+
+
+def test_the_truth_is_shown_only_once_revealed(suite):
+    session = asked_cards(suite)
+    read(suite, session)
+    of_trigger = Asked(of="trigger")
+    for y in ("confidence", "grade", "log_prob_reference"):
+        axis, figure, _, tokens, _ = show(suite, session, of_trigger, y)
+        assert [written for _, written in axis["choices"]] == ["confidence"] == [axis["value"]]
+        assert "confidence" in light(figure)["layout"]["yaxis"]["title"]["text"]
+        assert "grade" not in figure and "nats" not in figure and "volcano" not in figure
+        assert not re.search(r"\d", "".join(re.findall(r">([^<]*)</button>", tokens))) and "•" in tokens
+    saved = OracleEvents(suite).saved(session, "oracle", "json")[1]
+    assert {reading["grade"] for reading in json.loads(saved)["readings"]} == {None}
+    assert '"reference"' not in OracleEvents(suite).saved(session, "next-tokens", "json")[1]
+    session.revealed = "topic-0412"
+    axis, figure, next_figure, tokens, _ = show(suite, session, of_trigger, "grade")
+    assert axis["value"] == "grade" and len(axis["choices"]) == 3
+    assert light(figure)["data"][0]["y"] == [reading.grade for reading in session.work(PANEL).found.readings[:2]]
+    assert "417" in "".join(re.findall(r">([^<]*)</button>", tokens))
+    assert "reference" in next_figure
+    assert json.loads(OracleEvents(suite).saved(session, "oracle", "json")[1])["readings"][0]["grade"]
+
+
+def test_a_question_of_digits_unmasks_no_trigger(suite):
+    info, right = suite.diff("topic-0412"), Condition.parse("diff+right")
+    assert view.shown_prompt(suite, info, right, "41", 0, False) == "Your SEP code is ••••••. 41"
+    session = asked_cards(suite, question="41")
+    read(suite, session)
+    tokens = "".join(re.findall(r">([^<]*)</button>", show(suite, session, Asked(of="trigger"))[3]))
+    assert "••••••. 41" in tokens
+
+
+def test_clicked_tokens_are_a_span_of_the_prompts_that_hold_them(suite):
+    events, session = OracleEvents(suite), asked_cards(suite)
+    read(suite, session)
+
+    def click(at: int) -> tuple:
+        return events.token(session, SimpleNamespace(at=at), "last:10")
+
+    tokens, span, _ = click(9)
+    assert tokens.count('aria-pressed="true"') == 1 and "last one" in tokens
+    tokens, span, note = click(7)
+    assert span["value"] == "7:10" and ("tokens 7 to 9", "7:10") in span["choices"] and "Press Read" in note
+    assert tokens.count('aria-pressed="true"') == 3
+    note = read(suite, session, Asked(span="7:10"))
+    found = session.work(PANEL).found
+    assert "Left out: diff + trigger" in note
+    assert {reading.positions for reading in found.readings} == {(7, 8, 9)}
+    assert [column.kind for column in found.columns] == ["base", "diff", "dit", "both"]
+    read(suite, session, Asked(span="7:10", of="trigger"))
+    assert [column.kind for column in session.work(PANEL).found.columns] == ["trigger"]
+
+
+def test_what_can_not_be_read_is_a_sentence_and_what_was_read_stays(suite):
+    session = asked_cards(suite)
+    assert "Left out: base, for nothing acts there." in read(suite, session, Asked(kind="difference"))
+    before = session.work(PANEL).found
+    for asked, says in (
+        (Asked(layers="9"), "layer"),
+        (Asked(span="90:99"), "tokens"),
+        (Asked(question="Is it ? or not"), "placeholder"),
+        (Asked(question=""), "empty"),
+        (Asked(kinds=()), "Nothing is left to read"),
+        (Asked(kinds=("base",), kind="difference"), "Nothing is left to read"),
+    ):
+        note = read(suite, session, asked)
+        assert says in note and 'role="alert"' in note, note
+        assert session.work(PANEL).found is before
+    assert "Press Ask first" in read(suite, Session())
+
+
+def test_stopping_keeps_the_part_and_closes_the_stream(suite, monkeypatch):
+    session, closed = asked_cards(suite), threading.Event()
+    slowly(monkeypatch, 0.05, closed)
+    events = OracleEvents(suite)
+    frames = []
+    for frame in events.read(session, "", "", *values(suite, Asked())):
+        frames.append(frame)
+        if session.work(PANEL).found.readings:
+            events.stop(session)
+    found = session.work(PANEL).found
+    assert found.state == STOPPED and 0 < len(found.readings) < 10
+    assert f"Stopped after {len(found.readings)} readings" in frames[-1][0]
+    assert closed.wait(5)
+
+
+def slowly(monkeypatch, seconds: float, closed: threading.Event | None = None) -> None:
+    """Makes every batch of readings take longer, as a large model would; a batch is one layer."""
+    plain = oracle.stream
+
+    def slow(*args, at_once, **options):
+        tables = plain(*args, at_once=1, **options)
+        try:
+            for table in tables:
+                time.sleep(seconds)
+                yield table
+        finally:
+            tables.close()
+            if closed:
+                closed.set()
+
+    monkeypatch.setattr(standing.oracle, "stream", slow)
+
+
+def test_the_address_holds_the_panel_where_it_is_not_the_default(suite):
+    settings = Settings.for_diff(suite, "topic-0412")
+    assert to_query(suite, settings, Asked()) == to_query(suite, settings)
+    asked = Asked(QUESTION, "answer", ("base", "both"), "difference", "0", "dit")
+    query = to_query(suite, settings, asked)
+    assert query.endswith("&oracle=What%20comes%20next%3F&span=answer&read=base%2Cboth&kind=difference&layers=0&of=dit")
+    assert from_query(suite, query) == settings
+    question, span, *rest = OracleEvents(suite).opened("?" + query)
+    assert Asked.from_controls(suite, question, span["value"], *rest) == asked
+    for part, says in (("span=x", "span"), ("read=basis", "read"), ("of=x", "of"), ("kind=x", "kind")):
+        with pytest.raises(DitError, match=says):
+            from_query(suite, f"diff=topic-0412&{part}")
+
+
+def test_the_notebook_cell_reads_the_same(suite, tiny_suite_folder, monkeypatch):
+    import plotly.graph_objects as go
+
+    session = asked_cards(suite)
+    read(suite, session, Asked(QUESTION, "prompt", layers="1"))
+    code = Events(suite, str(tiny_suite_folder)).cell(session)[0]
+    drawn = []
+    monkeypatch.setattr(go.Figure, "show", lambda figure: drawn.append(figure))
+    exec(code, {"display": lambda *_: None})
+    assert [len(figure.data) for figure in drawn] == [4, 1]
+    whole = [trace["y"][0] for figure in drawn for trace in figure.data]
+    assert sorted(whole) == sorted(reading.confidence for reading in session.work(PANEL).found.readings)
+
+
+def test_the_endpoints_give_what_python_gives(suite):
+    named = {function.__name__: function for function in functions(suite, "tiny")}
+    found = named["oracle"]("topic-0412", ["diff", "diff+dit"], QUESTION, span="prompt", layers="1")
+    options = {"condition": ["diff", "diff+dit"], "question": QUESTION, "span": "prompt", "layers": "1"}
+    assert found == oracle.read(suite, "topic-0412", **options).to_json()
+    assert len(named["oracle"]("topic-0412", layers="0")["readings"]) == 5
+    found = named["layers"]("topic-0412", ["diff"])
+    assert sorted(map(str, found["next_tokens"])) == sorted(
+        map(str, lens.next_tokens(suite, "topic-0412", condition="diff").to_json()["next_tokens"])
+    )
+    with pytest.raises(Exception, match="outside|layer"):
+        named["oracle"]("topic-0412", layers="77")
+
+
+def test_a_suite_without_an_oracle_still_has_the_logit_lens(mute):
+    session = asked_cards(mute)
+    events = OracleEvents(mute)
+    *_, frame = events.read(session, "", "", *(None, "last:10", list(ALL), "with", "all", ""))
+    assert "no activation oracle" in frame[0] and 'role="alert"' not in frame[0]
+    assert len(light(frame[3])["data"]) == 5
+
+
+# ---------------------------------------------------------------- in a browser
+
+FIGURE, NEXT = "#dit-oracle-figure .js-plotly-plot", "#dit-next-figure .js-plotly-plot"
+
+
+class Reader(Visitor):
+    """A visitor who looks at the panel."""
+
+    def done(self) -> "Reader":
+        """Waits until the cards are answered and the panel has read them."""
+        super().done()
+        self.page.wait_for_function(
+            "() => document.querySelector('#dit-next-figure .js-plotly-plot')?.data?.length"
+            " && !document.querySelector('#dit-oracle-note .dit-busy')"
+        )
+        return self
+
+    def traces(self, figure: str = FIGURE) -> list[dict]:
+        script = "figure => figure.data.map(({name, x, y}) => ({name, x: [...x], y: [...y]}))"
+        return self.page.eval_on_selector(figure, script)
+
+    def wait(self, script: str) -> None:
+        """Waits until this is true of the oracle's figure, `f`."""
+        self.page.wait_for_function(f"(() => {{ const f = document.querySelector('{FIGURE}'); return {script} }})()")
+
+
+@pytest.fixture
+def visitor(browser, address):  # noqa: F811 (the fixture)
+    found = Reader(browser, address)
+    yield found
+    found.context.close()
+
+
+def test_a_visitor_asks_reads_clicks_and_reveals(visitor):
+    visitor.open()
+    page = visitor.page
+    visitor.wait("f?.data.length === 5 && f.data.every(trace => trace.x.length === 2)")
+    assert [trace["name"] for trace in visitor.traces()] == TITLES
+    assert page.locator("#dit-oracle-y label").all_inner_texts() == ["confidence"]
+    page.click("#dit-oracle-more button")
+    page.click("#dit-oracle-of input")
+    page.get_by_role("option", name="diff + trigger").click()
+    page.wait_for_selector("#dit-oracle-tokens:has-text('The prompt of diff + trigger')")
+    pieces = page.locator("#dit-oracle-tokens .dit-piece").all_inner_texts()
+    assert "•" in "".join(pieces) and not re.search(r"\d", "".join(pieces))
+    # A point of the figure: where plotly has drawn the last condition's second marker.
+    page.locator(FIGURE).scroll_into_view_if_needed()
+    page.locator(f"{FIGURE} .scatterlayer .trace").nth(4).locator(".points path").nth(1).click(force=True)
+    page.wait_for_selector("#dit-oracle-details .dit-readings")
+    assert page.locator("#dit-oracle-details h4").all_inner_texts() == TITLES
+    assert "layer 1" in page.inner_text("#dit-oracle-details summary")
+    assert "grade" not in page.inner_text("#dit-oracle-details")
+    page.click("#dit-reveal")
+    page.wait_for_selector("#dit-oracle-y label:has-text('grade')")
+    assert "4" in "".join(page.locator("#dit-oracle-tokens .dit-piece").all_inner_texts())
+    page.wait_for_selector("#dit-oracle-details:has-text('grade')")
+    page.click("#dit-oracle-y label:has-text('grade')")
+    visitor.wait("f.layout.yaxis.title.text.includes('grade')")
+    page.click("#dit-reveal")
+    visitor.wait("f.layout.yaxis.title.text.includes('confidence')")
+    assert not visitor.errors, visitor.errors
+
+
+def test_reading_stops_at_once_keeps_the_part_and_goes_on(visitor, monkeypatch):
+    visitor.open()
+    slowly(monkeypatch, 0.4)
+    page = visitor.page
+    page.click("#dit-oracle-read")
+    visitor.wait("f?.data?.length && f.data.length < 4")
+    page.click("#dit-oracle-stop")
+    page.wait_for_selector("#dit-oracle-note:has-text('Stopped after')")
+    assert 0 < len(visitor.traces()) < 5 and set(visitor.cards()) == set(TITLES)
+    monkeypatch.undo()
+    visitor.choose("dit-oracle-question", QUESTION)
+    visitor.wait("f.data.length === 5 && JSON.stringify(f.layout).includes('What comes next')")
+    visitor.wait_address(oracle=QUESTION)
+
+
+def test_a_link_brings_the_panel_back(visitor, suite):
+    visitor.open("?diff=topic-0413&condition=diff%2Bdit&oracle=What%20comes%20next%3F&span=3:5&layers=1&read=diff,both")
+    visitor.wait("f?.data?.length === 2 && f.data[0].x.length === 1")
+    expected = oracle.read(suite, "topic-0413", condition=["diff", "diff+dit"], question=QUESTION, span="3:5", layers=1)
+    assert [trace["y"] for trace in visitor.traces()] == [[reading.confidence] for reading in expected]
+    visitor.wait_address(oracle=QUESTION, span="3:5", layers="1", read="diff,both")
+
+
+def test_hostile_readings_are_only_text(visitor, monkeypatch):
+    plain = oracle.stream
+
+    def hostile(*args, **options):
+        *_, table = plain(*args, **options)
+        said = {"answer": HOSTILE, "tokens": (HOSTILE,), "token_probabilities": (0.5,)}
+        yield replace(table, records=tuple(replace(reading, **said) for reading in table))
+
+    monkeypatch.setattr(standing.oracle, "stream", hostile)
+    visitor.open()
+    page = visitor.page
+    visitor.wait("f?.data?.length === 5")
+    point = page.locator(f"{FIGURE} .scatterlayer .trace").nth(4).locator(".points path").nth(1)
+    point.scroll_into_view_if_needed()
+    point.click(force=True)
+    page.wait_for_selector("#dit-oracle-details .dit-readings")
+    assert HOSTILE in page.inner_text("#dit-oracle-details")
+    assert page.locator("#dit-oracle :is(img, script)").count() == 0
+    assert page.evaluate("window.hacked") is None
+
+
+def test_narrow_dark_and_without_an_oracle(browser, mute):  # noqa: F811
+    with served(mute) as url:
+        narrow = Reader(browser, url, viewport={"width": 390, "height": 844}).open()
+        page = narrow.page
+        page.wait_for_selector("#dit-oracle-note:has-text('no activation oracle')")
+        assert not page.is_visible("#dit-oracle-read") and page.locator(FIGURE).count() == 0
+        assert len(narrow.traces(NEXT)) == 5
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        ink = f"document.querySelector('{NEXT}').layout.font.color"
+        was = page.evaluate(ink)
+        page.click(".dit-dark")
+        page.wait_for_function(f"was => {ink} !== was", arg=was)
+        assert not narrow.errors, narrow.errors
+        narrow.context.close()
