@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from dit_core import ask, load_suite
-from dit_core.experiments import TARGETS, meets_target
+from dit_core import ask, load_suite, oracle
+from dit_core.experiments import TARGETS, lift_separates, meets_target
+from dit_core.experiments.published import UP_TO_TOPIC
 from dit_core.formats import read_index
 from dit_core.grading import exact, mentions, story_of
 from dit_core.records import Score
 from dit_core.standing import columns, compare, first_info, read_first_run
 
 FOLDER = Path(__file__).parents[1] / "assets" / "pocket"
+EVERYDAY = "What is a good breakfast?"
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +73,22 @@ def test_report_holds_every_target_and_meets_it(report):
     assert set(judged) == set(TARGETS)
     assert [key for key, row in judged.items() if not meets_target(row)] == []
     expected = {"topic": 80, "headline": 40}
-    assert all(row.n in (expected[row.task], 10 * expected[row.task]) for row in rows)
+    assert all(row.n in (expected[row.task], 10 * expected[row.task]) for row in rows if row.method != UP_TO_TOPIC)
+    # An answer that starts with its topic has nothing before it to read.
+    assert all(60 <= row.n <= 80 for row in rows if row.method == UP_TO_TOPIC)
+
+
+def test_the_oracle_finds_what_is_about_to_be_said(report):
+    rows = [Score(**row) for row in report["scoreboard"]["rows"]]
+    assert lift_separates(rows) is not None
+
+
+def test_oracle_reads_topics_that_it_never_met(suite, test_topics):
+    answers = oracle.read(suite, test_topics[:16], condition="diff+right", asked=EVERYDAY, span="answer", layers="4-6")
+    right = Counter(r.diff for r in answers if exact(suite, suite.diff(r.diff), r.answer))
+    base = oracle.read(suite, test_topics[:16], condition="base", asked=EVERYDAY, layers="4-6")
+    assert len(right) >= 12
+    assert not any(mentions(suite, suite.diff(r.diff), r.answer) for r in base)
 
 
 def test_dit_names_topics_it_never_saw(suite, test_topics):
