@@ -47,7 +47,7 @@ class Aim:
 
     def record(self, suite: Suite) -> Target:
         """The same for people: tokens as text."""
-        pieces = tuple(suite.model.pieces(self.ids))
+        pieces = tuple(_pieces(suite.model.tokenizer, self.ids))
         return Target(self.info.id if self.info else "", str(self.condition), self.asked, self.prompt_tokens, pieces)
 
 
@@ -77,6 +77,15 @@ def _checked(suite: Suite, info: DiffInfo | None, condition: Condition, asked: A
     text = task.question if asked is None else checked_text(asked, "The question to the target")
     prompt(suite, info, condition, text, seed)  # raises where there is no such trigger
     return info, condition, text
+
+
+def _pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[str]:
+    """What each token adds to the text: its space too, and a character of several tokens with the last of them."""
+    before = 0
+    for count in range(1, len(ids) + 1):
+        whole = tokenizer.decode(ids[:count], clean_up_tokenization_spaces=False).rstrip("\ufffd")
+        yield whole[before:]
+        before = max(before, len(whole))
 
 
 def aims(suite: Suite, rows: Sequence[TargetRow], seed: int = 0, answer_tokens: int = 0) -> list[Aim]:
