@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dit_core.suite import Suite, load_suite
+from dit_core.ui.links import spoken
 from dit_core.ui.offline import without_outer_hosts
 from dit_core.verbalize import ask
 from tests.serving import free_port, served
@@ -186,3 +187,8 @@ def test_the_page_is_an_mcp_server(address, suite):
     for name in ENDPOINTS:
         assert any(tool == name or tool.endswith(f"_{name}") for tool in tools), (name, list(tools))
     assert next(info.id for info in suite.diffs if info.task == "topic") in listed
+
+
+def test_gradios_own_parts_of_an_address_ask_nothing():
+    assert spoken("?__theme=dark") == {}
+    assert spoken("diff=topic-0412&__sign=x") == {"diff": "topic-0412"}

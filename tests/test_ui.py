@@ -245,7 +245,9 @@ def test_stop_works_at_once_and_keeps_what_was_said(visitor, suite, monkeypatch)
     assert "Stopped after" in page.inner_text("#dit-note")
     assert closed.wait(5)
     whole = answers(suite, "topic-0412", "diff+dit")[0]
-    assert whole.startswith(visitor.cards()["diff + DIT"].strip()) and visitor.cards()["diff + DIT"] != whole
+    said = visitor.cards()["diff + DIT"].strip()
+    # The first token of a random model can be half a character, which is not shown.
+    assert said != whole and (whole.startswith(said) or said == "(says nothing)")
     monkeypatch.undo()
     assert visitor.ask().cards()["diff + DIT"] == whole
 

@@ -24,7 +24,7 @@ from dit_core.suite import Suite
 from dit_core.ui import view
 from dit_core.ui.answering import PANEL, Clock, Result, Session, follow
 from dit_core.ui.controls import show
-from dit_core.ui.links import Settings, cell_code, from_query, to_query
+from dit_core.ui.links import Settings, cell_code, from_query, spoken, to_query
 from dit_core.ui.oracle_reading import Asked, read_code
 from dit_core.ui.shared import sentence
 
@@ -123,8 +123,8 @@ class Events:
         """Sets everything to what an address (or an entry of the recent list) says."""
         session.begin()
         try:
-            settings, note = (from_query(self.suite, query), "") if (query or "").strip("?") else (self.first(), "")
-            session.opening = "ask" if (query or "").strip("?") else "stored"
+            settings, note = (from_query(self.suite, query), "") if spoken(query) else (self.first(), "")
+            session.opening = "ask" if spoken(query) else "stored"
         except DitError as error:
             settings, note, session.opening = self.first(), str(error), ""
         session.result = self.unasked(settings)

@@ -80,9 +80,15 @@ def to_query(suite: Suite, settings: Settings, panel: Asked | None = None) -> st
     return urlencode(parts, quote_via=quote, safe="*:")
 
 
+def spoken(query: str | None) -> dict[str, str]:
+    """The settings in an address by name; Gradio's own, such as `__theme=dark`, are none."""
+    pairs = parse_qsl((query or "").lstrip("?"), keep_blank_values=True)
+    return {name: value for name, value in pairs if not name.startswith("__")}
+
+
 def from_query(suite: Suite, query: str) -> Settings:
     """The settings that an address asks for. Raises `DitError` with what to change in the address."""
-    given = {name: value for name, value in parse_qsl(query.lstrip("?"), keep_blank_values=True) if name[:2] != "__"}
+    given = spoken(query)
     known = ("diff", "condition", "question", *_NUMBERS, *PARTS.values())
     for name in given:
         if name not in known:
