@@ -335,8 +335,7 @@ def test_steered_texts_stand_side_by_side(visitor, suite):
     visitor.press("dit-lens-look", "dit-lens-note")
     page.click("#dit-steer-layer input")
     assert page.locator("#dit-steer-layer [role=option]").all_inner_texts()[1:] == ["0 · 0 % deep", "1 · 50 % deep"]
-    page.keyboard.press("Escape")
-    visitor.choose("dit-steer-layer", "0 · 0 % deep")
+    page.click("#dit-steer-layer [role=option]:has-text('0 · 0 % deep')")
     visitor.number("dit-steer-1", -3)
     visitor.choose("dit-steer-prompt", "Why?")
     visitor.press("dit-steer", "dit-steer-note")
