@@ -207,6 +207,8 @@ def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     page = visitor.go("Layers").page
     visitor.read()
     before = visitor.figure("dit-layers-map")["z"]
+    heights = "all => all.map((one) => one._fullLayout._size.h)"
+    assert min(page.eval_on_selector_all("#dit-layers .js-plotly-plot", heights)) > 40  # of two rows: labels leave room
     page.click("#dit-layers .label-wrap")
 
     def layers(text: str) -> None:

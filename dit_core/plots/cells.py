@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SEQUENTIAL = "Cividis"
+BELOW = 180
+"""Pixels under the cells: labels that stand upright, the axis title and the colour bar."""
 
 
 @dataclass(frozen=True)
@@ -79,15 +81,10 @@ def cells(
             "texttemplate": "%{text}",
             "textfont": {"size": 10, "color": theme(dark).ink},
         }
-    return canvas(
-        [trace],
-        title,
-        note,
-        dark,
-        height=220 + len(y.labels) * max(row, min(26, 420 // len(y.labels))),
-        xaxis=_axis(x),
-        yaxis=_axis(y),
-    )
+    figure = canvas([trace], title, note, dark, xaxis=_axis(x), yaxis=_axis(y))
+    inside = len(y.labels) * max(row, min(26, 420 // len(y.labels)))
+    # A long heading takes its height from no cell: plotly fails where margins leave nothing between them.
+    return figure.update_layout(height=figure.layout.margin.t + inside + BELOW)
 
 
 def label_of(labels: Sequence[str], position: int) -> str:
