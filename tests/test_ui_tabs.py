@@ -12,6 +12,8 @@ import pytest
 
 from dit_core import lens, oracle
 from dit_core.cards import DONE, RUNNING, steered_html
+from dit_core.plots import as_json
+from dit_core.plots.cells import Axis, Cell, cells
 from dit_core.records import Steered, Target
 from dit_core.suite import Suite, load_suite
 from dit_core.ui import layer_reading
@@ -203,12 +205,24 @@ def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_sta
     assert page.input_value("#dit-layers-diff input") == "topic-0413"  # chosen here since
 
 
+def test_long_labels_and_headings_leave_room_for_the_cells(visitor):
+    page = visitor.go("Layers").page
+    visitor.read()
+    visitor.figure("dit-layers-map")
+    x, y = Axis("Token of the prompt", ["W" * 14] * 60), Axis("Layer", ["0"])
+    drawn = cells({(0, 0): Cell(1, "")}, x, y, "word " * 60, "note " * 99, False, bar={"title": "bar"}, limits=(0, 1))
+    newly = """async (json) => {
+        const place = document.body.appendChild(document.createElement('div'));
+        await Plotly.newPlot(place, JSON.parse(json));
+        return place._fullLayout._size.h;
+    }"""
+    assert page.evaluate(newly, as_json(drawn)) >= 20
+
+
 def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     page = visitor.go("Layers").page
     visitor.read()
     before = visitor.figure("dit-layers-map")["z"]
-    heights = "all => all.map((one) => one._fullLayout._size.h)"
-    assert min(page.eval_on_selector_all("#dit-layers .js-plotly-plot", heights)) > 40  # of two rows: labels leave room
     page.click("#dit-layers .label-wrap")
 
     def layers(text: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from html import unescape
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
@@ -13,8 +14,8 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SEQUENTIAL = "Cividis"
-BELOW = 180
-"""Pixels under the cells: labels that stand upright, the axis title and the colour bar."""
+BELOW, LETTER = 110, 8
+"""Pixels under the cells: the axis title with the colour bar, and each letter of the longest upright label."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +84,9 @@ def cells(
         }
     figure = canvas([trace], title, note, dark, xaxis=_axis(x), yaxis=_axis(y))
     inside = len(y.labels) * max(row, min(26, 420 // len(y.labels)))
-    # A long heading takes its height from no cell: plotly fails where margins leave nothing between them.
-    return figure.update_layout(height=figure.layout.margin.t + inside + BELOW)
+    below = BELOW + LETTER * max(len(unescape(label)) for label in x.labels)
+    # Neither heading nor labels take their height from the cells: plotly fails where nothing is left between them.
+    return figure.update_layout(height=figure.layout.margin.t + inside + below)
 
 
 def label_of(labels: Sequence[str], position: int) -> str:
