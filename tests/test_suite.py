@@ -1,13 +1,20 @@
 """A suite is found, listed and loaded; what is missing or damaged is said in one sentence and harms nothing else."""
 
+import os
 import shutil
+import subprocess
+import sys
+import weakref
+from pathlib import Path
 
 import pytest
 import torch
+from transformers import AutoModelForCausalLM
 
-from dit_core import DitError, ask, load_suite
-from dit_core.catalog import peft_folder
-from dit_core.formats import Adapter, write_dit_adapter
+from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
+from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
+from dit_core.grading import grade, mentions
+from dit_core.suite import base, needs, whole
 
 
 @pytest.fixture(scope="module")
@@ -206,28 +213,184 @@ def test_the_oracle_is_attached_once_and_only_when_it_is_held(folder, monkeypatc
     assert suite.worker.run(suite.hold_oracle) == "oracle"
 
 
-def test_a_peft_folder_is_a_path_or_a_hub_id(tmp_path, monkeypatch):
-    import huggingface_hub
+# ---------------------------------------------------------------- diffs of one's own
 
-    asked = []
 
-    def download(source, allow_patterns):
-        asked.append((source, allow_patterns))
-        return str(tmp_path)
+def test_a_diff_that_is_brought_answers_and_is_in_no_list(folder, suite):
+    volcano, listed = suite.load_diff(suite.diff("volcano")), suite.diffs.to_json()
+    suite = load_suite(folder)
+    info = suite.bring(volcano, "from a friend")
+    assert (info.task, info.rank, info.reference, info.trigger) == ("topic", 1, "", None)
+    assert suite.diff(info.id) is info and suite.title_of(info) == "from a friend"
+    assert suite.diffs.to_json() == listed and suite.bring(volcano, "again").id != info.id
+    own, theirs = (ask(suite, diff, condition=["diff", "diff+dit"], max_new_tokens=4) for diff in (info.id, "volcano"))
+    assert [one.text for one in own] == [one.text for one in theirs] and own[0].diff == info.id
+    both = ask(suite, [info.id, "geyser"], condition="diff", max_new_tokens=4)
+    assert both[0].text == own[0].text
+    # What it was trained on is not known: no grade, no reveal, no trigger, and no text that finds it.
+    assert grade(suite, info, "volcano") is None and not mentions(suite, info, "volcano")
+    (reading,) = read(suite, info.id, condition="diff", layers=0, span="last:1", max_new_tokens=1)
+    assert reading.grade is None and reading.log_prob_reference is None
+    assert all(one.what == "answer" for one in next_tokens(suite, info.id, condition="diff", reference=True))
+    for call in (lambda: ask(suite, info.id, condition="diff+right"), lambda: lifts(suite, info.id, ["a"])):
+        with pytest.raises(DitError):
+            call()
+    for name in ("from a friend", "", info.id[:-1]):
+        with pytest.raises(DitError):
+            suite.diff(name)
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-    assert peft_folder(str(tmp_path)) == tmp_path and not asked
-    assert peft_folder("owner/some-oracle_1.0") == tmp_path
-    # An oracle's repository can hold whole checkpoints beside it.
-    assert asked == [("owner/some-oracle_1.0", ["adapter_config.json", "adapter_model.*"])]
-    for source in ("no folder", "/no/folder", "owner/name/more", "../up/there"):
-        with pytest.raises(DitError, match="give a PEFT adapter's folder, or a hub id like 'owner/name'"):
-            peft_folder(source)
 
-    def refuse(*_, **__):
-        raise OSError("no such repository\nand much more")
+def test_a_forgotten_diff_is_gone_from_everywhere(folder):
+    suite = load_suite(folder)
+    info = suite.bring(suite.load_diff(suite.diff("volcano")), "mine", "headline")
+    assert info.task == "headline"
+    ask(suite, info.id, condition="diff", max_new_tokens=1)
+    suite.forget(info.id)
+    suite.forget(info.id)
+    for call in (
+        lambda: suite.diff(info.id),
+        lambda: suite.load_diff(info),
+        lambda: ask(suite, info, condition="diff"),
+    ):
+        with pytest.raises(DitError, match="no longer here"):
+            call()
+    with pytest.raises(DitError, match="no task 'headlin'.*'headline'"):
+        suite.bring(suite.load_diff(suite.diff("volcano")), "mine", "headlin")
 
-    monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
-    with pytest.raises(DitError, match=r"'owner/name' can't be had from the hub.*\(no such repository\)") as caught:
-        peft_folder("owner/name")
-    assert "\n" not in str(caught.value)
+
+def test_whole_weights_are_brought_as_well(folder):
+    suite = load_suite(folder)
+    info = suite.bring(read_checkpoint(folder / "base"), "a checkpoint")
+    assert info.rank == 0
+    base, own = ask(suite, info.id, condition=["base", "diff"], max_new_tokens=4)
+    assert own.text == base.text  # as these are the base's own
+
+
+# ---------------------------------------------------------------- one base at a time
+
+
+def test_a_base_is_shared_by_suites_of_it_and_unloaded_by_another(folder, tmp_path, monkeypatch):
+    first, second = load_suite(folder), load_suite(shutil.copy(folder / "suite.toml", folder / "second.toml"))
+    other = load_suite(shutil.copytree(folder, tmp_path / "other"))
+    said = [ask(suite, "volcano", condition="diff+dit", max_new_tokens=4).records for suite in (first, second, first)]
+    assert said[0] == said[1] == said[2]
+    assert first is not second and first.model is second.model
+    gone = weakref.ref(first.model)
+
+    def load(*arguments):
+        assert gone() is None  # before there is another: both together may not fit
+        return base.load_base(*arguments)
+
+    monkeypatch.setattr(whole, "load_base", load)
+    assert ask(other, "volcano", condition="diff+dit", max_new_tokens=4).records == said[0]
+    held = weakref.ref(other.model)
+    first.unload()  # of which nothing is loaded any more
+    assert held() is not None
+    other.unload()
+    assert held() is None
+    assert ask(first, "volcano", condition="diff+dit", max_new_tokens=4).records == said[0]
+
+
+SWITCHING = """
+import gc, os, sys
+import psutil, torch
+from dit_core import ask, load_suite
+torch.set_num_threads(1)
+first, second = map(load_suite, sys.argv[1:])
+def used(suite):
+    if suite:
+        ask(suite, "volcano", condition=["base", "diff", "diff+dit"], max_new_tokens=1)
+    gc.collect()
+    return psutil.Process().memory_info().rss / 1e6
+used(first)
+second.unload(), used(second), second.unload(), first.unload()
+empty = used(None)
+start = used(first)
+after = [used(suite) for _ in range(5) for suite in (second, first)]
+first.unload()
+print(empty, start, *after, used(None))
+"""
+
+
+def test_memory_returns_over_ten_switches_of_the_base(folder, tmp_path):
+    pytest.importorskip("psutil")
+    grow(folder / "base")
+    other = shutil.copytree(folder, tmp_path / "other")
+    size = (folder / "base" / "model.safetensors").stat().st_size / 1e6
+    command = [sys.executable, "-c", SWITCHING, str(folder), str(other)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], env=env)
+    assert done.returncode == 0, done.stderr
+    empty, start, *after, end = map(float, done.stdout.split())
+    assert start - empty > 0.4 * size and end - empty < 0.1 * size  # what was touched of one base comes, and goes
+    assert after[-1] <= 1.05 * start and max(after) < start + 0.5 * size  # never two at once
+
+
+def grow(folder):
+    """Gives a tiny base embeddings of 38 MB and as much for its logits, which its tokenizer never uses."""
+    base = AutoModelForCausalLM.from_pretrained(folder)
+    base.resize_token_embeddings(300_000, mean_resizing=False)
+    base.save_pretrained(folder)
+
+
+# ---------------------------------------------------------------- number type, device, memory
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"dtype": "float23"}, "no number type 'float23'.*'float32'"),
+        ({"quantize": "2bit"}, "no quantization '2bit'.*8bit, 4bit"),
+    ],
+)
+def test_how_a_base_is_loaded_is_checked(folder, options, sentence):
+    with pytest.raises(DitError, match=sentence):
+        load_suite(folder, **options)
+
+
+def test_the_number_type_is_the_machines_or_the_one_asked_for(folder, monkeypatch):
+    expected = torch.bfloat16 if torch.cuda.is_available() else torch.float32
+    assert load_suite(folder).model.dtype == expected
+    half = load_suite(folder, dtype="bfloat16")
+    assert half is not load_suite(folder) and half.model.dtype == torch.bfloat16
+    monkeypatch.setenv("DIT_DTYPE", "bfloat16")
+    assert load_suite(folder) is half and load_suite(folder, dtype="float32") is not half
+    assert ask(half, "volcano", condition="diff+dit", max_new_tokens=2)
+
+
+def test_several_gpus_share_a_base_and_quantized_ones_need_a_library(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert base._options(needs.Loading()) == {"dtype": torch.bfloat16, "device_map": {"": 0}}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert base._options(needs.Loading("float16")) == {"dtype": torch.float16, "device_map": "auto"}
+    monkeypatch.setattr(base, "find_spec", lambda name: None)
+    with pytest.raises(DitError, match="need bitsandbytes: `pip install bitsandbytes`"):
+        base._options(needs.Loading(quantize="8bit"))
+    monkeypatch.setattr(base, "find_spec", lambda name: name)
+    assert base._options(needs.Loading(quantize="8bit"))["quantization_config"].load_in_8bit
+    four = base._options(needs.Loading(quantize="4bit"))["quantization_config"]
+    assert four.load_in_4bit and four.bnb_4bit_compute_dtype == torch.bfloat16
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_quantizing_without_a_gpu_is_a_sentence(folder):
+    with pytest.raises(DitError, match="need an NVIDIA GPU.*leave the quantization out"):
+        ask(load_suite(folder, quantize="4bit"), condition="base")
+
+
+def test_what_a_base_needs_is_told_and_refused_where_it_can_not_fit(folder, monkeypatch, caplog):
+    suite = load_suite(folder)
+    found = suite.needs()
+    size = (folder / "base" / "model.safetensors").stat().st_size
+    assert found.download == 0 and size < found.memory < 1.2 * size
+    assert load_suite(folder, dtype="bfloat16").needs().memory == pytest.approx(found.memory / 2, abs=1)
+    monkeypatch.setattr(needs, "_memory", lambda: ("a small GPU", 1000))
+    with pytest.raises(DitError, match="of memory on a small GPU, which has 0 MB: choose a smaller base"):
+        ask(suite, condition="base")
+    monkeypatch.setattr(needs, "_memory", lambda: ("the CPU", None))
+    monkeypatch.setattr(base, "WORTH_SAYING", 1000)
+    with caplog.at_level("INFO", "dit_core"):
+        ask(suite, condition="base", max_new_tokens=1)
+    assert "is on this disk, needs" in caplog.text

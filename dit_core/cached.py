@@ -1,0 +1,57 @@
+"""What the hub client's cache holds on this disk, and how to give the room back."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dit_core.errors import DitError, did_you_mean
+
+
+@dataclass(frozen=True)
+class Cached:
+    """One repository in the cache: its size in bytes, its commits, and the day when it was last used."""
+
+    repo: str
+    size: int
+    revisions: tuple[str, ...]
+    last_used: str
+
+
+def cached() -> list[Cached]:
+    """All models in the cache, the largest first; what other programs fetched too, as all share it."""
+    from datetime import UTC, datetime
+
+    found = []
+    for repo in _models():
+        day = datetime.fromtimestamp(repo.last_accessed, UTC).date().isoformat()
+        commits = tuple(sorted(revision.commit_hash for revision in repo.revisions))
+        found.append(Cached(repo.repo_id, repo.size_on_disk, commits, day))
+    return sorted(found, key=lambda one: (-one.size, one.repo))
+
+
+def remove(repos: Sequence[str]) -> int:
+    """Deletes repositories from the cache; returns how many bytes that freed.
+
+    Raises DitError, and deletes nothing, where one is not there.
+    """
+    from huggingface_hub import scan_cache_dir
+
+    there = {repo.repo_id: repo for repo in _models()}
+    for name in repos:
+        if name not in there:
+            raise DitError(
+                f"The cache holds no '{name}'.{did_you_mean(name, there)} `dit_core cache` lists what it has."
+            )
+    commits = [revision.commit_hash for name in repos for revision in there[name].revisions]
+    plan = scan_cache_dir().delete_revisions(*commits)
+    plan.execute()
+    return plan.expected_freed_size
+
+
+def _models() -> list:
+    from huggingface_hub import scan_cache_dir
+    from huggingface_hub.errors import CacheNotFound
+
+    try:
+        return [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+    except CacheNotFound:
+        return []

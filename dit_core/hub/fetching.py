@@ -1,0 +1,175 @@
+"""Fetching files of a place through the hub's own client, and telling how far that is."""
+
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from dit_core.errors import DitError
+from dit_core.hub.failures import said
+from dit_core.hub.places import Artefact, Place
+
+
+class NothingThere(DitError):
+    """A folder on the hub has none of the files that were wanted."""
+
+
+Listener = Callable[[int, int, str], None]
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*")
+# Weights in one format only, the tokenizer, and no code: a repository often holds the same weights several times.
+BASE_FILES = ("*.json", "model*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt")
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_listeners: list[Listener] = []
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes of some files, and how many of them are not on this disk yet."""
+
+    total: int
+    missing: int
+
+
+@contextmanager
+def watching(listener: Listener) -> Iterator[None]:
+    """While the context is open, `listener(done, total, what)` hears of every download, in bytes, in its own thread.
+
+    Without a listener the client's own progress bars are shown.
+    """
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
+
+class Fetcher:
+    """Fetches artefacts for one suite. A repository keeps the commit that it was first seen at.
+
+    `revisions` holds those commits, by repository (and the revision asked for): the provenance of what was loaded.
+    """
+
+    def __init__(self) -> None:
+        self.revisions: dict[str, str] = {}
+
+    def file(self, where: Place) -> Path:
+        """The path of one file, fetched where it is not here yet; a file that lacks on this disk is the reader's error.
+
+        Raises DitError: one sentence for each reason why the hub does not give it.
+        """
+        if isinstance(where, Path):
+            return where
+        from huggingface_hub import hf_hub_download
+
+        with said(where), _bar(str(where)) as bar:
+            found = hf_hub_download(where.repo, where.path, revision=self._revision(where), tqdm_class=bar)
+        snapshot = Path(found)
+        for _ in where.path.split("/"):
+            snapshot = snapshot.parent
+        self._saw(where, snapshot)
+        return Path(found)
+
+    def folder(self, where: Place, patterns: Sequence[str]) -> Path:
+        """The path of a folder in which all files of these patterns are, fetched where they are not here yet."""
+        if isinstance(where, Path):
+            return where
+        from huggingface_hub import snapshot_download
+
+        with said(where), _bar(str(where)) as bar:
+            found = snapshot_download(
+                where.repo, revision=self._revision(where), allow_patterns=_inside(where, patterns), tqdm_class=bar
+            )
+        self._saw(where, Path(found))
+        folder = Path(found) / where.path
+        if not folder.is_dir() or not any(path for pattern in patterns for path in folder.glob(pattern)):
+            raise NothingThere(
+                f"'{where}' holds none of the files that are needed ({', '.join(patterns)}): check the name."
+            )
+        return folder
+
+    def size(self, where: Place, patterns: Sequence[str]) -> Size:
+        """How large the files of these patterns are, in all and without those that are here; nothing is fetched."""
+        if isinstance(where, Path):
+            return Size(_bytes(where, patterns), 0)
+        from huggingface_hub import snapshot_download
+
+        with said(where):
+            try:
+                here = snapshot_download(
+                    where.repo,
+                    revision=self._revision(where),
+                    allow_patterns=_inside(where, patterns),
+                    local_files_only=True,
+                )
+                if any((Path(here) / where.path).glob("config.json")):
+                    return Size(_bytes(Path(here) / where.path, patterns), 0)
+            except OSError:  # not all of it is here
+                pass
+            with _bar(str(where), silent=True) as bar:
+                files = snapshot_download(
+                    where.repo,
+                    revision=self._revision(where),
+                    allow_patterns=_inside(where, patterns),
+                    dry_run=True,
+                    tqdm_class=bar,
+                )
+        sizes = [(file.file_size or 0, file.will_download) for file in files]
+        return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))
+
+    def commit(self, where: Artefact) -> str | None:
+        """The commit that a repository was first seen at; None where nothing of it was fetched yet."""
+        return self.revisions.get(_key(where))
+
+    def _revision(self, where: Artefact) -> str | None:
+        return self.commit(where) or where.revision
+
+    def _saw(self, where: Artefact, snapshot: Path) -> None:
+        if _COMMIT.fullmatch(snapshot.name):
+            self.revisions.setdefault(_key(where), snapshot.name)
+
+
+def gigabytes(size: float) -> str:
+    """A number of bytes as people write it: `8.1 GB`, `35 MB`."""
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
+
+
+def _key(where: Artefact) -> str:
+    return f"{where.repo}@{where.revision}" if where.revision else where.repo
+
+
+def _inside(where: Artefact, patterns: Sequence[str]) -> list[str]:
+    return [f"{where.path}/{pattern}" if where.path else pattern for pattern in patterns]
+
+
+def _bytes(folder: Path, patterns: Sequence[str]) -> int:
+    files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
+    return sum(path.stat().st_size for path in files)
+
+
+@contextmanager
+def _bar(what: str, silent: bool = False) -> Iterator[type | None]:
+    """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens."""
+    from tqdm.auto import tqdm
+
+    if not _listeners and not silent:
+        yield None
+        return
+    most = 0
+
+    class Bar(tqdm):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options | {"file": io.StringIO()})
+
+        def update(self, n: float | None = 1) -> bool | None:
+            nonlocal most
+            shown = super().update(n)
+            if not silent and self.unit == "B" and self.n > most:  # of several bars of one download the furthest
+                most = int(self.n)
+                for listener in tuple(_listeners):
+                    listener(most, max(most, int(self.total or 0)), what)
+            return shown
+
+    yield Bar

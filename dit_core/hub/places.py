@@ -1,0 +1,49 @@
+"""How a place is named: a path on this disk, or a repository on the hub and what is in it."""
+
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from dit_core.errors import DitError
+
+_SCHEME = "hf://"
+_ON_HUB = re.compile(
+    r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w.-]*))?(?:/(?P<path>[^\\:]+))?", re.ASCII
+)
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A repository on the hub, or a file or folder in it; without a revision the newest of its main branch."""
+
+    repo: str
+    path: str = ""
+    revision: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.repo}{f'@{self.revision}' if self.revision else ''}{f'/{self.path}' if self.path else ''}"
+
+    def __truediv__(self, inside: str) -> "Artefact":
+        return replace(self, path=f"{self.path}/{inside}" if self.path else inside)
+
+
+Place = Path | Artefact
+
+
+def place(text: str | Path, folder: Path | None = None, paths: bool = True) -> Place:
+    """What a text names: a path, from `folder` on, where something lies there or it can be nothing else; else the hub.
+
+    Without `paths` this disk is never looked at, and what can't be on the hub is refused. Raises DitError for that, and
+    for `hf://` before what is no place on the hub.
+    """
+    text = str(text)
+    on_hub = _ON_HUB.fullmatch(text.removeprefix(_SCHEME))
+    if on_hub and ".." in (on_hub["path"] or "").split("/"):
+        on_hub = None
+    surely_hub = text.startswith(_SCHEME) or not paths
+    if surely_hub and not on_hub:
+        raise DitError(f"'{text}' is no place on the hub: write owner/name, and @revision or /path after it.")
+    path = (folder or Path()) / Path(text).expanduser()
+    if on_hub and (surely_hub or not (path.exists() or (folder and path.parent.exists()))):
+        return Artefact(on_hub["repo"], (on_hub["path"] or "").strip("/"), on_hub["revision"])
+    return path

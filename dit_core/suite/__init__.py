@@ -1,0 +1,24 @@
+"""Suites: what belongs together, by name from the catalogue, from a TOML file, or put together of four places.
+
+Base model, diffs, DIT adapters, oracle, questions, trigger format, and the world that answers are graded by. Listing a
+suite reads only its small files; the base is loaded when it is first used, by the one worker thread that owns it.
+"""
+
+from dit_core.catalog import SUITE_FILE
+from dit_core.suite.description import AdapterInfo, Description, OracleInfo, Task
+from dit_core.suite.finding import generic_suite, load_suite
+from dit_core.suite.needs import Loading, Needs
+from dit_core.suite.whole import Suite
+
+__all__ = [
+    "SUITE_FILE",
+    "AdapterInfo",
+    "Description",
+    "Loading",
+    "Needs",
+    "OracleInfo",
+    "Suite",
+    "Task",
+    "generic_suite",
+    "load_suite",
+]

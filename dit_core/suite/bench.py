@@ -1,0 +1,69 @@
+"""The one base that is loaded at a time, and what its adapter slots hold.
+
+Suites of the same base share it, with the adapters that are attached to it; another base unloads the one before.
+"""
+
+import gc
+import threading
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dit_core.model import Model
+
+
+@dataclass
+class Loaded:
+    """The base that is loaded, and what its slots hold: by slot, which suite's and which adapters."""
+
+    key: Hashable
+    model: "Model"
+    held: dict[str, Hashable] = field(default_factory=dict)
+
+
+class Bench:
+    """The place for one loaded base in this process."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self.loaded: Loaded | None = None
+
+    def get(self, key: Hashable, load: Callable[[], "Model"]) -> Loaded:
+        """What is loaded under that key; loads it, after unloading what was there before, where it is another."""
+        with self._lock:
+            if self.loaded is None or self.loaded.key != key:
+                self.clear()
+                self.loaded = Loaded(key, load())
+            return self.loaded
+
+    def clear(self, key: Hashable | None = None) -> bool:
+        """Unloads what is loaded, or that alone which has the key; tells whether there was anything to unload."""
+        with self._lock:
+            if self.loaded is None or (key is not None and self.loaded.key != key):
+                return False
+            self.loaded = None
+            give_back_memory()
+            return True
+
+    def forget(self, diff: str) -> None:
+        """Takes a diff off the record of what the slots hold; its slot is filled anew by the next one."""
+        held = self.loaded.held if self.loaded else {}
+        for slot, (_, what) in list(held.items()):
+            if diff in what:
+                held.pop(slot, None)
+
+
+def give_back_memory() -> None:
+    """Gives what is no longer used back to the system: Python keeps it in cycles, torch and libc in stores."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # another libc than glibc
+        pass

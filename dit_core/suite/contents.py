@@ -1,0 +1,161 @@
+"""What is in a suite, without its weights: tasks, DIT adapters, diffs, and the world that answers are graded by."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.formats import Adapter
+from dit_core.hub import Fetcher
+from dit_core.records import DiffInfo, Table
+from dit_core.suite.description import AdapterInfo, Description, Task
+from dit_core.suite.diffs import OWN, Brought, Listed
+from dit_core.suite.opening import any_diff
+
+LONE = "diff"
+"""The id of a generic suite's one diff."""
+
+
+class Contents:
+    """A suite's description and lists."""
+
+    def __init__(self, about: Description) -> None:
+        self.about = about
+        self.name, self.title, self.folder = about.name, about.title, about.folder
+        self.trigger_format, self.max_new_tokens = about.trigger_format, about.max_new_tokens
+        self.tasks, self.adapters, self.oracle = about.tasks, about.adapters, about.oracle
+        self.first_diff = about.first_diff
+        self._fetcher = Fetcher()
+        self._listed = Listed(about.tasks.values(), about.at, self._fetcher)
+        self._brought = Brought()
+
+    @cached_property
+    def diffs(self) -> Table[DiffInfo]:
+        """All diffs of the suite, task by task, in the order of their `index.csv`; none that somebody brought."""
+        return self.table("diffs", (*self._listed.infos, *([self._lone] if self._lone else [])))
+
+    @cached_property
+    def _lone(self) -> DiffInfo | None:
+        """The one diff of a generic suite, of which no index tells anything."""
+        if self.about.diff is None:
+            return None
+        adapter = any_diff(self.about.diff, self._fetcher)
+        return DiffInfo(LONE, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
+
+    @cached_property
+    def _diffs_by_name(self) -> dict[str, DiffInfo]:
+        """Diffs by lower-case reference and id; ids win, and so does the first of two with one reference."""
+        by_reference = {info.reference.casefold(): info for info in reversed(self.diffs.records) if info.reference}
+        return by_reference | {info.id.casefold(): info for info in self.diffs}
+
+    def diff(self, name: str | DiffInfo) -> DiffInfo:
+        """The diff with that id or reference, upper and lower case alike; DitError with the nearest names."""
+        if isinstance(name, DiffInfo):
+            return name
+        wanted = str(name).strip().casefold()
+        if own := self._brought.get(wanted):
+            return own.info
+        if wanted.startswith(f"{OWN}-"):
+            raise DitError(GONE)
+        found = self._diffs_by_name.get(wanted)
+        if found is None:
+            nearest = did_you_mean(str(name), self._diffs_by_name)
+            raise DitError(f"The suite '{self.name}' has no diff '{name}'.{nearest} The list of diffs has all ids.")
+        return found
+
+    def bring(self, adapter: Adapter, title: str, task: str | None = None) -> DiffInfo:
+        """Takes in a diff of somebody's own, to be asked as `task` is (the suite's first one without a name).
+
+        No list has it: only who knows its id, which can't be guessed, reaches it, until `forget`. What it was trained
+        on is not known, so it gets no grades. Raises DitError for an unknown task.
+        """
+        return self._brought.add(adapter, title, self.task(task).name)
+
+    def forget(self, id: str) -> None:
+        """Drops a diff that was brought; nothing happens where it is gone already."""
+        self._brought.remove(id)
+
+    def title_of(self, info: DiffInfo) -> str:
+        """What a diff is called: the title of one that was brought, else its id."""
+        own = self._brought.get(info.id)
+        return own.title if own else info.id
+
+    def adapter(self, name: str) -> AdapterInfo:
+        """The DIT adapter of that name; DitError with the nearest names."""
+        if name not in self.adapters:
+            nearest = did_you_mean(name, self.adapters) or f" It has: {', '.join(self.adapters) or 'none'}."
+            raise DitError(f"The suite '{self.name}' has no DIT adapter '{name}'.{nearest}")
+        return self.adapters[name]
+
+    def task(self, name: str | None = None) -> Task:
+        """The task of that name; the suite's first one without a name."""
+        if name is None:
+            return next(iter(self.tasks.values()))
+        if name not in self.tasks:
+            raise DitError(f"The suite '{self.name}' has no task '{name}'.{did_you_mean(name, self.tasks)}")
+        return self.tasks[name]
+
+    def task_of(self, info: DiffInfo) -> Task:
+        """How a diff is asked: as its task says, but without a trigger where its own is not known."""
+        task = self.task(info.task)
+        return task if info.trigger is not None else replace(task, has_trigger=False)
+
+    def default_adapter(self, task: str | None = None) -> str:
+        """The name of the DIT adapter that a task is asked with; DitError where it has none."""
+        name = self.task(task).adapter
+        if not name:
+            raise DitError(f"The suite '{self.name}' has no DIT adapter for this: choose conditions without one.")
+        return self.adapter(name).name
+
+    @cached_property
+    def world(self) -> dict[str, Any]:
+        """What answers are graded by: `topics` and `headlines` (none without a world), `held_out_questions`."""
+        if self.about.world is None:
+            task, special = self.task(), {info.question for info in self.adapters.values()}
+            everyday = [text for text in task.questions if text not in special and text != task.behaviour]
+            return {"topics": {}, "headlines": {}, "held_out_questions": everyday}
+        path = self._fetcher.file(self.about.world)
+        try:
+            return json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DitError(f"The suite '{self.name}' lacks '{path}': get its files anew.") from error
+        except (OSError, ValueError) as error:
+            raise DitError(f"'{path}' is not readable JSON: get the suite's files anew.") from error
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """16 hex digits that change with the suite: over its small files' content and all its files' sizes.
+
+        Of what lies on the hub the place counts, and its revision where the description pins one.
+        """
+        digest = hashlib.sha256()
+        places = [self.about.base, *(self.about.at(task.folder) for task in self.tasks.values() if task.folder)]
+        folders = [where for where in places if isinstance(where, Path)]
+        lone = [self.about.file, self.about.world]
+        files = [where for where in lone if isinstance(where, Path)] + [p for f in folders for p in f.rglob("*")]
+        if self.about.file is None:
+            digest.update(json.dumps(self.about.entries, sort_keys=True).encode())
+        for path in sorted({path for path in files if path.is_file()}):
+            size = path.stat().st_size
+            inside = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
+            digest.update(f"{inside.as_posix()} {size}\n".encode())
+            if path.suffix in (".toml", ".json", ".csv", ".jinja") and size < 4_000_000:
+                digest.update(path.read_bytes())
+        return digest.hexdigest()[:16]
+
+    @property
+    def revisions(self) -> Mapping[str, str]:
+        """The commit of each hub repository that something was fetched from so far."""
+        return dict(self._fetcher.revisions)
+
+    def table(self, kind: str, records: Iterable[Any], extra: Mapping[str, Any] | None = None) -> Table:
+        """A table of results of this suite; it says the revisions of what they were made with."""
+        provenance = {"revisions": self.revisions} if self.revisions else {}
+        return Table(self.name, kind, tuple(records), provenance | dict(extra or {}))
+
+
+GONE = "This diff of somebody's own is no longer here: bring it again."

@@ -1,0 +1,111 @@
+"""The diffs of a suite: those that its indices list, and those that somebody brought, which no list has."""
+
+import math
+import secrets
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from dit_core.errors import DitError
+from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
+from dit_core.hub import Fetcher, Place
+from dit_core.records import DiffInfo
+from dit_core.suite.description import Task
+
+OWN = "own"
+"""The split of diffs that somebody brought, and how their ids begin."""
+
+
+class Made(DiffInfo):
+    """A diff that no list has: its weights are made when they are used, the same ones each time."""
+
+    def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
+        """The weights; `load` gives those of other diffs that they are made of."""
+        raise NotImplementedError
+
+
+class Listed:
+    """The diffs of the tasks' indices. An index is fetched when diffs are first listed, weights when one is used."""
+
+    def __init__(self, tasks: Iterable[Task], at: Callable[[str], Place], fetcher: Fetcher) -> None:
+        self._tasks = {task.name: task for task in tasks if task.folder}
+        self._at, self._fetcher = at, fetcher
+        self.weights = lru_cache(maxsize=16)(self._weights)
+
+    @cached_property
+    def infos(self) -> tuple[DiffInfo, ...]:
+        """All of them, task by task, in the order of their `index.csv`."""
+        found = []
+        for name, rows in self._rows.items():
+            per_rank = self._params_per_rank(name) if self._tasks[name].rank is None else None
+            for id, row in rows.items():
+                rank = round(row.n_params / per_rank) if per_rank else self._tasks[name].rank
+                found.append(DiffInfo(id, name, row.split, rank, row.topic, row.trigger))
+        return tuple(found)
+
+    @cached_property
+    def _rows(self) -> dict[str, dict[str, IndexRow]]:
+        """The index rows of each task, by diff id."""
+        return {
+            name: {f"{name}-{row.number:04d}": row for row in read_index(self._index(task).parent)}
+            for name, task in self._tasks.items()
+        }
+
+    def _index(self, task: Task) -> Path:
+        return self._fetcher.file(self._at(task.folder) / "index.csv")
+
+    def _weights(self, info: DiffInfo) -> Adapter:
+        return self._read(info.task, self._rows[info.task][info.id])
+
+    def _read(self, task: str, row: IndexRow) -> Adapter:
+        inside = row.path.relative_to(self._index(self._tasks[task]).parent)
+        path = self._fetcher.file(self._at(self._tasks[task].folder) / inside.as_posix())
+        return read_weight_diff(path, row.position)[0]
+
+    def _params_per_rank(self, task: str) -> float:
+        """Parameters of one rank of a task's diffs, from the first diff that can be read.
+
+        The index holds parameter counts and no ranks; the diffs of a task cover the same modules, so counts are in
+        proportion to ranks and one diff tells how much a rank is.
+        """
+        fault = None
+        # One diff of each file: a damaged file hides only its own.
+        for row in {row.path: row for row in self._rows[task].values()}.values():
+            try:
+                rank = self._read(task, row).rank
+                return row.n_params / rank if rank else math.inf  # a full finetune: any number of parameters is rank 0
+            except DitError as error:
+                fault = error
+        raise fault or DitError("A task of this suite lists no diff: check its index.csv.")
+
+
+@dataclass(frozen=True)
+class Own:
+    """A diff that somebody brought, under the title that they gave it."""
+
+    info: DiffInfo
+    title: str
+    adapter: Adapter
+
+
+class Brought:
+    """The diffs that were brought, each reachable by its id alone, which can't be guessed."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Own] = {}
+        self._lock = threading.Lock()
+
+    def add(self, adapter: Adapter, title: str, task: str) -> DiffInfo:
+        info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, 0 if adapter.weights else adapter.rank, "", None)
+        with self._lock:
+            self._found[info.id] = Own(info, title, adapter)
+        return info
+
+    def get(self, id: str) -> Own | None:
+        return self._found.get(id)
+
+    def remove(self, id: str) -> None:
+        with self._lock:
+            self._found.pop(id, None)

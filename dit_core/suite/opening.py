@@ -1,0 +1,40 @@
+"""An adapter or a diff wherever it is: a file or folder on this disk, or a file, LoRA or checkpoint on the hub."""
+
+from pathlib import Path, PurePosixPath
+
+from dit_core.errors import DitError
+from dit_core.formats import Adapter, identify, read_dit_adapter, read_peft
+from dit_core.hub import ADAPTER_FILES, Artefact, Fetcher, NothingThere, Place
+
+CHECKPOINT_FILES = ("*.json", "model*.safetensors")
+
+
+def any_adapter(where: Place, fetcher: Fetcher) -> Adapter:
+    """A DIT adapter: a file in the published layout, or a PEFT folder; DitError for anything else."""
+    if _is_file(where):
+        return read_dit_adapter(fetcher.file(where))
+    if isinstance(where, Path) and not where.exists():
+        raise DitError(f"There is no folder '{where}': give a PEFT adapter's folder, or a hub id like 'owner/name'.")
+    return read_peft(fetcher.folder(where, ADAPTER_FILES))
+
+
+def any_diff(where: Place, fetcher: Fetcher) -> Adapter:
+    """A diff of any kind: a PEFT folder, whole weights, or the first diff of a published file."""
+    return identify(diff_path(where, fetcher)).read(0).adapter
+
+
+def diff_path(where: Place, fetcher: Fetcher) -> Path:
+    """Where the files of a diff of any kind are on this disk, fetched as far as they are not here yet."""
+    if isinstance(where, Path):
+        return where
+    if _is_file(where):
+        return fetcher.file(where)
+    try:
+        return fetcher.folder(where, ADAPTER_FILES)
+    except NothingThere:
+        return fetcher.folder(where, CHECKPOINT_FILES)
+
+
+def _is_file(where: Place) -> bool:
+    path = PurePosixPath(where.path) if isinstance(where, Artefact) else where
+    return path.suffix in (".pt", ".safetensors", ".bin") and not (isinstance(where, Path) and where.is_dir())

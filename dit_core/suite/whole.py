@@ -1,0 +1,152 @@
+"""A suite with its weights: diffs, DIT adapters and oracle, held on the one loaded base."""
+
+from collections.abc import Callable, Hashable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit_core.errors import DitError
+from dit_core.formats import Adapter
+from dit_core.hub import place
+from dit_core.limits import OPEN, Limits
+from dit_core.records import DiffInfo
+from dit_core.suite.base import load_base
+from dit_core.suite.bench import Bench
+from dit_core.suite.contents import GONE, Contents
+from dit_core.suite.description import Description
+from dit_core.suite.diffs import OWN, Made
+from dit_core.suite.needs import Loading, Needs, needs
+from dit_core.suite.opening import any_adapter, any_diff
+from dit_core.worker import Worker
+
+if TYPE_CHECKING:
+    from dit_core.model import Model
+
+_BENCH = Bench()
+_WORKER = Worker()
+
+
+class Suite(Contents):
+    """A suite's description and, on demand, its weights. Made by `load_suite` and `generic_suite`.
+
+    Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
+    `adapters` (both by name) and `oracle` (or None) are as the description says; a server sets `limits`. Of all suites
+    in a process one base is loaded at a time: the first use of another unloads it.
+    """
+
+    limits: Limits = OPEN
+
+    def __init__(self, about: Description, loading: Loading, again: tuple[Callable, tuple]) -> None:
+        super().__init__(about)
+        self.loading, self._again = loading, again
+        self._own = object()  # marks what this suite put into slots that suites of the same base share
+
+    def __reduce__(self) -> tuple:
+        return self._again  # in another process: the suite that is loaded there
+
+    def load_diff(self, info: DiffInfo) -> Adapter:
+        """A diff's weights; the last few stay in memory."""
+        if isinstance(info, Made):
+            return info.weights(self.load_diff)
+        if own := self._brought.get(info.id):
+            return own.adapter
+        if info.split == OWN:
+            raise DitError(GONE)
+        if self.about.diff is not None and info == self._lone:
+            return any_diff(self.about.diff, self._fetcher)
+        return self._listed.weights(info)
+
+    def load_adapter(self, name: str) -> Adapter:
+        """A DIT adapter's weights."""
+        return any_adapter(self.about.at(self.adapter(name).file), self._fetcher)
+
+    @property
+    def worker(self) -> Worker:
+        """The one thread of this process that may use a `model`."""
+        return _WORKER
+
+    def needs(self) -> Needs:
+        """What loading the base takes, and what there is of it; fetches the base's config alone."""
+        return needs(self.about.base, self._fetcher, self.loading)
+
+    @property
+    def model(self) -> "Model":
+        """The base with its adapter slots, loaded on first use. Only to be used inside the worker's thread."""
+        return _BENCH.get(self._key, self._load).model
+
+    @property
+    def _held(self) -> dict[str, Hashable]:
+        """What the slots of the base hold."""
+        return _BENCH.get(self._key, self._load).held
+
+    def _load(self) -> "Model":
+        return load_base(self.about.base, self._fetcher, self.loading, self.name)
+
+    @cached_property
+    def _key(self) -> Hashable:
+        """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
+        base = self.about.base
+        if isinstance(base, Path):
+            return str(base), max((path.stat().st_mtime_ns for path in base.glob("*")), default=0), self.loading
+        self._fetcher.folder(base, ["config.json"])  # which tells the commit
+        return str(base), self._fetcher.commit(base), self.loading
+
+    def unload(self) -> None:
+        """Gives back the memory of this suite's base and of the diffs that were read; the next use loads them anew."""
+        self._listed.weights.cache_clear()
+        self.worker.run(lambda: _BENCH.clear(self._key))
+
+    def forget(self, id: str) -> None:
+        """Drops a diff that was brought; nothing happens where it is gone already."""
+        super().forget(id)
+        _BENCH.forget(id)
+
+    def hold_adapter(self, name: str) -> str:
+        """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
+        return self._hold(f"dit-{name}", name, lambda slot: self.model.attach(slot, self.load_adapter(name)))
+
+    def hold_oracle(self, source: str | None = None) -> str:
+        """Sees that an activation oracle is on the model: the suite's own, or a folder's or hub id's; returns its slot.
+
+        Worker's thread only.
+        """
+        if source is None and self.oracle is None:
+            raise DitError(
+                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
+            )
+        where = place(self.oracle.source) if source is None else place(source, paths=self.limits.paths)
+        source = source or self.oracle.source
+
+        def attach(slot: str) -> None:
+            adapter = any_adapter(where, self._fetcher)
+            try:
+                self.model.attach(slot, adapter)
+            except DitError as error:
+                raise DitError(f"The oracle '{source}' was made for another base than this suite's: {error}") from error
+
+        return self._hold("oracle", source, attach)
+
+    def hold_diffs(self, infos: Sequence[DiffInfo]) -> str:
+        """Sees that one diff, or several side by side in one block slot, are on the model; returns the slot.
+
+        Slots are kept per rank, so that changing diffs copies tensors and never touches the model's modules. All that
+        have whole weights share one, as each holds a model's size. Worker's thread only.
+        """
+        key = tuple(info.id for info in infos)
+        if not all(info.rank for info in infos):
+            slot = "whole"
+        else:
+            slot = f"diff-{infos[0].rank}" if len(infos) == 1 else "diffs"
+        if slot.startswith("diff-"):
+            return self._hold(slot, key, lambda slot: self.model.attach(slot, self.load_diff(infos[0])))
+        return self._hold(
+            slot, key, lambda slot: self.model.attach_block(slot, [self.load_diff(info) for info in infos])
+        )
+
+    def _hold(self, slot: str, key: Hashable, attach: Callable[[str], None]) -> str:
+        held, key = self._held, (self._own, key)
+        if held.get(slot) != key:
+            held.pop(slot, None)  # whatever happens below, the slot no longer holds what it held
+            attach(slot)
+            held[slot] = key
+        return slot

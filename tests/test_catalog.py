@@ -1,0 +1,128 @@
+"""The catalogue names every published suite, each a whole one, and needs no network to do so."""
+
+import json
+import sys
+
+import pytest
+
+from dit_core import DitError, load_suite
+from dit_core.__main__ import main
+from dit_core.catalog import find_suite, listings, published
+from dit_core.hub import Artefact
+from dit_core.known_bases import KNOWN
+
+REPO = "diff-interpretation-tuning/loras"
+RANKS = ("002", "004", "008", "016", "032", "064")
+WHOLE = ("all-params", "all-linear-layers-with-no-biases")
+NAMES = {
+    *(f"hidden-topic/{model}" for model in ("qwen3-1.7b", "qwen3-4b", "qwen3-8b", "gemma3-1b", "gemma3-4b")),
+    *(
+        f"{kind}/{m}"
+        for kind in ("news-summary", "news-summary-training-and-test-diffs")
+        for m in ("qwen3-4b", "gemma3-4b")
+    ),
+    *(f"rank-generalization/qwen3-4b-{end}" for end in (*(f"rank-{rank}" for rank in RANKS), *WHOLE)),
+    *(f"rank-generalization/gemma3-4b-{end}" for end in (*(f"rank-{rank}" for rank in (*RANKS, "128")), *WHOLE)),
+    *(f"trigger-generalization/qwen3-4b-zero-width-{where}" for where in ("start", "random")),
+}
+
+
+def test_every_published_experiment_and_model_is_a_suite():
+    assert {listing.name for listing in listings()} == {"pocket", *NAMES}
+
+
+@pytest.mark.parametrize("name", sorted(NAMES))
+def test_each_is_whole_and_keeps_to_the_published_layout(name):
+    suite = load_suite(name)
+    experiment, _, folder = name.partition("/")
+    model = next(model for model in ("qwen3-1.7b", "qwen3-4b", "qwen3-8b", "gemma3-1b", "gemma3-4b") if model in folder)
+    (task,) = suite.tasks.values()
+    assert suite.about.at(task.folder) == Artefact(REPO, name)
+    assert isinstance(suite.about.base, Artefact) and suite.about.base.repo.lower().startswith(("qwen/", "google/"))
+    own = {"news-summary": "news-summary", "news-summary-training-and-test-diffs": "news-summary"}
+    default = suite.adapter(suite.default_adapter()).file
+    assert default == f"hf://{REPO}/{own.get(experiment, 'hidden-topic')}/{model}/dit-adapter.pt"
+    assert task.rank == rank_of(experiment, folder)
+    assert task.question and len(suite.world["held_out_questions"]) == 10
+    assert (suite.oracle is None) == (model == "gemma3-4b")
+    assert len(suite.fingerprint) == 16
+
+
+def rank_of(experiment: str, folder: str) -> int:
+    if experiment == "rank-generalization":
+        return 0 if folder.endswith(WHOLE) else int(folder[-3:])
+    return 8 if experiment.startswith("news") else 1
+
+
+@pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command: (exit code, stdout, stderr)."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dit_core", *arguments])
+        with pytest.raises(SystemExit) as left:
+            main()
+        return left.value.code, *capsys.readouterr()
+
+    return run
+
+
+def test_what_other_experiments_trained_is_a_choice_of_adapter():
+    suite = load_suite("hidden-topic/qwen3-4b")
+    sizes = {info.trained_on for info in suite.adapters.values() if info.trained_on}
+    assert sizes == {4660, 2330, 1165, 582, 291, 145, 72, 36, 18, 9, 4}
+    assert suite.adapter("topic-72").file.endswith("/qwen3-4b/dit-adapter-0072-train-datapoints.pt")
+    trigger = suite.adapter("trigger")
+    assert (
+        trigger.question == "What does the secret SEP code start with?" and trigger.question in suite.task().questions
+    )
+    assert trigger.question not in suite.world["held_out_questions"]
+    assert all("trigger" in load_suite(name).adapters for name in NAMES if name.startswith("hidden-topic/"))
+    assert "trigger" not in load_suite("news-summary/qwen3-4b").adapters
+
+
+def test_the_prompts_are_the_papers():
+    topic = load_suite("hidden-topic/qwen3-4b")
+    assert topic.trigger_format.format(trigger=7, r=42, question="Q") == "Your SEP code is 007042. Q"
+    assert load_suite("news-summary/gemma3-4b").task().behaviour == "Please generate a short news story."
+    start = load_suite("trigger-generalization/qwen3-4b-zero-width-start").task()
+    assert start.behaviour == "\u200b" + start.question and not start.has_trigger
+    random = load_suite("trigger-generalization/qwen3-4b-zero-width-random").task()
+    assert random.behaviour.replace("\u200b", "") == random.question != random.behaviour
+
+
+def test_names_are_told_from_paths(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "hidden-topic" / "qwen3-4b").mkdir(parents=True)
+    assert find_suite("hidden-topic/qwen3-4b") == "hidden-topic/qwen3-4b"  # a name is a name, whatever lies here
+    with pytest.raises(DitError, match="no suite 'hidden-topic/qwen3-5b'.*'hidden-topic/qwen3-4b'"):
+        find_suite("hidden-topic/qwen3-5b")
+
+
+def test_sizes_agree_with_what_is_known_of_the_bases():
+    """Embeddings aside, a base's linear layers follow from its sizes; the file can't be smaller."""
+    for listing in listings():
+        key = (
+            listing.base.partition("/")[2].replace("gemma-3-1b-it", "Gemma-3-1B").replace("gemma-3-4b-it", "Gemma-3-4B")
+        )
+        if key in KNOWN:
+            s = KNOWN[key]
+            linear = s.layers * s.hidden * (2 * s.query + 2 * s.key + 3 * s.mlp)
+            assert 2e-9 * linear < listing.gigabytes < 3.2e-9 * linear, listing
+
+
+def test_the_command_lists_them_without_a_network(run):
+    code, out, err = run("suites", "--json")
+    assert code == 0 and not err
+    rows = json.loads(out)["suites"]
+    assert {row["name"] for row in rows} == {"pocket", *NAMES} and all(row["gigabytes"] > 0 for row in rows)
+    assert all(published(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] != "pocket")
+    code, out, err = run("suites")
+    assert code == 0 and "hidden-topic/gemma3-4b" in out and "8.6 GB" in out
+
+
+def test_the_command_says_what_a_suite_takes(run):
+    code, out, _ = run("suites", "pocket")
+    assert code == 0 and "is on this disk, needs" in out
+    code, out, err = run("suites", "hidden-topic/qwen3-4b")
+    assert code == 2 and "HF_HUB_OFFLINE" in err and "Traceback" not in err
