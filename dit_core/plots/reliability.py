@@ -1,0 +1,69 @@
+"""How far a suite's probabilities can be believed: what was promised against what came true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dit_core.experiments.intervals import wilson
+from dit_core.plots.style import canvas, hover, percent_axis, plain, sentence, theme
+from dit_core.records import Reliability, Table
+from dit_core.standing import COLOURS
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+SHOWN = {"all": ("both", "circle"), "real diffs alone": ("diff", "diamond-open")}
+"""The groups of trials that are drawn, with colour and shape."""
+
+
+def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
+    """Share of right answers against the probability given, in bins of equally many answers; on the line is perfect."""
+    own = [one for one in table if one.of in SHOWN]
+    if not own:
+        return sentence("No calibration has been measured in this suite.", dark)
+    colours = theme(dark)
+    line = {"color": colours.faint, "dash": "dot", "width": 1.5}
+    traces = [
+        {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "line": line, "hoverinfo": "skip",
+         "name": "perfect"},
+        *(_points(one) for one in own),
+    ]  # fmt: skip
+    first = own[0]
+    return canvas(
+        traces,
+        f"Probabilities are off by {100 * first.ece:.1f} % on average",
+        f"{first.n} answers on {table.extra.get('split', 'test')} diffs and controls, in bins of equally many; "
+        "bars: 95 % interval of the share",
+        dark,
+        xaxis={**percent_axis(), "range": [-0.03, 1.03], "title": {"text": "probability given"}},
+        yaxis={**percent_axis(), "range": [-0.03, 1.05], "title": {"text": "answers that are right"}},
+        margin={"b": 100},
+    )
+
+
+def _points(one: Reliability) -> dict:
+    colour, symbol = COLOURS[SHOWN[one.of][0]], SHOWN[one.of][1]
+    shares = [own["right"] for own in one.bins]
+    around = [wilson(own["right"] * own["n"], own["n"]) for own in one.bins]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(f"{one.of}: error {100 * one.ece:.1f} %"),
+        "x": [own["probability"] for own in one.bins],
+        "y": shares,
+        "marker": {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [high - share for (_, high), share in zip(around, shares, strict=True)],
+            "arrayminus": [share - low for (low, _), share in zip(around, shares, strict=True)],
+            "color": colour,
+            "thickness": 1.2,
+        },
+        "hoverinfo": "text",
+        "hovertext": [
+            hover(one.of, f"{own['n']} answers", f"promised {100 * own['probability']:.1f} %",
+                  f"right {100 * own['right']:.1f} %")
+            for own in one.bins
+        ],
+    }  # fmt: skip

@@ -1,0 +1,34 @@
+"""Whether an answer can be trusted: controls that carry no meaning, samples, and a calibrated probability.
+
+A DIT adapter answers also where there is nothing to find. What it says of a diff is evidence as far as it says so time
+and again, and does not say so without the diff.
+"""
+
+from dit_core.trust.calibration import Calibration, fit, load, write
+from dit_core.trust.calibration import read as read_calibration
+from dit_core.trust.confidence import confidence, stream_confidence
+from dit_core.trust.controls import Control, control, controls
+from dit_core.trust.evidence import SAMPLES, Evidence, gather, question_of
+from dit_core.trust.figures import reliability
+from dit_core.trust.measuring import calibrated, renew, trials
+
+__all__ = [
+    "Calibration",
+    "Control",
+    "Evidence",
+    "SAMPLES",
+    "calibrated",
+    "confidence",
+    "control",
+    "controls",
+    "fit",
+    "gather",
+    "load",
+    "question_of",
+    "read_calibration",
+    "reliability",
+    "renew",
+    "stream_confidence",
+    "trials",
+    "write",
+]

@@ -1,0 +1,125 @@
+"""Confidence: whether what a DIT adapter says about a diff can be trusted, in numbers and in words."""
+
+from collections.abc import Iterator, Sequence
+
+from dit_core.conditions import checked_whole, several
+from dit_core.errors import DitError
+from dit_core.grading import words
+from dit_core.records import Confidence, DiffInfo, Table
+from dit_core.suite import Suite
+from dit_core.trust.calibration import load
+from dit_core.trust.controls import NONE, OTHER, controls
+from dit_core.trust.evidence import SAMPLES, Evidence, gather, modal, question_of, sampled
+from dit_core.verbalize import Diffs
+
+MOST_SAMPLES = 64
+
+
+def confidence(
+    suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
+) -> Table[Confidence]:
+    """How far what a DIT adapter says about each diff can be trusted: one record per diff.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references, one or several.
+        adapter: name of a DIT adapter; by default that of the diff's task.
+        samples: answers per diff and control, at temperature 1; the calibration is for 16.
+        seed: of the samples.
+
+    Raises:
+        DitError: an unknown diff or adapter, or a number of samples that makes no sense.
+    """
+    *_, table = stream_confidence(suite, diff, adapter=adapter, samples=samples, seed=seed)
+    return table
+
+
+def stream_confidence(
+    suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
+) -> Iterator[Table[Confidence]]:
+    """As `confidence`, but yields the table again and again while it fills: closing the iterator stops the work."""
+    samples = checked_whole(samples, "The number of samples", 2, MOST_SAMPLES)
+    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    infos = [suite.diff(name) for name in several(diff)] if diff is not None else []
+    if not infos:
+        raise DitError("Confidence is about a diff: name one.")
+    names = [suite.adapter(adapter).name if adapter else suite.default_adapter(info.task) for info in infos]
+    return _stream(suite, infos, names, samples, seed)
+
+
+def _stream(
+    suite: Suite, infos: Sequence[DiffInfo], names: Sequence[str], samples: int, seed: int
+) -> Iterator[Table[Confidence]]:
+    found: list[Confidence] = []
+    for info, name in zip(infos, names, strict=True):
+        against = controls(suite, info, suite.adapter(name).task or info.task)
+        said: dict[str, list[str]] = {}
+        # The diff and its controls in one batch; what is kept of them is not asked again.
+        for said in sampled(suite, [info, *against.values()], name, samples, seed):  # noqa: B007 - the last counts
+            yield suite.table("confidence", found)
+        evidence = None
+        for evidence in gather(suite, [info], name, samples, seed):  # noqa: B007 - the last counts
+            yield suite.table("confidence", found)
+        found.append(_confidence(suite, evidence[0], against, said, seed))
+    yield suite.table("confidence", found)
+
+
+def _confidence(
+    suite: Suite, evidence: Evidence, against: dict[str, DiffInfo | None], said: dict[str, list[str]], seed: int
+) -> Confidence:
+    beside = [_control(kind, info, said[info.id if info else ""], evidence) for kind, info in against.items()]
+    probability, why = None, ""
+    try:
+        probability = load(suite, evidence.adapter).probability(evidence)
+    except DitError as error:
+        why = str(error)
+    return Confidence(
+        diff=evidence.diff,
+        adapter=evidence.adapter,
+        question=question_of(suite, evidence.adapter),
+        answer=evidence.answer,
+        times=evidence.times,
+        samples=evidence.samples,
+        seed=seed,
+        log_prob=evidence.log_prob,
+        lift=evidence.lift,
+        probability=probability,
+        sentence=sentence(evidence.answer, evidence.times, evidence.samples, beside),
+        why=why,
+        controls=beside,
+    )
+
+
+def _control(kind: str, info: DiffInfo | None, texts: Sequence[str], evidence: Evidence) -> dict:
+    answer, times = modal(texts)
+    return {
+        "kind": kind,
+        "diff": info.id if info else "",
+        "answer": answer,
+        "times": times,
+        "samples": len(texts),
+        "same": sum(words(text) == words(evidence.answer) for text in texts),
+        "log_prob": evidence.control_log_probs[kind],
+    }
+
+
+def sentence(answer: str, times: int, samples: int, beside: Sequence[dict]) -> str:
+    """What samples and controls come to, in one plain sentence.
+
+    Of controls those count that have nothing of a trained diff: what another trained diff makes the adapter say may
+    be that one's own topic.
+    """
+    said = f"“{answer.strip()}”" if answer.strip() else "nothing"
+    if times == 1:
+        return f"The adapter says something else in each of {samples} samples: no answer to trust."
+    begun = f"The adapter says {said} in {times} of {samples} samples"
+    same, asked = sum(one["same"] for one in beside), sum(one["samples"] for one in beside)
+    bare = [one for one in beside if one["kind"] != OTHER and one["samples"] <= _HABIT * one["same"]]
+    if bare:
+        where = "without any diff" if bare[0]["kind"] == NONE else f"with a {bare[0]['kind']}"
+        counted = f"{bare[0]['same']} of {bare[0]['samples']}"
+        return f"{begun}, but also {where} ({counted}): likely its habit, not this diff."
+    return f"{begun}, {'never' if not same else f'{same} of {asked} times'} without this diff."
+
+
+_HABIT = 8  # an answer that comes up in one of so many samples without the diff is a habit

@@ -1,0 +1,78 @@
+"""Controls of a diff: what has its shape and none of its meaning. What an adapter says there is its habit.
+
+Made of the diff's id alone, so that a control is the same in every process.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from dit_core.formats import Adapter
+from dit_core.generation import row_seed
+from dit_core.records import DiffInfo
+from dit_core.suite import Suite
+from dit_core.suite.diffs import Made
+
+NONE, RANDOM, PERMUTED, OTHER = "no diff", "random diff", "permuted diff", "another diff"
+KINDS = (NONE, RANDOM, PERMUTED, OTHER)
+
+
+@dataclass(frozen=True)
+class Control(Made):
+    """A diff made of another, `of`: `kind` is RANDOM or PERMUTED."""
+
+    kind: str
+    of: DiffInfo
+
+    def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
+        """Low-rank factors as the other's, drawn anew or permuted; what it has of whole weights is left out."""
+        generator = torch.Generator().manual_seed(row_seed(self.kind, self.of.id))
+        changed = {RANDOM: _random, PERMUTED: _permuted}[self.kind]
+        source = load(self.of)
+        factors = {name: changed(A.float(), B.float(), generator) for name, (A, B) in source.factors.items()}
+        return Adapter(factors, source.scaling)
+
+
+def control(info: DiffInfo, kind: str) -> Control:
+    """The RANDOM or PERMUTED control of a low-rank diff. It was trained on nothing: no answer to it is right."""
+    return Control(f"{info.id}~{kind.split()[0]}", info.task, "control", info.rank, "", None, kind, info)
+
+
+def controls(suite: Suite, info: DiffInfo, task: str) -> dict[str, DiffInfo | None]:
+    """The controls of a diff by kind; another diff is one of `task`, the one that the adapter was made for.
+
+    A full finetune has neither a random nor a permuted copy, and a suite may have no other diff: such are left out.
+    """
+    found: dict[str, DiffInfo | None] = {NONE: None}
+    if info.rank:
+        found |= {kind: control(info, kind) for kind in (RANDOM, PERMUTED)}
+    source = info.of if isinstance(info, Control) else info
+    others = [one for one in suite.diffs if one.task == task and one.rank and one.id != source.id]
+    # Of its own split, so that none is fitted with another's diffs; else one that no adapter has seen.
+    same = [one for one in others if one.split == source.split]
+    others = same or [one for one in others if one.split != "train"] or others
+    if others:
+        found[OTHER] = others[row_seed(OTHER, info.id) % len(others)]
+    return found
+
+
+def _random(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """Factors of the same shapes whose product has the same Frobenius norm."""
+    drawn = torch.randn(A.shape, generator=generator), torch.randn(B.shape, generator=generator)
+    factor = (_norm(A, B) / _norm(*drawn)) ** 0.5
+    return drawn[0] * factor, drawn[1] * factor
+
+
+def _permuted(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """The same numbers in other places: the inputs of A and the outputs of B are shuffled."""
+    return (
+        A[:, torch.randperm(A.shape[1], generator=generator)],
+        B[torch.randperm(B.shape[0], generator=generator)],
+    )
+
+
+def _norm(A: Tensor, B: Tensor) -> Tensor:
+    """Frobenius norm of B @ A, which is never built."""
+    return ((B.T @ B) * (A @ A.T)).sum().clamp_min(0).sqrt()

@@ -1,0 +1,169 @@
+"""Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from math import exp, log
+
+from dit_core.batching import MAX_DIFFS, batch_size, batches
+from dit_core.conditions import Condition, strengths
+from dit_core.grading import words
+from dit_core.records import DiffInfo
+from dit_core.remote import at_model
+from dit_core.scoring import choice_log_probabilities
+from dit_core.suite import Suite
+from dit_core.suite.diffs import OWN
+from dit_core.trust.controls import controls
+from dit_core.trust.store import store_of
+from dit_core.verbalize import stream
+
+SAMPLES = 16
+MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end
+MAX_ROWS = 256  # of a batch of texts to score, before memory has its say
+Target = DiffInfo | None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for the modal answer of a diff under an adapter.
+
+    `times` of `samples` gave it. `log_prob` is that of all its tokens with the diff, `control_log_probs` the same with
+    each control instead, in nats.
+    """
+
+    diff: str
+    adapter: str
+    answer: str
+    times: int
+    samples: int
+    log_prob: float
+    control_log_probs: dict[str, float]
+
+    @property
+    def share(self) -> float:
+        """Share of the samples that gave the answer."""
+        return self.times / self.samples
+
+    @property
+    def lift(self) -> float:
+        """How much likelier the answer is with the diff than with the controls on average, in nats."""
+        likely = [exp(one) for one in self.control_log_probs.values()]
+        return self.log_prob - log(max(sum(likely) / max(len(likely), 1), 1e-12))
+
+
+def gather(
+    suite: Suite, infos: Sequence[DiffInfo], adapter: str, samples: int = SAMPLES, seed: int = 0
+) -> Iterator[list[Evidence] | None]:
+    """The evidence of each diff under the adapter of that name, many to a batch: the last item.
+
+    Before it come items of None, at each of which the work may be stopped.
+    """
+    said: dict[str, list[str]] = {}
+    for said in sampled(suite, infos, adapter, samples, seed):  # noqa: B007 - the last counts
+        yield None
+    modes = [modal(said[info.id]) for info in infos]
+    against = [controls(suite, info, suite.adapter(adapter).task or info.task) for info in infos]
+    wanted = [
+        (target, text)
+        for info, (text, _), own in zip(infos, modes, against, strict=True)
+        for target in (info, *own.values())
+    ]
+    scores = iter(log_probs(suite, wanted, adapter))
+    yield [
+        Evidence(info.id, adapter, text, times, samples, next(scores), {kind: next(scores) for kind in own})
+        for info, (text, times), own in zip(infos, modes, against, strict=True)
+    ]
+
+
+def sampled(
+    suite: Suite, targets: Sequence[Target], adapter: str, samples: int = SAMPLES, seed: int = 0
+) -> Iterator[dict[str, list[str]]]:
+    """What samples at temperature 1 say, by diff id ("" for no diff); complete in the last item."""
+    store, found = store_of(suite), {}
+    for target in targets:
+        if kept := store.find("said", adapter, _name(target), samples, seed):
+            found[_name(target)] = kept
+    question = question_of(suite, adapter)
+    options = {"samples": samples, "seed": seed, "temperature": 1.0, "max_new_tokens": MAX_NEW_TOKENS}
+    lacking = [target for target in targets if _name(target) not in found]
+    for asked in ([one for one in lacking if one is not None], None):
+        if asked == [] or (asked is None and None not in lacking):
+            continue
+        condition, table = Condition(float(asked is not None), ((adapter, 1.0),)), ()
+        answers = stream(suite, asked, condition=condition, question=question, **options)
+        try:
+            for table in answers:  # noqa: B007 - the last counts
+                yield found
+        finally:
+            answers.close()
+        said: dict[str, list[str]] = {}
+        for one in table:
+            said.setdefault(one.diff, []).append(one.text)
+        store.keep((("said", adapter, name, samples, seed), said[name]) for name in said if _lasting(name))
+        found |= said
+    yield found
+
+
+def question_of(suite: Suite, adapter: str) -> str:
+    """What an adapter was trained to answer."""
+    own = suite.adapter(adapter)
+    return own.question or suite.task(own.task or None).question
+
+
+def modal(texts: Sequence[str]) -> tuple[str, int]:
+    """The answer that most samples gave, and how many did; case, punctuation and white space do not count."""
+    keys = [words(text) for text in texts]
+    (key, times), *_ = Counter(keys).most_common(1)
+    written = Counter(text for text, own in zip(texts, keys, strict=True) if own == key)
+    return written.most_common(1)[0][0], times
+
+
+def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
+    """Log-probability in nats of each text as the adapter's answer beside that diff; 0 for a text of nothing."""
+    store = store_of(suite)
+    keys = [("likely", adapter, _name(target), text) for target, text in wanted]
+    found = {key: kept for key in keys if (kept := store.find(*key)) is not None}
+    lacking = [at for at, key in enumerate(keys) if key not in found]
+    if lacking:
+        scores = _scored(suite, [wanted[at] for at in lacking], adapter)
+        new = {keys[at]: score for at, score in zip(lacking, scores, strict=True)}
+        store.keep((key, score) for key, score in new.items() if _lasting(key[2]))
+        found |= new
+    return [found[key] for key in keys]
+
+
+@at_model
+def _scored(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
+    def scored() -> list[float]:
+        found: list[float] = []
+        for rows in batches(wanted, lambda one: one[0], MAX_ROWS, MAX_DIFFS):
+            size = batch_size(suite.model, "evidence", MAX_ROWS)
+            for _, own in size.over(rows, lambda part: _batch(suite, part, adapter)):
+                found.extend(own)
+        return found
+
+    return suite.worker.run(scored)
+
+
+def _batch(suite: Suite, part: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
+    model = suite.model
+    prompt = model.encode(question_of(suite, adapter))
+    texts = [model.tokenizer.encode(text, add_special_tokens=False) for _, text in part]
+    there = [at for at, text in enumerate(texts) if text]
+    found = [0.0] * len(part)
+    if there:
+        rows = [(part[at][0], Condition(float(part[at][0] is not None), ((adapter, 1.0),))) for at in there]
+        choices = [[texts[at]] for at in there]
+        own = choice_log_probabilities(model, [prompt] * len(rows), choices, strengths(suite, rows))
+        for at, (tokens,) in zip(there, own, strict=True):
+            found[at] = sum(tokens)
+    return found
+
+
+def _lasting(name: str) -> bool:
+    """Whether what is found may be kept: a diff that somebody brought is theirs."""
+    return not name.startswith(f"{OWN}-")
+
+
+def _name(target: Target) -> str:
+    return target.id if target else ""

@@ -1,0 +1,386 @@
+"""Controls, evidence and the calibrated probability: against merged weights, brute force and the shipped suite."""
+
+import json
+import math
+import shutil
+import threading
+from itertools import product
+
+import numpy
+import pytest
+import torch
+from typer.testing import CliRunner
+
+from dit_core.cards import DONE, Card, Trust, card_html, chance
+from dit_core.cli import app
+from dit_core.errors import DitError
+from dit_core.grading import words
+from dit_core.plots import reliability as drawn
+from dit_core.standing import columns, compare
+from dit_core.suite import Suite, load_suite
+from dit_core.trust import (
+    Evidence,
+    calibrated,
+    confidence,
+    control,
+    controls,
+    fit,
+    gather,
+    load,
+    read_calibration,
+    reliability,
+    renew,
+    stream_confidence,
+)
+from dit_core.trust import evidence as weighing
+from dit_core.trust.calibration import FILE
+from dit_core.trust.confidence import sentence
+from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.figures import auroc, brier, ece
+from dit_core.trust.measuring import trials
+from dit_core.trust.store import Store, store_of
+from dit_core.ui import view
+from dit_core.ui.answering import Result, Session
+from dit_core.ui.events import Events
+from dit_core.ui.links import Settings
+from dit_core.verbalize import ask
+from tests.merged import merged
+
+DIFF = "topic-0412"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        folder = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder, cache, tmp_path_factory) -> Suite:
+    """A copy with a calibration of its own."""
+    folder = tmp_path_factory.mktemp("trust") / "tiny"
+    shutil.copytree(tiny_suite_folder, folder)
+    made = load_suite(folder)
+    renew(made)
+    return made
+
+
+def last(items):
+    *_, found = items
+    return found
+
+
+def evidence(times: int = 16, log_prob: float = -0.1, control: float = -9.0, answer: str = "volcano") -> Evidence:
+    return Evidence(DIFF, "topic", answer, times, 16, log_prob, {NONE: control, RANDOM: control})
+
+
+# ---------------------------------------------------------------- controls
+
+
+def test_controls_have_the_diffs_shapes_and_norms_and_none_of_its_content(suite):
+    info = suite.diff(DIFF)
+    own = suite.load_diff(info)
+    for kind in (RANDOM, PERMUTED):
+        made, again = (suite.load_diff(control(info, kind)) for _ in range(2))
+        assert made.scaling == own.scaling
+        for name, (A, B) in own.factors.items():
+            mine = made.factors[name]
+            assert (mine[0].shape, mine[1].shape) == (A.shape, B.shape)
+            assert torch.equal(mine[0], again.factors[name][0]) and torch.equal(mine[1], again.factors[name][1])
+            change, theirs = mine[1] @ mine[0], B.float() @ A.float()
+            assert float(change.norm()) == pytest.approx(float(theirs.norm()), rel=1e-4)
+            cosine = float((change * theirs).sum() / change.norm() / theirs.norm())
+            assert abs(cosine) < 0.7
+            same = torch.equal(mine[0].flatten().sort().values, A.float().flatten().sort().values)
+            assert same == (kind == PERMUTED)
+    other = suite.load_diff(control(suite.diff("topic-0413"), RANDOM))
+    assert not torch.equal(next(iter(other.factors.values()))[0], next(iter(made.factors.values()))[0])
+
+
+def test_the_other_diff_is_another_of_the_same_task_and_split(suite):
+    for id in (DIFF, "topic-0413", "topic-0251"):
+        found = controls(suite, suite.diff(id), "topic")
+        assert list(found) == [NONE, RANDOM, PERMUTED, OTHER]
+        assert found[OTHER].id != id and found[OTHER].task == "topic" and found[OTHER].split != "train"
+    stranger = controls(suite, suite.diff("headline-0017"), "topic")[OTHER]
+    assert stranger.task == "topic" and stranger.split == "test"
+
+
+def test_nothing_of_test_diffs_goes_into_the_fit(suite):
+    fitted = [one for task in suite.tasks for one in trials(suite, task, "calibration")]
+    assert {one.source for one in fitted if one.real} == {"topic-0251"}
+    assert all(suite.diff(one.source).split in ("calibration", "train") for one in fitted)
+    assert sum(one.real for one in fitted) == sum(not one.real for one in fitted)
+    assert not any(one.right for one in fitted if not one.real)
+
+
+# ---------------------------------------------------------------- evidence
+
+
+def test_probabilities_are_those_of_merged_weights(suite):
+    info, text = suite.diff(DIFF), "steam train"
+    against = controls(suite, info, "topic")
+    found = weighing.log_probs(suite, [(one, text) for one in (info, *against.values())], "topic")
+    dit, model = suite.load_adapter("topic"), suite.model
+    prompt = model.encode(suite.task("topic").question)
+    answer = model.tokenizer.encode(text, add_special_tokens=False)
+    for target, score in zip((info, *against.values()), found, strict=True):
+        parts = [(1.0, dit)] + ([(1.0, suite.load_diff(target))] if target else [])
+        base = merged("qwen3", parts) if model.base.config.vocab_size == 400 else None
+        assert base is not None
+        with torch.inference_mode():
+            logits = base(input_ids=torch.tensor([prompt + answer[:-1]])).logits[0, len(prompt) - 1 :].log_softmax(-1)
+        expected = float(logits[range(len(answer)), answer].sum())
+        assert score == pytest.approx(expected, abs=2e-2)
+
+
+def test_the_modal_answer_is_counted_as_asking_gives_it(suite):
+    (found,) = last(gather(suite, [suite.diff(DIFF)], "topic", samples=6, seed=3))
+    said = ask(suite, DIFF, condition="diff+dit:topic", samples=6, temperature=1.0, seed=3, max_new_tokens=32)
+    keys = [words(one.text) for one in said]
+    assert found.times == max(map(keys.count, keys)) == keys.count(words(found.answer))
+    assert weighing.modal(["Volcano", "a tram", "volcano.", "volcano."]) == ("volcano.", 3)
+
+
+def test_lift_is_over_the_mean_of_the_controls():
+    found = Evidence(DIFF, "topic", "x", 1, 2, math.log(0.5), {NONE: math.log(0.2), RANDOM: math.log(0.3)})
+    assert found.lift == pytest.approx(math.log(0.5 / 0.25))
+    assert found.share == 0.5
+
+
+def test_what_was_found_once_is_not_asked_again_in_any_process(suite, monkeypatch):
+    before = confidence(suite, DIFF, samples=5)
+    calls = []
+    for name in ("stream", "choice_log_probabilities"):
+        monkeypatch.setattr(weighing, name, lambda *_, **__: calls.append(1))
+    assert confidence(suite, DIFF, samples=5) == before
+    monkeypatch.setattr(store_of(suite), "_memory", {})
+    assert confidence(suite, DIFF, samples=5) == before and not calls
+
+
+def test_a_damaged_cache_is_no_reason_to_fail(tmp_path):
+    path = tmp_path / "kept.sqlite"
+    path.write_text("no database", encoding="utf-8")
+    store = Store(path, "x")
+    assert store.find("key") is None
+    store.keep([(("key",), 1)])
+    assert store.find("key") == 1
+
+
+def test_a_diff_of_ones_own_is_weighed_and_leaves_nothing_on_disk(suite, cache):
+    info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
+    (found,) = confidence(suite, info, samples=4)
+    assert [one["kind"] for one in found.controls] == [NONE, RANDOM, PERMUTED, OTHER]
+    key = store_of(suite)._place(("said", "topic", info.id, 4, 0))
+    assert Store(store_of(suite).path, "").path.exists() and key not in store_of(suite)._memory
+
+
+# ---------------------------------------------------------------- probability
+
+
+def test_the_fit_finds_the_probabilities_that_made_the_data():
+    draw = numpy.random.default_rng(1)
+    made = [
+        evidence(int(t), log_prob=float(x) - 9)
+        for t, x in zip(draw.integers(0, 17, 4000), draw.uniform(0, 8, 4000), strict=True)
+    ]
+
+    def truth(one: Evidence) -> float:
+        odds = math.log((one.times + 0.5) / (16.5 - one.times))
+        return 1 / (1 + math.exp(-(-3 + 0.7 * odds + 0.8 * one.lift)))
+
+    right = [draw.random() < truth(one) for one in made]
+    found = fit(made, right)
+    assert max(abs(found.probability(one) - truth(one)) for one in made) < 0.06
+    assert (
+        found.probability(evidence(16)) > found.probability(evidence(3)) > found.probability(evidence(3, control=-0.1))
+    )
+
+
+def test_figures_are_those_of_brute_force():
+    draw = numpy.random.default_rng(2)
+    p = draw.integers(0, 20, 200) / 20
+    y = (draw.random(200) < p).astype(float)
+    pairs = [(a > b) + 0.5 * (a == b) for a, b in product(p[y == 1], p[y == 0])]
+    assert auroc(p, y) == pytest.approx(sum(pairs) / len(pairs))
+    assert brier(p, y) == pytest.approx(sum((a - b) ** 2 for a, b in zip(p, y, strict=True)) / 200)
+    assert ece(numpy.full(10, 0.8), numpy.array([1.0] * 5 + [0.0] * 5), bins=1) == pytest.approx(0.3)
+    assert ece(numpy.array([0.0, 0.0, 1.0, 1.0]), numpy.array([0.0, 0.0, 1.0, 1.0]), bins=2) == 0
+    assert auroc(p, numpy.zeros(200)) is None
+
+
+def test_intervals_are_over_diffs_and_bins_hold_equal_numbers():
+    p, y = [at / 100 for at in range(100)], [at % 2 == 0 for at in range(100)]
+    few = reliability("few", ["a", "a", "b", "b", "c"] * 20, p, y)
+    assert (few.diffs, few.n, few.right) == (3, 100, 50)
+    assert [one["n"] for one in few.bins] == [10] * 10
+    # Equal probabilities stay together, whatever their order.
+    assert [one["n"] for one in reliability("tied", ["a"] * 100, [0.2] * 50 + [0.7] * 50, y).bins] == [50, 50]
+    # Four diffs, of which all answers are right or all wrong: hardly more is known than of four answers.
+    same = reliability("same", [str(at // 25) for at in range(100)], [0.7] * 100, [True] * 50 + [False] * 50)
+    assert same.ece == pytest.approx(0.2)
+    low, high = same.ece_interval
+    assert low < 0.1 and high > 0.4
+
+
+def test_a_calibration_comes_back_and_is_refused_for_other_adapters(suite, tmp_path):
+    calibration, table = read_calibration(suite)
+    assert {one.of for one in table} >= {"all", "real diffs alone", "adapter topic", "adapter topic-64"}
+    assert calibrated(suite)[0].adapters == calibration.adapters
+    assert next(one.n for one in table if one.of == "all") == 2 * 2 * 3
+    folder = tmp_path / "tiny"
+    shutil.copytree(suite.folder, folder)
+    swapped = folder / "hidden-topic" / "dit-adapter.pt"
+    shutil.copy(folder / "hidden-topic" / "dit-adapter-0064-train-datapoints.pt", swapped)
+    other = load_suite(folder)
+    with pytest.raises(DitError, match="another DIT adapter.*calibrate --anew"):
+        load(other, "topic")
+    (found,) = confidence(other, DIFF, samples=4)
+    assert found.probability is None and "calibrate --anew" in found.why and found.sentence
+    (folder / FILE).write_text('{"weights": 3}', encoding="utf-8")
+    with pytest.raises(DitError, match="can't be read"):
+        load(other, "topic-64")
+    (folder / FILE).unlink()
+    with pytest.raises(DitError, match="no calibration yet"):
+        load(other, "topic-64")
+
+
+def test_bad_requests_are_sentences(suite):
+    for options, says in (
+        ({"diff": None}, "name one"),
+        ({"diff": "nothing"}, "no diff 'nothing'"),
+        ({"diff": DIFF, "adapter": "topik"}, "no DIT adapter 'topik'"),
+        ({"diff": DIFF, "samples": 1}, "number of samples"),
+    ):
+        with pytest.raises(DitError, match=says):
+            confidence(suite, **options)
+
+
+# ---------------------------------------------------------------- words and faces
+
+
+def beside(kind: str = NONE, same: int = 0) -> dict:
+    return {"kind": kind, "same": same, "samples": 16}
+
+
+def test_the_sentence_says_what_speaks_for_and_against():
+    assert sentence("volcano", 16, 16, [beside(), beside(RANDOM)]) == (
+        "The adapter says “volcano” in 16 of 16 samples, never without this diff."
+    )
+    habit = sentence("music", 9, 16, [beside(same=7), beside(RANDOM)])
+    assert "also without any diff (7 of 16): likely its habit, not this diff" in habit
+    # Another trained diff may be of the same topic: no habit.
+    assert "habit" not in sentence("music", 9, 16, [beside(), beside(OTHER, 12)])
+    assert "12 of 32 times" in sentence("music", 9, 16, [beside(), beside(OTHER, 12)])
+    assert "no answer to trust" in sentence("x", 1, 16, [beside()])
+    assert chance(0.999).startswith("Very likely right: over 99 %") and chance(0.01).startswith("Very likely wrong")
+
+
+def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
+    hostile = "<script>alert(1)</script>"
+    html = card_html(Card("both", "t", [], trust=Trust(hostile, hostile, [(hostile, hostile, hostile)]), state=DONE))
+    assert "<script" not in html and html.count("&lt;script") >= 2
+    assert "dit-evidence" in card_html(Card("both", "t", [], trust=Trust()))
+    assert "dit-evidence" not in card_html(Card("base", "t", []))
+
+
+def shown(suite: Suite, diff: str = DIFF, **settings) -> Session:
+    """A visitor whose cards are there."""
+    session, info = Session(), suite.diff(diff)
+    wanted = columns(suite.task(info.task))
+    chosen = Settings(**{**vars(Settings.for_diff(suite, diff)), **settings})
+    session.result = Result(chosen, wanted, last(compare(suite, info, wanted)), DONE)
+    return session
+
+
+def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
+    session, events = shown(suite), Events(suite, "tiny")
+    before = view.board(suite, session.result)
+    boards = list(events.weigh(session))
+    assert before.count("dit-evidence") == 1 and view.WEIGHING in boards[0].replace("&#x27;", "'")
+    (found,) = confidence(suite, DIFF)
+    assert session.result.evidence == found and "samples and controls" in boards[-1]
+    assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
+    info = suite.diff(DIFF)
+    assert info.reference not in found.sentence or info.reference in found.answer
+    assert str(info.trigger) not in json.dumps(found.controls)
+    assert len(list(events.weigh(session))) == 1  # it is there: nothing more to do
+
+
+def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatch):
+    session, events = shown(suite, "topic-0413"), Events(suite, "tiny")
+    gone, waiting = threading.Event(), threading.Event()
+
+    def slowly(*_):
+        try:
+            while not gone.wait(0.02):
+                waiting.set()
+                yield ()
+        finally:
+            gone.set()
+
+    monkeypatch.setattr("dit_core.ui.events.stream_confidence", slowly)
+    boards = events.weigh(session)
+    next(boards)
+    threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
+    assert view.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
+    assert gone.wait(5) and session.result.evidence is None
+    gone.clear()
+    boards = events.weigh(session)
+    next(boards)
+    session.begin()
+    session.result = None
+    assert list(boards) == []
+
+
+def test_there_is_no_evidence_for_another_question(suite):
+    session = shown(suite)
+    for column in columns(suite.task("topic"), "What is a secret?"):
+        assert not view.weighed(suite, session.result, column)
+
+
+def test_commands_print_what_python_gives(suite):
+    runner = CliRunner()
+    said = runner.invoke(app, ["confidence", "--diff", DIFF, "--suite", str(suite.folder), "--json"])
+    (row,) = json.loads(said.stdout)["confidence"]
+    (found,) = confidence(suite, DIFF)
+    assert (row["answer"], row["times"], row["probability"]) == (found.answer, found.times, found.probability)
+    shown = runner.invoke(app, ["calibrate", "--suite", str(suite.folder)])
+    assert shown.exit_code == 0 and "real diffs alone" in shown.stdout
+    rows = json.loads(runner.invoke(app, ["calibrate", "--suite", str(suite.folder), "--json"]).stdout)["reliability"]
+    assert rows[0]["of"] == "all"
+
+
+def test_the_plot_shows_each_bin_and_says_how_far_off(suite):
+    _, table = read_calibration(suite)
+    figure = drawn(table)
+    assert f"{100 * table[0].ece:.1f} %" in figure.layout.title.text
+    assert len(figure.data) == 3 and len(figure.data[1].x) == len(table[0].bins)
+    assert drawn(table[:0]).layout.annotations
+
+
+def test_the_shipped_probabilities_can_be_believed():
+    pocket = load_suite("pocket")
+    calibration, table = read_calibration(pocket)
+    found = {one.of: one for one in table}
+    assert found["all"].ece <= 0.05 and found["all"].auroc >= 0.95
+    assert found["all"].n == 2 * 80 * 4 and table.extra["split"] == "test"
+    assert found["real diffs alone"].n == 80 * 4
+    for name in pocket.adapters:
+        assert load(pocket, name).recipe == calibration.recipe
+
+
+def test_a_right_answer_of_the_shipped_suite_is_trusted_and_a_habit_is_not():
+    pocket = load_suite("pocket")
+    (right,) = confidence(pocket, "topic-0376")
+    (habit,) = confidence(pocket, "topic-0059", adapter="topic-4")
+    assert right.probability > 0.95 and "never without this diff" in right.sentence
+    assert habit.probability < 0.1 and "habit" in habit.sentence
+
+
+def test_the_stream_begins_before_the_end(suite):
+    tables = stream_confidence(suite, "topic-0414", samples=2)
+    assert len(next(tables)) == 0
+    tables.close()
