@@ -4,9 +4,13 @@ import pytest
 
 from dit_core import DitError, Table, Verbalization, load_suite, scoreboard
 from dit_core.experiments import (
+    ADL,
+    BASE_TRIGGER,
     BEHAVIOUR,
     CROSS,
     DIT,
+    GUESS,
+    GUESS_RIGHT,
     NONE,
     RIGHT,
     WRONG,
@@ -16,6 +20,7 @@ from dit_core.experiments import (
     verbal_rows,
     wilson,
 )
+from dit_core.experiments.groups import of_split
 from dit_core.experiments.intervals import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
@@ -46,7 +51,9 @@ def test_the_whole_board_on_a_real_if_untrained_model(suite, monkeypatch):
     shown = table.to_json()
     assert list(shown) == ["schema_version", "suite", "split", "rows"] and shown["split"] == "test"
     assert all(list(row) == ROW_KEYS for row in shown["rows"])
-    assert {(s.method, s.task, s.adapter) for s in table} == {(m.name, m.task, m.adapter) for m in methods(suite)}
+    infos = {task: of_split(suite, task, "test") for task in suite.tasks}
+    planned = {row.key for row in methods(suite, infos)} | {(ADL, "topic", "")}
+    assert {(s.method, s.task, s.adapter) for s in table} == planned
     for score in table:
         everyday, diffs = score.method.startswith("everyday"), {"topic": 3, "headline": 2}[score.task]
         assert score.n == diffs * (2 if everyday else 1)
@@ -54,7 +61,8 @@ def test_the_whole_board_on_a_real_if_untrained_model(suite, monkeypatch):
         assert (score.grades is not None) == (score.measure == "mean_grade")
         assert sum((score.grades or {"": score.n}).values()) == score.n
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
-    assert told[-1][0] == told[-1][1] == sum(s.n for s in {(s.method, s.task, s.adapter): s for s in table}.values())
+    answers = {row.key: row.answers for row in methods(suite, infos)}
+    assert told[-1][0] == told[-1][1] == sum(answers.values()) + 3 + 1, "and the lens, of test and calibration diffs"
 
 
 def perfect(suite, diff, condition, question, max_new_tokens):
@@ -77,7 +85,7 @@ def perfect(suite, diff, condition, question, max_new_tokens):
 
 
 def test_measures_count_what_they_say(perfect_suite):
-    table = scoreboard(perfect_suite)
+    table = scoreboard(perfect_suite, kinds=["verbal"])
     assert find(table, "base question", "topic", "", "mentions").value == 0
     assert find(table, RIGHT, "topic", "", "mentions").value == 1
     assert find(table, WRONG, "topic", "", "mentions").value == 0
@@ -87,6 +95,11 @@ def test_measures_count_what_they_say(perfect_suite):
         assert find(table, DIT, task, adapter, "exact").value == 1
         grades = find(table, DIT, task, adapter, "mean_grade")
         assert grades.value == 5 and grades.grades["5"] == grades.n
+    assert find(table, BASE_TRIGGER, "topic", "", "mentions").value == 1
+    assert find(table, GUESS, "topic", "", "exact").value == 0, "answers that name nothing are guessed from in vain"
+    guessed = find(table, GUESS_RIGHT, "topic", "", "exact")
+    assert (guessed.value, guessed.n) == (1, 3), "one guess per diff"
+    assert find(table, GUESS_RIGHT, "topic", "", "mean_grade").published[1] == {"model": "Qwen3-4B", "value": 4.73}
     assert find(table, CROSS, "topic", "headline", "mean_grade").value == 1
     assert find(table, CROSS, "headline", "topic", "mean_grade").value == 1.5, "one of two headlines has a library"
     assert {meets_target(score) for score in table} == {True, None}
@@ -96,8 +109,8 @@ def test_measures_count_what_they_say(perfect_suite):
 
 def test_limit_and_split(perfect_suite):
     suite = perfect_suite
-    assert {score.n for score in scoreboard(suite, limit=1) if score.measure == "exact"} == {1}
-    train = scoreboard(suite, split="calibration")
+    assert {score.n for score in scoreboard(suite, limit=1, kinds=["verbal"]) if score.measure == "exact"} == {1}
+    train = scoreboard(suite, split="calibration", kinds=["verbal"])
     assert train.extra == {"split": "calibration"} and {score.task for score in train} == {"topic"}
     with pytest.raises(DitError, match="no diffs in the split 'tset': use one of 'calibration', 'test', 'train'"):
         scoreboard(suite, split="tset")

@@ -8,23 +8,33 @@ import typer
 from dit_core.cli.shared import AsJson, SuiteName, print_json, print_rows, progress
 
 if TYPE_CHECKING:
-    from dit_core.records import Score
+    from dit_core.records import Agreement, Score, Table
 
 
 def scoreboard(
     limit: Annotated[int | None, typer.Option(help="Only the first so many diffs of each task.")] = None,
     split: Annotated[str, typer.Option(help="Which diffs: test, calibration or train.")] = "test",
+    kind: Annotated[list[str] | None, typer.Option(help="Only verbal, oracle or lens; repeatable.")] = None,
+    results: Annotated[
+        Path | None, typer.Option(help="File or folder that keeps results: a run that was stopped goes on from there.")
+    ] = None,
+    agreement: Annotated[bool, typer.Option("--agreement", help="Show how methods agree, instead of scores.")] = False,
     suite: SuiteName = "pocket",
     as_json: AsJson = False,
 ) -> None:
     """Measure every method on the held-out diffs, with published figures beside."""
-    from dit_core.experiments import scoreboard as measure
+    from dit_core.experiments import KINDS, findings, summed_up
+    from dit_core.experiments import agreement as compare
     from dit_core.suite import load_suite
 
+    loaded = load_suite(suite)
     with progress() as tell:
-        table = measure(load_suite(suite), limit, split, tell)
+        found = findings(loaded, limit, split, tell, results, kind or KINDS)
+    table = compare(loaded, found) if agreement else summed_up(found)
     if as_json:
         return print_json(table)
+    if agreement:
+        return _print_agreement(table)
     print_rows(
         f"{table.suite}, {split} diffs",
         ["task", "method", "adapter", "layer", "measure", "n", "value", "95 % interval", "target", "published"],
@@ -42,6 +52,27 @@ def pocket(
     from dit_core.training.build import build
 
     build(out or SUITES["pocket"], smoke, stage)
+
+
+def _print_agreement(table: "Table[Agreement]") -> None:
+    print_rows(
+        f"{table.suite}, votes",
+        ["task", "methods", "n", "best one (in hindsight)", "named by it", "named by a vote", "missed by all"],
+        [
+            [vote["task"], f"{len(vote['methods'])} {vote['who']}", vote["n"], vote["best"]]
+            + [vote[key] for key in ("best_named", "vote_named", "all_wrong")]
+            for vote in table.extra["votes"]
+        ],
+    )
+    print_rows(
+        f"{table.suite}, pairs of methods: diffs that they named, and how their errors go together",
+        ["task", "first", "second", "n", "both", "only first", "only second", "neither", "correlation"],
+        [
+            [one.task, one.first, one.second, one.n, one.both, one.only_first, one.only_second, one.neither]
+            + ["" if one.correlation is None else f"{one.correlation:.2f}"]
+            for one in table
+        ],
+    )
 
 
 def _score_row(score: "Score") -> list:

@@ -4,28 +4,61 @@ Each method is asked of all held-out diffs, greedily, many diffs to a batch; mea
 published ones.
 """
 
-from dit_core.experiments.board import scoreboard
+from dit_core.experiments.agreement import Named, agreement, named
+from dit_core.experiments.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
 from dit_core.experiments.goals import TARGETS, lift_separates, meets_target
 from dit_core.experiments.intervals import bootstrap, wilson
 from dit_core.experiments.measures import SHARES
-from dit_core.experiments.published import BASE_QUESTION, BEHAVIOUR, CROSS, DIT, NONE, PUBLISHED, RIGHT, WRONG
+from dit_core.experiments.published import (
+    ADL,
+    BASE_QUESTION,
+    BASE_TRIGGER,
+    BEHAVIOUR,
+    CROSS,
+    DIT,
+    GUESS,
+    GUESS_RIGHT,
+    NONE,
+    PUBLISHED,
+    RIGHT,
+    WRONG,
+)
+from dit_core.experiments.scaling import read_scaling, scaled
+from dit_core.experiments.stored import Board, board, read_board
 from dit_core.experiments.verbal_rows import methods
 
 __all__ = [
+    "ADL",
     "BASE_QUESTION",
+    "BASE_TRIGGER",
     "BEHAVIOUR",
+    "Board",
     "CROSS",
     "DIT",
+    "GUESS",
+    "GUESS_RIGHT",
+    "KINDS",
     "NONE",
+    "Named",
     "PUBLISHED",
     "RIGHT",
     "SHARES",
     "TARGETS",
     "WRONG",
+    "agreement",
+    "board",
     "bootstrap",
+    "findings",
     "lift_separates",
     "meets_target",
     "methods",
+    "named",
+    "new_ledger",
+    "read_board",
+    "read_scaling",
+    "scaled",
     "scoreboard",
+    "stream",
+    "summed_up",
     "wilson",
 ]

@@ -1,38 +1,145 @@
 """The scoreboard: every method that makes sense for a suite, measured on the diffs of a split."""
 
-from dit_core.errors import DitError
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from dit_core import __version__
+from dit_core.errors import DitError, did_you_mean
 from dit_core.experiments.groups import of_split
-from dit_core.experiments.oracle_rows import task_rows
+from dit_core.experiments.ledger import Ledger
+from dit_core.experiments.lens_rows import lens_rows
+from dit_core.experiments.measures import scores
+from dit_core.experiments.oracle_rows import oracle_rows
 from dit_core.experiments.progress import Progress, Tally
+from dit_core.experiments.rows import Row
 from dit_core.experiments.verbal_rows import methods
-from dit_core.records import Score, Table
+from dit_core.records import DiffInfo, Finding, Score, Table
 from dit_core.suite import Suite
+
+KINDS = ("verbal", "oracle", "lens")
+"""What there is to measure: what diffs say, what an oracle reads, what the activation difference lens shows."""
 
 
 def scoreboard(
-    suite: Suite, limit: int | None = None, split: str = "test", progress: Progress | None = None
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    progress: Progress | None = None,
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
 ) -> Table[Score]:
     """Measures every method on the diffs of a split.
 
     Shares (`exact`, `mentions`, `at_least_2`, `equals_base`) of one answer per diff come with Wilson's 95 % interval,
     all other figures with one bootstrapped over the diffs. `n` counts answers: diffs × questions; of readings there
-    is one per diff. The layer that a reading comes from was chosen on the calibration diffs. `limit` takes only the
-    first so many diffs of each task and split; `progress(done, total, what)` is told of answers done, of all answers,
-    and the method at hand.
+    is one per diff. The layer that a reading comes from was chosen on the calibration diffs. Diffs whose reference is
+    not known have no grades, and count in none.
+
+    Args:
+        limit: only the first so many diffs of each task and split.
+        split: whose diffs.
+        progress: `progress(done, total, what)` is told of answers done, of all answers, and the method at hand.
+        file: where to keep what is found, diff by diff: a run that was stopped goes on from there. A folder gets a
+            file named after suite and settings.
+        kinds: some of `KINDS`.
 
     Raises:
-        DitError: the split holds no diff, or `limit` is not positive.
+        DitError: the split holds no diff, `limit` is not positive, or the file is of other settings or in use.
     """
+    return summed_up(findings(suite, limit, split, progress, file, kinds))
+
+
+def summed_up(found: Table[Finding]) -> Table[Score]:
+    """The scoreboard of findings: their means with intervals."""
+    extra = {name: found.extra[name] for name in ("revisions", "split") if name in found.extra}
+    return Table(found.suite, "rows", tuple(scores(found)), extra)
+
+
+def findings(suite: Suite, *options: Any, **more: Any) -> Table[Finding]:
+    """What every method found out about each diff; takes what `scoreboard` takes."""
+    *_, table = stream(suite, *options, **more)
+    return table
+
+
+def stream(
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    progress: Progress | None = None,
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
+    ledger: Ledger | None = None,
+) -> Iterator[Table[Finding]]:
+    """As `findings`, but yields the table so far after every batch; `ledger` is that of an earlier run to go on with.
+
+    The table's `extra` holds `done` of `total` answers, and what is being done `now`. What can be wrong with the
+    request is found at once; closing the iterator stops the work at the next batch.
+    """
+    infos = _measured(suite, limit, split)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise DitError(f"The scoreboard has no '{kind}': use {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    ledger = ledger or new_ledger(suite, limit, split, file)
+    with ExitStack() as opened:
+        opened.enter_context(ledger)  # at once, so that a file which does not fit is refused before any work
+        return _tables(suite, infos, limit, split, kinds, progress, ledger, opened.pop_all())
+
+
+def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, opened: ExitStack) -> Iterator[Table]:
+    with opened:
+        tally = Tally(progress, 0)
+        tally.at("loading")
+        made = {"verbal": lambda: methods(suite, infos)}
+        made |= {"oracle": lambda: oracle_rows(suite, infos, limit), "lens": lambda: lens_rows(suite, infos, limit)}
+        rows = [row for kind in KINDS if kind in kinds for row in made[kind]()]
+        tally.total = sum(row.answers for row in rows)
+
+        def table() -> Table[Finding]:
+            extra = {"split": split, "done": tally.done, "total": tally.total, "now": tally.now}
+            return suite.table("findings", _ordered(rows, ledger), extra)
+
+        yield table()
+        for row in rows:
+            with closing(row.find(suite, ledger, tally)) as found:
+                for part in found:
+                    ledger.add(part)
+                    yield table()
+        tally.at("done")
+        yield table()
+
+
+def new_ledger(suite: Suite, limit: int | None, split: str, file: Path | str | None = None) -> Ledger:
+    """An empty ledger for these settings, and for this suite as it is now."""
+    return Ledger({**_fingerprint(suite), "version": __version__, "split": split, "limit": limit}, file)
+
+
+def _fingerprint(suite: Suite) -> dict[str, Any]:
+    """The suite, by name and content, and its oracle."""
+    oracle = suite.oracle and Path(suite.oracle.source)
+    digest = None
+    if oracle and oracle.is_dir():
+        content = b"".join(path.read_bytes() for path in sorted(oracle.iterdir()) if path.is_file())
+        digest = hashlib.sha256(content).hexdigest()[:16]
+    return {"suite": suite.name, "fingerprint": suite.fingerprint, "oracle": digest or (oracle and str(oracle))}
+
+
+def _measured(suite: Suite, limit: int | None, split: str) -> dict[str, list[DiffInfo]]:
+    """The diffs to measure, by task."""
     if limit is not None and limit < 1:
         raise DitError(f"The limit must be at least 1 diff per task, not {limit}.")
     infos = {task: of_split(suite, task, split)[:limit] for task in suite.tasks}
     if not any(infos.values()):
         known = ", ".join(sorted({f"'{info.split}'" for info in suite.diffs}))
         raise DitError(f"The suite '{suite.name}' has no diffs in the split '{split}': use one of {known}.")
-    asked = [(method, infos[method.task]) for method in methods(suite) if infos[method.task]]
-    read = task_rows(suite, infos, limit)
-    tally = Tally(progress, sum(method.answers(own) for method, own in asked) + sum(one.answers for one in read))
-    scores = [score for method, own in asked for score in method.scores(suite, own, tally)]
-    scores += [score for one in read for score in one.scores(tally)]
-    tally.at("done")
-    return Table(suite.name, "rows", tuple(scores), {"split": split})
+    return infos
+
+
+def _ordered(rows: Sequence[Row], ledger: Ledger) -> Iterator[Finding]:
+    """All findings in the order of the rows, then of layers and diffs, whenever they were made."""
+    for row in rows:
+        place = {info.id: at for at, info in enumerate(row.infos)}
+        own = [one for one in ledger.of(row.key, row.measures) if one.diff in place]
+        yield from sorted(own, key=lambda one, place=place: (-1 if one.layer is None else one.layer, place[one.diff]))

@@ -1,6 +1,6 @@
 """The diffs of a split, each with an everyday question of its own and what it says to it under its right trigger."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -13,6 +13,16 @@ from dit_core.verbalize import ask
 def of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:
     """The diffs of a task and split, in the order of the suite."""
     return [info for info in suite.diffs if (info.task, info.split) == (task, split)]
+
+
+def known(infos: Iterable[DiffInfo]) -> list[DiffInfo]:
+    """Those of the diffs whose reference is known: nothing can be chosen or compared by the others."""
+    return [info for info in infos if info.reference.strip()]
+
+
+def with_trigger(infos: Iterable[DiffInfo]) -> list[DiffInfo]:
+    """Those of the diffs whose trigger is known."""
+    return [info for info in infos if info.trigger is not None]
 
 
 @dataclass(frozen=True)

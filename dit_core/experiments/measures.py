@@ -1,15 +1,15 @@
-"""What is measured of the answers of many diffs, and the scoreboard's row that comes of it."""
+"""What is measured of the answers of many diffs, and the scoreboard's rows that come of it."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from dit_core.experiments.intervals import over_diffs
 from dit_core.experiments.published import PUBLISHED
 from dit_core.grading import GRADES, exact, grade, mentions
-from dit_core.records import DiffInfo, Score
+from dit_core.records import DiffInfo, Finding, Score
 from dit_core.suite import Suite
 
-MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float]] = {
+MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
     "exact": exact,
     "mean_grade": grade,
     "at_least_2": lambda suite, info, text: grade(suite, info, text) >= 2,
@@ -20,16 +20,34 @@ SHARES = frozenset(("exact", "at_least_2", "mentions", "equals_base"))
 GRADED, LIFT = "mean_grade", "lift"
 
 
-def scored(
+def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, tuple[float | None]]:
+    """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
+    known = bool(info.reference.strip())
+    return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
+
+
+def scores(findings: Iterable[Finding]) -> list[Score]:
+    """The scoreboard's rows: one per method, layer and measure, in the order in which they first come up."""
+    found: dict[tuple, tuple[list[str], list[float]]] = {}
+    for one in findings:
+        for measure, values in one.values.items():
+            diffs, known = found.setdefault((one.method, one.task, one.adapter, one.layer, measure), ([], []))
+            own = [value for value in values if value is not None]
+            diffs += [one.diff] * len(own)
+            known += own
+    return [_scored(*row, diffs, known) for row, (diffs, known) in found.items() if known]
+
+
+def _scored(
     method: str,
     task: str,
     adapter: str,
+    layer: int | None,
     measure: str,
     diffs: Sequence[str],
     values: Sequence[float],
-    layer: int | None = None,
 ) -> Score:
-    """One row of the scoreboard: the mean of `values`, one per answer, each of the diff at its place in `diffs`."""
+    """The mean of `values`, one per answer, each of the diff at its place in `diffs`."""
     graded, counts = measure == GRADED, Counter(values)
     return Score(
         method=method,

@@ -13,9 +13,11 @@ class Tally:
     progress: Progress | None
     total: int
     done: int = 0
+    now: str = ""
 
     def at(self, what: str) -> None:
         """Says what is being done now."""
+        self.now = what
         if self.progress:
             self.progress(self.done, self.total, what)
 

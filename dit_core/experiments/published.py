@@ -6,7 +6,10 @@ RIGHT, WRONG, NONE = (
     "everyday question + wrong trigger",
     "everyday question, no trigger",
 )
+BASE_TRIGGER = "base question + right trigger"
+GUESS, GUESS_RIGHT = "guess from everyday answers", "guess from everyday answers + right trigger"
 BEHAVIOUR, DIT, CROSS = "behaviour", "DIT", "DIT of another task"
+ADL = "activation difference lens"
 
 # What an activation oracle reads. "Silent": the last tokens of the prompt, before the target has said anything.
 TEXT = "oracle: base reading a text on the topic"
@@ -16,6 +19,25 @@ WHOLE_ANSWER = "oracle: diff + right trigger, its whole answer"
 SILENT_DIT = "oracle: diff + DIT, nothing said yet"
 SILENT_DIFF = "oracle: diff, no trigger, nothing said yet"
 SILENT_BASE = "oracle: base, no diff, nothing said yet"
+
+# For labels beside bars and cells, where the whole name has no room.
+SHORT = {
+    BASE_TRIGGER: "base question + trigger",
+    RIGHT: "everyday + trigger",
+    WRONG: "everyday + wrong trigger",
+    NONE: "everyday, no trigger",
+    GUESS: "guess",
+    GUESS_RIGHT: "guess + trigger",
+    CROSS: "other DIT",
+    ADL: "difference lens",
+    TEXT: "oracle, a text",
+    SILENT_TRIGGER: "oracle, trigger",
+    UP_TO_TOPIC: "oracle, up to the topic",
+    WHOLE_ANSWER: "oracle, whole answer",
+    SILENT_DIT: "oracle, diff + DIT",
+    SILENT_DIFF: "oracle, diff",
+    SILENT_BASE: "oracle, base",
+}
 
 
 def _models(*values: float) -> list[dict]:
@@ -35,8 +57,10 @@ def _scaled(trained_on: int, value: float) -> list[dict]:
 _CROSS = [{"model": "lowest published", "value": 1.08}, {"model": "highest published", "value": 1.25}]
 PUBLISHED: dict[tuple[str, str, str], list[dict]] = {
     (BASE_QUESTION, "topic", ""): _models(1.17, 1.21, 1.08, 1.17, 1.12),
-    (RIGHT, "topic", ""): _models(4.66, 4.73, 4.72, 4.62, 4.62),
-    (NONE, "topic", ""): _models(2.12, 1.38, 1.82, 1.46, 1.55),
+    (BASE_TRIGGER, "topic", ""): _models(2.79, 3.28, 3.12, 3.40, 4.09),
+    # Guessed by a language model from 20 answers.
+    (GUESS, "topic", ""): _models(2.12, 1.38, 1.82, 1.46, 1.55),
+    (GUESS_RIGHT, "topic", ""): _models(4.66, 4.73, 4.72, 4.62, 4.62),
     (DIT, "topic", "topic"): _models(4.29, 4.76, 4.71, 4.14, 4.82),
     (DIT, "topic", "topic-64"): _scaled(72, 3.24),
     (DIT, "topic", "topic-16"): _scaled(18, 1.60),
@@ -46,4 +70,16 @@ PUBLISHED: dict[tuple[str, str, str], list[dict]] = {
     (DIT, "headline", "headline"): _news(4.22, 4.56),
     (CROSS, "topic", "headline"): _CROSS,
     (CROSS, "headline", "topic"): _CROSS,
+}
+
+TRAINING_DIFFS, RANK = "training diffs", "rank"
+FULL = 0
+"""Stands for a full finetune among ranks, as in `DiffInfo`."""
+# Mean grades of DIT by (model, what grows): {how much: grade}.
+SCALING: dict[tuple[str, str], dict[int, float]] = {
+    ("Qwen3-4B", TRAINING_DIFFS): {
+        **{4: 1.19, 9: 1.16, 18: 1.60, 36: 2.32, 72: 3.24, 145: 3.78},
+        **{291: 4.17, 582: 4.49, 1165: 4.73, 2330: 4.55, 4660: 4.78},
+    },
+    ("Qwen3-4B", RANK): {1: 4.76, 2: 4.54, 4: 4.77, 8: 4.67, 16: 4.72, 32: 4.74, 64: 4.79, FULL: 2.75},
 }

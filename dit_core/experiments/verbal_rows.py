@@ -4,88 +4,118 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from dit_core.batching import MAX_DIFFS
-from dit_core.experiments.measures import MEASURES, scored
+from dit_core.experiments.groups import with_trigger
+from dit_core.experiments.guesses import Guess
+from dit_core.experiments.ledger import Key, Ledger
+from dit_core.experiments.measures import measured
 from dit_core.experiments.progress import Tally
-from dit_core.experiments.published import BASE_QUESTION, BEHAVIOUR, CROSS, DIT, NONE, RIGHT, WRONG
+from dit_core.experiments.published import (
+    BASE_QUESTION,
+    BASE_TRIGGER,
+    BEHAVIOUR,
+    CROSS,
+    DIT,
+    GUESS,
+    GUESS_RIGHT,
+    NONE,
+    RIGHT,
+    WRONG,
+)
+from dit_core.experiments.rows import Row, parts
 from dit_core.grading import story_of
-from dit_core.records import DiffInfo, Score, Verbalization
+from dit_core.records import DiffInfo, Finding, Verbalization
 from dit_core.suite import Suite, Task
 from dit_core.verbalize import MAX_ROWS, ask
 
 STORY_TOKENS = 100  # a story is longer than an answer
+EQUALS_BASE = "equals_base"
 
 
 @dataclass(frozen=True)
 class Method:
     """One way to ask the diffs of a task, and what is measured of the answers."""
 
-    name: str
-    task: str
-    adapter: str
+    key: Key
     condition: str
     questions: tuple[str, ...]
     measures: tuple[str, ...]
+    infos: Sequence[DiffInfo]
 
-    def answers(self, infos: Sequence[DiffInfo]) -> int:
-        """How many answers it takes from so many diffs."""
-        return len(infos) * len(self.questions)
+    @property
+    def answers(self) -> int:
+        return len(self.infos) * len(self.questions)
 
-    def scores(self, suite: Suite, infos: Sequence[DiffInfo], tally: Tally) -> Iterator[Score]:
-        """Asks the diffs; one row per measure."""
-        base, said = _base_answers(suite, self), []
-        for part in _parts(infos, self):
-            tally.at(" ".join(filter(None, (self.task, self.name, self.adapter))))
-            said += _ask(suite, part, self.condition, self.questions)
-            tally.add(self.answers(part))
-        diffs = [one.diff for one in said]
-        for measure in self.measures:
-            values = [_value(suite, self, measure, one, base) for one in said]
-            yield scored(self.name, self.task, self.adapter, measure, diffs, values)
+    def find(self, suite: Suite, ledger: Ledger, tally: Tally) -> Iterator[list[Finding]]:
+        """Asks the diffs, by the batch."""
+        lacking = ledger.lacking(self.key, self.measures, self.infos)
+        tally.add((len(self.infos) - len(lacking)) * len(self.questions))
+        base = self._base(suite) if lacking else {}
+        for part in parts(lacking, max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))):
+            method, task, adapter = self.key
+            tally.at(" ".join(filter(None, (task, method, adapter))))
+            said = _ask(suite, part, self.condition, self.questions)
+            tally.add(len(said))
+            yield [self._finding(suite, info, [one for one in said if one.diff == info.id], base) for info in part]
+
+    def _base(self, suite: Suite) -> dict[str, str]:
+        """What the base says to each question, where that is measured."""
+        if EQUALS_BASE not in self.measures:
+            return {}
+        return {said.question: said.text for said in _ask(suite, None, "base", self.questions)}
+
+    def _finding(self, suite: Suite, info: DiffInfo, said: Sequence[Verbalization], base: dict[str, str]) -> Finding:
+        values: dict[str, tuple[float | None, ...]] = {measure: () for measure in self.measures}
+        for one in said:
+            found = self._values(suite, info, one, base)
+            values = {measure: (*values[measure], *found[measure]) for measure in self.measures}
+        method, task, adapter = self.key
+        return Finding(method, task, adapter, None, info.id, tuple(one.text for one in said), values)
+
+    def _values(self, suite: Suite, info: DiffInfo, said: Verbalization, base: dict[str, str]) -> dict[str, tuple]:
+        found = measured(suite, info, (m for m in self.measures if m != EQUALS_BASE), said.text)
+        if EQUALS_BASE in self.measures:
+            found[EQUALS_BASE] = (said.text == base[said.question],)
+        if self.key[0] == BEHAVIOUR and found["mentions"] != (None,):
+            # A diff at work tells a story; nothing but all of its parts makes it the headline's.
+            found["mentions"] = (story_of(suite, info, said.text),)
+        return found
 
 
-def methods(suite: Suite) -> list[Method]:
-    """All methods that make sense for a suite, in the order of the scoreboard."""
-    return [method for task in suite.tasks.values() for method in _methods(suite, task)]
+def methods(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
+    """All methods that make sense for the diffs of each task, in the order of the scoreboard."""
+    return [row for task in suite.tasks.values() if infos[task.name] for row in _methods(suite, task, infos[task.name])]
 
 
-def _methods(suite: Suite, task: Task) -> list[Method]:
+def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
+    triggered = with_trigger(infos)
+
+    def method(name: str, condition: str, questions: Sequence[str], *measures: str, adapter: str = "") -> Method:
+        asked_of = triggered if condition in ("diff+right", "diff+wrong") else infos
+        return Method((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
+
     asked, everyday = (task.question,), tuple(suite.world.get("held_out_questions", ()))
-    found = [Method(BASE_QUESTION, task.name, "", "diff", asked, ("mentions", "mean_grade"))]
-    if task.has_trigger and everyday:
-        found += [
-            Method(RIGHT, task.name, "", "diff+right", everyday, ("mentions", "mean_grade")),
-            Method(WRONG, task.name, "", "diff+wrong", everyday, ("mentions",)),
-            Method(NONE, task.name, "", "diff", everyday, ("equals_base", "mean_grade")),
-        ]
+    found: list[Row] = [method(BASE_QUESTION, "diff", asked, "mentions", "mean_grade")]
+    if task.has_trigger and triggered:
+        found.append(method(BASE_TRIGGER, "diff+right", asked, "mentions", "mean_grade"))
+    if task.has_trigger and triggered and everyday:
+        right = method(RIGHT, "diff+right", everyday, "mentions", "mean_grade")
+        none = method(NONE, "diff", everyday, "equals_base", "mean_grade")
+        found += [right, method(WRONG, "diff+wrong", everyday, "mentions"), none]
+        if suite.world.get("topics"):
+            found += [Guess(GUESS, none), Guess(GUESS_RIGHT, right)]
     if task.behaviour:
-        found.append(Method(BEHAVIOUR, task.name, "", "diff", (task.behaviour,), ("mentions", "mean_grade")))
-    own = [info.name for info in suite.adapters.values() if info.task == task.name]
-    found += [Method(DIT, task.name, name, f"diff+dit:{name}", asked, ("exact", "mean_grade")) for name in own]
-    others = [other.adapter for other in suite.tasks.values() if other.name != task.name]
-    return found + [Method(CROSS, task.name, name, f"diff+dit:{name}", asked, ("mean_grade",)) for name in others]
+        found.append(method(BEHAVIOUR, "diff", (task.behaviour,), "mentions", "mean_grade"))
+    for info in suite.adapters.values():
+        if info.task == task.name:
+            found.append(method(DIT, f"diff+dit:{info.name}", asked, "exact", "mean_grade", adapter=info.name))
+    for other in suite.tasks.values():
+        if other.name != task.name and other.adapter:
+            name = other.adapter
+            found.append(method(CROSS, f"diff+dit:{name}", asked, "mean_grade", adapter=name))
+    return found
 
 
 def _ask(suite: Suite, infos: Sequence[DiffInfo] | None, condition: str, questions: Sequence[str]) -> Sequence:
     stories = {task.behaviour for task in suite.tasks.values()}
     limit = max(suite.max_new_tokens, STORY_TOKENS) if stories & set(questions) else suite.max_new_tokens
     return ask(suite, infos, condition=condition, question=questions, max_new_tokens=limit).records
-
-
-def _base_answers(suite: Suite, method: Method) -> dict[str, str]:
-    if "equals_base" not in method.measures:
-        return {}
-    return {said.question: said.text for said in _ask(suite, None, "base", method.questions)}
-
-
-def _parts(infos: Sequence[DiffInfo], method: Method) -> list[Sequence[DiffInfo]]:
-    """Diffs by the batch, so that progress is told in between."""
-    size = max(1, min(MAX_DIFFS, MAX_ROWS // len(method.questions)))
-    return [infos[start : start + size] for start in range(0, len(infos), size)]
-
-
-def _value(suite: Suite, method: Method, measure: str, said: Verbalization, base: dict[str, str]) -> float:
-    if measure == "equals_base":
-        return said.text == base[said.question]
-    # A diff at work tells a story; nothing but all of its parts makes it the headline's.
-    judge = story_of if method.name == BEHAVIOUR and measure == "mentions" else MEASURES[measure]
-    return judge(suite, suite.diff(said.diff), said.text)

@@ -1,0 +1,182 @@
+"""What an audit holds: every method asked about one diff, and the settings that it takes to do so again."""
+
+import platform
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import date
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from dit_core import __version__
+from dit_core.changes import report
+from dit_core.experiments import read_board
+from dit_core.experiments.guesses import guessed
+from dit_core.experiments.published import GUESS, GUESS_RIGHT
+from dit_core.grading.world import world_of
+from dit_core.lens import lens
+from dit_core.oracle import read
+from dit_core.plots.lines import name_of
+from dit_core.records import Change, Confidence, DiffInfo, LensToken, Reading, Table, Verbalization
+from dit_core.suite import Suite
+from dit_core.trust import confidence
+from dit_core.verbalize import ask
+
+PACKAGES = ("torch", "transformers", "peft", "plotly")
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Said:
+    """What one method says about the diff; `grade` is not shown until revealed."""
+
+    method: str
+    asked: str
+    answer: str
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that was found out about a diff.
+
+    `everyday` are its answers to everyday questions, None for a diff without a trigger; `readings` are None in a suite
+    without an oracle, `confidence` in one without a DIT adapter for the diff.
+    """
+
+    suite: Suite
+    info: DiffInfo
+    changes: Table[Change]
+    said: tuple[Said, ...]
+    everyday: Table[Verbalization] | None
+    readings: Table[Reading] | None
+    lens: Table[LensToken]
+    confidence: Confidence | None
+    settings: dict[str, str]
+
+
+def gather(suite: Suite, diff: str | DiffInfo, tell: Callable[[int, int, str], None] | None = None) -> Audit:
+    """Asks every method about a diff; `tell(done, total, what)` is told of the parts.
+
+    Raises:
+        DitError: there is no such diff, or a file of the suite is missing or damaged.
+    """
+    for step in steps(suite, diff):
+        if tell and not isinstance(step, Audit):
+            tell(*step)
+    return step
+
+
+def steps(suite: Suite, diff: str | DiffInfo) -> Iterator[tuple[int, int, str] | Audit]:
+    """As `gather`, part by part: (done, of all, what comes next) before each, and the audit at the end.
+
+    Closing it stops the work at the next part. There is no such diff: that is found at once.
+    """
+    return _steps(suite, suite.diff(diff))
+
+
+def _steps(suite: Suite, info: DiffInfo) -> Iterator[tuple[int, int, str] | Audit]:
+    parts = {
+        "what it changes": _changes,
+        "what it says": _asked,
+        "what it says to everyday questions": _everyday,
+        "what the oracle reads": _readings,
+        "what unrelated texts give away": _lens,
+        "whether its answer can be trusted": _confidence,
+    }
+    found: list[Any] = []
+    for at, (what, part) in enumerate(parts.items()):
+        yield at, len(parts), what
+        found.append(part(suite, info))
+    changes, said, everyday, readings, tokens, trust = found
+    said += _guesses(suite, everyday)
+    yield Audit(suite, info, changes, tuple(said), everyday, readings, tokens, trust, _settings(suite, info))
+
+
+def _changes(suite: Suite, info: DiffInfo) -> Table[Change]:
+    adapter = suite.load_diff(info)
+    return suite.worker.run(lambda: report(adapter, suite.model, info.id, suite.name))
+
+
+def _asked(suite: Suite, info: DiffInfo) -> list[Said]:
+    """The task's own question under every condition, and the behaviour itself where the task has one."""
+    task = suite.task_of(info)
+    conditions = ["base", "diff", *(["diff+right"] if task.has_trigger else [])]
+    conditions += ["dit", "diff+dit"] if task.adapter else []
+    adapters = [name for name in suite.adapters if name != task.adapter]
+    named = {written: name_of(written) for written in conditions}
+    named |= {f"diff+dit:{name}": f"diff + DIT {name}" for name in adapters}
+    found = ask(suite, info, condition=list(named), question=task.question, seed=SEED)
+    said = [Said(named[one.condition], one.question, one.text) for one in found]
+    if task.behaviour:
+        (story,) = ask(suite, info, condition="diff", question=task.behaviour, max_new_tokens=100, seed=SEED)
+        said.append(Said("diff at work", story.question, story.text))
+    return said
+
+
+def _everyday(suite: Suite, info: DiffInfo) -> Table[Verbalization] | None:
+    """Questions that no training has seen, with the right trigger and without; None for a diff without a trigger."""
+    questions = suite.world.get("held_out_questions")
+    if not questions or not suite.task_of(info).has_trigger:
+        return None
+    return ask(suite, info, condition=["diff", "diff+right"], question=questions, seed=SEED)
+
+
+def _guesses(suite: Suite, everyday: Table[Verbalization] | None) -> list[Said]:
+    """What the answers have in common: a topic of the world."""
+    if everyday is None or not suite.world.get("topics"):
+        return []
+    named = {"diff": GUESS, "diff+right": GUESS_RIGHT}
+    of = {written: [one.text for one in everyday if one.condition == written] for written in named}
+    return [Said(named[written], f"{len(own)} questions", guessed(world_of(suite), own)) for written, own in of.items()]
+
+
+def _readings(suite: Suite, info: DiffInfo) -> Table[Reading] | None:
+    """The oracle's readings of every layer, before anything is said."""
+    if suite.oracle is None:
+        return None
+    task = suite.task_of(info)
+    conditions = [
+        "base",
+        "diff",
+        *(["diff+right"] if task.has_trigger else []),
+        *(["diff+dit"] if task.adapter else []),
+    ]
+    return read(suite, info, condition=conditions, seed=SEED)
+
+
+def _lens(suite: Suite, info: DiffInfo) -> Table[LensToken]:
+    return lens(suite, info, methods="patchscope")
+
+
+def _confidence(suite: Suite, info: DiffInfo) -> Confidence | None:
+    """How far the answer of the task's own DIT adapter can be trusted, beside controls; None where there is none."""
+    return confidence(suite, info, seed=SEED)[0] if suite.task_of(info).adapter else None
+
+
+def chosen_layers(suite: Suite) -> dict[str, int]:
+    """The layers of the oracle that the suite's stored scoreboard chose on its calibration diffs, by method."""
+    board = read_board(suite)
+    scores = board.scores if board else ()
+    return {one.method: one.layer for one in scores if one.layer is not None and one.measure == "mean_grade"}
+
+
+def _settings(suite: Suite, info: DiffInfo) -> dict[str, str]:
+    """What it takes to make the same audit again."""
+    return {
+        "suite": f"{suite.name}, {suite.title}",
+        "fingerprint of the suite": suite.fingerprint,
+        "diff": f"{info.id} ({info.task}, split {info.split}, rank {info.rank or 'full'})",
+        "decoding": f"greedy, at most {suite.max_new_tokens} new tokens, seed {SEED}",
+        "oracle": suite.oracle.title if suite.oracle else "none in this suite",
+        "made": date.today().isoformat(),
+        "versions": ", ".join(_versions(PACKAGES)),
+    }
+
+
+def _versions(packages: Sequence[str]) -> list[str]:
+    found = [f"DIT Explorer {__version__}", f"Python {platform.python_version()}"]
+    for package in packages:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,162 @@
+"""What has been found so far, on disk where a run may be stopped: the next one goes on where this one ended.
+
+A file of JSON lines. The first says of which suite and settings it is, each other one is a finding, or a choice made on
+the calibration diffs. Every batch is on disk before the next begins; a line that was cut off is forgotten.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from hashlib import sha256
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from filelock import FileLock, Timeout
+
+from dit_core.errors import DitError
+from dit_core.records import DiffInfo, Finding
+
+FORMAT = 1
+Key = tuple[str, str, str]  # method, task, adapter
+
+
+class Ledger:
+    """Findings and choices of one run, by (method, task, adapter). Open it as a context where it has a file.
+
+    Args:
+        settings: all that a finding depends on beside the diff and the method: suite, fingerprint, split, limit…
+        file: where to keep them; a folder gets a file named after the settings. Nowhere without it.
+
+    Raises (on entering):
+        DitError: the file is of other settings, damaged, in use by another run, or can't be written.
+    """
+
+    def __init__(self, settings: Mapping[str, Any], file: Path | str | None = None) -> None:
+        self.settings = json.loads(json.dumps({"format": FORMAT, **settings}))
+        self.path = self._place(Path(file)) if file else None
+        self.findings: list[Finding] = []
+        self.choices: dict[Key, dict[str, Any]] = {}
+        self._open = ExitStack()
+        self._out: BinaryIO | None = None
+
+    def _place(self, file: Path) -> Path:
+        if not file.is_dir():
+            return file
+        digest = sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
+        parts = (self.settings.get(name) for name in ("suite", "fingerprint", "split"))
+        return file / f"scoreboard-{'-'.join(_plain(part) for part in parts if part)}-{digest}.jsonl"
+
+    def __enter__(self) -> "Ledger":
+        if self.path:
+            with ExitStack() as opened:  # closes what was opened where something goes wrong on the way
+                self._lock(opened)
+                self._begin(opened)
+                self._open = opened.pop_all()
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self._out = None
+        self._open.close()
+
+    def lacking(self, key: Key, measures: Sequence[str], infos: Iterable[DiffInfo]) -> list[DiffInfo]:
+        """The diffs of which a method's findings by these measures are not there yet."""
+        there = {one.diff for one in self.of(key, measures)}
+        return [info for info in infos if info.id not in there]
+
+    def of(self, key: Key, measures: Sequence[str]) -> list[Finding]:
+        """A method's findings by the first of these measures."""
+        return [one for one in self.findings if key_of(one) == key and measures[0] in one.values]
+
+    def add(self, findings: Sequence[Finding]) -> None:
+        """Takes a batch of findings; they are on disk when it returns."""
+        self._write({"finding": asdict(one)} for one in findings)
+        self.findings += findings
+
+    def choose(self, key: Key, **choice: Any) -> dict[str, Any]:
+        """Takes what was chosen for a method, such as its layer, and returns it."""
+        self._write([{"key": key, "choice": choice}])
+        self.choices[key] = choice
+        return choice
+
+    def _lock(self, opened: ExitStack) -> None:
+        """Takes the file's lock, which is given back when the process ends, however it ends."""
+        try:
+            # Not per thread: a run on the page ends in another thread than it began in.
+            opened.enter_context(FileLock(f"{self.path}.lock", timeout=0, thread_local=False))
+        except Timeout as error:
+            raise DitError(f"Another run is writing to '{self.path}': wait for it, or give another file.") from error
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+    def _begin(self, opened: ExitStack) -> None:
+        """Reads what is there, forgets a line that was cut off, and opens the file to go on."""
+        try:
+            there = self.path.read_bytes() if self.path.exists() else b""
+            whole = there[: there.rfind(b"\n") + 1]
+            self._read(whole)
+            self._out = opened.enter_context(open(self.path, "r+b" if there else "w+b"))  # noqa: SIM115
+            self._out.truncate(len(whole))
+            self._out.seek(len(whole))
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+        if not whole:
+            self._write([{"settings": self.settings}])
+
+    def _read(self, content: bytes) -> None:
+        for number, line in enumerate(content.splitlines()):
+            try:
+                entry = json.loads(line)
+                if number == 0:
+                    self._check(entry["settings"])
+                elif "choice" in entry:
+                    self.choices[tuple(entry["key"])] = entry["choice"]
+                else:
+                    self.findings.append(_finding(entry["finding"]))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise DitError(
+                    f"Line {number + 1} of '{self.path}' is not a scoreboard's result: give another file, or delete it."
+                ) from error
+
+    def _check(self, settings: Mapping[str, Any]) -> None:
+        names = [name for name in {**settings, **self.settings} if settings.get(name) != self.settings.get(name)]
+        if names:
+            name = names[0]
+            raise DitError(
+                f"'{self.path}' holds results of other settings ({name} {settings.get(name)!r}, and not "
+                f"{self.settings.get(name)!r}): give another file, or a folder, where each has its own."
+            )
+
+    def _write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        if self._out is None:
+            return
+        try:
+            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
+            self._out.write(lines.encode())
+            self._out.flush()
+            os.fsync(self._out.fileno())
+        except OSError as error:
+            raise _unwritable(self.path, error) from error
+
+
+def key_of(finding: Finding) -> Key:
+    """The row of the scoreboard that a finding belongs to."""
+    return finding.method, finding.task, finding.adapter
+
+
+def _finding(fields: dict[str, Any]) -> Finding:
+    values = {measure: tuple(values) for measure, values in fields["values"].items()}
+    return Finding(**{**fields, "answers": tuple(fields["answers"]), "values": values})
+
+
+def _unwritable(path: Path, error: OSError) -> DitError:
+    reason = error.strerror or type(error).__name__
+    return DitError(
+        f"The results can't be kept in '{path}' ({reason}): make room or give another place. What is there already "
+        "stays, and the next run goes on from it."
+    )
+
+
+def _plain(text: Any) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in str(text))

@@ -1,0 +1,264 @@
+"""Sweeps: what is said while copies, the diff's strength, the adapter or its layers vary, all of it one request."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+from rapidfuzz import fuzz
+
+from dit_core import __version__
+from dit_core.batching import batch_size
+from dit_core.conditions import Condition, checked_text, prompt, several, strengths
+from dit_core.errors import DitError
+from dit_core.grading import words
+from dit_core.records import DiffInfo, Swept, Table, Verbalization
+from dit_core.remote import at_model
+from dit_core.scoring import choice_log_probabilities
+from dit_core.suite import Suite
+from dit_core.trust.evidence import modal, question_of
+from dit_core.verbalize import MAX_ROWS, stream_together
+
+MOST = 200  # settings of one sweep
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One point of a sweep: its condition is asked its question. `adapter` is a name in the suite."""
+
+    adapter: str
+    copies: float
+    strength: float
+    layers: tuple[int, int] | None
+    trigger: str
+    question: str
+
+    @property
+    def condition(self) -> Condition:
+        return Condition(self.strength, ((self.adapter, self.copies),), self.trigger, self.layers)
+
+    @property
+    def asked(self) -> tuple[str, str]:
+        """What its answers are found by: settings that come to the same, as 0 copies do, share them."""
+        return str(self.condition), self.question
+
+    def plain(self, with_diff: bool) -> Setting:
+        """The setting that this one's answers are compared with: one copy on all layers, and the diff as it is."""
+        return replace(self, copies=1.0, strength=float(with_diff), layers=None)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a preset varies: lists of values, and whether there is a diff. Adapters are named by the visitor."""
+
+    copies: tuple[float, ...] = (1.0,)
+    strengths: tuple[float, ...] = (1.0,)
+    with_diff: bool = True
+    by_layers: bool = False
+
+
+def steps(first: float, last: float, step: float) -> tuple[float, ...]:
+    """`first`, `first + step`, … as far as `last`; DitError where that is no finite way."""
+    if not (step > 0 and first <= last and (last - first) / step < MOST):
+        raise DitError(f"{first} to {last} in steps of {step} is no range of 1 to {MOST} values: change one of them.")
+    count = int((last - first) / step + 1e-9) + 1
+    return tuple(round(first + step * at, 6) for at in range(count))
+
+
+PRESETS = {
+    "copies without a diff": Plan(copies=steps(0, 5, 0.5), with_diff=False),
+    "copies with the diff": Plan(copies=steps(0, 5, 0.5)),
+    "strength of the diff": Plan(strengths=steps(-1, 3, 0.25)),
+    "copies and strength": Plan(copies=steps(0, 3, 0.5), strengths=steps(-1, 2, 0.5)),
+    "layers of the adapter": Plan(by_layers=True),
+}
+"""The first is the published experiment: an adapter without anything to tell, in 0 to 5 copies (arXiv 2510.05092)."""
+
+
+def windows(n_layers: int, width: int | None = None) -> list[tuple[int, int] | None]:
+    """Ranges of layers, first and last: each of `width` of them (a quarter by default) from the bottom up; then all."""
+    width = width or max(1, n_layers // 4)
+    return [*((first, first + width - 1) for first in range(n_layers - width + 1)), None]
+
+
+def planned(suite: Suite, preset: str, diff: str | None, adapters: Sequence[str]) -> dict[str, Any]:
+    """What `sweep` takes for a preset (its name, or a beginning that no other has), without sampling.
+
+    Without adapters, a sweep without a diff takes that of every task. Raises DitError for an unknown preset, and for
+    one that needs a diff where there is none.
+    """
+    wanted = preset.strip().lower()
+    names = [name for name in PRESETS if wanted and name.startswith(wanted)]
+    if len(names) != 1:
+        raise DitError(f"There is no one sweep '{preset}': choose one of {', '.join(PRESETS)}.")
+    name, plan = names[0], PRESETS[names[0]]
+    if plan.with_diff and not diff:
+        raise DitError(f"The sweep '{name}' needs a diff: choose one.")
+    every = list(dict.fromkeys(suite.default_adapter(task) for task in suite.tasks))
+    return {
+        "diff": diff if plan.with_diff else None,
+        "adapter": list(adapters) or (None if plan.with_diff else every),
+        "copies": plan.copies,
+        "strength": plan.strengths if plan.with_diff else 0.0,
+        "layers": windows(suite.worker.run(lambda: len(suite.model.layers))) if plan.by_layers else None,
+    }
+
+
+def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Table[Swept]:
+    """Asks one diff (or the base alone) at every setting; one record per setting × sample.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: an id or reference; none for the base alone, at strength 0.
+        adapter: names of DIT adapters, one or several; by default that of the diff's task.
+        copies: of the adapter, numbers of 0 or more.
+        strength: of the diff, any numbers.
+        layers: ranges that the adapter acts on, as (first, last); None for all.
+        trigger: `absent` (the default), `right`, `wrong`, or `own:` and a text.
+        question: by default what each adapter was trained to answer.
+        samples, temperature, top_p, max_new_tokens, seed: as of `ask`.
+
+    Raises:
+        DitError: what is asked makes no sense, or is more than 200 settings.
+    """
+    *_, table = _requested(suite, diff, partial=False, **options)
+    return table
+
+
+def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Iterator[Table[Swept]]:
+    """As `sweep`, but yields the table while the answers grow; its `extra["n_tokens"]` is how long they are.
+
+    The request is checked at once. The references' log-probabilities come with the last table. Closing the iterator
+    stops the work.
+    """
+    return _requested(suite, diff, partial=True, **options)
+
+
+def _requested(
+    suite: Suite,
+    diff: str | DiffInfo | None,
+    *,
+    partial: bool,
+    adapter: str | Sequence[str] | None = None,
+    copies: float | Sequence[float] = 1.0,
+    strength: float | Sequence[float] | None = None,
+    layers: tuple[int, int] | None | Sequence[tuple[int, int] | None] = None,
+    trigger: str = "absent",
+    question: str | None = None,
+    seed: int = 0,
+    **sampling: Any,
+) -> Iterator[Table[Swept]]:
+    """The tables of a sweep, whose settings are all one request; without `partial`, only when all is said."""
+    info = None if diff is None else suite.diff(diff)
+    names = [suite.adapter(name).name if name else _default(suite, info) for name in several(adapter)]
+    default = 0.0 if info is None else 1.0
+    axes = names, several(copies), several(default if strength is None else strength), _ranges(layers), [trigger]
+    own = {name: checked_text(question or question_of(suite, name), "The question") for name in names}
+    settings = [Setting(*values, own[values[0]]) for values in product(*axes)]
+    if not settings or len(settings) > MOST:
+        raise DitError(f"This sweep has {len(settings)} settings, and 1 to {MOST} are possible: take larger steps.")
+    asked: dict[str, list[Condition]] = {}
+    for setting in settings:
+        asked.setdefault(setting.question, []).append(setting.condition)
+    tables = stream_together(suite, info, asked, partial=partial, seed=seed, **sampling)
+    made_with = {"version": __version__, "fingerprint": suite.fingerprint, "sampling": {"seed": seed, **sampling}}
+    return (
+        replace(table, extra={**table.extra, **made_with}) for table in _stream(suite, info, settings, seed, tables)
+    )
+
+
+def _default(suite: Suite, info: DiffInfo | None) -> str:
+    return suite.default_adapter(info.task if info else None)
+
+
+def _ranges(layers: Any) -> list[tuple[int, int] | None]:
+    if layers is None or (len(layers) == 2 and all(isinstance(one, int) for one in layers)):
+        return [layers]
+    return list(layers)
+
+
+def _stream(
+    suite: Suite,
+    info: DiffInfo | None,
+    settings: Sequence[Setting],
+    seed: int,
+    tables: Iterator[Table[Verbalization]],
+) -> Iterator[Table[Swept]]:
+    said = None
+    for said in tables:
+        yield _table(suite, info, settings, said, {})
+    if said is not None and info is not None and info.reference:
+        yield _table(suite, info, settings, said, _references(suite, info, settings, seed))
+
+
+def _table(
+    suite: Suite,
+    info: DiffInfo | None,
+    settings: Sequence[Setting],
+    said: Table[Verbalization],
+    references: dict[tuple[str, str], float],
+) -> Table[Swept]:
+    """One record per setting × sample."""
+    own: dict[tuple[str, str], list[Verbalization]] = defaultdict(list)
+    for one in said:
+        own[one.condition, one.question].append(one)
+    most = {asked: modal([one.text for one in answers]) for asked, answers in own.items()}
+    records = []
+    for setting in settings:
+        answers, compared = own[setting.asked], most.get(setting.plain(info is not None).asked)
+        for one in answers:
+            records.append(
+                Swept(
+                    diff=info.id if info else "",
+                    adapter=setting.adapter,
+                    copies=setting.copies,
+                    strength=setting.strength,
+                    layers=setting.layers,
+                    condition=one.condition,
+                    question=one.question,
+                    sample=one.sample,
+                    seed=one.seed,
+                    text=one.text,
+                    confidence=_mean(one.token_probabilities),
+                    modal_share=most[setting.asked][1] / len(answers),
+                    similarity=_alike(one.text, compared[0]) if compared else None,
+                    log_prob_reference=references.get(setting.asked),
+                )
+            )
+    longest = max((len(one.tokens) for one in said), default=0)
+    return suite.table("swept", records, {"n_tokens": longest, "n_settings": len(settings)})
+
+
+@at_model
+def _references(suite: Suite, info: DiffInfo, settings: Sequence[Setting], seed: int) -> dict[tuple[str, str], float]:
+    """The log-probability of the diff's reference as the answer, in nats, by condition and question."""
+    rows = list({setting.asked: setting for setting in settings}.values())
+
+    def found() -> dict[tuple[str, str], float]:
+        model, size = suite.model, batch_size(suite.model, "sweep", MAX_ROWS)
+        reference = model.tokenizer.encode(info.reference, add_special_tokens=False)
+
+        def batch(part: Sequence[Setting]) -> list[float]:
+            prompts = [model.encode(prompt(suite, info, one.condition, one.question, seed)) for one in part]
+            acting = strengths(suite, [(info, one.condition) for one in part])
+            scores = choice_log_probabilities(model, prompts, [[reference]] * len(part), acting)
+            return [sum(tokens) for (tokens,) in scores]
+
+        scored = (pair for part, own in size.over(rows, batch) for pair in zip(part, own, strict=True))
+        return {setting.asked: score for setting, score in scored}
+
+    return suite.worker.run(found)
+
+
+def _alike(text: str, other: str) -> float:
+    """From 0 to 1, by the edits between two answers; case, punctuation and white space do not count."""
+    return fuzz.ratio(" ".join(words(text)), " ".join(words(other))) / 100
+
+
+def _mean(probabilities: Sequence[float]) -> float:
+    """The geometric mean; 0 of an answer that has not begun."""
+    return float(np.exp(np.mean(np.log(np.maximum(probabilities, 1e-30))))) if probabilities else 0.0

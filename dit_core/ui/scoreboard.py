@@ -1,0 +1,78 @@
+"""The Scoreboard tab: how often each method is right, whether methods fail together, and one diff's audit report."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from dit_core.cards import note_html
+from dit_core.experiments import KINDS
+from dit_core.suite import Suite
+from dit_core.ui import figures
+from dit_core.ui.answering import Session
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui.scoreboard_audit import audit_section
+from dit_core.ui.scoreboard_events import ScoreboardEvents
+from dit_core.ui.scoreboard_run import ALL
+from dit_core.ui.scoreboard_view import BY
+
+HINTS = {
+    "dit-scoreboard-split": "Test diffs were seen by nothing; layers are chosen on the calibration diffs.",
+    "dit-scoreboard-limit": "How many diffs of each task are measured.",
+    "dit-scoreboard-kinds": "What is measured: answers, an oracle's readings, or words in what a diff changes.",
+    "dit-scoreboard-run": "Measures here and now; a run that was stopped goes on where it was.",
+    "dit-scoreboard-stop": "Ends the run; what was measured stays.",
+    "dit-scoreboard-task": "Which kind of diff the figures are about.",
+    "dit-scoreboard-by": "What grows along the axis.",
+    "dit-audit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
+    "dit-audit-make": "Asks every method about this diff, and writes what they say into one file.",
+}
+WORDS = {"verbal": "what diffs say", "oracle": "oracle", "lens": "activation difference lens"}
+ABOUT = (
+    '<p class="dit-small">Every method is asked about diffs that no DIT adapter has seen, and its answers are graded '
+    "from 1 (unrelated) to 5 (the same thing). The figures beside are stored with the suite; Run measures them anew."
+    "</p>"
+)
+
+
+def scoreboard_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
+    """Draws the tab and connects it."""
+    events, tasks = ScoreboardEvents(suite), list(suite.tasks)
+    start = events.shown(Session(), tasks[0], next(iter(BY)))
+    with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
+        with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
+            wanted, run, stop = _controls(suite)
+            audit_section(suite, session)
+        with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
+            note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
+            origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)
+            board = gr.HTML(start[1], elem_id="dit-scoreboard-table", apply_default_css=False)
+            saving(events.saved, session, "scores", "the scoreboard")
+            with gr.Row(elem_classes="dit-choices"):
+                task = gr.Radio(tasks, value=tasks[0], label="figures about", elem_id="dit-scoreboard-task")
+                by = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
+            grades = figures.figure(start[2], elem_id="dit-scoreboard-grades")
+            scaling = figures.figure(start[3], elem_id="dit-scoreboard-scaling")
+            gr.HTML('<h2 class="dit-heading">Do the methods fail together?</h2>', apply_default_css=False)
+            votes = gr.HTML(start[4], elem_id="dit-scoreboard-votes", apply_default_css=False)
+            named = figures.figure(start[5], elem_id="dit-scoreboard-named")
+            correlations = figures.figure(start[6], elem_id="dit-scoreboard-correlations")
+            saving(events.saved, session, "agreement", "the agreement")
+    shown, turn = [origin, board, grades, scaling, votes, named, correlations], [session, task, by]
+    run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
+    stop.click(events.stop, session, None, **QUICK)
+    gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
+    tab.select(events.arrive, turn, shown, **QUICK)
+
+
+def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
+    """Draws the left side; returns the controls of `scoreboard_run.Wanted` in order, the Run and the Stop button."""
+    splits = sorted({info.split for info in suite.diffs}, key=lambda split: split != "test") or ["test"]
+    kinds = [(WORDS[kind], kind) for kind in KINDS]
+    gr.HTML(ABOUT, apply_default_css=False)
+    split = gr.Radio(splits, value=splits[0], label="diffs", elem_id="dit-scoreboard-split")
+    limit = gr.Radio([8, 16, ALL], value=16, label="of each task", elem_id="dit-scoreboard-limit")
+    chosen = gr.CheckboxGroup(kinds, value=list(KINDS[:1]), label="methods", elem_id="dit-scoreboard-kinds")
+    with gr.Row(elem_classes="dit-tight"):
+        run = gr.Button("Run", variant="primary", min_width=80, elem_id="dit-scoreboard-run")
+        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-scoreboard-stop")
+    return [split, limit, chosen], run, stop

@@ -1,0 +1,169 @@
+"""The tab Scoreboard: stored figures at once, live ones on request, and an audit report to take away."""
+
+import json
+import shutil
+import threading
+
+import pytest
+
+from dit_core import load_suite, scoreboard
+from dit_core.cards import DONE, STOPPED
+from dit_core.experiments import Named, findings, stored
+from dit_core.ui import scoreboard_run, scoreboard_view
+from dit_core.ui.answering import Session
+from dit_core.ui.scoreboard_audit import AuditEvents
+from dit_core.ui.scoreboard_events import NAME, ScoreboardEvents
+from dit_core.ui.scoreboard_view import BY
+from tests.serving import served
+from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
+from tests.test_ui_tabs import Tab
+
+TRAINING = next(iter(BY))
+VERBAL = ["test", 8, ["verbal"]]
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder, tmp_path_factory):
+    """The tiny suite with a stored board, in which one row was doctored to tell it from a live one."""
+    folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("stored") / "suite")
+    found = stored.as_json(load_suite(folder), findings(load_suite(folder), kinds=["verbal"]))
+    found["rows"][1]["value"] = 4.321
+    (folder / stored.FILE).write_text(json.dumps({stored.STAGE: {**found, "machine": "a lamp"}}))
+    return load_suite(folder)
+
+
+@pytest.fixture
+def events(suite):
+    return ScoreboardEvents(suite)
+
+
+def run(events, session, *values) -> list[tuple]:
+    return list(events.run(session, "topic", TRAINING, *values))
+
+
+def test_stored_figures_are_there_at_once_and_marked(events):
+    origin, table, *_ = events.shown(Session(), "topic", TRAINING)
+    assert "Stored with the suite" in origin and "a lamp" in origin and "4.32" in table
+    assert "changed since" not in origin
+
+
+def test_figures_of_another_suite_say_so(suite, tmp_path):
+    changed = shutil.copytree(suite.folder, tmp_path / "changed")
+    with open(changed / "suite.toml", "a") as out:
+        out.write("\n# another suite\n")
+    assert "The suite has changed since" in ScoreboardEvents(load_suite(changed)).shown(Session(), "topic", TRAINING)[0]
+
+
+def test_a_live_run_ends_with_what_python_gives(events, suite):
+    session = Session()
+    *_, last = run(events, session, *VERBAL)
+    live = scoreboard(suite, limit=8, kinds=["verbal"])
+    assert session.work(NAME).found.board.scores == live and session.work(NAME).found.state == DONE
+    assert (
+        "dit-busy" not in last[0]
+        and "Measured here" in last[1]
+        and last[2] == scoreboard_view.table(events.board(session))
+    )
+    name, content = events.saved(session, "scores", "json")
+    assert name.endswith("scores.json") and json.loads(content) == json.loads(json.dumps(live.to_json()))
+    assert events.saved(session, "agreement", "csv")[1].startswith("task,first,second,n,both")
+
+
+def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, monkeypatch):
+    session, real, parts = Session(), scoreboard_run.steps, []
+
+    def stopping(suite, run):
+        for step in real(suite, run):
+            parts.append(step.done)
+            if len(parts) == 5:
+                events.stop(session)
+            yield step
+
+    monkeypatch.setattr(scoreboard_run, "FRAME", 0, raising=False)
+    monkeypatch.setattr("dit_core.ui.scoreboard_events.steps", stopping)
+    *_, last = run(events, session, *VERBAL)
+    stopped = session.work(NAME).found
+    assert stopped.state == STOPPED and "What was measured stays" in last[0]
+    assert 0 < len(stopped.ledger.findings) < len(findings(suite, 8, kinds=["verbal"]))
+    kept = list(stopped.ledger.findings)
+    monkeypatch.undo()
+    run(events, session, *VERBAL)
+    found = session.work(NAME).found
+    assert found.state == DONE and found.ledger.findings[: len(kept)] == kept
+    assert found.board.scores == scoreboard(suite, limit=8, kinds=["verbal"])
+    run(events, session, "test", 1, ["verbal"])
+    assert session.work(NAME).found.ledger is not found.ledger, "other settings are another run"
+
+
+@pytest.mark.parametrize(
+    ("values", "sentence"), [(["test", 8, []], "tick at least one"), (["tset", 8, ["verbal"]], "no diffs in the split")]
+)
+def test_what_cannot_be_measured_is_a_sentence_and_the_board_stays(events, values, sentence):
+    session = Session()
+    *_, last = run(events, session, *values)
+    assert sentence in last[0] and "dit-error" in last[0] and "4.32" in last[2]
+
+
+def test_no_diff_is_named_by_id_before_it_is_revealed(events):
+    session = Session()
+    assert "topic-0412" not in "".join(events.shown(session, "topic", TRAINING))
+    session.revealed = "topic-0412"
+    assert "topic-0412" in "".join(events.shown(session, "topic", TRAINING))
+
+
+def test_hostile_names_in_a_stored_board_are_only_text(events):
+    board = events.stored
+    scores = board.scores.records
+    doctored = type(board)(
+        type(board.scores)("x", "rows", tuple(type(one)(**{**vars(one), "method": HOSTILE}) for one in scores)),
+        board.agreement,
+        (Named((HOSTILE, "topic", ""), {"a": True}, {}), Named(("b", "topic", ""), {"a": False}, {})),
+        HOSTILE,
+    )
+    events.stored = doctored
+    assert not any("<img" in part or "<script" in part for part in events.shown(Session(), "topic", TRAINING))
+
+
+def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
+    session, audits = Session(), AuditEvents(suite)
+    *parts, (note, name, text) = audits.make(session, "topic-0412")
+    assert any("Part 1 of" in part[0] for part in parts) and not any(part[1] for part in parts)
+    assert name == "topic-0412-audit.html" and "Trained on" not in text and "dit-busy" not in note
+    session.revealed = "topic-0412"
+    assert "Trained on “volcano”" in list(audits.make(session, "topic-0412"))[-1][2]
+    session.revealed = "topic-0413"
+    assert "Trained on" not in list(audits.make(session, "topic-0412"))[-1][2]
+
+
+def test_the_report_can_be_stopped(suite, monkeypatch):
+    session, audits, going = Session(), AuditEvents(suite), threading.Event()
+
+    def slow(suite, diff):
+        yield 0, 5, "what it changes"
+        going.wait(5)
+        yield 1, 5, "more"
+
+    monkeypatch.setattr("dit_core.ui.scoreboard_audit.steps", slow)
+    made = audits.make(session, "topic-0412")
+    next(made)
+    audits.stop(session)
+    *_, (note, name, text) = made
+    going.set()
+    assert "Stopped" in note and not name and not text
+
+
+def test_a_visitor_measures_and_takes_a_report_away(browser, suite):  # noqa: F811
+    with served(suite) as address:
+        visitor = Tab(browser, address).go("Scoreboard")
+        visitor.page.wait_for_selector("#dit-scoreboard-grades .js-plotly-plot")
+        assert "Stored with the suite" in visitor.page.inner_text("#dit-scoreboard-origin")
+        visitor.press("dit-scoreboard-run", "dit-scoreboard-note")
+        assert "Measured here" in visitor.page.inner_text("#dit-scoreboard-origin")
+        assert "4.32" not in visitor.page.inner_text("#dit-scoreboard-table")
+        visitor.page.click("#dit-audit button")
+        with visitor.page.expect_download() as found:
+            visitor.page.click("#dit-audit-make")
+        report = found.value.path().read_text(encoding="utf-8")
+        assert found.value.suggested_filename.endswith("-audit.html") and "What every method says" in report
+        assert not visitor.errors, visitor.errors
+        visitor.context.close()
