@@ -2,6 +2,7 @@
 
 Written as parts joined by `+`, the same on the command line, in links, JSON and Python: `base`, `diff`, `diff*0.5`,
 `dit`, `dit*2`, `dit:headline*2`, `right`, `wrong`, `own:<percent-encoded text>`; for example `diff+dit*2+right`.
+`layers:2-5` lets the DIT adapters act on these layers only, both ends among them: `diff+dit+layers:2-5`.
 """
 
 import random
@@ -21,12 +22,13 @@ if TYPE_CHECKING:
     from .records import DiffInfo
     from .suite import Suite
 
-OWN = "own:"
+OWN, LAYERS = "own:", "layers:"
 TRIGGERS = ("absent", "right", "wrong")
 MAX_NUMBER = 1_000_000  # of a strength or of copies: beyond, float32 activations overflow
 MAX_TEXT = 2000  # characters of a question, and of a trigger of the user's own
 _NAME = re.compile(r"[A-Za-z0-9-]*")
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", re.IGNORECASE | re.ASCII)
+_RANGE = re.compile(r"(\d{1,4})-(\d{1,4})", re.ASCII)
 _HINT = "write it like 'base', 'diff*0.5', 'diff+dit*2+right' or 'dit:headline'"
 
 
@@ -35,8 +37,8 @@ class Condition:
     """What acts on the base: the diff at `strength`, DIT adapters as (name, copies), and the trigger.
 
     The name `""` is the default adapter of the diff's task. `trigger` is `absent`, `right`, `wrong`, or `own:` and a
-    text. Copies of one adapter are added up, none is left out, and names are in order, so that equal conditions are
-    equal objects.
+    text. `layers` are the first and the last layer that the adapters act on, None for all. Copies of one adapter are
+    added up, none is left out, and names are in order, so that equal conditions are equal objects.
 
     Raises:
         DitError: a strength or copies that are no numbers or too large, negative copies, a name or trigger there isn't.
@@ -45,6 +47,7 @@ class Condition:
     strength: float = 0.0
     adapters: tuple[tuple[str, float], ...] = ()
     trigger: str = "absent"
+    layers: tuple[int, int] | None = None
 
     def __post_init__(self) -> None:
         copies: dict[str, float] = {}
@@ -55,6 +58,8 @@ class Condition:
         object.__setattr__(self, "strength", _real(self.strength, "The diff's strength"))
         object.__setattr__(self, "adapters", tuple(sorted((name, n) for name, n in copies.items() if n)))
         object.__setattr__(self, "trigger", _checked_trigger(self.trigger))
+        layers = None if self.layers is None else _checked_range(self.layers)
+        object.__setattr__(self, "layers", layers if self.adapters else None)
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
@@ -63,7 +68,7 @@ class Condition:
         Raises:
             DitError: a part that is not understood, or that stands there twice.
         """
-        strengths, adapters, triggers, base = [], [], [], False
+        strengths, adapters, triggers, ranges, base = [], [], [], [], False
         for part in re.split(r"[+\s]+", str(text).strip()):
             word, star, number = part.partition("*")
             name = word.partition(":")[2]
@@ -71,6 +76,8 @@ class Condition:
                 base = True
             elif part in TRIGGERS or part.startswith(OWN):
                 triggers.append(OWN + _unquoted(part.removeprefix(OWN)) if part.startswith(OWN) else part)
+            elif part.startswith(LAYERS):
+                ranges.append(_range(part))
             elif word == "diff":
                 strengths.append(_written_number(number, part) if star else 1.0)
             elif word == "dit" or word.startswith("dit:"):
@@ -79,11 +86,14 @@ class Condition:
                 nearest = did_you_mean(word, ("base", "diff", "dit", *TRIGGERS))
                 raise DitError(f"'{part}' in the condition '{text}' is not understood: {_HINT}.{nearest}")
         names = [name for name, _ in adapters]
-        if len(strengths) > 1 or len(triggers) > 1 or len(set(names)) < len(names):
+        if max(map(len, (strengths, triggers, ranges))) > 1 or len(set(names)) < len(names):
             raise DitError(f"The condition '{text}' says one thing twice: {_HINT}.")
         if base and (strengths or adapters):
             raise DitError(f"The condition '{text}' is not the base: leave 'base' out.")
-        return cls(strengths[0] if strengths else 0.0, tuple(adapters), triggers[0] if triggers else "absent")
+        if ranges and not adapters:
+            raise DitError(f"The condition '{text}' has layers and no DIT adapter to act on them: add 'dit'.")
+        strength, trigger = strengths[0] if strengths else 0.0, triggers[0] if triggers else "absent"
+        return cls(strength, tuple(adapters), trigger, ranges[0] if ranges else None)
 
     def __str__(self) -> str:
         parts = ["diff" + _times(self.strength)] if self.strength else []
@@ -92,6 +102,8 @@ class Condition:
             parts.append(OWN + quote(self.trigger.removeprefix(OWN), safe=""))
         elif self.trigger != "absent":
             parts.append(self.trigger)
+        if self.layers:
+            parts.append(f"{LAYERS}{self.layers[0]}-{self.layers[1]}")
         return "+".join(parts) or "base"
 
 
@@ -163,7 +175,7 @@ def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, questi
         return f"{condition.trigger.removeprefix(OWN)} {question}"
     if info is None:
         raise DitError(f"The trigger '{condition.trigger}' belongs to a diff: choose a diff, or use 'absent'.")
-    if not suite.task(info.task).has_trigger or info.trigger is None:
+    if not suite.task_of(info).has_trigger:
         raise DitError(f"The diff '{info.id}' has no trigger: use 'absent' or a text of your own.")
     draw = random.Random(f"{seed}|{info.id}|{question}")
     r = draw.randrange(1000)
@@ -184,8 +196,11 @@ def adapter_names(suite: "Suite", info: "DiffInfo | None", condition: Condition)
 def strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
     """Puts what the rows need on the model, and says how much of each slot acts on each row.
 
-    Returns one float32 tensor per slot: [rows, 1, 1], or [rows, 1, diffs] for the block slot of several diffs.
-    Worker's thread only.
+    Returns one float32 tensor per slot: [rows, 1, 1], [rows, 1, diffs] for the block slot of several diffs, and
+    [rows, 1, 1, layers] for DIT adapters of which a row wants some layers only. Worker's thread only.
+
+    Raises:
+        DitError: layers that the base does not have.
     """
     import torch
 
@@ -197,11 +212,38 @@ def strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]
             if info is not None and condition.strength:
                 amounts[row, 0, infos.index(info)] = condition.strength
         found[suite.hold_diffs(infos)] = amounts
+    some_layers = any(condition.layers for _, condition in rows)
+    shape = (len(rows), 1, 1, len(suite.model.layers)) if some_layers else (len(rows), 1, 1)
     for row, (info, condition) in enumerate(rows):
         for name, copies in adapter_names(suite, info, condition).items():
             slot = suite.hold_adapter(name)
-            found.setdefault(slot, torch.zeros(len(rows), 1, 1))[row] = copies
+            found.setdefault(slot, torch.zeros(shape))[(row, ..., _within(condition, shape[-1]))] = copies
     return found
+
+
+def _within(condition: Condition, n_layers: int) -> slice:
+    """Where along the last dimension a condition's DIT adapters act."""
+    if condition.layers is None:
+        return slice(None)
+    if condition.layers[1] >= n_layers:
+        raise DitError(f"The base has the layers 0 to {n_layers - 1}, and '{condition}' asks for others.")
+    return slice(condition.layers[0], condition.layers[1] + 1)
+
+
+def _checked_range(layers: Any) -> tuple[int, int]:
+    if not isinstance(layers, Sequence) or len(layers) != 2:
+        raise DitError(f"Layers are given by the first and the last one, like (2, 5), and not as {layers!r}.")
+    first, last = (checked_whole(layer, "A layer", 0, MAX_NUMBER) for layer in layers)
+    if first > last:
+        raise DitError(f"Layers {first} to {last} are no range: give the lower one first.")
+    return first, last
+
+
+def _range(part: str) -> tuple[int, int]:
+    found = _RANGE.fullmatch(part.removeprefix(LAYERS))
+    if not found:
+        raise DitError(f"'{part}' is no range of layers: write it like '{LAYERS}2-5'.")
+    return int(found[1]), int(found[2])
 
 
 def _times(number: float) -> str:

@@ -142,7 +142,9 @@ class Model:
         """A context in which adapters act: `{slot: tensor}`, slots that are not named act with 0.
 
         A tensor is [rows, 1, 1] or [rows, positions, 1]; for a slot of several blocks [rows, 1 or positions,
-        blocks]. Leaving the context, also by an exception, puts everything back. It can be entered again.
+        blocks]. With a last dimension more, of the base's layers, every layer has strengths of its own, which neither
+        whole weights nor modules outside of the layers can have. Leaving the context, also by an exception, puts
+        everything back. It can be entered again.
         """
         rows = {tensor.shape[0] for tensor in strengths.values()}
         if len(rows) > 1:
@@ -150,8 +152,8 @@ class Model:
         for slot, tensor in strengths.items():
             if slot not in self._slots:
                 raise DitError(f"No adapter is attached to '{slot}'.{did_you_mean(slot, self._slots)}")
-            blocks = self._slots[slot].blocks
-            if tensor.dim() != 3 or tensor.shape[2] != blocks:
+            blocks, by_layer = self._slots[slot].blocks, (len(self.layers),) * (not self._slots[slot].twins)
+            if tensor.dim() < 3 or tensor.shape[2] != blocks or tensor.shape[3:] not in ((), by_layer):
                 shape = f"[rows, 1 or positions, {blocks}]"
                 raise DitError(f"Strengths of '{slot}' must have the shape {shape}, not {list(tensor.shape)}.")
             if not tensor.isfinite().all():

@@ -3,6 +3,7 @@
 A context manager over PEFT layers. `Model.strengths` makes it; generation moves it along the positions.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dit_core.errors import DitError
 from dit_core.whole import Twin, hook
+
+_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
 class MaskedLinear(nn.Linear):
@@ -41,9 +45,9 @@ class Slot:
 class Strengths:
     """Adapters acting with the given strengths while the context is open; all as before when it closes.
 
-    `tensors[slot]` is [rows, 1 or positions, blocks]. Slots whose strengths are all zero are not computed.
-    `held` is a list of one place, shared by all contexts of a model, for the one that acts now: a context
-    opened inside another takes its place until it closes.
+    `tensors[slot]` is [rows, 1 or positions, blocks], or has a last dimension of layers. Slots whose strengths are
+    all zero are not computed. `held` is a list of one place, shared by all contexts of a model, for the one that acts
+    now: a context opened inside another takes its place until it closes.
     """
 
     def __init__(self, slots: dict[str, Slot], tensors: dict[str, Tensor], dtype: torch.dtype, held: list):
@@ -114,12 +118,15 @@ class Strengths:
             if not tensor.any():
                 continue
             for path, layer in slot.layers.items():
-                parts = slot.parts[path]
+                parts, number = slot.parts[path], None if tensor.dim() == 3 else _number(path)
+                here = tensor if number is None else tensor[..., number]
+                if not here.any():
+                    continue
                 device = layer.lora_A[name].weight.device
                 # Layers mostly share ranks and scalings, and then the tensor too.
-                key = (name, parts if slot.blocks > 1 else parts[0][1], device)
+                key = (name, number, parts if slot.blocks > 1 else parts[0][1], device)
                 if key not in made:
-                    made[key] = _spread(tensor, parts).to(device, self._dtype)
+                    made[key] = _spread(here, parts).to(device, self._dtype)
                 _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], {}, []))
                 active.append(name)
                 if slot.blocks > 1:
@@ -157,6 +164,14 @@ class Strengths:
         while self._undo:
             state, before = self._undo.pop()
             state.update(before)
+
+
+def _number(path: str) -> int:
+    """The layer that a module lies in, by its name; outside of all layers an adapter by layers has no place."""
+    found = _LAYER.search(path)
+    if found is None:
+        raise DitError(f"'{path}' lies in no layer, so this adapter can't act on some layers only.")
+    return int(found[1])
 
 
 def _spread(tensor: Tensor, parts: tuple[tuple[int, float], ...]) -> Tensor:

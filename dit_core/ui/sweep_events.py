@@ -1,0 +1,168 @@
+"""What happens on the tab Sweep. What was found is kept in the visitor's `Session`, as `work("sweep").found`."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from dit_core.cards import DONE, RUNNING, STOPPED, note_html
+from dit_core.experiments.sweep import planned, stream_sweep
+from dit_core.records import Swept, Table
+from dit_core.suite import Suite
+from dit_core.ui import sweep_view, view
+from dit_core.ui.answering import Clock, Place, Session, follow
+from dit_core.ui.shared import content, number, sentence, whole
+
+NAME = "sweep"
+IDLE = "Choose what varies, then press Sweep."
+STALE = "The settings have changed since this sweep: press Sweep."
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The controls of the tab, in order."""
+
+    preset: str
+    diff: str
+    adapters: tuple[str, ...]
+    question: str
+    samples: float
+    temperature: float
+    tokens: float
+    seed: float
+
+    @classmethod
+    def of(cls, *values: Any) -> Wanted:
+        preset, diff, adapters, *rest = values
+        return cls(preset, diff, tuple(adapters or ()), *rest)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What `ask` takes of them; DitError for an emptied field."""
+        return {
+            "question": self.question.strip() or None,
+            "samples": whole(self.samples),
+            "temperature": number(self.temperature),
+            "max_new_tokens": whole(self.tokens),
+            "seed": whole(self.seed),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep has found so far."""
+
+    wanted: Wanted
+    plan: dict[str, Any]
+    table: Table[Swept] | None = None
+    state: str = RUNNING
+
+
+class SweepEvents:
+    """The events of one suite's tab; `word` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
+
+    def idle(self) -> str:
+        """The note before anything ran."""
+        return note_html(IDLE)
+
+    def run(self, session: Session, measure: str, *values: Any) -> Iterator[tuple]:
+        """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
+        work = session.work(NAME)
+        stop, before = work.begin(), work.found
+        try:
+            yield from self._run(session, measure, Wanted.of(*values), stop)
+        except Exception as error:
+            if work.stop is stop:
+                work.found = before
+                yield note_html(sentence(error), "error"), *self.shown(session, measure)
+
+    def _run(self, session: Session, measure: str, wanted: Wanted, stop: threading.Event) -> Iterator[tuple]:
+        plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters)
+        tables = stream_sweep(self.suite, **plan, **wanted.sampling)
+        work, clock = session.work(NAME), Clock(wanted.sampling["max_new_tokens"])
+        work.found = found = Found(wanted, plan)
+        yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
+        for table in follow(tables, stop, line=self.suite.worker, frame=0.3):
+            if isinstance(table, Place):
+                yield note_html(str(table), "busy"), gr.skip(), gr.skip()
+                continue
+            work.found = found = replace(found, table=table)
+            yield note_html(clock.words(table.extra["n_tokens"]), "busy"), gr.skip(), sweep_view.cards(table)
+        if work.stop is not stop:
+            return  # the same visitor's next sweep has taken the tab over
+        work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
+        note = "Stopped. What was said stays." if stop.is_set() else ""
+        yield note_html(note), *self.shown(session, measure)
+
+    def stop(self, session: Session) -> None:
+        """Ends the running sweep at once."""
+        session.work(NAME).stop.set()
+
+    def shown(self, session: Session, measure: str) -> tuple[Any, Any]:
+        """Figure and cards of what was found."""
+        found: Found | None = session.work(NAME).found
+        table = found.table if found else None
+        return self.drawn(session, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
+
+    def drawn(self, session: Session, measure: str) -> str:
+        """The figure of one measure."""
+        found: Found | None = session.work(NAME).found
+        offered = {name for _, name in sweep_view.measures(self._open(session))}
+        return sweep_view.figure(found.table if found else None, measure if measure in offered else "modal_share")
+
+    def _open(self, session: Session) -> bool:
+        found: Found | None = session.work(NAME).found
+        return found is not None and bool(found.plan["diff"]) and session.revealed == found.plan["diff"]
+
+    def reveal(self, session: Session, diff: str, measure: str) -> tuple:
+        """Shows or hides what the diff was trained on, and what needs to know it."""
+        session.revealed = "" if session.revealed == diff else diff
+        return self.truth(session, diff, measure)
+
+    def truth(self, session: Session, diff: str, measure: str) -> tuple:
+        """The secret, the reveal button, the measures on offer, the figure."""
+        offered = sweep_view.measures(self._open(session))
+        names = [name for _, name in offered]
+        measure = measure if measure in names else names[0]
+        word = "Hide" if session.revealed == diff else "Reveal"
+        return (
+            view.secret(self.suite, diff, session.revealed),
+            gr.update(value=word),
+            gr.update(choices=offered, value=measure),
+            self.drawn(session, measure),
+        )
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is shown still answers the left side."""
+        found: Found | None = session.work(NAME).found
+        if found is None or found.state == RUNNING:
+            return gr.skip()
+        return note_html(STALE if Wanted.of(*values) != found.wanted else "")
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of the table; ("", "") where there is none."""
+        found: Found | None = session.work(NAME).found
+        if found is None or not found.table:
+            return "", ""
+        return f"{what}.{form}", content(found.table, form)
+
+    def cell(self, session: Session) -> str:
+        """The lines that run the same sweep in a notebook."""
+        found: Found | None = session.work(NAME).found
+        if found is None:
+            return ""
+        options = {**found.plan, **found.wanted.sampling}
+        diff = options.pop("diff")
+        told = "".join(f",\n    {name}={value!r}" for name, value in options.items() if value is not None)
+        return (
+            "from dit_core import load_suite, plots, sweep\n\n"
+            f"suite = load_suite({self.word!r})\n"
+            f"table = sweep(\n    suite,\n    {diff!r}{told},\n)\nplots.swept(table)\n"
+        )

@@ -1,0 +1,52 @@
+"""What the tab Sweep shows: a figure of its table, and a card per setting with what most samples say."""
+
+from __future__ import annotations
+
+from functools import partial
+from html import escape
+
+from dit_core import plots
+from dit_core.plots.sweep import MEASURES, settings, written
+from dit_core.records import Swept, Table
+from dit_core.ui import figures
+from dit_core.ui.pieces import said
+
+NEEDS_REFERENCE = "log_prob_reference"
+WAITING = "Press Sweep: what is said at each setting shows here."
+EMPTY = '<div class="dit-sweep-grid"></div>'
+MOST = 3  # different answers on a card
+
+
+def measures(open_now: bool) -> list[tuple[str, str]]:
+    """What the figure may show; what needs the reference only where that is revealed."""
+    return [(words, name) for name, words in MEASURES.items() if open_now or name != NEEDS_REFERENCE]
+
+
+def figure(table: Table[Swept] | None, measure: str = "modal_share") -> str:
+    """The figure's value; a sentence while there is nothing."""
+    return figures.shown(partial(plots.swept, table, measure)) if table else said(WAITING)
+
+
+def cards(table: Table[Swept]) -> str:
+    """A card per setting, in the order of the sweep."""
+    return f'<div class="dit-sweep-grid">{"".join(_card(own) for own in settings(table).values())}</div>'
+
+
+def _card(own: list[Swept]) -> str:
+    one = own[0]
+    counted = {text: sum(other.text == text for other in own) for text in dict.fromkeys(s.text for s in own)}
+    most = sorted(counted.items(), key=lambda item: -item[1])
+    lines = "".join(
+        f'<p class="dit-text" dir="auto">{escape(text) or "…"}{_times(times, len(own))}</p>'
+        for text, times in most[:MOST]
+    )
+    others = len(most) - MOST
+    more = f'<p class="dit-small">and {others} other answer{"s" if others > 1 else ""}</p>' if others > 0 else ""
+    layers = "" if one.layers is None else f" · layers {written(one.layers)}"
+    strength = f"diff × {one.strength:g} · " if one.strength else ""
+    title = f"{strength}{escape(one.adapter)} × {one.copies:g}{layers}"
+    return f'<article class="dit-sweep-card" aria-label="{title}"><h4>{title}</h4>{lines}{more}</article>'
+
+
+def _times(times: int, of: int) -> str:
+    return f' <span class="dit-small">{times}/{of}</span>' if of > 1 else ""
