@@ -1,0 +1,149 @@
+"""Bring your own: a stranger's diff is checked, asked by its id alone, and gone with the visit."""
+
+import json
+import shutil
+import zipfile
+
+import pytest
+import torch
+
+from dit_core import ask
+from dit_core.bringing import bring_files, bring_source
+from dit_core.errors import DitError
+from dit_core.formats import write_peft, write_weight_diffs
+from dit_core.limits import PUBLIC
+from dit_core.plots import changed_modules
+from dit_core.records import Table
+from dit_core.suite import load_suite
+from dit_core.ui.answering import Session
+from dit_core.ui.bring_events import MOST, BringEvents
+from tests.serving import served
+from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
+from tests.tiny import random_adapter, tiny_model
+
+HOSTILE = "<img src=x onerror=alert(1)>"
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder):
+    return load_suite(tiny_suite_folder)
+
+
+@pytest.fixture(scope="module")
+def own(suite):
+    """A diff of the suite that comes back as a stranger's, so that its answers are known."""
+    return suite.load_diff(suite.diffs[0])
+
+
+@pytest.fixture
+def uploads(own, tmp_path):
+    """The same diff in three layouts, each file where Gradio would put it: in a folder of its own."""
+    write_peft(tmp_path / "lora", own, HOSTILE)
+    files = []
+    for file in (tmp_path / "lora").iterdir():
+        place = tmp_path / f"upload-{file.name}"
+        place.mkdir()
+        files.append(shutil.copy(file, place))
+    with zipfile.ZipFile(tmp_path / "lora.zip", "w") as zipped:
+        for file in (tmp_path / "lora").iterdir():
+            zipped.write(file, f"lora/{file.name}")
+    write_weight_diffs(tmp_path / "diff.pt", [(own, "secret topic", 123)])
+    return {"files": files, "zip": [str(tmp_path / "lora.zip")], "pt": [str(tmp_path / "diff.pt")]}
+
+
+@pytest.mark.parametrize("layout", ["files", "zip", "pt"])
+def test_a_brought_diff_answers_as_the_same_diff_of_the_suite(suite, uploads, layout):
+    arrival = bring_files(suite, uploads[layout], "mine")
+    asked = ask(suite, diff=arrival.info.id, condition=["diff", "diff+dit"])
+    known = ask(suite, diff=suite.diffs[0], condition=["diff", "diff+dit"])
+    assert [v.tokens for v in asked] == [v.tokens for v in known]
+    assert "secret topic" not in json.dumps(asked.to_json())
+    assert arrival.info.id not in {info.id for info in suite.diffs}
+    suite.forget(arrival.info.id)
+    with pytest.raises(DitError):
+        ask(suite, diff=arrival.info.id, condition="diff")
+
+
+def test_a_path_is_a_source_at_home_and_never_on_a_public_server(suite, uploads, monkeypatch):
+    arrival = bring_source(suite, uploads["pt"][0])
+    assert arrival.title == "diff.pt"
+    suite.forget(arrival.info.id)
+    monkeypatch.setattr(suite, "limits", PUBLIC)
+    with pytest.raises(DitError, match="no paths"):
+        bring_source(suite, uploads["pt"][0])
+
+
+def test_norms_of_the_figure_are_those_of_the_weights(suite, own, uploads):
+    changes = bring_files(suite, uploads["pt"]).changes
+    figure = changed_modules(changes)
+    [map] = figure.data
+    by_name = {change.module: change for change in changes}
+    name, (A, B) = next(iter(own.factors.items()))
+    change = torch.linalg.matrix_norm(own.scaling[name] * B.double() @ A.double())
+    weight = suite.worker.run(lambda: suite.model.base.get_submodule(name).weight.detach().double().clone())
+    cell = [
+        map.z[row][column]
+        for row, line in enumerate(map.customdata)
+        for column, data in enumerate(line)
+        if data and data[0] == name
+    ]
+    assert cell == [by_name[name].relative]
+    assert cell[0] == pytest.approx(float(change / torch.linalg.matrix_norm(weight)), rel=1e-3)
+    assert not changed_modules(Table("", "changes", ())).data
+
+
+def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_path, monkeypatch):
+    other = random_adapter(tiny_model(layers=5, seed=3), rank=1, seed=0)
+    write_weight_diffs(tmp_path / "other.pt", [(other, "", None)])
+    events, session = BringEvents(suite, 2), Session()
+
+    def says(files, source="", position=0) -> str:
+        note, *rest = events.bring(session, files, source, "", "topic", position)
+        assert 'role="alert"' in note and "inside the program" not in note and len(rest) == 5
+        return note
+
+    assert "nothing to check" in says(None)
+    assert "take one of them away" in says(uploads["pt"], "owner/name")
+    assert "layers.2" in says([str(tmp_path / "other.pt")])
+    assert "no number 7" in says(uploads["pt"], position=7)
+    assert "number is missing" in says(uploads["pt"], position=None)
+    monkeypatch.setattr(suite, "limits", PUBLIC.__class__(upload=100))
+    assert "larger than" in says(uploads["pt"])
+    assert not session.work("bring").found
+
+
+def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
+    events, session, other = BringEvents(suite, 1), Session(), Session()
+    *_, mine, lists = events.bring(session, uploads["pt"], "", "mine", "topic", 0)
+    id = mine["value"]
+    assert lists["choices"][0] == ("mine  (your own)", id)
+    assert events.forget(other, id)[0].count("nothing to forget")
+    for _ in range(MOST - 1):
+        events.bring(session, uploads["pt"], "", "more", "topic", 0)
+    assert "forget one first" in events.bring(session, uploads["pt"], "", "", "topic", 0)[0]
+    session.leave()
+    with pytest.raises(DitError):
+        suite.diff(id)
+
+
+def test_upload_then_ask_in_the_browser(suite, uploads, browser):  # noqa: F811
+    with served(suite) as address:
+        visitor = Visitor(browser, address).open()
+        page = visitor.page
+        page.get_by_role("tab", name="Bring your own").click()
+        page.set_input_files("#dit-bring-files input[type=file]", uploads["files"])
+        page.wait_for_selector("#dit-bring-files .file-preview")
+        page.fill("#dit-bring-title input, #dit-bring-title textarea", HOSTILE)
+        page.click("#dit-bring-check")
+        page.wait_for_selector("#dit-bring-note:has-text('It fits')")
+        page.wait_for_selector("#dit-bring-figure .js-plotly-plot .hm")
+        assert HOSTILE in page.inner_text("#dit-bring-told")
+        page.get_by_role("tab", name="Explore").click()
+        page.click("#dit-diff input")
+        page.get_by_role("option", name="your own").click()
+        visitor.ask()
+        assert list(visitor.cards().values())[1] == ask(suite, diff=suite.diffs[0], condition="diff")[0].text.replace(
+            "\0", ""
+        )
+        assert not visitor.errors, visitor.errors
+        visitor.context.close()
