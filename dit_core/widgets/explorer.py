@@ -1,0 +1,194 @@
+"""The explorer: the page's Explore tab in a notebook. Cards that fill as tokens arrive, and below them the oracle.
+
+What runs, runs in a thread of its own: a kernel that waits for answers would hear of Stop only after them.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import Any
+
+from ipywidgets import HTML, Dropdown, HBox, Label, VBox
+from plotly.graph_objects import Figure, FigureWidget
+
+from dit_core import plots
+from dit_core.cards import DONE, WAITING, note_html
+from dit_core.standing import first_info, read_first_run
+from dit_core.suite import Suite
+from dit_core.ui import view
+from dit_core.ui.answering import Result, Session
+from dit_core.ui.choices import measure, measures
+from dit_core.ui.links import Settings
+from dit_core.ui.oracle_reading import column_of
+from dit_core.ui.readings import taken_away
+from dit_core.ui.shared import STALE, STORED, sentence
+from dit_core.widgets.asking import answers, readings, unasked, weighed
+from dit_core.widgets.controls import Controls
+from dit_core.widgets.look import framed, sheet
+from dit_core.widgets.shown import bundle
+
+WAITS = "After the cards, the oracle reads every condition, layer by layer."
+PRESS_ASK = "Press Ask: then the answer is weighed against what the adapter says without this diff."
+NO_ORACLE = "This suite has no activation oracle, so nothing is read in words."
+
+
+class Explorer(VBox):
+    """Controls at the left, cards and the plot at the right. Opens with the suite's stored first run, if it has one.
+
+    `result` holds the answers shown, with their table; `found` what the oracle has read of them, or None.
+    """
+
+    def __init__(self, suite: Suite) -> None:
+        self.suite, self.session, self.found = suite, Session(), None
+        self.controls = Controls(suite, self._changed)
+        self.heading, self.note, self.cards = HTML(), HTML(), HTML()
+        self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})
+        self.choice = HBox([Label("height shows"), self.measure], layout={"display": "none"})
+        self.figure = FigureWidget()
+        self.figure._config = plots.CONFIG
+        self.thread: threading.Thread | None = None
+        self.controls.ask.on_click(lambda _: self.ask())
+        self.controls.stop.on_click(lambda _: self.stop())
+        self.controls.reveal.on_click(lambda _: self.reveal())
+        self.measure.observe(lambda _: self._draw(), "value")
+        self._open()
+        parts = [self.heading, self.note, self.cards, self.choice, self.figure]
+        board = VBox(parts, layout={"flex": "1 1 420px", "min_width": "0"})
+        whole = HBox([self.controls, board], layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        super().__init__([HTML(sheet()), whole])
+
+    @property
+    def result(self) -> Result:
+        return self.session.result
+
+    def _open(self) -> None:
+        """What a first visitor meets: the suite's first diff, with its stored run where that is still true."""
+        settings = Settings.for_diff(self.suite, first_info(self.suite).id)
+        self.session.result, note = unasked(self.suite, settings), "Press Ask."
+        if (stored := read_first_run(self.suite)) is not None:
+            self.session.result = replace(self.result, table=stored, state=DONE, stored=True, weighing=PRESS_ASK)
+            note = STORED
+        self.controls.show(settings)
+        self._show(note)
+
+    # ---------------------------------------------------------------- what a visitor does
+
+    def ask(self) -> None:
+        """Asks what the controls say; returns at once, while the cards fill."""
+        stop = self.session.begin()
+        self.found = None
+        self.thread = threading.Thread(target=self._run, args=(self.controls.settings, stop), daemon=True)
+        self.thread.start()
+
+    def stop(self) -> None:
+        """Ends what is running; what was said and read stays."""
+        self.session.stop.set()
+
+    def reveal(self) -> None:
+        """Shows or hides what the diff was trained on, its trigger and the grades."""
+        diff = self.result.settings.diff
+        self.session.revealed = "" if self.session.revealed == diff else diff
+        self._show()
+        self._draw()
+
+    def _changed(self, name: str) -> None:
+        settings = self.controls.settings
+        if name == "diff":
+            self.session.begin()
+            self.found = None
+            settings = settings.with_diff(self.suite, settings.diff)
+            self.controls.show(settings)
+            self.session.result = unasked(self.suite, settings)
+            self._show("Press Ask.")
+        elif self.result.state != WAITING and not self._busy:
+            changed = settings != self.result.settings
+            self._say(STALE if changed else STORED if self.result.stored else "")
+
+    @property
+    def _busy(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+    # ---------------------------------------------------------------- what runs
+
+    def _run(self, settings: Settings, stop: threading.Event) -> None:
+        """Asks, then reads. Shows nothing more once another question has taken over."""
+        before = self.result
+        try:
+            for result, note in answers(self.suite, settings, stop):
+                if self.session.stop is not stop:
+                    return
+                self.session.result = result
+                self._show(note, "busy" if note and not stop.is_set() else "note")
+            if self.result.state == DONE:
+                self._weigh(stop)
+                self._read(stop)
+        except Exception as error:
+            if self.session.stop is stop:
+                if self.result.state != DONE:
+                    self.session.result = before
+                self._show(sentence(error), "error")
+
+    def _weigh(self, stop: threading.Event) -> None:
+        for result in weighed(self.suite, self.result, stop):
+            if self.session.stop is not stop:
+                return
+            self.session.result = result
+            self._show("Weighing the answer…", "busy")
+
+    def _read(self, stop: threading.Event) -> None:
+        for found, note in readings(self.suite, self.result, stop):
+            if self.session.stop is not stop:
+                return
+            self.found = found
+            self._say(note, "busy")
+            self._draw()
+        if self.session.stop is stop:
+            self._say("Stopped. What was read stays." if stop.is_set() else "")
+
+    # ---------------------------------------------------------------- what is shown
+
+    def _show(self, note: str = "", kind: str = "note") -> None:
+        """Heading, secret and cards, and a note above them."""
+        revealed, diff = self.session.revealed, self.result.settings.diff
+        self.heading.value = framed(view.heading(self.result))
+        self.cards.value = framed(view.board(self.suite, self.result, revealed), live=True)
+        self.controls.secret.value = framed(view.secret(self.suite, diff, revealed))
+        self.controls.reveal.description = "Hide" if revealed == diff else "Reveal"
+        self._say(note, kind)
+        if self.found is None:
+            self._draw()
+
+    def _say(self, note: str, kind: str = "note") -> None:
+        self.note.value = framed(note_html(note, kind))
+
+    @property
+    def _revealed(self) -> bool:
+        return self.session.revealed == self.result.settings.diff
+
+    def _draw(self) -> None:
+        """The plot of what was read so far, or a sentence in its place."""
+        open_now, found = self._revealed, self.found
+        if list(self.measure.options) != measures(open_now):
+            self.measure.options = measures(open_now)
+        self.choice.layout.display = "" if open_now else "none"  # before that there is only one
+        if found is None or not found.readings:
+            figure = plots.sentence(WAITS if self.suite.oracle else NO_ORACLE, height=260)
+        else:
+            lead = column_of(found.columns, "").condition
+            shown, y = taken_away(found.readings, open_now), measure(self.measure.value, open_now)
+            figure = plots.by_layer(shown, y=y, selected=lead)
+        self._put(figure)
+
+    def _put(self, figure: Figure) -> None:
+        figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper
+        with self.figure.batch_update():
+            self.figure.data = ()
+            self.figure.layout = figure.layout
+        self.figure.add_traces(figure.data)
+
+    def _repr_mimebundle_(self, **kwargs: Any) -> Any:
+        """Beside the widget, the cards as they are now: for where a saved notebook is only read."""
+        found = super()._repr_mimebundle_(**kwargs)
+        data, metadata = found if isinstance(found, tuple) else (found, {})
+        return {**(data or {}), **bundle(self.result.table)}, metadata

@@ -1,0 +1,173 @@
+"""How a table shows itself in a notebook: verbalizations as cards, readings (and what the lens finds) as a plot.
+
+Where no plot can be drawn, as on a web page that shows a saved notebook, the oracle's words stand in a plain table.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Sequence
+from html import escape
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from dit_core import plots
+from dit_core.cards import DONE, Card, card_html, percent
+from dit_core.conditions import Condition
+from dit_core.errors import DitError
+from dit_core.plots.lines import lines, name_of
+from dit_core.plots.said import APART, said
+from dit_core.plots.style import quoted
+from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
+from dit_core.suite.diffs import OWN
+from dit_core.ui.readings import taken_away
+from dit_core.ui.view import chips
+from dit_core.widgets.look import styled
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+PLOT = "application/vnd.plotly.v1+json"
+MOST_CARDS, MOST_LINES = 48, 12
+_DRAWN: dict[str, Callable[..., Figure]] = {
+    "readings": plots.by_layer,
+    "next_tokens": plots.next_token_by_layer,
+    "lens": plots.lens_tokens,
+    "similarities": plots.cosine,
+}
+
+
+def show(table: Table, reveal: bool = False, **how: Any) -> None:
+    """Shows a table in a notebook: cards for verbalizations, a plot for what is read layer by layer, else its rows.
+
+    Args:
+        table: what `ask`, `read`, `lens` and their like gave.
+        reveal: whether what needs to know what a diff was trained on may be shown: grades, and references.
+        how: what the plot's own function takes (`plots.by_layer`, …), such as `y="grade"`.
+
+    Raises:
+        DitError: there is nothing to set about how such a table is shown.
+    """
+    from IPython.display import display
+
+    display(bundle(table, reveal=reveal, **how), raw=True)
+
+
+def bundle(table: Table, include: Any = None, exclude: Any = None, reveal: bool = False, **how: Any) -> dict[str, Any]:
+    """A table in all the forms that a notebook may show, by their mimetypes; `include` and `exclude` are IPython's."""
+    if table.kind in _DRAWN:
+        return _plot(table, reveal, how) | {"text/plain": _plainly(table)}
+    if how:
+        raise DitError(f"A table of {table.kind} isn't plotted, so nothing is set about it: leave out '{[*how][0]}'.")
+    html = styled(_cards(table)) if table.kind == "verbalizations" else table.to_frame(reveal)._repr_html_()
+    return {"text/html": html, "text/plain": _plainly(table)}
+
+
+# ---------------------------------------------------------------- cards
+
+
+def _cards(table: Table[Verbalization]) -> str:
+    """Per diff and question, a card for each condition, with all its samples."""
+    groups: dict[tuple[str, str], dict[str, list[Verbalization]]] = {}
+    for one in table:
+        groups.setdefault((one.diff, one.question), {}).setdefault(one.condition, []).append(one)
+    html, left = [], MOST_CARDS
+    for (diff, question), own in groups.items():
+        heading = f'<p class="dit-question">“{escape(question)}” <small>{escape(_called(diff))}</small></p>'
+        html.append(heading + _beside([card_html(_card(*one)) for one in list(own.items())[:left]]))
+        left -= len(own)
+        if left <= 0:
+            rest = sum(map(len, groups.values())) - MOST_CARDS
+            html.append(f"<p>And {rest} more cards: <code>table.to_frame()</code> has all rows.</p>" if rest else "")
+            break
+    return "".join(html) or "<p>Nothing was asked.</p>"
+
+
+def _beside(cards: Sequence[str]) -> str:
+    """Cards side by side, in a table: where a web page takes the style sheet away, that still holds them together."""
+    rows = (cards[at : at + 3] for at in range(0, len(cards), 3))
+    table = "".join("<tr>" + "".join(f"<td>{card}</td>" for card in row) + "</tr>" for row in rows)
+    return f'<div class="dit-frame"><section class="dit-cards dit-n{len(cards)}"><table>{table}</table></section></div>'
+
+
+def _called(diff: str) -> str:
+    """A diff's id; that of one's own says nothing to anybody."""
+    return "your own diff" if diff.startswith(f"{OWN}-") else diff or "no diff"
+
+
+def _card(condition: str, answers: Sequence[Verbalization]) -> Card:
+    kind, words = plots.kind_of(condition), chips(Condition.parse(condition))
+    return Card(kind=kind, title=name_of(condition), chips=words, answers=answers, state=DONE)
+
+
+# ---------------------------------------------------------------- plots
+
+
+def _plot(table: Table, reveal: bool, how: dict[str, Any]) -> dict[str, Any]:
+    figure = _DRAWN[table.kind](taken_away(table, reveal), **how)
+    figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper, whatever is around
+    if "google.colab" in sys.modules:  # which draws no plot by its mimetype
+        return {"text/html": figure.to_html(full_html=False, include_plotlyjs="cdn", config=plots.CONFIG)}
+    # A figure's title is escaped where it is made; one with nothing to draw has none, and says why in the middle.
+    html = f"<p>{figure.layout.title.text or figure.layout.annotations[0].text}</p>{_words(table)}"
+    return {PLOT: json.loads(plots.as_json(figure)), "text/html": styled(html)}
+
+
+def _words(table: Table) -> str:
+    """The words of each layer in a plain table, a column per line of the plot; nothing for what has no words."""
+    columns = _COLUMNS[table.kind](table) if table.kind in _COLUMNS else {}
+    layers = sorted({layer for column in columns.values() for layer in column})
+    if not layers:
+        return ""
+    rows = [
+        ("layer", *columns),
+        *((layer, *(column.get(layer, "") for column in columns.values())) for layer in layers),
+    ]
+    html = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
+    html[0] = html[0].replace("td>", "th>")
+    return f'<table class="dit-words"><tr>{"</tr><tr>".join(html)}</tr></table>'
+
+
+def _readings(table: Table[Reading]) -> dict[str, dict[int, str]]:
+    """What the oracle said at each layer, most often, and how sure it was."""
+
+    def cell(own: Sequence[Reading]) -> str:
+        found = said(own, attrgetter("confidence"))
+        return f"{found.first} {percent(found.value)}"
+
+    return {line.name: {layer: cell(own) for layer, own in line.by_layer().items()} for line in lines(table, *APART)}
+
+
+def _next_tokens(table: Table[NextToken]) -> dict[str, dict[int, str]]:
+    """The token that is followed, and its rank among all tokens at each layer."""
+    found = lines(table, "diff", "asked", "what")
+    return {
+        line.name: {layer: f"{quoted(own[0].token)} at rank {own[0].rank}" for layer, own in line.by_layer().items()}
+        for line in found
+    }
+
+
+def _lens(table: Table[LensToken]) -> dict[str, dict[int, str]]:
+    """The words that stand out at each layer, by the method and at the position that the plot shows."""
+    first = next(iter(table), None)
+    words: dict[int, list[str]] = {}
+    for one in table:
+        if (one.diff, one.method, one.position) == (first.diff, first.method, first.position):
+            words.setdefault(one.layer, []).append(quoted(one.token))
+    return (
+        {f"{first.method} at token {first.position}": {at: ", ".join(own) for at, own in words.items()}}
+        if first
+        else {}
+    )
+
+
+_COLUMNS = {"readings": _readings, "next_tokens": _next_tokens, "lens": _lens}
+
+
+def _plainly(table: Table) -> str:
+    """A few lines for a terminal: how many of what, and what was said."""
+    lines = [f"{len(table)} {table.kind} of the suite {table.suite}"]
+    if table.kind == "verbalizations":
+        lines += [f"{_called(one.diff)} · {one.condition}: {quoted(one.text, 60)}" for one in table[:MOST_LINES]]
+    return "\n".join(lines)

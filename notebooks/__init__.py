@@ -1,0 +1,1 @@
+"""Notebooks that tell one story each; `make` runs them."""

@@ -1,0 +1,116 @@
+"""The notebooks: all run on the pocket suite, what is committed is what comes out, and Colab gets what it needs."""
+
+import subprocess
+import sys
+import types
+from importlib.metadata import version
+from pathlib import Path
+
+import nbformat
+import pytest
+
+from dit_core import project
+from notebooks.make import HERE, LIVE, notebooks, prepared, run
+
+NAMES = [path.name for path in notebooks()]
+KILOBYTES = 300
+
+
+def read(name: str):
+    return nbformat.read(HERE / name, as_version=4)
+
+
+def shape(notebook) -> list[list[tuple]]:
+    """What kinds of output each code cell has; exact numbers may differ between machines."""
+    cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    return [[(out.output_type, *sorted(out.get("data", ()))) for out in cell.outputs] for cell in cells]
+
+
+def test_there_are_six():
+    assert [name[:2] for name in NAMES] == ["01", "02", "03", "04", "05", "06"]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_what_is_committed_reads_well_on_the_web(name):
+    notebook = read(name)
+    nbformat.validate(notebook)
+    title, setup, *rest = notebook.cells
+    assert title.source.startswith("# ") and project.badge(name) in title.source
+    assert setup.source == project.SETUP and not setup.outputs
+    assert sum('load_suite("pocket")' in cell.source for cell in rest) == 1  # the one line to change
+    outputs = [out for cell in rest if cell.cell_type == "code" for out in cell.outputs]
+    assert outputs and all(out.output_type != "error" and LIVE not in out.get("data", ()) for out in outputs)
+    assert all("text/plain" in out.data for out in outputs if "data" in out)
+    text = (HERE / name).read_text(encoding="utf-8")
+    assert len(text) < KILOBYTES * 1000
+    assert str(HERE.parent) not in text and str(Path.home()) + "/" not in text
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_runs_from_top_to_bottom(name):
+    made = run(prepared(HERE / name))  # raises where a cell fails
+    assert shape(made) == shape(read(name)), "run `make notebooks`: what is committed is of another day"
+
+
+def test_made_twice_is_the_same(tmp_path):
+    path = tmp_path / "01_what_changed.ipynb"
+    source = """
+    import sys, time, random
+    from ipywidgets import HTML
+    print("one"); time.sleep(0.2); print("two")
+    print(time.time(), file=sys.stderr)
+    display(HTML("live"))
+    display({"text/plain": "a", "application/json": [1 / 3 + random.random() / 1e9]}, raw=True)
+    """
+    cells = [nbformat.v4.new_markdown_cell("# Title"), nbformat.v4.new_code_cell("old")]
+    cells.append(nbformat.v4.new_code_cell("\n".join(line.strip() for line in source.strip().split("\n"))))
+    nbformat.write(nbformat.v4.new_notebook(cells=cells), path)
+    first, second = (run(prepared(path)) for _ in range(2))
+    assert first == second
+    assert [out.get("text", out.get("data")) for out in first.cells[2].outputs] == [
+        "one\ntwo\n",
+        {"text/plain": "a", "application/json": [0.3333]},
+    ]
+
+
+# ---------------------------------------------------------------- the first cell
+
+
+def test_the_first_cell_does_nothing_elsewhere(monkeypatch):
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
+    path = list(sys.path)
+    exec(project.SETUP, {})
+    assert sys.path == path
+
+
+def test_the_first_cell_on_colab(monkeypatch, tmp_path):
+    ran, enabled = [], []
+
+    def do(command, check):
+        ran.append(command)
+        if command[0] == "git":
+            Path(command[-1]).mkdir()
+            (Path(command[-1]) / "requirements.txt").write_text((HERE.parent / "requirements.txt").read_text())
+
+    colab = types.ModuleType("google.colab")
+    colab.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: enabled.append(True))
+    monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
+    monkeypatch.setitem(sys.modules, "google.colab", colab)
+    monkeypatch.setattr(subprocess, "run", do)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    setup = project.SETUP.replace("/tmp/kept.txt", str(tmp_path / "kept.txt"))
+    exec(setup, {})
+
+    clone, install = ran
+    assert clone[:2] == ["git", "clone"] and f"https://github.com/{project.REPOSITORY}" in clone
+    wanted = install[install.index("--quiet") + 1 : install.index("-c")]
+    names = (HERE.parent / "requirements.txt").read_text().split()
+    assert wanted == [name for name in names if name.split(">=")[0] != "torch"] and len(wanted) == len(names) - 1
+    assert (tmp_path / "kept.txt").read_text() == f"torch=={version('torch')}"
+    assert sys.path[0] == str(tmp_path / "dit-explorer") and enabled
+
+    monkeypatch.chdir(tmp_path)
+    ran.clear()
+    exec(setup, {})  # run again, nothing is fetched twice
+    assert [command[0] for command in ran] == [sys.executable]
