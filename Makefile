@@ -7,16 +7,22 @@ POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
 KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 
-.PHONY: app test test-slow lint pocket benchmark clean
+.PHONY: app test test-slow test-network test-hub lint pocket notebooks lab pictures benchmark clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow and not network and not hub"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
+
+test-network: $(VENV)/.dev
+	$(BIN)/python -m pytest -m network
+
+test-hub: $(VENV)/.dev
+	$(BIN)/python -m pytest -m hub
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -27,9 +33,22 @@ pocket: $(VENV)/.app
 	$(if $(SMOKE),rm -rf build/pocket-smoke build/pocket-smoke-work)
 	$(KEEP_MEMORY) $(BIN)/python -m dit_core pocket --out $(POCKET) $(if $(SMOKE),--smoke)
 
+# Runs all notebooks on the pocket suite and writes them back with their outputs.
+notebooks: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m notebooks.make
+
+# Opens them in JupyterLab.
+lab: $(VENV)/.lab
+	$(BIN)/jupyter lab notebooks
+
+# The pictures of the README, taken from the running page in Chromium.
+pictures: $(VENV)/.dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m tests.pictures
+
 benchmark: $(VENV)/.app
 	$(BIN)/python -m benchmarks.conditions
 	$(BIN)/python -m benchmarks.oracle
+	$(BIN)/python -m benchmarks.scoreboard
 
 $(VENV)/.app: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -38,6 +57,12 @@ $(VENV)/.app: requirements.txt constraints.txt
 
 $(VENV)/.dev: $(VENV)/.app requirements-dev.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+	touch $@
+
+# With the path file, a kernel of this environment finds the code from every folder, in VS Code too.
+$(VENV)/.lab: $(VENV)/.app requirements-notebooks.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-notebooks.txt -c constraints.txt
+	echo "$(CURDIR)" > "$$($(BIN)/python -c 'import site; print(site.getsitepackages()[0])')/dit-explorer.pth"
 	touch $@
 
 clean:

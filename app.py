@@ -4,6 +4,8 @@ import argparse
 import os
 import sys
 
+from dit_core.ui import space  # noqa: F401  first of all: it brings in what a ZeroGPU Space needs before torch
+
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """What the command line says; environment variables are the defaults."""
@@ -19,11 +21,21 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument(
         "--host",
-        default=env("GRADIO_SERVER_NAME") or "127.0.0.1",
+        default=env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1"),
         help="address to listen on (GRADIO_SERVER_NAME; else 127.0.0.1: this machine alone; 0.0.0.0: everybody)",
     )
     parser.add_argument("--share", action="store_true", help="also give a public address, by way of Gradio's server")
-    parser.add_argument("--suite", default="pocket", help="name of a suite, or the folder of one (default: pocket)")
+    parser.add_argument("--suite", default="pocket", help="name of a suite, or its file or folder (default: pocket)")
+    parser.add_argument(
+        "--dtype", help="float32, bfloat16 or float16 (DIT_DTYPE; else bfloat16 on a GPU, float32 on a CPU)"
+    )
+    parser.add_argument("--quantize", help="8bit or 4bit, on an NVIDIA GPU with bitsandbytes (DIT_QUANTIZE)")
+    parser.add_argument(
+        "--public",
+        action="store_true",
+        help="for a server that strangers use: a short queue, limits per request, small uploads, no local paths "
+        "(by itself on a Hugging Face Space)",
+    )
     return parser.parse_args(arguments)
 
 
@@ -33,16 +45,20 @@ def main(arguments: list[str] | None = None) -> int:
     # Imported here: asking for help needs neither Gradio nor torch.
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
+    from dit_core.telling import told
+    from dit_core.ui import public
     from dit_core.ui.page import launch
 
     try:
-        launch(
-            load_suite(chosen.suite),
-            chosen.suite,
-            server_name=chosen.host,
-            server_port=chosen.port,
-            share=chosen.share or None,
-        )
+        with told():
+            launch(
+                load_suite(chosen.suite, chosen.dtype, chosen.quantize),
+                chosen.suite,
+                public.limits(chosen.public),
+                server_name=chosen.host,
+                server_port=chosen.port,
+                share=chosen.share or None,
+            )
     except DitError as error:
         print(error, file=sys.stderr)
         return 2
@@ -57,9 +73,10 @@ def __getattr__(name: str):
     if name != "demo":
         raise AttributeError(f"module 'app' has no attribute '{name}'")
     from dit_core.suite import load_suite
+    from dit_core.ui import public
     from dit_core.ui.page import build
 
-    return build(load_suite("pocket"))
+    return build(load_suite("pocket"), limits=public.limits(False))
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ _ROOMS = {
     "generate": "generation",
     "Suite": "suite",
     "load_suite": "suite",
+    "generic_suite": "suite",
     "Condition": "conditions",
     "grid": "conditions",
     "grade": "grading",
@@ -48,6 +49,13 @@ _ROOMS = {
     "report": "changes",
     "approximate": "approximation",
     "scoreboard": "experiments",
+    "findings": "experiments",
+    "agreement": "experiments",
+    "sweep": "experiments.sweep",
+    "Confidence": "records",
+    "Reliability": "records",
+    "calibrated": "trust",
+    "confidence": "trust",
 }
 
 __all__ = ["__version__", *_ROOMS]

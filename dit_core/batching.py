@@ -31,11 +31,21 @@ class BatchSize:
 
         Raises DitError where one row alone does not fit.
         """
+        return self.streamed(items, lambda part: (work(one) for one in [part]), at_most)
+
+    def streamed(
+        self, items: Sequence[T], work: Callable[[Sequence[T]], Iterator[R]], at_most: int | None = None
+    ) -> Iterator[tuple[Sequence[T], R]]:
+        """As `over` for work that yields: (items of a batch, each thing it yields).
+
+        Where a batch does not fit after all, its first half begins anew.
+        """
         start = 0
         while start < len(items):
             part = items[start : start + min(self.rows, at_most or self.rows)]
             try:
-                done = work(part)
+                for found in work(part):
+                    yield part, found
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
@@ -46,7 +56,6 @@ class BatchSize:
                 self.rows = len(part) // 2
             else:
                 start += len(part)
-                yield part, done
                 continue
             # Outside the handler, where the failed batch's tensors are no longer held by its traceback.
             if torch.cuda.is_available():

@@ -7,11 +7,26 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
+from pathlib import Path
 
 from dit_core.records import Steered, Verbalization
 
 WAITING, RUNNING, DONE, STOPPED = "waiting", "running", "done", "stopped"
+
+
+@dataclass(frozen=True)
+class Trust:
+    """The evidence for a card's answer; empty, it keeps its place.
+
+    `sentence` is the one plain sentence, `chance` says in words how likely the answer is right, `rows` hold a control
+    each: what it is, what the adapter says there, and how often.
+    """
+
+    sentence: str = ""
+    chance: str = ""
+    rows: Sequence[tuple[str, str, str]] = ()
 
 
 @dataclass(frozen=True)
@@ -20,7 +35,8 @@ class Card:
 
     `kind` picks the colour, `chips` are its condition, `remark` is the one plain sentence under the answer,
     `prompt` is the user text the model got (trigger digits already masked where they are secret), `verdicts` hold
-    one grade in words per answer and are empty until revealed, `asked` is a question of the card's own.
+    one grade in words per answer and are empty until revealed, `asked` is a question of the card's own, `trust` the
+    evidence of a card that has some.
     """
 
     kind: str
@@ -33,6 +49,13 @@ class Card:
     asked: str = ""
     chosen: bool = False
     state: str = WAITING
+    trust: Trust | None = None
+
+
+@cache
+def style() -> str:
+    """The cards' style sheet; whoever shows them gives each `dit-kind-…` its colour, and the page's variables."""
+    return Path(__file__).with_name("cards.css").read_text(encoding="utf-8")
 
 
 def percent(probability: float) -> str:
@@ -60,6 +83,29 @@ def _answer(card: Card, number: int, verbalization: Verbalization) -> str:
     return f'<p class="dit-text" dir="auto">{shown}{caret}</p>{grade}'
 
 
+def chance(probability: float) -> str:
+    """The probability that an answer is right, in words first."""
+    bounds = ((0.95, "Very likely right"), (0.75, "Likely right"), (0.25, "Can't be told"), (0.05, "Likely wrong"))
+    word = next((word for bound, word in bounds if probability >= bound), "Very likely wrong")
+    return f"{word}: {percent(probability)} of such answers are right."
+
+
+def _evidence(trust: Trust | None) -> str:
+    if trust is None:
+        return ""
+    said = f'<p class="dit-weighs">{escape(trust.sentence)}</p><p class="dit-chance">{escape(trust.chance)}</p>'
+    return f'<div class="dit-evidence" aria-live="polite">{said}</div>'
+
+
+def _controls(trust: Trust | None) -> str:
+    """What the controls say, as rows under "details"."""
+    if trust is None or not trust.rows:
+        return ""
+    words = ((escape(what), escape(said) or "nothing", escape(times)) for what, said, times in trust.rows)
+    rows = "".join(f"<li>{what}: <b>{said}</b>, {times}</li>" for what, said, times in words)
+    return f'<dt>samples and controls</dt><dd><ul class="dit-controls">{rows}</ul></dd>'
+
+
 def _details(card: Card) -> str:
     if not card.answers or card.state not in (DONE, STOPPED):
         return ""
@@ -71,7 +117,8 @@ def _details(card: Card) -> str:
     )
     table = f'<dt>tokens</dt><dd><table class="dit-tokens">{rows}</table></dd>' if rows else ""
     seed = f"<dt>condition</dt><dd><code>{escape(card.answers[0].condition)}</code></dd>"
-    return f'<details class="dit-details"><summary>details</summary><dl>{seed}{prompt}{table}</dl></details>'
+    inside = f"{seed}{_controls(card.trust)}{prompt}{table}"
+    return f'<details class="dit-details"><summary>details</summary><dl>{inside}</dl></details>'
 
 
 def card_html(card: Card) -> str:
@@ -88,7 +135,7 @@ def card_html(card: Card) -> str:
         f'<article class="{classes}" aria-label="{escape(card.title)}">'
         f'<header><span class="dit-swatch" aria-hidden="true"></span><h3>{escape(card.title)}</h3>{chosen}</header>'
         f'<ul class="dit-chips">{chips}</ul>{asked}<div class="dit-answers">{body}</div>'
-        f"{remark}{_details(card)}</article>"
+        f"{_evidence(card.trust)}{remark}{_details(card)}</article>"
     )
 
 

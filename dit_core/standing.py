@@ -40,6 +40,11 @@ TITLES = {
 }
 
 
+def kind_colours() -> str:
+    """A style sheet that gives each `dit-kind-…` its colour, as `--kind`."""
+    return "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
+
+
 @dataclass(frozen=True)
 class Column:
     """One card of the comparison: a condition asked one question; `kind` is a key of `COLOURS`."""
@@ -166,7 +171,7 @@ def first_info(suite: Suite) -> DiffInfo:
 def first_run(suite: Suite) -> dict:
     """Asks the first diff the standing comparison: the content of the suite's `first-run.json`."""
     info = first_info(suite)
-    *_, table = compare(suite, info, columns(suite.tasks[info.task]))
+    *_, table = compare(suite, info, columns(suite.task_of(info)))
     return {"fingerprint": suite.fingerprint, "diff": info.id, **table.to_json()}
 
 

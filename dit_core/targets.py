@@ -96,6 +96,7 @@ def aims(suite: Suite, rows: Sequence[TargetRow], seed: int = 0, answer_tokens: 
         found.append(Aim(info, condition, asked, ids, len(ids)))
     if not answer_tokens:
         return found
+    suite.limits.check(len(rows), answer_tokens)
     parts = _batches(suite, found, lambda aim: aim, lambda part: _answers(suite, part, answer_tokens))
     return [aim for part in parts for aim in part]
 

@@ -4,14 +4,14 @@
 sample and seed alone, and never on what else is in the batch.
 """
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from numbers import Real
 from typing import Any, TypedDict, Unpack
 
 from .answers import Answer
-from .batching import MAX_DIFFS, batches
+from .batching import MAX_DIFFS, batch_size, batches
 from .conditions import (
     Condition,
     adapter_names,
@@ -27,6 +27,7 @@ from .conditions import (
 from .errors import DitError
 from .generation import generate, row_seed
 from .records import DiffInfo, Table, Verbalization
+from .remote import at_model, streamed_at_model
 from .suite import Suite
 
 MAX_ROWS = 512  # of one batch; a larger request is answered in several
@@ -52,6 +53,7 @@ class Options(TypedDict, total=False):
 Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
 
 
+@at_model
 def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Verbalization]:
     """Asks diffs under conditions; one verbalization per diff × condition × question × sample, in that order.
 
@@ -77,6 +79,7 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[V
     return suite.worker.run(lambda: _last(_answers(request, partial=False)))
 
 
+@streamed_at_model
 def stream(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Iterator[Table[Verbalization]]:
     """As `ask`, but yields the whole table after every token of the answers; rows not yet begun have empty texts.
 
@@ -85,6 +88,20 @@ def stream(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Iter
     """
     request = _request(suite, diff, **options)
     return suite.worker.stream(lambda: _answers(request, partial=True))
+
+
+@streamed_at_model
+def stream_together(
+    suite: Suite, diff: Diffs, asked: Mapping[str, Sequence[Condition]], partial: bool = True, **sampling: Any
+) -> Iterator[Table[Verbalization]]:
+    """As `stream`, where every question has conditions of its own: the rows of all of them share batches.
+
+    Without `partial` only the last table is given, when all is said.
+    """
+    requests = [_request(suite, diff, condition=own, question=text, **sampling) for text, own in asked.items()]
+    together = replace(requests[0], rows=tuple(row for request in requests for row in request.rows))
+    suite.limits.check(len(together.rows), together.max_new_tokens)
+    return suite.worker.stream(lambda: _answers(together, partial))
 
 
 # ---------------------------------------------------------------- what is asked
@@ -147,6 +164,7 @@ def _request(
         raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
     if not (infos and conditions and questions):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
+    suite.limits.check(len(infos) * len(conditions) * len(dict.fromkeys(questions)) * samples, limit)
     rows = []
     for info, what, given, sample in product(infos, conditions, dict.fromkeys(questions), range(samples)):
         if what.strength and info is None:
@@ -172,20 +190,24 @@ def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) 
 def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
     """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
     done: list[Verbalization] = []
+    unsaid = [_verbalization(request, row, Answer()) for row in request.rows]
+    size = batch_size(request.suite.model, "answers", MAX_ROWS)
     for rows in batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
-        answers = [Answer() for _ in rows]
-        later = [_verbalization(request, row, Answer()) for row in request.rows[len(done) + len(rows) :]]
-        for _ in _batch(request, rows, answers):
-            if partial:
-                yield _table(request, [*done, *_verbalizations(request, rows, answers), *later])
-        done += _verbalizations(request, rows, answers)
+        for part, (answers, complete) in size.streamed(rows, lambda part: _batch(request, part)):
+            if not (complete or partial):
+                continue
+            said = _verbalizations(request, part, answers)
+            if complete:
+                done += said
+            else:
+                yield _table(request, [*done, *said, *unsaid[len(done) + len(said) :]])
     if not partial:
         yield _table(request, done)
 
 
-def _batch(request: _Request, rows: Sequence[_Row], answers: list[Answer]) -> Iterator[None]:
-    """Generates one batch, each step adding to `answers`."""
-    model = request.suite.model
+def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answer], bool]]:
+    """Generates one batch: its answers after every step, and once more, then complete."""
+    model, answers = request.suite.model, [Answer() for _ in rows]
     prompts = [model.encode(row.text) for row in rows]
     steps = generate(
         model,
@@ -200,7 +222,8 @@ def _batch(request: _Request, rows: Sequence[_Row], answers: list[Answer]) -> It
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
                 answer.add(model.tokenizer, token, probability)
-        yield
+        yield answers, False
+    yield answers, True
 
 
 def _needed_diff(row: _Row) -> DiffInfo | None:
@@ -226,7 +249,7 @@ def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[A
 
 
 def _table(request: _Request, records: Sequence[Verbalization]) -> Table[Verbalization]:
-    return Table(request.suite.name, "verbalizations", tuple(records))
+    return request.suite.table("verbalizations", tuple(records))
 
 
 def _last(tables: Iterator[Table[Verbalization]]) -> Table[Verbalization]:

@@ -1,33 +1,54 @@
 """One thread that owns a model: whoever wants something of it hands in a function and waits for the answer.
 
-No lock is held while a reader thinks: a stream's items lie in a queue without bound.
+No lock is held while a reader thinks: a stream's items lie in a queue without bound. Who asks much waits for his own:
+clients take turns.
 """
 
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterator
 from concurrent.futures import Future
+from contextlib import contextmanager
+from contextvars import copy_context
 from typing import Any, TypeVar
+
+from .errors import DitError
+from .line import Line
 
 T = TypeVar("T")
 _END = object()
 
 
+def _nobody() -> Hashable:
+    return None
+
+
 class Worker:
-    """Runs functions and generators one after another, in the order in which they came, in one thread.
+    """Runs functions and generators one after another in one thread: each client's in order, the clients in turn.
 
     The thread starts with the first job, and anew where the process was forked; it ends with the worker.
+
+    Attributes:
+        client: says for whom a job is that is handed in now; by default all are for one.
+        at_most: how many jobs may wait at once; None for any number.
+        elsewhere: runs a function in another process, see `dit_core.remote`; None where the model is in this one.
     """
 
     def __init__(self, name: str = "model"):
+        self.client: Callable[[], Hashable] = _nobody
+        self.at_most: int | None = None
+        self.elsewhere: Callable[[Callable[[], Any]], Iterator[Any]] | None = None
         self._name = name
         self._lock = threading.Lock()
-        self._jobs: queue.SimpleQueue = queue.SimpleQueue()
+        self._line = Line()
         self._thread: threading.Thread | None = None
 
     def run(self, function: Callable[[], T]) -> T:
-        """Runs `function` in the worker's thread and returns its result or raises its exception."""
+        """Runs `function` in the worker's thread and returns its result or raises its exception.
+
+        Raises DitError where too many wait already.
+        """
         if threading.current_thread() is self._thread:
             return function()
         future: Future[T] = Future()
@@ -46,6 +67,7 @@ class Worker:
 
         Its place in the line is taken at once. Closing the iterator, or dropping it, stops the generator at
         its next item; a slow reader holds nothing up. Exceptions of the generator reach the reader.
+        Raises DitError where too many wait already.
         """
         if threading.current_thread() is self._thread:
             return iter(function())
@@ -70,15 +92,31 @@ class Worker:
         self._submit(job)
         return Stream(items, gone)
 
+    def ahead(self, client: Hashable) -> int:
+        """How many jobs come before the last one that waits for `client`; 0 where none waits."""
+        return self._line.ahead(client)
+
+    @contextmanager
+    def here(self) -> Iterator[None]:
+        """Inside, the calling thread is the worker's: what it hands in runs at once. For a process of one job."""
+        before, self._thread = self._thread, threading.current_thread()
+        try:
+            yield
+        finally:
+            self._thread = before
+
     def _submit(self, job: Callable[[], None]) -> None:
+        context = copy_context()  # whose request it is, for what asks that on the way
         with self._lock:
-            # A forked child has the object but not the thread, and a queue that may have been in use.
+            # A forked child has the object but not the thread, and a line that may have been in use.
             if self._thread is None or not self._thread.is_alive():
-                self._jobs = queue.SimpleQueue()
-                self._thread = threading.Thread(target=_work, args=(self._jobs,), name=self._name, daemon=True)
+                self._line = Line()
+                self._thread = threading.Thread(target=_work, args=(self._line,), name=self._name, daemon=True)
                 self._thread.start()
-                weakref.finalize(self, self._jobs.put, None)
-            self._jobs.put(job)
+                weakref.finalize(self, self._line.close)
+            if self.at_most is not None and len(self._line) >= self.at_most:
+                raise DitError(f"{len(self._line)} requests are waiting already: try again in a minute.")
+            self._line.put(self.client(), lambda: context.run(job))
 
 
 class Stream(Iterator[T]):
@@ -114,8 +152,8 @@ class Stream(Iterator[T]):
         self.close()
 
 
-def _work(jobs: queue.SimpleQueue) -> None:
-    while (job := jobs.get()) is not None:
+def _work(line: Line) -> None:
+    while (job := line.get()) is not None:
         job()
         # Not kept while waiting: a job holds its generator and so its tensors.
         del job

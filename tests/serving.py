@@ -16,9 +16,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(suite: Suite) -> Iterator[str]:
-    """The address of a page over `suite` while the context is open."""
-    demo = page.launch(suite, str(suite.folder), server_port=free_port(), prevent_thread_lock=True)
+def served(suite: Suite, **options) -> Iterator[str]:
+    """The address of a page over `suite` while the context is open; `options` go to `launch`."""
+    demo = page.launch(suite, str(suite.folder), server_port=free_port(), prevent_thread_lock=True, **options)
     try:
         yield demo.local_url
     finally:

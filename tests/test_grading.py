@@ -709,6 +709,9 @@ def test_the_page_says_when_there_is_nothing_to_grade_against():
         tasks = {"topic": type("Task", (), {"question": "What?", "has_trigger": True})}
         world = Suite.world
 
+        def task_of(self, info):
+            return self.tasks[info.task]
+
     column, answer = type("Column", (), {"question": "What?", "kind": "both"}), type("Said", (), {"text": "snow"})
     assert verdict(Asked(), replace(SNOW, reference=""), column, answer).startswith("not graded")
     assert verdict(Asked(), SNOW, column, answer).startswith("grade 5 of 5")

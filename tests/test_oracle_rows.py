@@ -7,8 +7,7 @@ import pytest
 from dit_core import Score, Verbalization, ask, load_suite, oracle, scoreboard
 from dit_core.experiments import groups, lift_separates, measures, meets_target, oracle_rows, published
 from dit_core.experiments.groups import of_split, tokens_before_topic
-from dit_core.experiments.oracle_rows import ROWS, best_layer, task_rows
-from dit_core.experiments.progress import Tally
+from dit_core.experiments.oracle_rows import KINDS, best_layer
 
 CALIBRATION = ["topic-0003", "topic-0007"]
 """The tiny suite has one calibration diff; its training diffs stand in as more of them."""
@@ -27,9 +26,7 @@ def suite(tiny_suite_folder, monkeypatch):
 
 
 def rows(suite, limit=None) -> list[Score]:
-    infos = {task: of_split(suite, task, "test")[:limit] for task in suite.tasks}
-    (one,) = task_rows(suite, infos, limit)
-    return list(one.scores(Tally(None, 0)))
+    return list(scoreboard(suite, limit, kinds=["oracle"]))
 
 
 def naming(suite, diff, condition, question):
@@ -57,11 +54,11 @@ def one_by_one(suite, row, split):
     return found
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.method)
+@pytest.mark.parametrize("row", KINDS, ids=lambda row: row.method)
 def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
     if row.span == oracle_rows.BEFORE_TOPIC:
         monkeypatch.setattr(groups, "ask", naming)
-    monkeypatch.setattr(oracle_rows, "ROWS", (row,))
+    monkeypatch.setattr(oracle_rows, "KINDS", (row,))
     monkeypatch.setattr(oracle_rows, "LIFTED", ())
     scores = {score.measure: score for score in rows(suite)}
     judge = measures.MEASURES[row.measures[0]]
@@ -165,7 +162,7 @@ def test_diffs_with_nothing_to_read_are_left_out(suite, monkeypatch):
     monkeypatch.setattr(oracle_rows, "LIFTED", ())
     counts = {score.method: score.n for score in rows(suite)}
     fewer = {published.TEXT, published.UP_TO_TOPIC, published.WHOLE_ANSWER}
-    assert counts == {row.method: 2 if row.method in fewer else 3 for row in ROWS}
+    assert counts == {row.method: 2 if row.method in fewer else 3 for row in KINDS}
     monkeypatch.setattr(groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
                                                                  naming(*args, **options)])  # fmt: skip
     assert published.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
@@ -175,7 +172,7 @@ def test_the_board_takes_them_in_and_tells_progress(suite):
     told = []
     table = scoreboard(suite, limit=1, progress=lambda *now: told.append(now))
     read = [score for score in table if score.layer is not None]
-    assert {score.method for score in read} >= {row.method for row in ROWS} - {published.UP_TO_TOPIC}
+    assert {score.method for score in read} >= {row.method for row in KINDS} - {published.UP_TO_TOPIC}
     assert {score.n for score in read} == {1} and list(table[-len(read) :]) == read, "one of each split; at the end"
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told) and told[-1][0] == told[-1][1]
     assert any(published.SILENT_DIT in what for _, _, what in told)
@@ -190,7 +187,7 @@ def test_without_what_they_need_there_are_none(suite, monkeypatch, missing):
         monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=tuple(infos["topic"])))
     else:
         monkeypatch.setattr(suite, "world", suite.world | {"held_out_questions": []})
-    assert task_rows(suite, infos, None) == []
+    assert oracle_rows.oracle_rows(suite, infos, None) == []
 
 
 def lift(method, layer, low, high):

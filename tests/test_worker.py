@@ -3,9 +3,12 @@
 import gc
 import threading
 import time
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import pytest
 
+from dit_core.errors import DitError
 from dit_core.worker import Worker
 
 
@@ -47,6 +50,57 @@ def test_exceptions_reach_the_caller_and_the_worker_goes_on():
     with pytest.raises(TypeError):
         next(worker.stream(lambda: 5))
     assert worker.run(lambda: 7) == 7
+
+
+@contextmanager
+def held(worker):
+    """Keeps the worker busy while the context is open, so that a line forms."""
+    gate, begun = threading.Event(), threading.Event()
+    stream = worker.stream(lambda: iter([begun.set() or gate.wait(5)]))
+    assert begun.wait(5)
+    try:
+        yield
+    finally:
+        gate.set()
+        assert list(stream) == [True]
+
+
+def test_clients_take_turns_and_know_their_place():
+    worker, done = Worker(), []
+    with held(worker):
+        streams = []
+        for client in "aaabca":
+            worker.client = lambda client=client: client
+            streams.append(worker.stream(lambda client=client: iter([done.append(client)])))
+        # One runs and is ahead of everybody; then a b c, a, a, a.
+        assert [worker.ahead(client) for client in "abcd"] == [6, 2, 3, 0]
+    worker.client = lambda: "d"
+    worker.run(lambda: None)
+    assert done == list("abcaaa") and len(streams) == 6 and worker.ahead("a") == 0
+
+
+def test_a_full_line_is_a_sentence():
+    worker = Worker()
+    worker.at_most = 2
+    with held(worker):
+        waiting = [worker.stream(lambda: iter([1])) for _ in range(2)]
+        for hand_in in (worker.run, worker.stream):
+            with pytest.raises(DitError, match="2 requests are waiting already"):
+                hand_in(lambda: iter([2]))
+    assert [list(stream) for stream in waiting] == [[1], [1]] and worker.run(lambda: 3) == 3
+
+
+def test_a_job_sees_the_context_in_which_it_was_handed_in():
+    worker, whose = Worker(), ContextVar("whose")
+    whose.set("mine")
+    assert worker.run(whose.get) == "mine" and list(worker.stream(lambda: iter([whose.get()]))) == ["mine"]
+
+
+def test_a_thread_can_be_the_workers_own_for_a_while():
+    worker = Worker()
+    with worker.here():
+        assert worker.run(threading.current_thread) is threading.current_thread()
+    assert worker.run(threading.current_thread) is not threading.current_thread()
 
 
 def test_a_slow_reader_holds_nothing_up():

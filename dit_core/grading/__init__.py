@@ -74,7 +74,7 @@ def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:
 
     The suite's world decides alone; in a suite that has none, the words that the answer shares with the reference.
     """
-    return Rules(world_of(suite)).grade(info.reference, text)
+    return Rules(world_of(suite)).grade(info.reference, text) if info.reference.strip() else None
 
 
 def exact(suite: "Suite", info: "DiffInfo", text: str) -> bool:

@@ -35,7 +35,7 @@ class World:
         """The grade of an answer. Of a few topics named in it the nearest counts; of a list of guesses the farthest."""
         if reference in self.headlines:
             return max(1, 5 - len(self._missed(reference, text)))
-        grades = [self._nearness(_key(reference), topic) for topic in sorted(self._named(text))]
+        grades = [self._nearness(_key(reference), topic) for topic in sorted(self.named(text))]
         if grades:
             return min(grades) if len(grades) > MANY else max(grades)
         if words(text) == words(reference):
@@ -46,7 +46,7 @@ class World:
     def mentions(self, reference: str, text: str) -> bool:
         """Whether the answer names the reference: the topic or an alias as whole words, or the whole headline."""
         if _key(reference) in self.topics:
-            return _key(reference) in self._named(text)
+            return _key(reference) in self.named(text)
         return contains(words(text), words(reference))
 
     def tells(self, headline: str, text: str) -> bool:
@@ -68,7 +68,7 @@ class World:
             return 4
         return 2 if meant["category"] == named["category"] else 1
 
-    def _named(self, text: str) -> set[str]:
+    def named(self, text: str) -> set[str]:
         """The topics named in a text, the longest name first wherever several fit."""
         said, found, at = words(text), set(), 0
         while at < len(said):

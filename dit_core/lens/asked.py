@@ -85,7 +85,7 @@ def depth_percent(suite: Suite, layer: int) -> float:
 
 def _own_texts(suite: Suite, info: DiffInfo) -> tuple[str, ...]:
     """The suite's questions of all tasks, but for those by which this diff's own task asks for what was trained."""
-    own = suite.task(info.task)
+    own = suite.task_of(info)
     found = [text for task in suite.tasks.values() for text in task.questions]
     found += suite.world.get("held_out_questions", [])
     return tuple(dict.fromkeys(text for text in found if text not in (own.question, own.behaviour)))

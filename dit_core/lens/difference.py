@@ -13,6 +13,7 @@ from dit_core.errors import DitError
 from dit_core.lens.asked import Source, Unrelated, unrelated
 from dit_core.model import Model
 from dit_core.records import DiffInfo, Similarity, Table
+from dit_core.remote import at_model
 from dit_core.suite import Suite
 from dit_core.targets import Aim, activations
 from dit_core.verbalize import Diffs
@@ -64,11 +65,12 @@ def mean_difference(wanted: Unrelated, info: DiffInfo, layers: Any) -> MeanDiffe
     return MeanDifference(tuple((numbers[at], position) for at, position in acting), vectors)
 
 
+@at_model
 def similarities(suite: Suite, diff: Diffs, *, layers: Any = "all", **source: Unpack[Source]) -> Table[Similarity]:
     """The cosine between a diff's mean differences, for each pair of layers and positions; arguments as of `lens`."""
     wanted = unrelated(suite, diff, **source)
     found = suite.worker.run(lambda: [(info, mean_difference(wanted, info, layers)) for info in wanted.infos])
-    return Table(suite.name, "similarities", tuple(one for info, mean in found for one in _similarities(info, mean)))
+    return suite.table("similarities", tuple(one for info, mean in found for one in _similarities(info, mean)))
 
 
 def _similarities(info: DiffInfo, mean: MeanDifference) -> list[Similarity]:

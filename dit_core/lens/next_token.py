@@ -10,11 +10,13 @@ from dit_core.conditions import checked_whole
 from dit_core.errors import DitError
 from dit_core.lens.asked import depth_percent
 from dit_core.records import NextToken, Table
+from dit_core.remote import at_model
 from dit_core.suite import Suite
 from dit_core.targets import Aim, Asked, activations, aims, target_rows
 from dit_core.verbalize import Diffs
 
 
+@at_model
 def next_tokens(
     suite: Suite,
     diff: Diffs = None,
@@ -62,7 +64,7 @@ def next_tokens(
             for record in _records(suite, aim, positions, own, numbers, reference)
         )
 
-    return Table(suite.name, "next_tokens", suite.worker.run(found))
+    return suite.table("next_tokens", suite.worker.run(found))
 
 
 def _records(
@@ -72,7 +74,7 @@ def _records(
     model = suite.model
     said = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
     followed = [("answer", said)]
-    if reference and aim.info:
+    if reference and aim.info and aim.info.reference:
         first = model.tokenizer.encode(aim.info.reference, add_special_tokens=False)[0]
         followed.append(("reference", [first] * len(positions)))
     diff = aim.info.id if aim.info else ""

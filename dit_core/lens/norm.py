@@ -7,11 +7,13 @@ import torch
 from dit_core.activations import checked_layers
 from dit_core.lens.asked import depth_percent
 from dit_core.records import Norm, Table
+from dit_core.remote import at_model
 from dit_core.suite import Suite
 from dit_core.targets import Asked, activations, aims, target_rows
 from dit_core.verbalize import Diffs
 
 
+@at_model
 def norms(
     suite: Suite,
     diff: Diffs = None,
@@ -45,4 +47,4 @@ def norms(
                 ]
         return tuple(records)
 
-    return Table(suite.name, "norms", suite.worker.run(found))
+    return suite.table("norms", suite.worker.run(found))

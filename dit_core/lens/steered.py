@@ -18,6 +18,7 @@ from dit_core.lens.asked import POSITIONS, Unrelated, unrelated
 from dit_core.lens.difference import mean_difference
 from dit_core.model import Model
 from dit_core.records import DiffInfo, Steered, Table
+from dit_core.remote import at_model
 from dit_core.steering import adding
 from dit_core.suite import Suite
 from dit_core.verbalize import Diffs
@@ -26,6 +27,7 @@ STRENGTHS = (0.0, 2.0, 4.0, 8.0, 16.0)
 MAX_ROWS = 256  # of one batch, before memory has its say
 
 
+@at_model
 def steer(
     suite: Suite,
     diff: Diffs,
@@ -77,14 +79,15 @@ def steer(
     def found() -> tuple[Steered, ...]:
         rows = []
         for info in wanted.infos:
-            task = suite.task(info.task)
+            task = suite.task_of(info)
             asked = prompts or [*task.questions, task.question][:1]
             rows += _rows(wanted, info, layer, product(dict.fromkeys(amounts), dict.fromkeys(asked), range(samples)))
+        suite.limits.check(len(rows), limit)
         size = batch_size(suite.model, "steering", MAX_ROWS)
         written = size.over(rows, lambda part: _written(suite.model, part, limit, temperature, seed))
         return tuple(record for _, records in written for record in records)
 
-    return Table(suite.name, "steered", suite.worker.run(found))
+    return suite.table("steered", suite.worker.run(found))
 
 
 @dataclass(frozen=True)

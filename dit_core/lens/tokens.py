@@ -15,6 +15,7 @@ from dit_core.lens.asked import Source, depth_percent, unrelated
 from dit_core.lens.difference import MeanDifference, mean_difference
 from dit_core.model import Model
 from dit_core.records import DiffInfo, LensToken, Table
+from dit_core.remote import at_model
 from dit_core.steering import replacing
 from dit_core.suite import Suite
 from dit_core.verbalize import Diffs
@@ -25,6 +26,7 @@ PROMPT = "king king\n1135 1135\nhello hello\n?"  # a token's own repetition is w
 MAX_ROWS = 64  # vectors of one batch, before memory has its say
 
 
+@at_model
 def lens(
     suite: Suite,
     diff: Diffs,
@@ -75,7 +77,7 @@ def lens(
             for record in _records(suite, info, mean, method, distributions[method], top)
         )
 
-    return Table(suite.name, "lens", suite.worker.run(found))
+    return suite.table("lens", suite.worker.run(found))
 
 
 def patchscope(model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float] = SCALES) -> Tensor:

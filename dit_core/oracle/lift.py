@@ -14,12 +14,14 @@ from dit_core.oracle.asked import Options, Request, request
 from dit_core.oracle.reading import MAX_ROWS
 from dit_core.oracle.rows import Row, injection, rows_of
 from dit_core.records import DiffInfo, Lift, Table
+from dit_core.remote import at_model
 from dit_core.scoring import choice_log_probabilities
 from dit_core.suite import Suite
 from dit_core.targets import depth_percent
 from dit_core.verbalize import Diffs
 
 
+@at_model
 def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Options]) -> Table[Lift]:
     """How much likelier the oracle finds a diff's reference than `others`, per token; options as in `read`.
 
@@ -28,8 +30,11 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Op
     """
     wanted = replace(request(suite, diff, **options), samples=1)
     others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in several(others)))
-    if not all(info and _texts(info, others)[1:] for info, _, _ in wanted.rows):
-        raise DitError("A lift compares a diff's reference with other texts: give a diff, and at least one text.")
+    if not all(info and info.reference and _texts(info, others)[1:] for info, _, _ in wanted.rows):
+        raise DitError(
+            "A lift compares a diff's reference with other texts: give a diff, and at least one text; of somebody's "
+            "own diff the reference is not known."
+        )
 
     def found() -> tuple[Lift, ...]:
         slot = suite.hold_oracle(wanted.oracle)
@@ -38,7 +43,7 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Op
         batches = size.over(rows, lambda part: _means(wanted, slot, part, others))
         return tuple(_lift(wanted, row, *means) for part, own in batches for row, means in zip(part, own, strict=True))
 
-    return Table(suite.name, "lifts", suite.worker.run(found))
+    return suite.table("lifts", suite.worker.run(found))
 
 
 def _means(wanted: Request, slot: str, rows: Sequence[Row], others: Sequence[str]) -> list[list[float]]:

@@ -16,6 +16,7 @@ from dit_core.model import Model
 from dit_core.oracle.asked import Options, Request, request, target_request
 from dit_core.oracle.rows import Row, injection, rows_of
 from dit_core.records import Reading, Table, Target
+from dit_core.remote import at_model, streamed_at_model
 from dit_core.scoring import choices_after
 from dit_core.suite import Suite
 from dit_core.targets import aims, depth_percent
@@ -56,6 +57,7 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[
     return table
 
 
+@streamed_at_model
 def stream(suite: Suite, diff: Diffs = None, at_once: int | None = None, **options: Unpack[Options]) -> Iterator[Table]:
     """As `read`, but yields the table so far after every batch of readings, layer by layer.
 
@@ -66,6 +68,7 @@ def stream(suite: Suite, diff: Diffs = None, at_once: int | None = None, **optio
     return suite.worker.stream(lambda: _tables(wanted, at_once))
 
 
+@at_model
 def targets(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Target]:
     """The tokens that `read` would read with the same arguments, one record per condition: to choose a span by.
 
@@ -76,7 +79,7 @@ def targets(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Tab
     def found() -> tuple[Target, ...]:
         return tuple(aim.record(suite) for aim in aims(suite, wanted.rows, wanted.seed, wanted.answer_tokens))
 
-    return Table(suite.name, "targets", suite.worker.run(found))
+    return suite.table("targets", suite.worker.run(found))
 
 
 def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
@@ -85,6 +88,7 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
     layers = checked_layers(model, wanted.layers)
     slot = suite.hold_oracle(wanted.oracle)
     rows = rows_of(wanted, layers)
+    suite.limits.check(len(rows), wanted.max_new_tokens)
     extra = {
         "oracle": wanted.info.title,
         "n_layers": len(model.layers),
@@ -95,7 +99,7 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
     size = batch_size(model, "readings", MAX_ROWS)
     for _, readings in size.over(rows, lambda part: _readings(wanted, slot, part), at_once):
         done += readings
-        yield Table(suite.name, "readings", tuple(done), extra)
+        yield suite.table("readings", tuple(done), extra)
 
 
 def trained_layers(percents: Sequence[float], depth: int) -> list[int]:
@@ -137,7 +141,7 @@ class _References:
         """Takes the batch when its prompts have been read, and the logits there; leaves both as they are."""
         encode = self._model.tokenizer.encode
         # One row of each reading, for its samples all share the prompt.
-        owners = {_same(row): row for row in self._rows if row.aim.info}.values()
+        owners = {_same(row): row for row in self._rows if row.aim.info and row.aim.info.reference}.values()
         texts = {id(row): [encode(row.aim.info.reference, add_special_tokens=False)] for row in owners}
         if texts:
             choices = [texts.get(id(row), []) for row in self._rows]

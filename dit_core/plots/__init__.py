@@ -5,24 +5,37 @@ theme; the background is transparent. `CONFIG` is plotly's configuration for sho
 Plotly is imported when the first figure is drawn.
 """
 
+from dit_core.plots.agreement import correlations, who_named
+from dit_core.plots.changes import changed_modules
 from dit_core.plots.layers import by_layer
 from dit_core.plots.lens import cosine, lens_tokens
 from dit_core.plots.lines import kind_of
 from dit_core.plots.next_token import next_token_by_layer
 from dit_core.plots.norms import difference_norms
+from dit_core.plots.reliability import reliability
+from dit_core.plots.scores import grade_bars, scaling, title
 from dit_core.plots.style import CONFIG, as_json, plain, sentence
+from dit_core.plots.sweep import swept
 from dit_core.plots.tokens import heat_map
 
 __all__ = [
     "CONFIG",
     "as_json",
     "by_layer",
+    "correlations",
     "cosine",
     "difference_norms",
+    "grade_bars",
     "heat_map",
     "kind_of",
     "lens_tokens",
     "next_token_by_layer",
     "plain",
+    "reliability",
+    "scaling",
     "sentence",
+    "swept",
+    "title",
+    "changed_modules",
+    "who_named",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
 from dit_core.conditions import OWN, Condition
@@ -61,7 +61,7 @@ def name_of(condition: str) -> str:
     parsed = Condition.parse(condition)
     if not parsed.trigger.startswith(OWN):
         return str(parsed)
-    rest = str(Condition(parsed.strength, parsed.adapters))
+    rest = str(replace(parsed, trigger="absent"))
     return f"{rest} + {quoted(parsed.trigger.removeprefix(OWN), 20)}"
 
 

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from dit_core import experiments, standing
+from dit_core import experiments, standing, trust
+from dit_core.errors import DitError
+from dit_core.experiments import scaling, stored
 from dit_core.suite import load_suite
 
 from .lessons import PRESETS
@@ -36,9 +38,31 @@ def write_first_run(out: Path) -> None:
     (out / standing.FIRST_RUN).write_text(json.dumps(standing.first_run(load_suite(str(out))), indent=1) + "\n")
 
 
-def measure(out: Path, limit: int | None) -> list[dict]:
-    """The finished suite's scoreboard, as the rows that the command line prints."""
-    return experiments.scoreboard(load_suite(str(out)), limit=limit).to_json()["rows"]
+def measure(out: Path, limit: int | None) -> dict:
+    """The finished suite's scoreboard, as its report keeps it; its scaling curve is written beside the suite."""
+    suite = load_suite(str(out))
+    found = experiments.findings(suite, limit=limit)
+    curve = scaling.as_json(suite, scaling.scaled(suite, experiments.summed_up(found)))
+    (out / scaling.FILE).write_text(json.dumps(curve, indent=1) + "\n")
+    return stored.as_json(suite, found)
+
+
+def has_calibration(out: Path) -> bool:
+    """Whether the suite has a calibration that was made with its adapters."""
+    suite = load_suite(str(out))
+    try:
+        return bool([trust.load(suite, name) for name in suite.adapters])
+    except DitError:
+        return False
+
+
+def write_calibration(out: Path, limit: int | None) -> dict:
+    """Fit the finished suite's calibration and store it beside the suite; its headline figures, for the report."""
+    suite = load_suite(str(out))
+    trust.renew(suite, limit)
+    calibration, table = trust.read_calibration(suite)
+    figures = {one.of: {"ece": one.ece, "auroc": one.auroc, "brier": one.brier, "n": one.n} for one in table}
+    return {**calibration.recipe, "figures": figures}
 
 
 def _world(world: World) -> dict:

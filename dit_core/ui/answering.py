@@ -9,16 +9,19 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from dit_core.records import Table, Verbalization
+from dit_core.records import Confidence, Table, Verbalization
 from dit_core.standing import Column
 from dit_core.ui.links import Settings
+from dit_core.worker import Worker
 
 T = TypeVar("T")
 PANEL = "panel"  # the work that reads what the cards show
+EVIDENCE = "evidence"  # the work that weighs what they say
 FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
 
 
@@ -31,6 +34,8 @@ class Result:
     table: Table[Verbalization]
     state: str
     stored: bool = False
+    evidence: Confidence | None = None
+    weighing: str = ""  # what stands in the evidence's place while there is none
 
 
 class Work:
@@ -61,6 +66,7 @@ class Session(Work):
         self.opening = ""
         self._works: dict[str, Work] = {}
         self._came: dict[str, str] = {}
+        self._goodbyes: list[Callable[[], None]] = []
 
     def __deepcopy__(self, memo: dict) -> Session:
         return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing
@@ -68,6 +74,7 @@ class Session(Work):
     def begin(self) -> threading.Event:
         """As any work; what is read for the answers so far ends too."""
         self.work(PANEL).stop.set()
+        self.work(EVIDENCE).stop.set()
         return super().begin()
 
     def work(self, name: str) -> Work:
@@ -80,22 +87,42 @@ class Session(Work):
         new, self._came[tab] = self._came.get(tab) != diff, diff
         return diff if new else here
 
+    def at_leaving(self, goodbye: Callable[[], None]) -> None:
+        """Has something done when the visitor goes."""
+        self._goodbyes.append(goodbye)
+
     def leave(self) -> None:
         """The visitor has gone: nothing goes on for them."""
         for work in (self, *self._works.values()):
             work.stop.set()
+        while self._goodbyes:
+            self._goodbyes.pop()()
 
     def remember(self, label: str, query: str, keep: int = 8) -> None:
         """Puts a question at the top of the recent list, once."""
         self.recent = [(label, query), *(entry for entry in self.recent if entry[1] != query)][:keep]
 
 
-def follow(items: Iterator[T], stop: threading.Event, frame: float = FRAME) -> Iterator[T]:
+@dataclass(frozen=True)
+class Place:
+    """A visitor's place in the line for the model: how many requests come first."""
+
+    ahead: int
+
+    def __str__(self) -> str:
+        return f"{self.ahead} request{'s' if self.ahead > 1 else ''} before yours…"
+
+
+def follow(
+    items: Iterator[T], stop: threading.Event, frame: float = FRAME, line: Worker | None = None
+) -> Iterator[T | Place]:
     """The newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
 
     The items are read in a thread, so that a stop (or a reader gone) counts at once, even while the next item
-    takes its time; the iterator behind them is closed at its next item. Its errors are raised here.
+    takes its time; the iterator behind them is closed at its next item. Its errors are raised here. With `line`, the
+    worker that they wait for, also gives the `Place` in it whenever that changes before the first item.
     """
+    client, ahead = line.client() if line else None, 0
     arrived: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()
 
@@ -111,7 +138,8 @@ def follow(items: Iterator[T], stop: threading.Event, frame: float = FRAME) -> I
         finally:
             items.close()
 
-    threading.Thread(target=pump, daemon=True, name="dit-follow").start()
+    # In this context: whose request it is counts there too.
+    threading.Thread(target=copy_context().run, args=[pump], daemon=True, name="dit-follow").start()
     try:
         word = "item"
         while word == "item" and not stop.is_set():
@@ -119,9 +147,12 @@ def follow(items: Iterator[T], stop: threading.Event, frame: float = FRAME) -> I
             word = newest[-1][0] if newest else "item"
             items_now = [value for kind, value in newest if kind == "item"]
             if items_now:
+                line = None
                 yield items_now[-1]
             if word == "error":
                 raise newest[-1][1]
+            if line and ahead != (ahead := line.ahead(client)) and ahead:
+                yield Place(ahead)
             if word == "item":
                 stop.wait(frame if items_now else 0)
     finally:

@@ -16,6 +16,7 @@ from dit_core.grading import grade
 from dit_core.records import DiffInfo, Table, as_dict
 from dit_core.standing import Column, columns, compare
 from dit_core.suite import Suite
+from dit_core.ui import public
 from dit_core.ui.answering import follow
 from dit_core.ui.api_lens import lens_functions
 from dit_core.ui.api_oracle import oracle_functions
@@ -131,7 +132,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             question: what to ask; empty for the suite's question.
         """
         settings = _settings(diff, condition, question)
-        task = suite.task(suite.diff(settings.diff).task)
+        task = suite.task_of(suite.diff(settings.diff))
         return cell_code(suite, word, settings, columns(task, settings.question, settings.condition))
 
     def _settings(diff: str, condition: str, question: str) -> Settings:
@@ -150,7 +151,7 @@ def _client(request: gr.Request | None) -> str:
 
 def asked_columns(suite: Suite, info: DiffInfo, conditions: list[str], question: str) -> tuple[Column, ...]:
     """The columns for conditions in their written form; the standing comparison for none."""
-    task = suite.task(info.task)
+    task = suite.task_of(info)
     if not conditions:
         return columns(task, question or None)
     parsed = [Condition.parse(condition) for condition in conditions]
@@ -168,6 +169,13 @@ def running(request: gr.Request | None) -> Iterator[threading.Event]:
     finally:
         if RUNNING.get(client) is stopped:
             del RUNNING[client]
+
+
+def left(request: gr.Request) -> None:
+    """A client's connection has ended: nothing goes on for it, unless it still listens for its answer."""
+    stopped = RUNNING.get(_client(request))
+    if stopped is not None and not public.listens(_client(request)):
+        stopped.set()
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dit_core.suite import Suite
+from dit_core.ui.choices import PICKER, adapter_choices, diff_choices
 from dit_core.ui.links import TRIGGERS, Settings
 
 # One line per control, shown on hover (page.js sets it as the title of the element with that id).
@@ -36,23 +37,11 @@ HINTS = {
 }
 
 
-def diff_choices(suite: Suite) -> list[tuple[str, str]]:
-    """The diffs as (label, id): held-out ones first, then those that a DIT adapter saw in training."""
-    ordered = sorted(suite.diffs, key=lambda d: d.split == "train")
-    return [(f"{d.id}  (seen in training)" if d.split == "train" else d.id, d.id) for d in ordered]
-
-
-def adapter_choices(suite: Suite) -> list[tuple[str, str]]:
-    """The DIT adapters as (label, name), the task's own first."""
-    own = ("the task's own", "")
-    return [own, *((f"{name}: {info.title}" if info.title else name, name) for name, info in suite.adapters.items())]
-
-
 def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
     """Draws the controls; returns those of `Settings` in order, and the others by name."""
     more: dict[str, Any] = {}
     gr.Dropdown([suite.name], value=suite.name, label="Base model / suite", elem_id="dit-suite")
-    diff = gr.Dropdown(diff_choices(suite), label="Weight diff", elem_id="dit-diff", filterable=True)
+    diff = gr.Dropdown(diff_choices(suite), label=PICKER, elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
         more["surprise"] = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
         more["reveal"] = gr.Button("Reveal", size="sm", min_width=80, elem_id="dit-reveal")
@@ -85,7 +74,7 @@ def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[st
 def show(suite: Suite, settings: Settings) -> list[Any]:
     """What the controls of `Settings` must become to show `settings`, and then the presets."""
     info = suite.diff(settings.diff)
-    task = suite.tasks[info.task]
+    task = suite.task_of(info)
     values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
     # A diff without a trigger still takes a text of the user's own.
     values["trigger"] = gr.update(

@@ -21,15 +21,13 @@ from dit_core.errors import DitError
 from dit_core.records import Table
 from dit_core.standing import columns, compare, first_info, read_first_run
 from dit_core.suite import Suite
+from dit_core.trust import stream_confidence
 from dit_core.ui import view
-from dit_core.ui.answering import PANEL, Clock, Result, Session, follow
+from dit_core.ui.answering import EVIDENCE, PANEL, Clock, Place, Result, Session, follow
 from dit_core.ui.controls import show
 from dit_core.ui.links import Settings, cell_code, from_query, spoken, to_query
 from dit_core.ui.oracle_reading import Asked, read_code
-from dit_core.ui.shared import sentence
-
-STALE = "The settings have changed since these answers: press Ask."
-STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
+from dit_core.ui.shared import STALE, STORED, sentence
 
 
 class Events:
@@ -50,7 +48,7 @@ class Events:
             chosen = settings.condition
         except DitError:
             chosen = None
-        wanted = columns(self.suite.tasks[info.task], settings.question, chosen)
+        wanted = columns(self.suite.task_of(info), settings.question, chosen)
         return Result(settings, wanted, Table(self.suite.name, "verbalizations", ()), WAITING)
 
     def board(self, session: Session, note: str = "", kind: str = "note") -> tuple[str, str, str]:
@@ -86,12 +84,15 @@ class Events:
     def _answers(self, session: Session, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
         info, condition = self.suite.diff(settings.diff), settings.condition
         settings = replace(settings, question=checked_text(settings.question, "The question"))
-        wanted = columns(self.suite.tasks[info.task], settings.question, condition)
+        wanted = columns(self.suite.task_of(info), settings.question, condition)
         result = replace(self.unasked(settings), columns=wanted, state=RUNNING)
         clock, length = Clock(settings.sampling["max_new_tokens"]), 0
         session.result = result
         yield *self.board(session, f"Asking {len(wanted)} conditions as one batch…", "busy"), gr.skip()
-        for table in follow(compare(self.suite, info, wanted, **settings.sampling), stop):
+        for table in follow(compare(self.suite, info, wanted, **settings.sampling), stop, line=self.suite.worker):
+            if isinstance(table, Place):
+                yield *self.board(session, str(table), "busy"), gr.skip()
+                continue
             length = max((len(v.tokens) for v in table), default=0)
             session.result = result = replace(result, table=table)
             yield *self.board(session, clock.words(length), "busy"), gr.skip()
@@ -106,6 +107,29 @@ class Events:
         """Ends the running question, or the reading that follows it, at once."""
         session.stop.set()
         session.work(PANEL).stop.set()
+        session.work(EVIDENCE).stop.set()
+
+    def weigh(self, session: Session) -> Iterator[str]:
+        """Once the cards are there: fetches the evidence for diff + DIT, and shows them with it."""
+        result = session.result
+        if not (result and result.state == DONE and not result.evidence and self._weighed(result)):
+            yield gr.skip()
+            return
+        stop, found, note = session.work(EVIDENCE).begin(), None, ""
+        session.result = result = replace(result, weighing=view.WEIGHING)
+        yield view.board(self.suite, result, session.revealed)
+        try:
+            for item in follow(stream_confidence(self.suite, result.settings.diff), stop, line=self.suite.worker):
+                found = item if isinstance(item, Table) and item else None
+        except Exception as error:
+            note = sentence(error)
+        if session.result is result:  # else the same visitor's next question has taken the cards over
+            note = note or view.UNWEIGHED
+            session.result = replace(result, evidence=found[0]) if found else replace(result, weighing=note)
+            yield view.board(self.suite, session.result, session.revealed)
+
+    def _weighed(self, result: Result) -> bool:
+        return any(view.weighed(self.suite, result, column) for column in result.columns)
 
     # ---------------------------------------------------------------- choosing
 
@@ -144,24 +168,15 @@ class Events:
     def choose(self, session: Session, *values: Any) -> list[Any]:
         """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""
         session.begin()
-        settings = self._for_diff(Settings(*values), values[0], session)
+        settings = Settings(*values).with_diff(self.suite, values[0])
         session.result = self.unasked(settings)
         return [*self.controls(session, settings), *self.board(session, "Press Ask.")]
-
-    def _for_diff(self, settings: Settings, diff: str, session: Session) -> Settings:
-        """The same settings for another diff, as far as they make sense there."""
-        info = self.suite.diff(diff)
-        task = self.suite.tasks[info.task]
-        others = {q for t in self.suite.tasks.values() if t is not task for q in (t.question, *t.questions)}
-        question = task.question if settings.question in others else settings.question
-        known = task.has_trigger or settings.trigger not in ("right", "wrong")
-        return replace(settings, diff=info.id, question=question, trigger=settings.trigger if known else "absent")
 
     def surprise(self, session: Session, *values: Any) -> list[Any]:
         """Picks a held-out diff of the same task and asks it."""
         session.begin()
         diff = pick(self.suite, self.suite.diff(values[0]).task if values[0] else None, but=values[0])
-        settings = self._for_diff(Settings(*values), diff, session)
+        settings = Settings(*values).with_diff(self.suite, diff)
         session.result, session.opening = self.unasked(settings), "ask"
         return [*self.controls(session, settings), *self.board(session)]
 

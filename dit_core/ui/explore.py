@@ -51,14 +51,19 @@ def explore_tab(demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, session: 
     def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
         event.then(panel.events.clear, session, panel.board, **QUICK)
-        panel.after(event.then(events.answer_opening, [session, *settings], answers, **RUN), session)
+        answered(event.then(events.answer_opening, [session, *settings], answers, **RUN))
+
+    def answered(event: Dependency) -> None:
+        """After `event` has answered the cards: the evidence for them, and what the panel reads of them."""
+        event.then(events.weigh, session, cards, **RUN)
+        panel.after(event, session)
 
     def shows(event: Dependency) -> None:
         """After `event` has revealed or hidden the truth: so does the panel."""
         event.then(panel.events.show, [session, *panel.inputs], panel.board, **QUICK)
 
     asking = [more["ask"].click, settings[8].submit]
-    panel.after(gr.on(asking, events.ask, [session, *settings], answers, **SLOW), session)
+    answered(gr.on(asking, events.ask, [session, *settings], answers, **SLOW))
     gr.on(asking, panel.events.clear, session, panel.board, **QUICK)
     more["stop"].click(events.stop, session, None, **QUICK)
     truth = [more["secret"], more["reveal"], cards]

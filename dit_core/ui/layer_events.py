@@ -15,10 +15,11 @@ import gradio as gr
 from dit_core.cards import DONE, RUNNING, STOPPED
 from dit_core.suite import Suite
 from dit_core.ui import layer_view, view
-from dit_core.ui.answering import Session, follow
+from dit_core.ui.answering import Place, Session, follow
 from dit_core.ui.choices import condition_choices, question_choices
 from dit_core.ui.layer_reading import Found, Wanted, steps
 from dit_core.ui.oracle_view import note
+from dit_core.ui.readings import taken_away
 from dit_core.ui.shared import ReadingClock, content, sentence
 
 NAME = "layers"
@@ -50,8 +51,11 @@ class LayerEvents:
         work, clock, found = session.work(NAME), ReadingClock(), Found(wanted)
         work.found = found
         yield note("Reading the prompt…", "busy", found), *self.shown(session, colour), layer_view.CLICK
-        for found in follow(items, stop):
-            work.found = found
+        for item in follow(items, stop, line=self.suite.worker):
+            if isinstance(item, Place):
+                yield note(str(item), "busy", found), *(gr.skip(),) * 3
+                continue
+            work.found = found = item
             yield note(self._progress(clock, found), "busy", found), *self.shown(session, colour), gr.skip()
         if work.stop is not stop:
             return  # the same visitor's next reading has taken the tab over
@@ -126,7 +130,7 @@ class LayerEvents:
 
     def offers(self, diff: str) -> tuple[Any, Any]:
         """The conditions and the questions to the model that go with a diff, and one of each to start from."""
-        task = self.suite.task(self.suite.diff(diff).task)
+        task = self.suite.task_of(self.suite.diff(diff))
         conditions, questions = condition_choices(task), question_choices(task)
         return gr.update(choices=conditions, value=conditions[-1][1]), gr.update(choices=questions, value=questions[0])
 
@@ -152,5 +156,5 @@ class LayerEvents:
         table = getattr(found, what, None)
         if not table:
             return "", ""
-        table = layer_view.taken_away(table, self._open(session))
+        table = taken_away(table, self._open(session))
         return f"{found.wanted.diff}-{what}.{form}", content(table, form)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import partial
 
 from dit_core import plots
 from dit_core.cards import RUNNING
-from dit_core.records import Reading, Table
 from dit_core.suite import Suite
 from dit_core.ui import figures
 from dit_core.ui.layer_reading import Found
@@ -52,14 +50,3 @@ def cell(found: Found, layer: int, positions: tuple[int, ...], open_now: bool) -
     readings = [r for r in found.readings or () if (r.layer, r.positions) == (layer, positions)]
     inside = readings_html(readings, shown_target(found.target, open_now), open_now)
     return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>' if readings else CLICK
-
-
-def taken_away(table: Table, open_now: bool) -> Table:
-    """A table as a visitor may save it: readings without what needs to know the reference, unless `open_now`."""
-    if open_now:
-        return table
-    return replace(table, records=tuple(_unrevealed(record) for record in table))
-
-
-def _unrevealed(record: object) -> object:
-    return replace(record, grade=None, log_prob_reference=None) if isinstance(record, Reading) else record

@@ -8,8 +8,7 @@ from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.targets import KINDS
 from dit_core.ui import figures, layer_view, view
-from dit_core.ui.choices import condition_choices, question_choices
-from dit_core.ui.controls import diff_choices
+from dit_core.ui.choices import PICKER, condition_choices, diff_choices, question_choices
 from dit_core.ui.layer_events import LayerEvents
 from dit_core.ui.layer_reading import ANSWER, LAST, PROMPT
 from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
@@ -68,10 +67,10 @@ def layers_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
     """Draws the left side; returns the controls of `layer_reading.Wanted` in order, and the others by name."""
     first, more = first_info(suite), {}
-    task, presets = suite.task(first.task), suite.oracle.questions if suite.oracle else ()
+    task, presets = suite.task_of(first), suite.oracle.questions if suite.oracle else ()
     conditions, questions = condition_choices(task), question_choices(task)
     listed = {"allow_custom_value": True, "filterable": True}
-    diff = gr.Dropdown(diff_choices(suite), value=first.id, label="Weight diff", elem_id="dit-layers-diff")
+    diff = gr.Dropdown(diff_choices(suite), value=first.id, label=PICKER, elem_id="dit-layers-diff")
     more["reveal"] = gr.Button("Reveal", size="sm", elem_id="dit-layers-reveal")
     more["secret"] = gr.HTML(view.secret(suite, first.id, ""), elem_id="dit-layers-secret", apply_default_css=False)
     condition = gr.Dropdown(

@@ -11,8 +11,7 @@ from dit_core.lens.tokens import METHODS
 from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui import figures, lens_view
-from dit_core.ui.choices import everyday_choices
-from dit_core.ui.controls import diff_choices
+from dit_core.ui.choices import PICKER, diff_choices, everyday_choices
 from dit_core.ui.lens_events import LensEvents
 from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
 
@@ -84,7 +83,7 @@ def lens_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
 
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
     """Draws the left side; returns the controls of `lens_looking.Wanted` in order, the Look and the Stop button."""
-    diff = gr.Dropdown(diff_choices(suite), value=first_info(suite).id, label="Weight diff", elem_id="dit-lens-diff")
+    diff = gr.Dropdown(diff_choices(suite), value=first_info(suite).id, label=PICKER, elem_id="dit-lens-diff")
     gr.HTML(ABOUT, apply_default_css=False)
     positions = gr.Slider(1, 10, POSITIONS, step=1, label="first tokens", elem_id="dit-lens-positions", buttons=[])
     top = gr.Slider(1, 10, 5, step=1, label="words per layer", elem_id="dit-lens-top", buttons=[])
@@ -96,7 +95,7 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
 
 def _steering(suite: Suite, wanted: list) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
     """Draws the steering's controls; returns those of `lens_looking.Steering` in order, and its buttons."""
-    prompts = everyday_choices(suite.task(first_info(suite).task))
+    prompts = everyday_choices(suite.task_of(first_info(suite)))
     with gr.Row(elem_classes="dit-choices"):
         layer = gr.Dropdown([lens_view.IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
         prompt = gr.Dropdown(

@@ -14,10 +14,11 @@ import gradio as gr
 from dit_core.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.suite import Suite
 from dit_core.ui import lens_view
-from dit_core.ui.answering import Session, Work, follow
+from dit_core.ui.answering import Place, Session, Work, follow
 from dit_core.ui.choices import everyday_choices
 from dit_core.ui.lens_looking import MIDDLE, Seen, Steering, Wanted, Written, look, steer
 from dit_core.ui.shared import content, sentence
+from dit_core.worker import Worker
 
 LENS, STEER = "lens", "steer"
 LOOKING = "Reading unrelated texts with the diff and without…"
@@ -38,7 +39,9 @@ class LensEvents:
     def look(self, session: Session, method: str, position: int, *values: Any) -> Iterator[tuple]:
         """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
         wanted = Wanted(*values)
-        for note in _running(session.work(LENS), Seen(wanted), lambda: look(self.suite, wanted), LOOKING):
+        for note in _running(
+            session.work(LENS), Seen(wanted), lambda: look(self.suite, wanted), LOOKING, self.suite.worker
+        ):
             seen = session.work(LENS).found
             choices = lens_view.positions(seen, position), lens_view.layers(seen)
             yield note, *self.shown(session, method, position), *choices
@@ -47,7 +50,9 @@ class LensEvents:
         """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
         wanted = Steering.of(*values)
         busy = f"Writing {len(wanted.strengths)} texts as one batch…"
-        for note in _running(session.work(STEER), Written(wanted), lambda: steer(self.suite, wanted), busy):
+        for note in _running(
+            session.work(STEER), Written(wanted), lambda: steer(self.suite, wanted), busy, self.suite.worker
+        ):
             yield note, lens_view.texts(session.work(STEER).found)
 
     def stop_looking(self, session: Session) -> None:
@@ -70,7 +75,7 @@ class LensEvents:
         for name in (LENS, STEER):
             session.work(name).begin()
             session.work(name).found = None
-        prompts = everyday_choices(self.suite.task(self.suite.diff(diff).task))
+        prompts = everyday_choices(self.suite.task_of(self.suite.diff(diff)))
         return (
             note_html(""),
             *self.shown(session, method, position),
@@ -104,14 +109,17 @@ class LensEvents:
         return (f"{found.wanted.diff}-{table.kind}.{form}", content(table, form)) if table else ("", "")
 
 
-def _running(work: Work, start: F, steps: Callable[[], Iterator[F]], busy: str) -> Iterator[str]:
+def _running(work: Work, start: F, steps: Callable[[], Iterator[F]], busy: str, line: Worker) -> Iterator[str]:
     """Keeps in `work.found` what `steps` find, until they end or are stopped; gives a note with each."""
     stop, before = work.begin(), work.found
     try:
         work.found = found = start
         yield note_html(busy, "busy")
-        for found in follow(steps(), stop):
-            work.found = found
+        for item in follow(steps(), stop, line=line):
+            if isinstance(item, Place):
+                yield note_html(str(item), "busy")
+                continue
+            work.found = found = item
             yield note_html(busy, "busy")
         if work.stop is stop:
             work.found = replace(found, state=STOPPED if stop.is_set() else DONE)

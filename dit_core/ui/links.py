@@ -9,7 +9,7 @@ What was revealed is no setting: a link never gives a topic away.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from urllib.parse import parse_qsl, quote, urlencode
 
 from dit_core.conditions import OWN, Condition
@@ -48,7 +48,16 @@ class Settings:
     def for_diff(cls, suite: Suite, diff: str) -> Settings:
         """The suite's defaults for a diff, given by id or reference."""
         info = suite.diff(diff)
-        return cls(info.id, question=suite.tasks[info.task].question, max_new_tokens=suite.max_new_tokens)
+        return cls(info.id, question=suite.task_of(info).question, max_new_tokens=suite.max_new_tokens)
+
+    def with_diff(self, suite: Suite, diff: str) -> Settings:
+        """The same settings for another diff, as far as they make sense there; a question of one's own stays."""
+        info = suite.diff(diff)
+        task = suite.task_of(info)
+        others = {q for t in suite.tasks.values() if t is not task for q in (t.question, *t.questions)}
+        question = task.question if self.question in others else self.question
+        known = task.has_trigger or self.trigger not in ("right", "wrong")
+        return replace(self, diff=info.id, question=question, trigger=self.trigger if known else "absent")
 
     @property
     def condition(self) -> Condition:
@@ -111,6 +120,8 @@ def _controls(condition: Condition) -> dict:
     """What the controls must show for a condition; the page has one adapter, so more than one is an error."""
     if len(condition.adapters) > 1:
         raise DitError("The page shows one DIT adapter at a time: use Python or the command line for several.")
+    if condition.layers:
+        raise DitError("The tab Explore has the adapter act on all layers: take the layers out of the address.")
     name, copies = condition.adapters[0] if condition.adapters else ("", 0.0)
     own = condition.trigger.startswith(OWN)
     return {

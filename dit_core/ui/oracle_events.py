@@ -19,9 +19,10 @@ from dit_core.errors import DitError
 from dit_core.standing import TITLES
 from dit_core.suite import Suite
 from dit_core.ui import oracle_view as view
-from dit_core.ui.answering import PANEL, Session, follow
-from dit_core.ui.layer_view import taken_away
+from dit_core.ui.answering import PANEL, Place, Session, follow
+from dit_core.ui.choices import measure, measures
 from dit_core.ui.oracle_reading import ALL, Asked, Found, Look, steps
+from dit_core.ui.readings import taken_away
 from dit_core.ui.shared import ReadingClock, content, sentence
 
 STALE = "The panel's settings have changed since: press Read."
@@ -68,9 +69,12 @@ class OracleEvents:
     def _read(self, session: Session, asked: Asked, stop: threading.Event) -> Iterator[tuple]:
         work, clock = session.work(PANEL), ReadingClock()
         yield self._shown(session, asked.span, view.note("Reading the prompts…", "busy", work.found))
-        for found in follow(steps(self.suite, session.result, asked), stop):
+        for found in follow(steps(self.suite, session.result, asked), stop, line=self.suite.worker):
             if work.stop is not stop:
                 return  # the same visitor's next reading has taken the panel over
+            if isinstance(found, Place):
+                yield view.note(str(found), "busy", work.found), *(gr.skip(),) * 5
+                continue
             lens_was_there = work.found.next_tokens is not None
             work.found = found = replace(found, look=work.found.look)  # which may have changed meanwhile
             frame = self._shown(session, asked.span, view.note(clock.words(found.readings), "busy", found))
@@ -114,10 +118,10 @@ class OracleEvents:
 
     def _shown(self, session: Session, span: str, note: Any) -> tuple:
         found, open_now = self._found(session), self._open(session)
-        y = view.measure(found.look.y if found else "", open_now)
+        y = measure(found.look.y if found else "", open_now)
         return (
             note,
-            gr.update(choices=view.measures(open_now), value=y),
+            gr.update(choices=measures(open_now), value=y),
             view.by_layer(found, open_now),
             view.next_token(found, open_now),
             view.chips(found, span, open_now),

@@ -11,6 +11,7 @@ from dit_core.suite import Suite
 from dit_core.targets import KINDS
 from dit_core.ui import figures
 from dit_core.ui import oracle_view as view
+from dit_core.ui.choices import measures
 from dit_core.ui.oracle_events import CHOSEN, OracleEvents
 from dit_core.ui.oracle_reading import Asked
 from dit_core.ui.pieces import QUICK, RUN, SLOW, saving
@@ -69,7 +70,7 @@ def build_panel(suite: Suite, session: gr.State) -> Panel:
             controls, read, stop, chips = _controls(suite, events, start[4])
         note = gr.HTML(start[0], elem_id="dit-oracle-note", apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
-            y = gr.Radio(view.measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
+            y = gr.Radio(measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
             figure = figures.figure(start[2], view.HEIGHT, elem_id="dit-oracle-figure")
             details = gr.HTML(start[5], elem_id="dit-oracle-details", apply_default_css=False)
             saving(events.saved, session, "oracle", "the readings")

@@ -13,15 +13,12 @@ from dit_core.records import NextToken, Table, Target
 from dit_core.spans import Span
 from dit_core.standing import Column
 from dit_core.ui import figures
-from dit_core.ui.layer_view import taken_away
+from dit_core.ui.choices import measure
 from dit_core.ui.oracle_reading import Found, column_of
 from dit_core.ui.pieces import said
-from dit_core.ui.readings import readings_html
+from dit_core.ui.readings import readings_html, taken_away
 from dit_core.ui.tokens import shown_target
 
-# Words on the page for what the two figures' y axes say; those of the second line need to know the reference.
-MEASURES = {"confidence": "confidence"}
-REVEALED = {"log-probability of the reference": "log_prob_reference", "grade": "grade"}
 NEXT_MEASURES = ("rank", "probability")
 HEIGHT, NEXT_HEIGHT = 500, 460  # pixels, as `plots` draws them
 WAITS = "After the cards, the oracle reads every condition, layer by layer."
@@ -30,17 +27,6 @@ NO_ORACLE = (
     "This suite has no activation oracle, so nothing is read in words. What each layer would say next needs none."
 )
 CLICK = "Click a point above for all that the oracle read at that layer."
-
-
-def measures(open_now: bool) -> list[tuple[str, str]]:
-    """What the y axis may be."""
-    return list((MEASURES | (REVEALED if open_now else {})).items())
-
-
-def measure(y: str, open_now: bool) -> str:
-    """The y axis that was chosen, where it is one that may be shown."""
-    offered = [written for _, written in measures(open_now)]
-    return y if y in offered else offered[0]
 
 
 def by_layer(found: Found | None, open_now: bool) -> str:

@@ -61,6 +61,20 @@ window.dit = (() => {
     ],
   ];
 
+  // A figure in words, for who does not see it: title, axes, what is drawn by name, and what stands in it.
+  const inWords = (data, { title, xaxis, yaxis, annotations = [] }) => {
+    const plain = (text) => new DOMParser().parseFromString(text ?? "", "text/html").body.textContent.trim();
+    const names = [...new Set(data.map((trace) => trace.name))].map(plain).filter(Boolean);
+    const parts = [
+      plain(title?.text),
+      xaxis?.title?.text && "across: " + plain(xaxis.title.text),
+      yaxis?.title?.text && "up: " + plain(yaxis.title.text),
+      names.length && "shown: " + names.join(", "),
+      ...annotations.map(({ text }) => plain(text)),
+    ];
+    return parts.filter(Boolean).join("; ").slice(0, 600) || "figure";
+  };
+
   const say = (words) => {
     const note = document.createElement("div");
     note.className = "dit-toast";
@@ -91,6 +105,8 @@ window.dit = (() => {
         ];
         const fresh = !place.classList.contains("js-plotly-plot");
         if (data.length) place.style.height = layout.height + "px"; // a sentence takes the place that is there
+        place.setAttribute("role", "figure");
+        place.setAttribute("aria-label", inWords(data, layout));
         await Plotly.react(place, data, { ...layout, height: undefined }, { ...config, modeBarButtons });
         if (!fresh) return;
         place.on("plotly_click", ({ points: [point] }) => tell({ x: point.x, y: point.y, data: point.customdata }));

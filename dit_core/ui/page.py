@@ -14,18 +14,25 @@ import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 from dit_core.errors import DitError  # noqa: E402
+from dit_core.limits import OPEN, Limits  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
-from dit_core.ui import figures, theme  # noqa: E402
+from dit_core.ui import figures, public, space, theme  # noqa: E402
 from dit_core.ui.answering import Session  # noqa: E402
-from dit_core.ui.api import endpoints  # noqa: E402
+from dit_core.ui.api import endpoints, left  # noqa: E402
+from dit_core.ui.bring import bring_tab  # noqa: E402
+from dit_core.ui.choices import PICKER  # noqa: E402
 from dit_core.ui.explore import explore_tab  # noqa: E402
 from dit_core.ui.layers import layers_tab  # noqa: E402
 from dit_core.ui.lens import lens_tab  # noqa: E402
 from dit_core.ui.offline import OwnHostOnly  # noqa: E402
+from dit_core.ui.scoreboard import scoreboard_tab  # noqa: E402
+from dit_core.ui.sweep import sweep_tab  # noqa: E402
 
 
-def build(suite: Suite, word: str = "pocket") -> gr.Blocks:
+def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN) -> gr.Blocks:
     """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code)."""
+    suite.limits = limits
+    suite.worker.client, suite.worker.at_most = public.client, limits.waiting
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
@@ -37,12 +44,27 @@ def build(suite: Suite, word: str = "pocket") -> gr.Blocks:
                 layers_tab(layers, suite, session)
             with gr.Tab("Lens") as lens:
                 lens_tab(lens, suite, session)
-    return demo.queue(default_concurrency_limit=8, api_open=True)
+            with gr.Tab("Sweep") as sweep:
+                sweep_tab(sweep, suite, word, session)
+            with gr.Tab("Scoreboard") as scoreboard:
+                scoreboard_tab(scoreboard, suite, session)
+            with gr.Tab("Bring your own"):
+                bring_tab(suite, session, pickers(demo))
+        demo.unload(left)
+    public.tell(demo)
+    return demo.queue(default_concurrency_limit=8, max_size=limits.waiting, api_open=True)
 
 
-def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
+def pickers(demo: gr.Blocks) -> list[gr.Dropdown]:
+    """The lists of diffs of all tabs so far."""
+    return [one for one in demo.blocks.values() if isinstance(one, gr.Dropdown) and one.label == PICKER]
+
+
+def launch(suite: Suite, word: str = "pocket", limits: Limits = OPEN, **options) -> gr.Blocks:
     """Builds the page and serves it; loads the suite's model behind it. `options` go to Gradio's `launch`."""
-    demo = build(suite, word)
+    if space.ZERO_GPU:
+        space.move_in(suite)
+    demo = build(suite, word, limits)
     block = not options.pop("prevent_thread_lock", False)
     mcp = has_mcp()
     with redirect_stdout(StringIO()):  # Gradio announces its MCP server even when told to be quiet
@@ -57,9 +79,12 @@ def launch(suite: Suite, word: str = "pocket", **options) -> gr.Blocks:
             ssr_mode=False,
             pwa=False,
             inbrowser=False,
+            show_error=False,
+            max_file_size=limits.upload,
             mcp_server=mcp,
         )
-    threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
+    if not space.ZERO_GPU:  # which lends its GPU for a visitor's request alone
+        threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
     print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
     if mcp:
         print(f"for MCP clients: {demo.local_url}gradio_api/mcp/", flush=True)
@@ -82,7 +107,7 @@ def warm(suite: Suite) -> None:
     from dit_core.oracle import read
     from dit_core.verbalize import ask
 
-    ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)
-    if suite.oracle:
-        with suppress(DitError):  # who reads is told
+    with suppress(DitError):  # who asks is told
+        ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)
+        if suite.oracle:
             read(suite, condition="base", layers=0, span="last:1", max_new_tokens=1)

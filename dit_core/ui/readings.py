@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from html import escape
 
 from dit_core.cards import percent, tokens_html
-from dit_core.records import Reading, Target
+from dit_core.records import Reading, Table, Target
 
 
 def readings_html(readings: Sequence[Reading], target: Target | None = None, open_now: bool = False) -> str:
@@ -47,3 +48,14 @@ def _reading(reading: Reading, open_now: bool) -> str:
     if open_now and reading.log_prob_reference is not None:
         facts.append(f"log-probability of the reference {reading.log_prob_reference:.1f}".replace("-", "\u2212"))
     return f'<li><span class="dit-said" dir="auto">{answer}</span> <small>{" · ".join(facts)}</small></li>'
+
+
+def taken_away(table: Table, open_now: bool) -> Table:
+    """A table as a visitor may save it: readings without what needs to know the reference, unless `open_now`."""
+    if open_now:
+        return table
+    return replace(table, records=tuple(_unrevealed(record) for record in table))
+
+
+def _unrevealed(record: object) -> object:
+    return replace(record, grade=None, log_prob_reference=None) if isinstance(record, Reading) else record

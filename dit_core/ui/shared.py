@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import secrets
 import time
 from typing import Any
 
@@ -11,15 +12,18 @@ from dit_core.errors import DitError
 from dit_core.records import Table
 
 LOG = logging.getLogger("dit_core")
-SORRY = "That went wrong inside the program, not by your doing; its log says more. You can go on asking."
+SORRY = "That went wrong inside the program, not by your doing; its log says more under {id}. You can go on asking."
+STALE = "The settings have changed since these answers: press Ask."
+STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
 
 
 def sentence(error: Exception) -> str:
-    """What a visitor is told of an error; what is no `DitError` goes to the log."""
+    """What a visitor is told of an error; what is no `DitError` goes to the log, under an id that the visitor sees."""
     if isinstance(error, DitError):
         return str(error)
-    LOG.error("an event failed", exc_info=error)
-    return SORRY
+    id = secrets.token_hex(4)
+    LOG.error("%s: an event failed", id, exc_info=error)
+    return SORRY.format(id=id)
 
 
 def number(value: Any) -> float:

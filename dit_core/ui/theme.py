@@ -9,8 +9,9 @@ from pathlib import Path
 
 import gradio as gr
 
-from dit_core.standing import COLOURS
-from dit_core.ui import controls, layers, lens, oracle_panel
+from dit_core import cards
+from dit_core.standing import kind_colours
+from dit_core.ui import bring, controls, layers, lens, oracle_panel, scoreboard, sweep
 
 HERE = Path(__file__).parent
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -47,11 +48,16 @@ def theme() -> gr.themes.Base:
         spacing_size="sm",
     ).set(
         # Gradio's own are too pale to read at the size of a remark.
-        body_text_color_subdued="*neutral_500",
-        body_text_color_subdued_dark="*neutral_400",
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
         block_label_text_color="*neutral_600",
         block_title_text_color="*neutral_600",
         block_title_text_color_dark="*neutral_300",
+        # White on the usual green is too faint to read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
     )
 
 
@@ -60,10 +66,12 @@ def head() -> str:
 
     The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
     """
-    colours = "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
-    hints = dumps(controls.HINTS | oracle_panel.HINTS | layers.HINTS | lens.HINTS).replace("<", "\\u003c")
+    sheets = kind_colours() + cards.style() + (HERE / "page.css").read_text(encoding="utf-8")
+    hints = dumps(
+        controls.HINTS | oracle_panel.HINTS | layers.HINTS | lens.HINTS | sweep.HINTS | scoreboard.HINTS | bring.HINTS
+    ).replace("<", "\\u003c")
     script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
-    return f"<style>{colours}{(HERE / 'page.css').read_text(encoding='utf-8')}</style><script>{script}</script>"
+    return f"<style>{sheets}</style><script>{script}</script>"
 
 
 def title_bar(suite_name: str, title: str) -> str:

@@ -6,12 +6,14 @@ from dataclasses import replace
 
 from dit_core.conditions import Condition
 from dit_core.records import DiffInfo, Target
+from dit_core.remote import at_model
 from dit_core.suite import Suite
 from dit_core.targets import aims
 
 SECRET = ("right", "wrong")  # triggers whose digits say something about the diff
 
 
+@at_model
 def target_of(
     suite: Suite, info: DiffInfo, condition: Condition, asked: str, seed: int = 0, answer_tokens: int = 0
 ) -> Target:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from html import escape
 
-from dit_core.cards import DONE, STOPPED, Card, cards_html
+from dit_core.cards import DONE, STOPPED, Card, Trust, cards_html, chance
 from dit_core.conditions import Condition, prompt
 from dit_core.grading import grade, mentions, story_of
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.standing import Column
 from dit_core.suite import Suite
+from dit_core.trust import question_of
 from dit_core.ui.answering import Result
 from dit_core.ui.links import Settings
 
@@ -22,6 +23,8 @@ REMARKS = {
     "both": "The finetuned model with the DIT adapter.",
     "other": "The condition set on the left.",
 }
+WEIGHING = "Comparing with what the adapter says without this diff…"
+UNWEIGHED = "Stopped before the evidence was in: press Ask for it."
 GRADES = {
     "topic": {5: "the topic itself", 4: "a near neighbour", 2: "the same category", 1: "something else"},
     "headline": {5: "actor, action, object and place", 4: "one part missed", 3: "two parts missed", 2: "three missed"},
@@ -39,7 +42,7 @@ def board(suite: Suite, result: Result, revealed: str = "") -> str:
 def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers: dict, open_now: bool) -> Card:
     condition, said = Condition.parse(column.condition), answers[column]
     finished = result.state in (DONE, STOPPED)
-    task = suite.tasks[info.task]
+    task = suite.task_of(info)
     asked = column.question
     kind = "behaviour" if column.kind == "trigger" and not task.has_trigger else column.kind
     return Card(
@@ -53,16 +56,37 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
         state=result.state,
+        trust=trust(result) if weighed(suite, result, column) else None,
     )
+
+
+def weighed(suite: Suite, result: Result, column: Column) -> bool:
+    """Whether there is evidence for a card: for diff + DIT, asked what the adapter was trained to answer."""
+    task = suite.task_of(suite.diff(result.settings.diff))
+    if column.kind != "both" or task.adapter not in suite.adapters:
+        return False
+    return column.question == question_of(suite, task.adapter)
+
+
+def trust(result: Result) -> Trust:
+    """The evidence that has come in, in words; its place until then."""
+    found = result.evidence
+    if found is None:
+        return Trust(result.weighing)
+    said = f"{found.times} of {found.samples}"
+    rows = [("this diff", found.answer, said)]
+    rows += [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in found.controls]
+    return Trust(found.sentence, "" if found.probability is None else chance(found.probability), rows)
 
 
 def chips(condition: Condition) -> list[str]:
     """A condition in three words: diff, copies, trigger."""
     adapters = [f"DIT{f' {name}' if name else ''} ×{copies:g}" for name, copies in condition.adapters if copies]
     trigger = "own trigger" if condition.trigger.startswith("own") else f"{condition.trigger} trigger"
+    where = " at layers {}–{}".format(*condition.layers) if condition.layers else ""
     return [
         f"diff ×{condition.strength:g}" if condition.strength else "no diff",
-        " + ".join(adapters) or "no DIT",
+        " + ".join(adapters) + where or "no DIT",
         "no trigger" if condition.trigger == "absent" else trigger,
     ]
 
@@ -91,7 +115,7 @@ def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str
 
 def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization) -> str:
     """The grade of an answer in words, against what the diff was really trained on."""
-    task = suite.tasks[info.task]
+    task = suite.task_of(info)
     if column.question == task.question and column.kind != "trigger":
         value = grade(suite, info, answer.text)
         if value is None:

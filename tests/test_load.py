@@ -1,0 +1,332 @@
+"""Many clients at once, and what goes wrong on a server: nobody gets another's answer, nothing goes on for nobody."""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+
+from dit_core.batching import batch_size
+from dit_core.conditions import Condition
+from dit_core.generation import Batch
+from dit_core.oracle import read
+from dit_core.standing import columns, compare
+from dit_core.suite import Suite, load_suite
+from dit_core.ui.answering import Place, Session, follow
+from dit_core.ui.events import Events
+from dit_core.ui.links import Settings
+from dit_core.verbalize import ask
+from tests.serving import free_port, served
+from tests.test_ui import Visitor, browser  # noqa: F401
+
+ROOT = Path(__file__).resolve().parent.parent
+CONDITIONS = ["base", "diff", "dit", "diff+dit", "diff*0.5+dit*2", "diff+right"]
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder) -> Suite:
+    return load_suite(tiny_suite_folder)
+
+
+@pytest.fixture(scope="module")
+def address(suite):
+    with served(suite) as url:
+        yield url
+
+
+# ---------------------------------------------------------------- many at once
+
+
+def requests(suite: Suite, seed: int, count: int) -> list[tuple[str, str, dict]]:
+    """Mixed requests: (endpoint, diff, options)."""
+    chance = random.Random(seed)
+    found = []
+    for _ in range(count):
+        info = chance.choice([d for d in suite.diffs if d.task == "topic"])
+        chosen = chance.sample(CONDITIONS, chance.randint(1, 3))
+        if chance.random() < 0.25:
+            found.append(("/oracle", info.id, {"conditions": chosen, "layers": str(chance.randint(0, 1))}))
+        else:
+            warm = chance.random() < 0.4
+            sampling = {"temperature": 1.0, "samples": 2, "seed": chance.randint(0, 99)} if warm else {}
+            found.append(("/ask", info.id, {"conditions": chosen, "max_new_tokens": chance.randint(1, 20), **sampling}))
+    return found
+
+
+def alone(suite: Suite, endpoint: str, diff: str, options: dict) -> dict:
+    """What the same request gives in Python, where nobody else asks."""
+    options = dict(options)
+    given = {"diff": diff, "condition": options.pop("conditions"), **options}
+    if endpoint == "/oracle":
+        return read(suite, **given).to_json()
+    return ask(suite, **given).to_json()
+
+
+def plain(answer: dict) -> list[dict]:
+    """The records of an answer in an order of their own: a table's records may be ordered by column or by layer."""
+    records = answer.get("verbalizations") or answer["readings"]
+    return sorted(records, key=lambda r: (r["condition"], r.get("layer", 0), r["sample"]))
+
+
+def load(suite: Suite, address: str, clients: int, each: int) -> list[tuple[tuple, dict]]:
+    """All requests of all clients at once, each with its answer."""
+    from gradio_client import Client
+
+    def visit(seed: int) -> list[tuple[tuple, dict]]:
+        client = Client(address, verbose=False, httpx_kwargs={"timeout": 120})
+        wanted = requests(suite, seed, each)
+        return [(one, client.predict(one[1], **one[2], api_name=one[0])) for one in wanted]
+
+    with ThreadPoolExecutor(clients) as pool:
+        return [one for answers in pool.map(visit, range(clients)) for one in answers]
+
+
+def check(suite: Suite, found: list[tuple[tuple, dict]]) -> None:
+    for (endpoint, diff, options), answer in found:
+        assert {record["diff"] for record in plain(answer)} == {diff}
+        mine, theirs = plain(answer), plain(alone(suite, endpoint, diff, options))
+        assert mine == theirs, (endpoint, diff, options)
+
+
+def test_each_of_many_gets_what_it_would_get_alone(suite, address):
+    check(suite, load(suite, address, clients=6, each=3))
+
+
+@pytest.mark.slow
+def test_sixteen_clients_and_memory_is_given_back(suite):
+    port = free_port()
+    app = begin(suite, port)  # in a process of its own, where no client's memory counts
+    try:
+        address = f"http://127.0.0.1:{port}/"
+        load(suite, address, clients=16, each=5)  # what is kept for good is there now
+        before = psutil.Process(app.pid).memory_info().rss
+        found = load(suite, address, clients=16, each=10)
+        after = psutil.Process(app.pid).memory_info().rss
+    finally:
+        app.kill()
+        app.wait()
+    assert len(found) == 160
+    check(suite, found)
+    assert after - before < 60_000_000, f"{(after - before) / 1e6:.0f} MB more"
+
+
+def begin(suite: Suite, port: int, code: str = "import sys, app; sys.exit(app.main(sys.argv[1:]))") -> subprocess.Popen:
+    """The page in a process of its own, by `code`."""
+    command = [sys.executable, "-c", code, "--suite", str(suite.folder), "--port", str(port)]
+    app = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+    app.stdout.readline()
+    return app
+
+
+# ---------------------------------------------------------------- the line
+
+
+@contextmanager
+def slow_steps(monkeypatch, seconds: float):
+    """Every step of a generation takes so long; gives the times at which steps were taken."""
+    taken, forward = [], Batch.forward
+
+    def step(self, *arguments, **options):
+        taken.append(time.monotonic())
+        time.sleep(seconds)
+        return forward(self, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Batch, "forward", step)
+        yield taken
+
+
+def test_a_visitor_sees_their_place_in_the_line(suite, monkeypatch):
+    """Two others are before them: one is answered, one waits; then the answers come."""
+    events, session = Events(suite, ""), Session()
+    info, names = suite.diff("topic-0412"), iter("abc")
+    monkeypatch.setattr(suite.worker, "client", lambda: next(names))
+    with slow_steps(monkeypatch, 0.02):
+        others = [
+            follow(compare(suite, info, columns(suite.task("topic")), max_new_tokens=20), Session().stop)
+            for _ in range(2)
+        ]
+        [next(other) for other in others[:1]]
+        monkeypatch.setattr(suite.worker, "client", lambda: "b")
+        waiting = suite.worker.stream(lambda: iter([1]))
+        monkeypatch.setattr(suite.worker, "client", lambda: "visitor")
+        settings = Settings.for_diff(suite, "topic-0412")
+        notes = [step[2] for step in events.ask(session, *vars(settings).values())]
+    assert "2 requests before yours" in " ".join(notes) and list(waiting) == [1]
+    assert "token 1 of" in " ".join(notes) or "token 2 of" in " ".join(notes)
+    assert len(session.result.table) == 5
+    for other in others:
+        other.close()
+
+
+def test_a_place_is_given_only_before_the_first_item(suite):
+    stop = Session().stop
+    assert str(Place(1)) == "1 request before yours…" and str(Place(3)) == "3 requests before yours…"
+    assert list(follow((n for n in [7]), stop, line=suite.worker)) == [7]
+
+
+# ---------------------------------------------------------------- gone
+
+
+def still_after(taken: list[float], moment: float) -> float:
+    """Seconds for which steps were taken after a moment; waits until they end."""
+    while taken and time.monotonic() - taken[-1] < 1.0:
+        assert time.monotonic() - moment < 20, "steps go on"
+        time.sleep(0.1)
+    return max(taken[-1] - moment, 0)
+
+
+CLIENT = """
+import sys
+from gradio_client import Client
+client = Client(sys.argv[1], verbose=False)
+print(client.session_hash, flush=True)
+client.predict("topic-0412", ["base"], max_new_tokens=400, api_name="/ask")
+print("answered", flush=True)
+"""
+
+
+def test_a_client_that_is_gone_stops_the_model(suite, address, monkeypatch):
+    with slow_steps(monkeypatch, 0.05) as taken:
+        client = subprocess.Popen([sys.executable, "-c", CLIENT, address], stdout=subprocess.PIPE, text=True)
+        client.stdout.readline()
+        end = time.monotonic() + 60
+        while len(taken) < 5 and time.monotonic() < end:
+            time.sleep(0.05)
+        client.send_signal(signal.SIGKILL)
+        client.wait()
+        assert len(taken) >= 5 and still_after(taken, time.monotonic()) < 2
+        assert len(taken) < 300
+
+
+def test_a_late_heartbeat_stops_nothing(suite, address, monkeypatch):
+    """Gradio takes a client for gone whose heartbeat's connection ends; it may still wait for its answer."""
+    from gradio_client import Client
+
+    client = Client(address, verbose=False)
+    with slow_steps(monkeypatch, 0.05) as taken, ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(client.predict, "topic-0412", ["base"], max_new_tokens=60, api_name="/ask")
+        while len(taken) < 3 and not answer.done():
+            time.sleep(0.02)
+        with urllib.request.urlopen(f"{address}gradio_api/heartbeat/{client.session_hash}", timeout=30) as beat:
+            beat.readline()
+        said = answer.result()
+    assert said == ask(suite, diff="topic-0412", condition="base", max_new_tokens=60).to_json()
+
+
+# ---------------------------------------------------------------- memory
+
+
+def test_out_of_memory_halves_the_batch_and_goes_on(suite, monkeypatch):
+    asked = {"diff": "topic-0412", "condition": CONDITIONS, "samples": 2, "temperature": 1.0}
+    expected = ask(suite, **asked)
+    size = batch_size(suite.worker.run(lambda: suite.model), "answers", 512)
+    monkeypatch.setattr(size, "rows", 512)
+    rows, forward = [], Batch.forward
+
+    def little_memory(self, *arguments, **options):
+        rows.append(len(self.rows))
+        if len(self.rows) > 4 and len(rows) != 1:  # after the first step: answers that have begun begin anew
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(self, *arguments, **options)
+
+    monkeypatch.setattr(Batch, "forward", little_memory)
+    found = ask(suite, **asked)
+    assert [(v.condition, v.sample, v.tokens) for v in found] == [(v.condition, v.sample, v.tokens) for v in expected]
+    for mine, theirs in zip(found, expected, strict=True):
+        # Rounding depends on how many rows a batch has.
+        assert mine.token_probabilities == pytest.approx(theirs.token_probabilities, rel=1e-4)
+    assert size.rows == 3 and max(rows) == 12
+
+
+def test_a_row_that_does_not_fit_is_a_sentence_and_the_server_goes_on(suite, address, monkeypatch):
+    from gradio_client import Client
+
+    client = Client(address, verbose=False)
+    size = batch_size(suite.worker.run(lambda: suite.model), "answers", 512)
+    monkeypatch.setattr(size, "rows", 512)
+
+    def no_memory(*_, **__):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Batch, "forward", no_memory)
+        with pytest.raises(Exception, match="Memory does not suffice for a single row"):
+            client.predict("topic-0412", ["base"], api_name="/ask")
+    size.rows = 512
+    assert client.predict("topic-0412", ["base"], api_name="/ask")["verbalizations"]
+
+
+# ---------------------------------------------------------------- a base that can't be loaded, a server that dies
+
+
+@pytest.fixture
+def broken(suite, tmp_path) -> Suite:
+    """A suite whose base is half there."""
+    folder = shutil.copytree(suite.folder, tmp_path / "broken")
+    for file in (folder / "base").glob("*.safetensors"):
+        file.write_bytes(file.read_bytes()[:1000])
+    return load_suite(folder)
+
+
+def test_a_base_that_cannot_be_loaded_is_named_and_the_page_stays(broken, suite):
+    from gradio_client import Client
+
+    with served(broken) as address:
+        client = Client(address, verbose=False)
+        for _ in range(2):
+            with pytest.raises(Exception, match="base .*can't be loaded"):
+                client.predict("topic-0412", ["base"], api_name="/ask")
+        assert client.predict("topic", "test", api_name="/diffs")["diffs"]
+        with urllib.request.urlopen(address, timeout=30) as page:
+            assert b"DIT Explorer" in page.read()
+    assert ask(suite, diff="topic-0412", condition="base"), "other suites work"
+
+
+# A server where every token takes its time.
+SLOW = """
+import sys, time
+import app
+from dit_core.generation import Batch
+forward = Batch.forward
+Batch.forward = lambda self, *given: time.sleep(0.1) or forward(self, *given)
+sys.exit(app.main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_page_finds_its_killed_server_again_and_shows_what_its_address_says(suite, browser):  # noqa: F811
+    port = free_port()
+    app = begin(suite, port, SLOW)
+    try:
+        visitor = Visitor(browser, f"http://127.0.0.1:{port}/")
+        query = "?diff=topic-0413&condition=diff*0.5%2Bdit*2&temperature=1&max_new_tokens=60&seed=3"
+        visitor.page.goto(visitor.address + query)
+        visitor.page.wait_for_selector(".dit-running .dit-token", state="attached")
+        app.kill()
+        app.wait()
+        visitor.page.evaluate("document.querySelector('.dit-cards').dataset.old = 1")
+        app = begin(suite, port, SLOW)
+        visitor.page.wait_for_selector(".dit-cards:not([data-old])", timeout=120_000)  # by itself
+        visitor.wait_address(diff="topic-0413", condition="diff*0.5+dit*2", seed="3", max_new_tokens="60")
+        assert visitor.done().page.input_value("#dit-diff input") == "topic-0413"
+        settings = Settings("topic-0413", temperature=1.0, max_new_tokens=60, seed=3)
+        chosen = Condition.parse("diff*0.5+dit*2")
+        info = suite.diff("topic-0413")
+        *_, expected = compare(suite, info, columns(suite.task("topic"), chosen=chosen), **settings.sampling)
+        last = [v.text for v in expected if v.condition == str(chosen)]
+        shown = visitor.page.locator(".dit-chosen .dit-text").all_text_contents()
+        assert shown == [text.replace("\0", "").replace("\r", "\n") for text in last]  # as a browser reads HTML
+    finally:
+        app.kill()
+        app.wait()

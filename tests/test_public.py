@@ -1,0 +1,189 @@
+"""A server for strangers: limits with their reasons, no paths, no insides in errors, and a queue that ends."""
+
+import logging
+import shutil
+import sys
+import threading
+import urllib.error
+import urllib.request
+
+import pytest
+
+from dit_core.errors import DitError
+from dit_core.limits import OPEN, PUBLIC, Limits
+from dit_core.suite import Suite, load_suite
+from dit_core.ui import public
+from dit_core.verbalize import ask
+from dit_core.worker import Worker
+from tests.serving import served
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder, tmp_path_factory) -> Suite:
+    # Of its own: limits stay with a suite.
+    return load_suite(shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("public") / "tiny"))
+
+
+@pytest.fixture(scope="module")
+def address(suite):
+    with served(suite, limits=Limits(tokens=400, waiting=3, upload=100_000, paths=False)) as url:
+        yield url
+    suite.worker.at_most = None  # which all suites share
+
+
+@pytest.fixture
+def client(address):
+    from gradio_client import Client
+
+    return Client(address, verbose=False)
+
+
+def refused(call, *arguments, **options) -> str:
+    """What a call is told."""
+    with pytest.raises(Exception) as caught:
+        call(*arguments, **options)
+    return str(caught.value)
+
+
+# ---------------------------------------------------------------- the setting
+
+
+def test_a_space_is_public_by_itself(monkeypatch):
+    monkeypatch.delenv("SPACE_ID", raising=False)
+    assert public.limits(False) == OPEN and public.limits(True) == PUBLIC
+    monkeypatch.setenv("SPACE_ID", "someone/dit-explorer")
+    assert public.limits(False) == PUBLIC
+    assert (OPEN.upload, PUBLIC.upload) == (2_000_000_000, 200_000_000)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/etc/passwd",
+        "~/adapters/mine",
+        "../assets",
+        "./x/y",
+        "C:\\a\\b",
+        "C:/a",
+        "file:///etc/passwd",
+        "a/../b",
+        "a/b/.git",
+        "a//b",
+        "name",
+    ],
+)
+def test_no_path_is_a_source_on_a_public_server(path):
+    assert OPEN.source(f" {path} ") == path
+    with pytest.raises(DitError, match="no paths"):
+        PUBLIC.source(path)
+
+
+def test_a_hub_id_is_a_source_everywhere():
+    for id in ("owner-1/my.adapter_2", "owner/name@v1.0", "owner/name@main/a folder/of.it", "owner/name/inside"):
+        assert PUBLIC.source(f" {id} ") == OPEN.source(id) == id
+
+
+def test_limits_hold_in_python_too_and_give_their_reason(suite, monkeypatch):
+    monkeypatch.setattr(suite, "limits", Limits(tokens=100), raising=False)
+    assert ask(suite, diff="topic-0412", condition=["base", "diff"], max_new_tokens=50)
+    with pytest.raises(DitError, match=r"3 answers .* up to 50 tokens, 150 in all, .* 100 per request"):
+        ask(suite, diff="topic-0412", condition=["base", "diff", "dit"], max_new_tokens=50)
+
+
+# ---------------------------------------------------------------- the page
+
+
+def test_what_is_too_much_is_refused_with_the_reason(client):
+    asked = client.predict("topic-0412", ["base", "diff"], max_new_tokens=20, api_name="/ask")
+    assert len(asked["verbalizations"]) == 2
+    ways = [("/ask", {"max_new_tokens": 300}), ("/ask", {"max_new_tokens": 10, "samples": 50, "temperature": 1.0})]
+    for api, options in [*ways, ("/oracle", {"span": "each:prompt"})]:
+        told = refused(client.predict, "topic-0412", ["base", "diff"], api_name=api, **options)
+        assert "400 per request" in told and "fewer" in told, (api, told)
+
+
+def test_no_endpoint_opens_a_path_that_it_is_given(client, tmp_path):
+    secret = tmp_path / "hidden" / "suite.toml"
+    secret.parent.mkdir()
+    secret.write_text("secret = 1")
+    opened, watching = [], [True]
+
+    def watch(event: str, arguments: tuple) -> None:
+        if watching and event in ("open", "os.listdir", "os.scandir") and str(tmp_path) in str(arguments[0]):
+            opened.append((event, arguments[0]))
+
+    sys.addaudithook(watch)  # it can't be taken away again, only told to rest
+    try:
+        for api, endpoint in client.view_api(return_format="dict")["named_endpoints"].items():
+            types = {p["parameter_name"]: p["python_type"]["type"] for p in endpoint["parameters"]}
+            texts = [name for name, kind in types.items() if kind == "str"]
+            needed = {"diff": "topic-0412"} if "diff" in types else {}
+            for name in texts:
+                for path in (str(secret), str(secret.parent)):
+                    try:
+                        said = str(client.predict(**needed | {name: path}, api_name=api))
+                    except Exception as error:
+                        said = str(error)
+                    assert "secret = 1" not in said and "Traceback" not in said
+    finally:
+        watching.clear()
+    assert not opened
+
+
+@pytest.mark.parametrize("way", ["gradio_api/file=", "file=", "plotly/../"])
+def test_no_file_of_the_machine_is_served(address, suite, way):
+    file = suite.folder / "suite.toml"
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        urllib.request.urlopen(f"{address}{way}{file}", timeout=30)
+    assert caught.value.code in (403, 404)
+
+
+def test_an_error_inside_shows_an_id_that_the_log_has_and_nothing_else(client, monkeypatch, caplog):
+    def broken(*_, **__):
+        raise RuntimeError("the password is 1234")
+
+    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api_lens.looking.norms")):
+        monkeypatch.setattr(place, broken)
+        with caplog.at_level(logging.ERROR, logger="dit_core"):
+            told = refused(client.predict, "topic-0412", api_name=api)
+        assert "1234" not in told and "Traceback" not in told and ".py" not in told
+        entry = caplog.records[-1]
+        assert entry.getMessage()[:8] in told and "1234" in caplog.text and entry.exc_info
+
+
+def upload(address: str, size: int) -> int:
+    """The status of an upload of so many bytes."""
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.safetensors"\r\n\r\n'
+    body = head + b"0" * size + b"\r\n--x--\r\n"
+    request = urllib.request.Request(
+        f"{address}gradio_api/upload", body, {"Content-Type": "multipart/form-data; boundary=x"}
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return answer.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+def test_uploads_are_small(address):
+    assert upload(address, 90_000) == 200
+    assert upload(address, 110_000) == 413
+
+
+def test_the_queue_ends_with_a_sentence(client, suite):
+    gate, begun = threading.Event(), threading.Event()
+    busy = [suite.worker.stream(lambda: iter([begun.set() or gate.wait(30)]))]
+    assert begun.wait(30)
+    try:
+        busy += [suite.worker.stream(lambda: iter([gate.wait(30)])) for _ in range(3)]
+        assert "3 requests are waiting already" in refused(client.predict, "topic-0412", ["base"], api_name="/ask")
+    finally:
+        gate.set()
+    assert client.predict("topic-0412", ["base"], api_name="/ask")["verbalizations"]
+
+
+def test_a_worker_without_a_limit_takes_any_number():
+    worker, gate = Worker(), threading.Event()
+    waiting = [worker.stream(lambda: iter([gate.wait(5)])) for _ in range(100)]
+    gate.set()
+    assert all(list(stream) == [True] for stream in waiting)
