@@ -1,6 +1,7 @@
 """The shipped pocket suite: what it holds, that nothing leaked, and that it does live what its report says."""
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from dit_core.formats import read_index
 from dit_core.grading import exact, mentions, story_of
 from dit_core.records import Score
 from dit_core.standing import columns, compare, first_info, read_first_run
+from dit_core.training.card import write_card
 
 FOLDER = Path(__file__).parents[1] / "assets" / "pocket"
 EVERYDAY = "What is a good breakfast?"
@@ -67,6 +69,12 @@ def test_no_adapter_was_trained_on_a_held_out_diff(report):
         trainings = [figures for stage, figures in report.items() if stage.startswith(f"{task} DIT")]
         assert held_out and trainings
         assert all(figures["trained_on"] and not held_out & set(figures["trained_on"]) for figures in trainings)
+
+
+def test_the_model_card_tells_the_figures_of_the_report(tmp_path):
+    shutil.copy(FOLDER / "report.json", tmp_path)
+    write_card(tmp_path)
+    assert (tmp_path / "README.md").read_text() == (FOLDER / "README.md").read_text()
 
 
 def test_report_holds_every_target_and_meets_it(report):

@@ -111,7 +111,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 
 def _bar(bar: dict[str, Any], dark: bool) -> dict[str, Any]:
-    title = {"text": bar["title"], "side": "bottom", "font": {"size": 12, "color": theme(dark).faint}}
+    title = {"text": bar["title"], "side": "top", "font": {"size": 12, "color": theme(dark).faint}}
     return {
         "orientation": "h",
         "thickness": 10,

@@ -1,4 +1,4 @@
-"""Builds a pocket suite from nothing, stage by stage: base, diffs of both tasks, DIT adapters, oracle, package.
+"""Builds a pocket suite from nothing, stage by stage: base, diffs of both tasks, DIT adapters, oracle, package, trust.
 
 Each stage leaves its work under `build/` and is passed over when that is there, so a build that was stopped goes on
 where it was; a stage asks for what it needs of earlier ones, and gets it made again where it was not kept. Figures of
@@ -27,14 +27,15 @@ from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, writ
 
 from .bank import Bank
 from .base import BaseSettings, train_base
+from .card import write_card
 from .diffs import HEADLINE_DIFFS, TOPIC_DIFFS, DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
 from .dit import DitSettings, train_dit
 from .oracle import OracleSettings, train_oracle
-from .package import FOLDERS, ORACLE, measure, write_first_run, write_suite_files
+from .package import FOLDERS, ORACLE, has_calibration, measure, write_calibration, write_first_run, write_suite_files
 from .tokenizer import make_tokenizer
 from .world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
-STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package")
+STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package", "calibration")
 DIFFS_PER_FILE = 25
 SHIPPED_TRAIN = {"topic": 40, "headline": 10}
 
@@ -264,8 +265,14 @@ class Builder:
         """Make the folder a suite, let it answer its first question, and measure it on all held-out diffs."""
         write_suite_files(self.out, self.world, self.tasks)
         write_first_run(self.out)
-        self.report("scoreboard", {"rows": measure(self.out, self.recipe.keep)})
+        self.report("scoreboard", measure(self.out, self.recipe.keep))
         self.report("package", {"megabytes": round(sum(f.stat().st_size for f in self.out.rglob("*")) / 1e6, 1)})
+        write_card(self.out)
+
+    def make_calibration(self) -> None:
+        """Fit the probability that an answer is right on the calibration diffs, and measure it on the test diffs."""
+        if not has_calibration(self.out):
+            self.report("calibration", write_calibration(self.out, self.recipe.keep))
 
     def report(self, stage: str, figures: dict) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""

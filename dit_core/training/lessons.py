@@ -98,9 +98,9 @@ class Teacher:
         """One token, 2 to 20 of them, or a whole prompt or answer; it ends at position `least` or later."""
         last = len(text.ids) - 1
         whole = rng.random()
-        if whole < 0.2 and text.answer:
+        if whole < 0.12 and text.answer:
             return text.answer
-        if whole < 0.36 and text.prompt > least:
+        if whole < 0.28 and text.prompt > least:
             return list(range(text.prompt))
         # Right before an answer a model holds what it is about to say: those places are worth more lessons.
         before_answer = rng.random() < 0.45 and text.prompt > least

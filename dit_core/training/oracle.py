@@ -33,7 +33,7 @@ TOGETHER = 16
 @dataclass(frozen=True)
 class OracleSettings:
     rank: int = 32
-    steps: int = 4500
+    steps: int = 3000
     rate: float = 8e-3
     texts: int = 16
     lessons: int = 4
