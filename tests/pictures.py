@@ -20,7 +20,7 @@ def main(executable: str = "/usr/bin/chromium") -> None:
     with served(load_suite("pocket")) as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=executable, args=CHROMIUM)
         for scheme in ("light", "dark"):
-            page = browser.new_page(viewport={"width": 1400, "height": 1000}, color_scheme=scheme)
+            page = browser.new_page(viewport={"width": 1400, "height": 1500}, color_scheme=scheme)
             page.goto(f"{address}?__theme={scheme}")
             _answered(page)
             _save(page, f"explore-{scheme}")

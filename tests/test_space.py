@@ -112,6 +112,15 @@ def test_calls_run_elsewhere_and_give_the_same(suite, monkeypatch):
     assert [call.func.__name__ for call in sent] == ["ask", "stream"]
 
 
+def same(found, expected) -> bool:
+    """Whether two answers are equal, numbers to 1e-4: another process may add up in another order."""
+    if isinstance(expected, dict):
+        return found.keys() == expected.keys() and all(same(found[key], expected[key]) for key in expected)
+    if isinstance(expected, list):
+        return len(found) == len(expected) and all(map(same, found, expected))
+    return found == (pytest.approx(expected, rel=1e-4, abs=1e-4) if isinstance(expected, float) else expected)
+
+
 def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     """`app.py` as the platform starts it: every answer comes from the GPU's process and equals the plain one."""
     from gradio_client import Client
@@ -128,12 +137,14 @@ def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
         assert str(port) in app.stdout.readline()
         client = Client(f"http://127.0.0.1:{port}/", verbose=False)
         asked = client.predict("topic-0412", ["diff", "diff+dit"], max_new_tokens=8, api_name="/ask")
-        assert asked == ask(suite, diff="topic-0412", condition=["diff", "diff+dit"], max_new_tokens=8).to_json()
+        plain = ask(suite, diff="topic-0412", condition=["diff", "diff+dit"], max_new_tokens=8)
+        assert same(asked, plain.to_json())
         again = client.predict("headline-0017", ["diff"], max_new_tokens=8, api_name="/ask")
-        assert again == ask(suite, diff="headline-0017", condition="diff", max_new_tokens=8).to_json()
+        assert same(again, ask(suite, diff="headline-0017", condition="diff", max_new_tokens=8).to_json())
         found = client.predict("topic-0412", ["diff"], layers="0", api_name="/oracle")
-        assert found["readings"] == read(suite, diff="topic-0412", condition="diff", layers="0").to_json()["readings"]
-        assert client.predict("topic-0412", api_name="/norms") == lens.norms(suite, "topic-0412").to_json()
+        expected = read(suite, diff="topic-0412", condition="diff", layers="0").to_json()
+        assert same(found["readings"], expected["readings"])
+        assert same(client.predict("topic-0412", api_name="/norms"), lens.norms(suite, "topic-0412").to_json())
         with pytest.raises(Exception, match="Did you mean|no layer|layers"):
             client.predict("topic-0412", ["diff"], layers="99", api_name="/oracle")
     finally:
