@@ -65,7 +65,7 @@ class Tab(Visitor):
         """The first trace of a figure, as plotly has it, once it is drawn."""
         trace = "document.querySelector(`#${box} .js-plotly-plot`)?.data?.[0]"
         self.page.wait_for_function(f"box => {trace}?.z", arg=box)
-        return self.page.evaluate(f"box => (({{z, colorbar}}) => ({{z, title: colorbar.title.text}}))({trace})", box)
+        return self.page.evaluate(f"box => (({{z, name}}) => ({{z, title: name}}))({trace})", box)
 
     def sentence(self, box: str) -> str:
         """What a figure says that has nothing to draw."""
@@ -180,7 +180,7 @@ def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite,
     session, events = Session(), LayerEvents(suite)
     *_, last = events.read(session, "what the model says", *values(suite))
     figure = json.loads(last[1])["light"]
-    assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["colorbar"]["title"]["text"]
+    assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["name"]
     found = session.work("layers").found
     words = "".join(found.target.tokens[found.target.prompt_tokens :]).split()[0]
     echo = [replace(r, answer=words if r.layer == 0 else "zzz") for r in found.readings]

@@ -51,7 +51,8 @@ def cells(
 ) -> Figure:
     """A heat map of cells by (column, row), rows upwards; what is not there stays empty.
 
-    `bar` describes the colour bar below (title, ticks), `limits` are its ends; rows have at least `row` pixels.
+    `bar` describes the colour bar below (title, ticks), `limits` are its ends; the title is told in the note. Rows have
+    at least `row` pixels.
     """
 
     def table(of: str, nothing: Any = None) -> list[list[Any]]:
@@ -62,6 +63,7 @@ def cells(
     written = any(cell.text for cell in found.values())
     trace = {
         "type": "heatmap",
+        "name": bar["title"],
         "x": [str(at) for at in range(len(x.labels))],
         "y": [str(at) for at in range(len(y.labels))],
         "z": table("value"),
@@ -82,7 +84,8 @@ def cells(
             "texttemplate": "%{text}",
             "textfont": {"size": 10, "color": theme(dark).ink},
         }
-    figure = canvas([trace], title, note, dark, xaxis=_axis(x), yaxis=_axis(y))
+    told = ". ".join(filter(None, (note, f"Colour: {bar['title']}")))
+    figure = canvas([trace], title, told, dark, xaxis=_axis(x), yaxis=_axis(y))
     inside = len(y.labels) * max(row, min(26, 420 // len(y.labels)))
     below = BELOW + LETTER * max(len(unescape(label)) for label in x.labels)
     # Neither heading nor labels take their height from the cells: plotly fails where nothing is left between them.
@@ -111,7 +114,7 @@ def _axis(axis: Axis) -> dict[str, Any]:
 
 
 def _bar(bar: dict[str, Any], dark: bool) -> dict[str, Any]:
-    title = {"text": bar["title"], "side": "top", "font": {"size": 12, "color": theme(dark).faint}}
+    """The colour bar without its title: plotly lays one out over the bar, or gives it more room than there is."""
     return {
         "orientation": "h",
         "thickness": 10,
@@ -124,6 +127,5 @@ def _bar(bar: dict[str, Any], dark: bool) -> dict[str, Any]:
         "outlinewidth": 0,
         "ypad": 6,
         "tickfont": {"size": 11, "color": theme(dark).faint},
-        **bar,
-        "title": title,
+        **{key: value for key, value in bar.items() if key != "title"},
     }
