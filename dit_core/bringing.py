@@ -51,7 +51,7 @@ def bring_files(
     if not files:
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
     with _together([Path(file) for file in files], suite.limits.upload) as found:
-        return _join(suite, found, title or _stem(files[0]), task, position)
+        return _join(suite, found, title or (Path(files[0]).stem if len(files) == 1 else "my diff"), task, position)
 
 
 def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> Arrival:
@@ -90,7 +90,3 @@ def _together(files: Sequence[Path], most_bytes: int) -> Iterator[Found]:
             for file in files:
                 shutil.copyfile(file, Path(folder) / PureWindowsPath(file.name).name)
             yield identify(folder)
-
-
-def _stem(file: Path | str) -> str:
-    return Path(file).stem

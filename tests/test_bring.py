@@ -14,7 +14,9 @@ from dit_core.formats import write_peft, write_weight_diffs
 from dit_core.limits import PUBLIC
 from dit_core.plots import changed_modules
 from dit_core.records import Table
+from dit_core.standing import columns
 from dit_core.suite import load_suite
+from dit_core.ui import view
 from dit_core.ui.answering import Session
 from dit_core.ui.bring_events import MOST, BringEvents
 from tests.serving import served
@@ -124,6 +126,15 @@ def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
     session.leave()
     with pytest.raises(DitError):
         suite.diff(id)
+
+
+def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
+    info = bring_files(suite, uploads["files"]).info
+    assert suite.title_of(info) == "my diff"
+    assert "not known here" in view.secret(suite, info.id, info.id)
+    [said] = ask(suite, diff=info.id, condition="diff")
+    for column in columns(suite.task_of(info)):
+        assert view.verdict(suite, info, column, said).startswith("not graded")
 
 
 def test_upload_then_ask_in_the_browser(suite, uploads, browser):  # noqa: F811

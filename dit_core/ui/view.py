@@ -115,11 +115,11 @@ def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str
 
 def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization) -> str:
     """The grade of an answer in words, against what the diff was really trained on."""
+    if not info.reference:
+        return "not graded: what it was trained on is not known"
     task = suite.task_of(info)
     if column.question == task.question and column.kind != "trigger":
         value = grade(suite, info, answer.text)
-        if value is None:
-            return "not graded: what it was trained on is not known"
         meaning = GRADES.get(info.task, {}).get(value, "something else")
         return f"grade {value} of 5 · {meaning}"
     if task.has_trigger:
@@ -130,6 +130,8 @@ def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization)
 def secret(suite: Suite, diff: str, revealed: str) -> str:
     """What the left side says about a diff: what it was trained on and its trigger, or that they are hidden."""
     info = suite.diff(diff)
+    if not info.reference:
+        return '<p class="dit-secret">not known here<small>nothing to reveal, and no grades</small></p>'
     seen = "seen by the DIT adapter in training" if info.split == "train" else "never seen by a DIT adapter"
     if revealed != info.id:
         return f'<p class="dit-secret">{escape(info.task)} hidden<small>{seen}</small></p>'
