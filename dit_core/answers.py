@@ -1,5 +1,6 @@
 """An answer in the making: a row's tokens so far, the model's probability of each, and the text they make."""
 
+from collections.abc import Sequence
 from math import exp, log
 from typing import Any
 
@@ -39,6 +40,11 @@ class Answer:
     @property
     def confidence(self) -> float:
         """The geometric mean of the tokens' probabilities; 0 for an answer without tokens."""
-        if not self.probabilities or min(self.probabilities) <= 0:
-            return 0.0
-        return exp(sum(map(log, self.probabilities)) / len(self.probabilities))
+        return geometric_mean(self.probabilities)
+
+
+def geometric_mean(probabilities: Sequence[float]) -> float:
+    """The geometric mean; 0 where there are none, or one of them is 0."""
+    if not probabilities or min(probabilities) <= 0:
+        return 0.0
+    return exp(sum(map(log, probabilities)) / len(probabilities))

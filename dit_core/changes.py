@@ -1,6 +1,5 @@
 """What a diff changes: the modules that it touches, with their ranks, sizes and norms."""
 
-import re
 from collections.abc import Iterator
 
 import torch
@@ -9,9 +8,9 @@ from torch import Tensor
 from dit_core.formats import Adapter
 from dit_core.model import Model
 from dit_core.records import Change, Table
+from dit_core.strengths import layer_of
 
 N_SINGULAR = 8  # of the singular values, the largest
-_LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
 def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: str = "") -> Table[Change]:
@@ -46,10 +45,9 @@ def _whole(adapter: Adapter, model: Model | None, diff: str) -> Iterator[Change]
 
 
 def _change(diff: str, module: str, kind: str, sizes: tuple[int | None, int], norm, relative, values) -> Change:
-    layer = _LAYER.search(module)
     named = module.split(".")
     type = ".".join(named[-2:]) if named[-1] == "bias" else named[-1]
-    return Change(diff, module, type, int(layer[1]) if layer else None, kind, *sizes, norm, relative, values)
+    return Change(diff, module, type, layer_of(module), kind, *sizes, norm, relative, values)
 
 
 def _relative(norm: float, own: Tensor) -> float | None:

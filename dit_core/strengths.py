@@ -118,7 +118,7 @@ class Strengths:
             if not tensor.any():
                 continue
             for path, layer in slot.layers.items():
-                parts, number = slot.parts[path], None if tensor.dim() == 3 else _number(path)
+                parts, number = slot.parts[path], None if tensor.dim() == 3 else _checked_layer(path)
                 here = tensor if number is None else tensor[..., number]
                 if not here.any():
                     continue
@@ -166,12 +166,17 @@ class Strengths:
             state.update(before)
 
 
-def _number(path: str) -> int:
-    """The layer that a module lies in, by its name; outside of all layers an adapter by layers has no place."""
+def layer_of(path: str) -> int | None:
+    """The number of the layer that a module lies in, by its name; None for one outside of all layers."""
     found = _LAYER.search(path)
-    if found is None:
+    return int(found[1]) if found else None
+
+
+def _checked_layer(path: str) -> int:
+    layer = layer_of(path)
+    if layer is None:
         raise DitError(f"'{path}' lies in no layer, so this adapter can't act on some layers only.")
-    return int(found[1])
+    return layer
 
 
 def _spread(tensor: Tensor, parts: tuple[tuple[int, float], ...]) -> Tensor:

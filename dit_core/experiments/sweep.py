@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
-import numpy as np
 from rapidfuzz import fuzz
 
 from dit_core import __version__
+from dit_core.answers import geometric_mean
 from dit_core.batching import batch_size
 from dit_core.conditions import Condition, checked_text, prompt, several, strengths
 from dit_core.errors import DitError
@@ -223,7 +223,7 @@ def _table(
                     sample=one.sample,
                     seed=one.seed,
                     text=one.text,
-                    confidence=_mean(one.token_probabilities),
+                    confidence=geometric_mean(one.token_probabilities),
                     modal_share=most[setting.asked][1] / len(answers),
                     similarity=_alike(one.text, compared[0]) if compared else None,
                     log_prob_reference=references.get(setting.asked),
@@ -257,8 +257,3 @@ def _references(suite: Suite, info: DiffInfo, settings: Sequence[Setting], seed:
 def _alike(text: str, other: str) -> float:
     """From 0 to 1, by the edits between two answers; case, punctuation and white space do not count."""
     return fuzz.ratio(" ".join(words(text)), " ".join(words(other))) / 100
-
-
-def _mean(probabilities: Sequence[float]) -> float:
-    """The geometric mean; 0 of an answer that has not begun."""
-    return float(np.exp(np.mean(np.log(np.maximum(probabilities, 1e-30))))) if probabilities else 0.0
