@@ -49,6 +49,7 @@ benchmark: $(VENV)/.app
 	$(BIN)/python -m benchmarks.conditions
 	$(BIN)/python -m benchmarks.oracle
 	$(BIN)/python -m benchmarks.scoreboard
+	$(BIN)/python -m benchmarks.sweep
 
 $(VENV)/.app: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

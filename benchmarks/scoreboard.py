@@ -14,8 +14,8 @@ from benchmarks.machine import machine, now
 from dit_core import Suite, ask, load_suite
 from dit_core.experiments import DIT, methods
 from dit_core.experiments.groups import of_split
+from dit_core.experiments.jobs import Agenda, Here
 from dit_core.experiments.ledger import Ledger
-from dit_core.experiments.progress import Tally
 from dit_core.experiments.rows import Row
 from dit_core.records import Finding
 
@@ -30,10 +30,10 @@ def column(suite: Suite) -> list[Row]:
 
 def batched(suite: Suite, rows: Sequence[Row]) -> tuple[float, list[Finding]]:
     """Seconds, and what was found."""
-    start, ledger = now(), Ledger({})
-    for row in rows:
-        for part in row.find(suite, ledger, Tally(None, 0)):
-            ledger.add(part)
+    start, ledger, here = now(), Ledger({}), Here()
+    agenda = Agenda(suite, rows, ledger, here.workers)
+    for job, found in here.work(suite, rows, agenda.jobs, lambda job: None):
+        agenda.settle(job, found)
     return now() - start, ledger.findings
 
 

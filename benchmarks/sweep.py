@@ -1,127 +1,97 @@
-"""A sweep of two adapters over 0 to 5 copies as one request, against a plain loop of one setting and sample at a time.
+"""A copies sweep as one request of the public `sweep` against a plain loop: one setting, one sample at a time.
 
     python -m benchmarks.sweep
 
-22 settings × 16 samples, exactly 10 new tokens each, temperature 1, in turns in one process, over the same weights.
-The loop sets a condition by PEFT's own calls and runs the bare base with a cache, without `transformers.generate`,
-whose own overhead would make it slower. That both sides have the same conditions is told by their greedy answers.
+The topic and the headline adapter of the pocket suite, without any diff, at 0 to 5 copies in steps of 0.5, with 16
+samples each of at most 10 new tokens. Both sides draw the same noise, use a cache, and stop where an answer ends. The
+loop sets each setting by PEFT's own calls and runs the bare base without `transformers.generate`, whose own overhead
+would make it slower.
 """
 
 import argparse
+import random
+from collections.abc import Sequence
 from statistics import median
 
 import torch
-from transformers import PreTrainedModel
+from transformers import AutoModelForCausalLM
 
-from benchmarks.conditions import pocket_prompts, random_prompts
 from benchmarks.machine import machine, now
-from benchmarks.shapes import SHAPES, base_of, is_trained, named, random_adapter
+from benchmarks.shapes import POCKET
 from benchmarks.twin import Twin
-from dit_core.experiments.sweep import steps
-from dit_core.formats import Adapter
-from dit_core.generation import generate
-from dit_core.model import Model
+from dit_core import Suite, Table, load_suite
+from dit_core.conditions import Condition
+from dit_core.experiments.sweep import steps, sweep
+from dit_core.generation import row_seed, sample
+from dit_core.records import Swept
 
-NEW_TOKENS, SAMPLES = 10, 16
 ADAPTERS = ("topic", "headline")
-SETTINGS = [(adapter, copies) for adapter in ADAPTERS for copies in steps(0, 5, 0.5)]
-WANTED = {"pocket": 8.0}  # times faster
+COPIES = steps(0, 5, 0.5)
+SAMPLES, NEW_TOKENS, TEMPERATURE, SEED = 16, 10, 1.0, 0
+WANTED = 8.0  # times faster
+BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there yet
+Row = tuple[str, str, int]  # condition, question, sample
+
+
+def batched(suite: Suite, samples: int = SAMPLES) -> tuple[float, Table[Swept]]:
+    """Seconds of the whole sweep as one request, and what it gives."""
+    options = {"temperature": TEMPERATURE, "max_new_tokens": NEW_TOKENS, "seed": SEED}
+    start = now()
+    table = sweep(suite, adapter=ADAPTERS, copies=COPIES, samples=samples, **options)
+    return now() - start, table
 
 
 class Loop:
-    """An ordinary PEFT model over the same weights, one setting and one sample after another."""
+    """An ordinary PEFT model over the suite's own base and adapters, one row after another."""
 
-    def __init__(self, base: PreTrainedModel, adapters: dict[str, Adapter]):
-        self.twin = Twin(base, adapters)
+    def __init__(self, suite: Suite):
+        self.model = suite.worker.run(lambda: suite.model)
+        base = AutoModelForCausalLM.from_pretrained(suite.about.base, dtype=self.model.dtype).to(self.model.device)
+        self.twin = Twin(base.eval(), {name: suite.load_adapter(name) for name in ADAPTERS})
 
-    def run(self, prompt: list[int], samples: int, temperature: float) -> list[list[int]]:
-        """The tokens of every setting and sample."""
-        noise, texts = torch.Generator().manual_seed(0), []
-        for adapter, copies in SETTINGS:
-            with self.twin.acting({adapter: copies}):
-                texts += [self._write(prompt, temperature, noise) for _ in range(samples)]
-        return texts
+    def run(self, rows: Sequence[Row]) -> tuple[float, list[str]]:
+        """Seconds of all rows, and what they say."""
+        start, said = now(), []
+        for condition, question, at in rows:
+            with self.twin.acting(dict(Condition.parse(condition).adapters)):
+                ids = self._write(self.model.encode(question), row_seed(SEED, "", condition, question, at))
+            said.append(self.model.tokenizer.decode(ids, skip_special_tokens=True).rstrip(BROKEN).strip())
+        return now() - start, said
 
     @torch.inference_mode()
-    def _write(self, prompt: list[int], temperature: float, noise: torch.Generator) -> list[int]:
-        base = self.twin.base
-        ids, cache, tokens = torch.tensor([prompt], device=base.device), None, []
+    def _write(self, prompt: list[int], seed: int) -> list[int]:
+        base, noise, tokens = self.twin.base, random.Random(seed), []
+        ids, cache = torch.tensor([prompt], device=base.device), None
         for _ in range(NEW_TOKENS):
             out = base(input_ids=ids, past_key_values=cache, use_cache=True, logits_to_keep=1)
-            logits, cache = out.logits[:, -1].float().cpu(), out.past_key_values
-            greedy = temperature == 0
-            chosen = logits.argmax(-1) if greedy else torch.multinomial(logits.softmax(-1), 1, generator=noise)[0]
-            tokens.append(int(chosen))
-            ids = torch.tensor([[tokens[-1]]], device=base.device)
+            cache, logits = out.past_key_values, out.logits[:, -1].float()
+            ids = sample(logits, TEMPERATURE, 1.0, [noise.random()])[:, None]
+            if ids.item() in self.model.end_tokens:
+                break
+            tokens.append(ids.item())
         return tokens
 
 
-class Batch:
-    """The same settings and samples as rows of one batch."""
-
-    def __init__(self, base: PreTrainedModel, adapters: dict[str, Adapter]):
-        self.model = Model(base)
-        for slot, adapter in adapters.items():
-            self.model.attach(slot, adapter)
-
-    def run(self, prompt: list[int], samples: int, temperature: float) -> list[list[int]]:
-        """The tokens of every setting and sample."""
-        rows = [setting for setting in SETTINGS for _ in range(samples)]
-        strengths = {
-            own: torch.tensor([copies if adapter == own else 0.0 for adapter, copies in rows])[:, None, None]
-            for own in ADAPTERS
-        }
-        texts: list[list[int]] = [[] for _ in rows]
-        written = generate(
-            self.model,
-            [prompt] * len(rows),
-            strengths,
-            NEW_TOKENS,
-            temperature=temperature,
-            seeds=list(range(len(rows))),
-            stop_at_end=False,
-        )
-        for step in written:
-            for text, token in zip(texts, step.tokens, strict=True):
-                text.append(token)
-        return texts
-
-
-def measure(shape: str, repeats: int) -> str:
-    """Measures one shape and returns its lines of the report."""
-    device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
-    base = base_of(shape, device, dtype)
-    trained = is_trained(shape)
-    prompt = (pocket_prompts(False) if trained else random_prompts(base.config.vocab_size, False))[0]
-    adapters = {name: random_adapter(base, 16, seed=at) for at, name in enumerate(ADAPTERS)}
-    loop, batch = Loop(base, adapters), Batch(base, adapters)
-    theirs, ours = (side.run(prompt, 1, 0.0) for side in (loop, batch))
-    equal = sum(a == b for a, b in zip(theirs, ours, strict=True))
-    seconds = [(_time(loop, prompt), _time(batch, prompt)) for _ in range(repeats)]
-    one, other = (median(side) for side in zip(*seconds, strict=True))
-    weights = "the suite's own weights" if trained else "random weights"
-    wanted = f" Wanted: at least {WANTED[shape]:g}×." if shape in WANTED else ""
+def measure(suite: Suite, repeats: int, samples: int = SAMPLES) -> str:
+    """The figures as text."""
+    loop, table = Loop(suite), batched(suite, samples)[1]  # the adapters come onto the model here
+    rows = [(one.condition, one.question, one.sample) for one in table]
+    loop.run(rows[:4])
+    measured = [(batched(suite, samples)[0], *loop.run(rows)) for _ in range(repeats)]
+    ours, theirs = (median(one[side] for one in measured) for side in (0, 1))
+    equal = sum(one.text == text for one, text in zip(table, measured[0][2], strict=True))
     return (
-        f"**{shape}** ({weights}, {str(dtype).removeprefix('torch.')}): loop {one:.2f} s, one request {other:.2f} s, "
-        f"**{one / other:.1f}×** faster; {equal} of {len(SETTINGS)} greedy texts equal.{wanted}"
+        f"{table.extra['n_settings']} settings × {samples} samples: loop {theirs:.2f} s, one request {ours:.2f} s, "
+        f"**{theirs / ours:.1f}×** faster; {equal} of {len(rows)} texts equal. Wanted: at least {WANTED:g}×."
     )
 
 
-def _time(side: Loop | Batch, prompt: list[int]) -> float:
-    start = now()
-    side.run(prompt, SAMPLES, 1.0)
-    return now() - start
-
-
 def main() -> None:
-    parser = argparse.ArgumentParser(description="A sweep as one request against a plain loop over it.")
+    parser = argparse.ArgumentParser(description="A copies sweep as one request against a plain loop.")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side; the median counts (default 3)")
-    parser.add_argument("--shapes", nargs="+", type=named, choices=list(SHAPES), default=["pocket"])
     options = parser.parse_args()
-    rows = f"{len(SETTINGS)} settings × {SAMPLES} samples"
-    print(f"{machine()}; {rows}, {NEW_TOKENS} new tokens, median of {options.repeats}")
-    for shape in options.shapes:
-        print(f"\n{measure(shape, options.repeats)}", flush=True)
+    print(f"{machine()}; at most {NEW_TOKENS} new tokens, median of {options.repeats}\n")
+    print(measure(load_suite(str(POCKET)), options.repeats))
 
 
 if __name__ == "__main__":

@@ -53,9 +53,11 @@ _ROOMS = {
     "agreement": "experiments",
     "sweep": "experiments.sweep",
     "Confidence": "records",
+    "ReadingConfidence": "records",
     "Reliability": "records",
     "calibrated": "trust",
     "confidence": "trust",
+    "reading_confidence": "trust",
 }
 
 __all__ = ["__version__", *_ROOMS]

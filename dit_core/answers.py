@@ -6,9 +6,10 @@ from typing import Any
 
 
 class Answer:
-    """One row's tokens so far, and the text they make."""
+    """One row's tokens so far, and the text they make. `finished` is for whoever adds tokens to say."""
 
     def __init__(self) -> None:
+        self.finished = False
         self.ids: list[int] = []
         self.pieces: list[str] = []
         self.probabilities: list[float] = []

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from dit_core.changes import report
 from dit_core.errors import DitError
-from dit_core.formats import KINDS, Found, identify, opened, unpack
-from dit_core.hub import Fetcher, place
+from dit_core.formats import KINDS, Adapter, Found, identify, opened, unpack
+from dit_core.hub import Artefact, Fetcher, place
 from dit_core.records import Change, DiffInfo, Table
-from dit_core.suite.opening import diff_path
+from dit_core.remote import at_model
+from dit_core.suite.opening import diff_path, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,22 +59,32 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     """Brings one diff from a hub id (`owner/name[@revision][/path/inside]`) or, at home, from a path.
 
     Raises:
-        DitError: nothing there that is a diff, no network, a path on a public server, or a diff that does not fit.
+        DitError: nothing there that is a diff, no network, a diff that does not fit, and on a public server a path or a
+            download that is too large.
     """
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
     where = place(suite.limits.source(source), paths=suite.limits.paths)
-    with opened(diff_path(where, Fetcher())) as found:
+    fetcher = Fetcher()
+    if isinstance(where, Artefact):
+        suite.limits.fetched(str(where), size(where, fetcher).missing)
+    with opened(diff_path(where, fetcher)) as found:
         return _join(suite, found, title or str(where).rstrip("/").rpartition("/")[2], task, position)
 
 
 def _join(suite: Suite, found: Found, title: str, task: str | None, position: int) -> Arrival:
     entry = found.read(position)
-    changes = suite.worker.run(lambda: report(entry.adapter, suite.model, suite=suite.name))
+    suite.fetch()
+    changes = _changes(suite, entry.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
     info = suite.bring(entry.adapter, title, task)
     return Arrival(info, title, KINDS[found.kind], found.count, entry.base, changes)
+
+
+@at_model
+def _changes(suite: Suite, adapter: Adapter) -> Table[Change]:
+    return suite.worker.run(lambda: report(adapter, suite.model, suite=suite.name))
 
 
 @contextmanager

@@ -90,14 +90,15 @@ def chance(probability: float) -> str:
     return f"{word}: {percent(probability)} of such answers are right."
 
 
-def _evidence(trust: Trust | None) -> str:
+def evidence_html(trust: Trust | None) -> str:
+    """The evidence for an answer in words; nothing for what has none."""
     if trust is None:
         return ""
     said = f'<p class="dit-weighs">{escape(trust.sentence)}</p><p class="dit-chance">{escape(trust.chance)}</p>'
     return f'<div class="dit-evidence" aria-live="polite">{said}</div>'
 
 
-def _controls(trust: Trust | None) -> str:
+def controls_html(trust: Trust | None) -> str:
     """What the controls say, as rows under "details"."""
     if trust is None or not trust.rows:
         return ""
@@ -117,7 +118,7 @@ def _details(card: Card) -> str:
     )
     table = f'<dt>tokens</dt><dd><table class="dit-tokens">{rows}</table></dd>' if rows else ""
     seed = f"<dt>condition</dt><dd><code>{escape(card.answers[0].condition)}</code></dd>"
-    inside = f"{seed}{_controls(card.trust)}{prompt}{table}"
+    inside = f"{seed}{controls_html(card.trust)}{prompt}{table}"
     return f'<details class="dit-details"><summary>details</summary><dl>{inside}</dl></details>'
 
 
@@ -135,7 +136,7 @@ def card_html(card: Card) -> str:
         f'<article class="{classes}" aria-label="{escape(card.title)}">'
         f'<header><span class="dit-swatch" aria-hidden="true"></span><h3>{escape(card.title)}</h3>{chosen}</header>'
         f'<ul class="dit-chips">{chips}</ul>{asked}<div class="dit-answers">{body}</div>'
-        f"{_evidence(card.trust)}{remark}{_details(card)}</article>"
+        f"{evidence_html(card.trust)}{remark}{_details(card)}</article>"
     )
 
 

@@ -109,7 +109,7 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
     questions = [entry["question"] for entry in adapters.values() if "question" in entry]
     entries = {
         "name": f"{experiment}/{folder}",
-        "title": f"{about['title']}: {title}{folder.removeprefix(model).replace('-', ' ')}",
+        "title": f"{about['title']}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
         "base": f"hf://{about['base']}",
         "base_model": model,
         "trigger_format": catalogue["trigger_format"],

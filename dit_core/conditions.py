@@ -193,6 +193,13 @@ def adapter_names(suite: "Suite", info: "DiffInfo | None", condition: Condition)
     return copies
 
 
+def fetch(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
+    """Sees that all files are on this disk which `strengths` will need for the rows; not in the worker's thread."""
+    rows = set(rows)
+    infos = {info for info, condition in rows if info is not None and condition.strength}
+    suite.fetch(infos, {name for info, condition in rows for name in adapter_names(suite, info, condition)})
+
+
 def strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
     """Puts what the rows need on the model, and says how much of each slot acts on each row.
 

@@ -43,6 +43,7 @@ def generate(
     stop_at_end: bool = True,
     prefill: AbstractContextManager | None = None,
     after_prefill: Callable[["Batch", Tensor], None] | None = None,
+    owners: Sequence[int] | None = None,
 ) -> Iterator[Step]:
     """Yields a `Step` per new token until every row ended its turn or has `max_new_tokens`.
 
@@ -50,16 +51,21 @@ def generate(
     padded batch (prompts stand at its right). Greedy at temperature 0. Else each row's noise comes from its
     own seed, so that an answer does not depend on what else is in the batch. `stop_at_end=False` writes on
     past the end of the turn, to exactly `max_new_tokens`. `prefill` is a context that is open while the prompts are
-    read, and at no later step; `after_prefill` is then given the batch, to be left as it is, and its logits.
+    read, and at no later step; `after_prefill` is then given the batch, to be left as it is, and its logits. Without
+    both, rows of equal prompts and strengths, such as several samples, are read as one. With `owners` it is said which
+    are: the place of its prompt for each answer. Answers, not prompts, are the rows of seeds and steps then.
     """
-    _check_sampling(prompts, max_new_tokens, temperature, top_p, seeds)
+    _check_sampling(prompts if owners is None else owners, max_new_tokens, temperature, top_p, seeds)
     check_rows(model, prompts, strengths, max_new_tokens)
-    acting = model.strengths(strengths)
+    first = list(range(len(prompts)))
+    if owners is None and prefill is None and after_prefill is None:
+        first, owners = _read_once(prompts, strengths)
+    owners = list(first if owners is None else owners)
+    acting = model.strengths({slot: tensor[first] for slot, tensor in strengths.items()})
     noise = [random.Random(seed) for seed in seeds] if temperature > 0 else None
     end_tokens = model.end_tokens if stop_at_end else frozenset()
-    batch = Batch(model, prompts, max_new_tokens)
-    tokens, probabilities = [0] * len(prompts), [0.0] * len(prompts)
-    alive = [True] * len(prompts)
+    batch = Batch(model, [prompts[row] for row in first], max_new_tokens)
+    tokens, alive = [0] * len(owners), [True] * len(owners)
     for step in range(max_new_tokens):
         with torch.inference_mode():
             acting.at(*batch.window)
@@ -67,13 +73,17 @@ def generate(
                 logits = batch.forward()[:, -1]
             if after_prefill and step == 0:
                 after_prefill(batch, logits)
+            if step == 0 and owners != batch.rows:
+                logits = logits[owners]
+                batch.spread(owners)
+                acting.keep(owners)
             if noise is None:
                 chosen = logits.argmax(-1)
             else:
                 uniforms = [noise[row].random() for row in batch.rows]
                 chosen = sample(logits, temperature, top_p, uniforms)
             found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
-        probabilities = [0.0] * len(prompts)
+        probabilities = [0.0] * len(owners)
         for row, token, probability in zip(batch.rows, *found, strict=True):
             tokens[row], probabilities[row] = int(token), probability
             alive[row] = int(token) not in end_tokens
@@ -86,6 +96,19 @@ def generate(
             if len(going) < len(batch.rows):
                 batch.keep(going)
                 acting.keep(going)
+
+
+def _read_once(prompts: Sequence[Sequence[int]], strengths: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
+    """The rows that have to be read, and for each row the place among them of the one that is equal to it."""
+    amounts = [tensor.detach().float().cpu().numpy() for tensor in strengths.values()]
+    places: dict[tuple, int] = {}
+    first, owners = [], []
+    for row, prompt in enumerate(prompts):
+        place = places.setdefault((tuple(prompt), *(amount[row].tobytes() for amount in amounts)), len(first))
+        if place == len(first):
+            first.append(row)
+        owners.append(place)
+    return first, owners
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Sequence[float]) -> Tensor:
@@ -161,8 +184,13 @@ class Batch:
         self._input = tokens.reshape(len(tokens), -1)
         self.window = (self.window[1], self.window[1] + self._input.shape[1])
 
+    def spread(self, owners: list[int]) -> None:
+        """Makes rows of their own out of those that were read: one per owner, as that was read."""
+        self.keep(owners)
+        self.rows = list(range(len(owners)))
+
     def keep(self, places: list[int]) -> None:
-        """Drops all rows but those at these places."""
+        """Drops all rows but those at these places, in this order."""
         index = torch.tensor(places, device=self._input.device)
         self.rows = [self.rows[place] for place in places]
         self._padding = [self._padding[place] for place in places]
@@ -191,12 +219,12 @@ def log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
     return logits.gather(-1, chosen[..., None])[..., 0] - logits.logsumexp(-1)
 
 
-def _check_sampling(prompts, max_new_tokens, temperature, top_p, seeds) -> None:
+def _check_sampling(rows, max_new_tokens, temperature, top_p, seeds) -> None:
     if max_new_tokens < 1:
         raise DitError(f"The number of new tokens must be at least 1, not {max_new_tokens}.")
     if not 0 <= temperature < float("inf"):
         raise DitError(f"The temperature must be a number of at least 0, not {temperature}.")
     if not 0 < top_p <= 1:
         raise DitError(f"top_p must be above 0 and at most 1, not {top_p}.")
-    if temperature > 0 and (seeds is None or len(seeds) != len(prompts)):
-        raise DitError("Sampling needs a seed for every row: give as many seeds as prompts.")
+    if temperature > 0 and (seeds is None or len(seeds) != len(rows)):
+        raise DitError("Sampling needs a seed for every row: give as many seeds as rows.")

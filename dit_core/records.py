@@ -10,6 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Generic, TypeVar, overload
 
+from dit_core.versions import versions
+
 SCHEMA_VERSION = 1
 R = TypeVar("R")
 
@@ -330,6 +332,33 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class ReadingConfidence:
+    """How far what an oracle reads of one layer can be trusted; needs no reference.
+
+    `answer` is the one that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
+    read in the same way under the same condition.
+    """
+
+    diff: str
+    condition: str
+    asked: str
+    layer: int
+    span: str
+    kind: str
+    question: str
+    answer: str
+    times: int
+    samples: int
+    seed: int
+    log_prob: float
+    lift: float
+    probability: float | None
+    sentence: str
+    why: str = ""
+    controls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
 class Reliability:
     """How far the probabilities of `n` answers about `diffs` diffs can be believed, `right` of which are right.
 
@@ -388,9 +417,10 @@ class Table(Sequence[R], Generic[R]):
         return iter(self.records)
 
     def to_json(self, reveal: bool = False) -> dict[str, Any]:
-        """A JSON-ready object: `{"schema_version", "suite", ..., kind: [...]}`."""
+        """A JSON-ready object: `{"schema_version", "versions", "suite", ..., kind: [...]}`."""
         rows = [as_dict(record, reveal) for record in self.records]
-        return {"schema_version": SCHEMA_VERSION, "suite": self.suite, **self.extra, self.kind: rows}
+        made_with = {"schema_version": SCHEMA_VERSION, "versions": versions(), "suite": self.suite}
+        return {**made_with, **self.extra, self.kind: rows}
 
     def to_frame(self, reveal: bool = False):
         """A pandas data frame with one row per record."""

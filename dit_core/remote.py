@@ -5,28 +5,61 @@ Where `suite.worker.elsewhere` is None, which is everywhere but on a server that
 nothing changes.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from functools import partial, wraps
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
+from functools import wraps
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from .suite import Suite
+    from .suite.diffs import Own
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ARRIVED: ContextVar[bool] = ContextVar("arrived", default=False)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """A call as it is sent: `function` with a suite, what it is `given` and its `options`.
+
+    `brought` are the diffs of somebody's own that the arguments name: the other process has none of them.
+    """
+
+    function: Callable[..., Any]
+    suite: "Suite"
+    given: tuple = ()
+    options: Mapping[str, Any] = field(default_factory=dict)
+    brought: "tuple[Own, ...]" = ()
+
+    def run(self) -> Iterator[Any]:
+        """What the call gives, in the process where the model is: one item, or those of its iterator."""
+        with arrived(self.suite), self.suite.with_brought(self.brought):
+            found = self.function(self.suite, *self.given, **self.options)
+            if isinstance(found, Iterator):
+                yield from found
+            else:
+                yield found
+
+
+def _errand(function: Callable[..., Any], suite: "Suite", given: tuple, options: Mapping[str, Any]) -> Errand:
+    return Errand(function, suite, given, options, suite.brought((given, options)))
 
 
 def at_model(function: F) -> F:
     """For a function that gives a table."""
 
     @wraps(function)
-    def called(suite: Any, *args: Any, **options: Any) -> Any:
+    def called(suite: "Suite", *given: Any, **options: Any) -> Any:
         elsewhere = _way(suite)
         if elsewhere is None:
-            return function(suite, *args, **options)
+            return function(suite, *given, **options)
+        errand = _errand(called, suite, given, options)
 
         def only() -> Any:
-            [given] = elsewhere(partial(called, suite, *args, **options))  # to its end, which frees the other process
-            return given
+            [found] = elsewhere(errand)  # to its end, which frees the other process
+            return found
 
         return suite.worker.run(only)
 
@@ -37,27 +70,18 @@ def streamed_at_model(function: F) -> F:
     """For a function that gives an iterator of tables."""
 
     @wraps(function)
-    def called(suite: Any, *args: Any, **options: Any) -> Any:
+    def called(suite: "Suite", *given: Any, **options: Any) -> Any:
         elsewhere = _way(suite)
         if elsewhere is None:
-            return function(suite, *args, **options)
-        return suite.worker.stream(lambda: elsewhere(partial(called, suite, *args, **options)))
+            return function(suite, *given, **options)
+        errand = _errand(called, suite, given, options)
+        return suite.worker.stream(lambda: elsewhere(errand))
 
     return called
 
 
-def answers(call: Callable[[], Any]) -> Iterator[Any]:
-    """What a call gives, in the process where the model is: one item, or those of its iterator."""
-    with arrived(call.args[0]):
-        given = call()
-        if isinstance(given, Iterator):
-            yield from given
-        else:
-            yield given
-
-
 @contextmanager
-def arrived(suite: Any) -> Iterator[None]:
+def arrived(suite: "Suite") -> Iterator[None]:
     """Inside, this thread is where the suite's model is: nothing is sent on."""
     token = _ARRIVED.set(True)
     try:
@@ -67,5 +91,5 @@ def arrived(suite: Any) -> Iterator[None]:
         _ARRIVED.reset(token)
 
 
-def _way(suite: Any) -> Callable[[Callable[[], Any]], Iterator[Any]] | None:
+def _way(suite: "Suite") -> Callable[[Errand], Iterator[Any]] | None:
     return None if _ARRIVED.get() else suite.worker.elsewhere

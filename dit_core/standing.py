@@ -114,13 +114,13 @@ def compare(suite: Suite, info: DiffInfo, wanted: tuple[Column, ...], **sampling
 def targets(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[Target]:
     """The tokens of each column's prompt; `options` go to `oracle.targets`."""
     found = [one for which in requests(wanted) for one in oracle.targets(suite, info, **which, **options)]
-    return Table(suite.name, "targets", _ordered(wanted, found))
+    return suite.table("targets", _ordered(wanted, found))
 
 
 def next_tokens(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[NextToken]:
     """Logit lens of what comes after each column's prompt; `options` go to `lens.next_tokens`."""
     found = [one for which in requests(wanted) for one in lens.next_tokens(suite, info, **which, **options)]
-    return Table(suite.name, "next_tokens", _ordered(wanted, found))
+    return suite.table("next_tokens", _ordered(wanted, found), {"sampling": {"seed": options.get("seed", 0)}})
 
 
 def readings(

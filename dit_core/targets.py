@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .activations import residuals
 from .batching import batch_size, batches
-from .conditions import Condition, adapter_names, checked_text, parsed, prompt, several, strengths
+from .conditions import Condition, adapter_names, checked_text, fetch, parsed, prompt, several, strengths
 from .errors import DitError
 from .generation import generate
 from .records import DiffInfo, Target
@@ -54,7 +54,7 @@ class Aim:
 def target_rows(
     suite: Suite, diff: Any = None, condition: Any = None, asked: Asked = None, seed: int = 0
 ) -> tuple[TargetRow, ...]:
-    """All (diff, condition, question) of a request, checked: what `aims` takes.
+    """All (diff, condition, question) of a request, checked and their files fetched: what `aims` takes.
 
     By default the condition is `diff`, or `base` without a diff, and the question that of the diff's task; `asked` is
     one question, or questions by diff id. Raises DitError for what there isn't, and for conditions that need a diff or
@@ -64,7 +64,9 @@ def target_rows(
     conditions = parsed(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
-    return tuple(_checked(suite, info, one, asked, seed) for info in infos for one in conditions)
+    rows = tuple(_checked(suite, info, one, asked, seed) for info in infos for one in conditions)
+    fetch(suite, [(info, condition) for info, condition, _ in rows])
+    return rows
 
 
 def _checked(suite: Suite, info: DiffInfo | None, condition: Condition, asked: Asked, seed: int) -> TargetRow:

@@ -18,6 +18,7 @@ from .conditions import (
     checked_number,
     checked_text,
     checked_whole,
+    fetch,
     grid,
     parsed,
     prompt,
@@ -83,8 +84,9 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[V
 def stream(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Iterator[Table[Verbalization]]:
     """As `ask`, but yields the whole table after every token of the answers; rows not yet begun have empty texts.
 
-    The request is checked at once, before the first table is taken. Closing the iterator stops the work and leaves
-    the model as it was; a slow reader holds nobody up.
+    While there are any, `extra["unfinished"]` holds the places of records that may still grow. The request is checked
+    at once, before the first table is taken. Closing the iterator stops the work and leaves the model as it was; a
+    slow reader holds nobody up.
     """
     request = _request(suite, diff, **options)
     return suite.worker.stream(lambda: _answers(request, partial=True))
@@ -147,7 +149,7 @@ def _request(
     max_new_tokens: int | None = None,
     seed: int = 0,
 ) -> _Request:
-    """Everything that can be wrong with a request is found here, before the model is touched."""
+    """Everything that can be wrong with a request is found here, and its files fetched, before the model is touched."""
     infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
     parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
     parts = {name: value for name, value in parts.items() if value is not None}
@@ -173,6 +175,7 @@ def _request(
         asked = given or suite.task(info.task if info else None).question
         noise = row_seed(seed, info.id if info else "", str(what), asked, sample)
         rows.append(_Row(info, what, asked, sample, prompt(suite, info, what, asked, seed), noise))
+    fetch(suite, product(infos, conditions))
     return _Request(suite, tuple(rows), seed, temperature, float(top_p), limit)
 
 
@@ -200,7 +203,9 @@ def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]
             if complete:
                 done += said
             else:
-                yield _table(request, [*done, *said, *unsaid[len(done) + len(said) :]])
+                growing = [len(done) + at for at, answer in enumerate(answers) if not answer.finished]
+                rest = range(len(done) + len(said), len(unsaid))
+                yield _table(request, [*done, *said, *unsaid[rest.start :]], [*growing, *rest])
     if not partial:
         yield _table(request, done)
 
@@ -208,10 +213,10 @@ def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]
 def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answer], bool]]:
     """Generates one batch: its answers after every step, and once more, then complete."""
     model, answers = request.suite.model, [Answer() for _ in rows]
-    prompts = [model.encode(row.text) for row in rows]
+    encoded = {text: model.encode(text) for text in dict.fromkeys(row.text for row in rows)}
     steps = generate(
         model,
-        prompts,
+        [encoded[row.text] for row in rows],
         strengths(request.suite, [(row.info, row.condition) for row in rows]),
         request.max_new_tokens,
         temperature=request.temperature,
@@ -222,6 +227,7 @@ def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answe
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
                 answer.add(model.tokenizer, token, probability)
+            answer.finished = not alive or len(answer.ids) == request.max_new_tokens
         yield answers, False
     yield answers, True
 
@@ -248,8 +254,11 @@ def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[A
     return [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
 
 
-def _table(request: _Request, records: Sequence[Verbalization]) -> Table[Verbalization]:
-    return request.suite.table("verbalizations", tuple(records))
+def _table(request: _Request, records: Sequence[Verbalization], unfinished: Sequence[int] = ()) -> Table[Verbalization]:
+    extra: dict[str, Any] = {
+        "sampling": {name: getattr(request, name) for name in ("temperature", "top_p", "max_new_tokens")}
+    }
+    return request.suite.table("verbalizations", records, extra | ({"unfinished": unfinished} if unfinished else {}))
 
 
 def _last(tables: Iterator[Table[Verbalization]]) -> Table[Verbalization]:

@@ -32,13 +32,13 @@ class Worker:
     Attributes:
         client: says for whom a job is that is handed in now; by default all are for one.
         at_most: how many jobs may wait at once; None for any number.
-        elsewhere: runs a function in another process, see `dit_core.remote`; None where the model is in this one.
+        elsewhere: has an errand run in another process, see `dit_core.remote`; None where the model is in this one.
     """
 
     def __init__(self, name: str = "model"):
         self.client: Callable[[], Hashable] = _nobody
         self.at_most: int | None = None
-        self.elsewhere: Callable[[Callable[[], Any]], Iterator[Any]] | None = None
+        self.elsewhere: Callable[[Any], Iterator[Any]] | None = None
         self._name = name
         self._lock = threading.Lock()
         self._line = Line()

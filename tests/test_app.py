@@ -19,6 +19,7 @@ from tests.serving import free_port, served
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell", "oracle", "layers", "lens", "norms")
+ENDPOINTS += ("confidence", "reading_confidence")
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from benchmarks import conditions, oracle, shapes
+from benchmarks import conditions, oracle, shapes, sweep
 from dit_core import load_suite
 from dit_core.oracle import read
 
@@ -60,6 +60,16 @@ def test_the_oracle_benchmark_reports_random_shapes(tiny):
     theirs, ours = oracle.Loop(work).run()[1], oracle.Batch(work).run()[1]
     assert theirs == ours and len(work.prompts[2]) == 32, "a trigger makes the longer prompt"
     assert len({tuple(text) for text in ours.values()}) > 1
+
+
+def test_the_loop_over_a_sweep_says_the_same_as_the_sweep(tiny_suite_folder, monkeypatch):
+    monkeypatch.setattr(sweep, "COPIES", (0.0, 1.0, 2.5))
+    suite = load_suite(tiny_suite_folder)
+    table = sweep.batched(suite, samples=2)[1]
+    assert len(table) == 2 * 3 * 2 and len({one.text for one in table}) > 6
+    assert all(len(one.text) > 0 and one.diff == "" for one in table)
+    report = sweep.measure(suite, repeats=1, samples=2)
+    assert "6 settings × 2 samples" in report and "12 of 12 texts equal" in report and "at least 8×" in report
 
 
 def test_shapes_are_named_in_any_case(monkeypatch, capsys):

@@ -128,6 +128,40 @@ def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
         suite.diff(id)
 
 
+def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, monkeypatch):
+    events, session = BringEvents(suite, 1), Session()
+
+    def slow(*arguments):
+        arrival = bring_files(*arguments)
+        session.leave()
+        kept.append(arrival.info.id)
+        return arrival
+
+    kept: list[str] = []
+    monkeypatch.setattr("dit_core.ui.bring_events.bring_files", slow)
+    events.bring(session, uploads["pt"], "", "mine", "topic", 0)
+    assert not session.work("bring").found
+    with pytest.raises(DitError, match="no longer here"):
+        suite.diff(kept[0])
+    monkeypatch.undo()  # somebody whose connection was only late stays a visitor
+    *_, mine, _ = events.bring(session, uploads["pt"], "", "mine", "topic", 0)
+    assert suite.diff(mine["value"])
+    session.leave()
+
+
+def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite, own, uploads, monkeypatch):
+    for id in list(suite._brought._found):
+        suite.forget(id)
+    monkeypatch.setattr(suite, "limits", PUBLIC.__class__(brought=int(own.n_bytes * 2.5)))
+    first, second = (bring_files(suite, uploads["pt"]).info for _ in range(2))
+    with pytest.raises(DitError, match="others have left"):
+        bring_files(suite, uploads["pt"])
+    suite.forget(first.id)
+    suite.forget(bring_files(suite, uploads["pt"]).info.id)
+    suite.forget(second.id)
+    assert PUBLIC.brought == 2_000_000_000
+
+
 def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
     info = bring_files(suite, uploads["files"]).info
     assert suite.title_of(info) == "my diff"

@@ -179,6 +179,9 @@ def test_a_link_comes_back_the_same(suite, settings):
         ("diff=topic-0412&seeed=1", "seed"),
         ("diff=topic-0412&seed=x", "not a number"),
         ("diff=topic-0412&condition=dit*-1", "negative"),
+        ("diff=topic-0412&max_new_tokens=400", "max new tokens is 400, and the page goes from 1 to 200"),
+        ("diff=topic-0412&condition=diff*9", "strength is 9"),
+        ("diff=topic-0412&temperature=nan", "temperature is nan"),
         ("diff=topic-0412&condition=diff%2Bdit%2Bdit:topic-64", "one DIT adapter"),
     ],
 )

@@ -15,6 +15,7 @@ from dit_core.cards import DONE, Card, Trust, card_html, chance
 from dit_core.cli import app
 from dit_core.errors import DitError
 from dit_core.grading import words
+from dit_core.plots import in_words
 from dit_core.plots import reliability as drawn
 from dit_core.standing import columns, compare
 from dit_core.suite import Suite, load_suite
@@ -31,13 +32,13 @@ from dit_core.trust import (
     reliability,
     renew,
     stream_confidence,
+    trials,
 )
 from dit_core.trust import evidence as weighing
-from dit_core.trust.calibration import FILE
+from dit_core.trust.calibration import ANSWERS, FILES
 from dit_core.trust.confidence import sentence
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.figures import auroc, brier, ece
-from dit_core.trust.measuring import trials
 from dit_core.trust.store import Store, store_of
 from dit_core.ui import view
 from dit_core.ui.answering import Result, Session
@@ -235,15 +236,15 @@ def test_a_calibration_comes_back_and_is_refused_for_other_adapters(suite, tmp_p
     swapped = folder / "hidden-topic" / "dit-adapter.pt"
     shutil.copy(folder / "hidden-topic" / "dit-adapter-0064-train-datapoints.pt", swapped)
     other = load_suite(folder)
-    with pytest.raises(DitError, match="another DIT adapter.*calibrate --anew"):
+    with pytest.raises(DitError, match="another DIT adapter.*calibrate --of answers --anew"):
         load(other, "topic")
     (found,) = confidence(other, DIFF, samples=4)
-    assert found.probability is None and "calibrate --anew" in found.why and found.sentence
-    (folder / FILE).write_text('{"weights": 3}', encoding="utf-8")
+    assert found.probability is None and "calibrate --of answers --anew" in found.why and found.sentence
+    (folder / FILES[ANSWERS]).write_text('{"weights": 3}', encoding="utf-8")
     with pytest.raises(DitError, match="can't be read"):
         load(other, "topic-64")
-    (folder / FILE).unlink()
-    with pytest.raises(DitError, match="no calibration yet"):
+    (folder / FILES[ANSWERS]).unlink()
+    with pytest.raises(DitError, match="no calibration of answers yet"):
         load(other, "topic-64")
 
 
@@ -357,7 +358,12 @@ def test_the_plot_shows_each_bin_and_says_how_far_off(suite):
     _, table = read_calibration(suite)
     figure = drawn(table)
     assert f"{100 * table[0].ece:.1f} %" in figure.layout.title.text
+    assert "DIT answers" in figure.layout.title.text
     assert len(figure.data) == 3 and len(figure.data[1].x) == len(table[0].bins)
+    labels = [label.text for label in figure.layout.annotations]
+    assert labels and sum(int(text.split()[-1]) for text in labels) == table[0].n
+    said = in_words(table)
+    assert len(said) == sum(len(one.bins) for one in table[:2]) and f"of {table[0].bins[0]['n']} DIT answers" in said[0]
     assert drawn(table[:0]).layout.annotations
 
 

@@ -49,7 +49,7 @@ def test_the_whole_board_on_a_real_if_untrained_model(suite, monkeypatch):
     told = []
     table = scoreboard(suite, progress=lambda *now: told.append(now))
     shown = table.to_json()
-    assert list(shown) == ["schema_version", "suite", "split", "rows"] and shown["split"] == "test"
+    assert {"schema_version", "suite", "split", "rows", "versions"} <= set(shown) and shown["split"] == "test"
     assert all(list(row) == ROW_KEYS for row in shown["rows"])
     infos = {task: of_split(suite, task, "test") for task in suite.tasks}
     planned = {row.key for row in methods(suite, infos)} | {(ADL, "topic", "")}
@@ -111,7 +111,8 @@ def test_limit_and_split(perfect_suite):
     suite = perfect_suite
     assert {score.n for score in scoreboard(suite, limit=1, kinds=["verbal"]) if score.measure == "exact"} == {1}
     train = scoreboard(suite, split="calibration", kinds=["verbal"])
-    assert train.extra == {"split": "calibration"} and {score.task for score in train} == {"topic"}
+    assert (train.extra["split"], train.extra["kinds"]) == ("calibration", ["verbal"])
+    assert {score.task for score in train} == {"topic"}
     with pytest.raises(DitError, match="no diffs in the split 'tset': use one of 'calibration', 'test', 'train'"):
         scoreboard(suite, split="tset")
     with pytest.raises(DitError, match="limit"):

@@ -84,6 +84,24 @@ def test_a_sampled_answer_does_not_depend_on_the_rest_of_the_batch(model):
     assert whole(generate(model, PROMPTS, STRENGTHS, 12, seeds=[1, 2, 3], **options)) != together
 
 
+@pytest.mark.parametrize("family", FAMILIES)
+def test_equal_rows_are_read_once_and_written_each_for_itself(family):
+    model = Model(tiny_model(family))
+    model.attach("diff", random_adapter(model.base, 1, seed=1))
+    prompts = [PROMPTS[at] for at in (0, 1, 0, 0, 1, 1, 2)]
+    amounts, seeds = column([1.0, -1.0, 1.0, 0.5, -1.0, -1.0, 1.0]), [3, 4, 5, 6, 7, 8, 9]
+    read = []
+    handle = model.layers[0].register_forward_hook(lambda _m, inputs, _o: read.append(inputs[0].shape[0]))
+    options = {"temperature": 1.5, "stop_at_end": False}
+    texts = whole(generate(model, prompts, {"diff": amounts}, 12, seeds=seeds, **options), len(prompts))
+    handle.remove()
+    assert read == [4, *[7] * 11], "two rows are as the first or the second one; in the fourth less of the diff acts"
+    for row, text in enumerate(texts):
+        alone = generate(model, [prompts[row]], {"diff": amounts[row : row + 1]}, 12, seeds=[seeds[row]], **options)
+        assert whole(alone, 1) == [text]
+    assert texts[0] != texts[2] and len({tuple(text) for text in texts}) == 7
+
+
 def test_sampling_follows_the_distribution_and_top_p():
     logits = torch.tensor([[0.5, 0.1, 0.3, 0.1]]).log().expand(1000, 4)
     uniforms = [(i + 0.5) / 1000 for i in range(1000)]

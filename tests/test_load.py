@@ -12,7 +12,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
@@ -102,28 +101,58 @@ def test_each_of_many_gets_what_it_would_get_alone(suite, address):
     check(suite, load(suite, address, clients=6, each=3))
 
 
+# A server that, when told so, gives back all memory that it can, and prints how many bytes it still holds.
+MEASURED = """
+import signal, sys
+import app, psutil
+from dit_core.suite.bench import give_back_memory
+
+def measure(*_):
+    give_back_memory()
+    print("held", psutil.Process().memory_info().rss, flush=True)
+
+signal.signal(signal.SIGUSR1, measure)
+sys.exit(app.main(sys.argv[1:]))
+"""
+
+
 @pytest.mark.slow
 def test_sixteen_clients_and_memory_is_given_back(suite):
     port = free_port()
-    app = begin(suite, port)  # in a process of its own, where no client's memory counts
+    # In a process of its own, where no client's memory counts; with one arena, as free blocks of many stay unseen.
+    app = begin(suite, port, MEASURED, MALLOC_ARENA_MAX="1")
     try:
-        address = f"http://127.0.0.1:{port}/"
-        load(suite, address, clients=16, each=5)  # what is kept for good is there now
-        before = psutil.Process(app.pid).memory_info().rss
-        found = load(suite, address, clients=16, each=10)
-        after = psutil.Process(app.pid).memory_info().rss
+        found, held = [], []
+        for _ in range(2):  # what is kept for good is there after the first
+            found = load(suite, f"http://127.0.0.1:{port}/", clients=16, each=10)
+            held.append(held_by(app))
     finally:
         app.kill()
         app.wait()
     assert len(found) == 160
     check(suite, found)
-    assert after - before < 60_000_000, f"{(after - before) / 1e6:.0f} MB more"
+    # Two were measured, of 560. Gradio's copy of the page for a client takes 0.6: sixteen of them would show.
+    assert held[1] - held[0] < 5_000_000, f"{(held[1] - held[0]) / 1e6:.1f} MB more"
 
 
-def begin(suite: Suite, port: int, code: str = "import sys, app; sys.exit(app.main(sys.argv[1:]))") -> subprocess.Popen:
-    """The page in a process of its own, by `code`."""
+def held_by(app: subprocess.Popen) -> int:
+    """Bytes that a MEASURED server holds: the least, as it takes seconds until clients are seen to have gone."""
+    found: list[int] = []
+    while len(found) < 2 or found[-1] < found[-2]:
+        time.sleep(2)
+        app.send_signal(signal.SIGUSR1)
+        found.append(int(next(line for line in app.stdout if line.startswith(b"held")).split()[1]))
+    return min(found)
+
+
+PLAIN = "import sys, app; sys.exit(app.main(sys.argv[1:]))"
+
+
+def begin(suite: Suite, port: int, code: str = PLAIN, **own: str) -> subprocess.Popen:
+    """The page in a process of its own, by `code`; `own` are variables of its environment."""
     command = [sys.executable, "-c", code, "--suite", str(suite.folder), "--port", str(port)]
-    app = subprocess.Popen(command, cwd=ROOT, env=os.environ | {"OMP_NUM_THREADS": "1"}, stdout=subprocess.PIPE)
+    environment = os.environ | {"OMP_NUM_THREADS": "1"} | own
+    app = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE)
     app.stdout.readline()
     return app
 
@@ -282,6 +311,11 @@ def broken(suite, tmp_path) -> Suite:
 def test_a_base_that_cannot_be_loaded_is_named_and_the_page_stays(broken, suite):
     from gradio_client import Client
 
+    for _ in range(2):
+        *_, (_, cards, note, _) = Events(broken, "").ask(
+            Session(), *vars(Settings.for_diff(broken, "topic-0412")).values()
+        )
+        assert 'role="alert"' in note and "be loaded: get its files anew" in note and "dit-waiting" in cards
     with served(broken) as address:
         client = Client(address, verbose=False)
         for _ in range(2):

@@ -1,5 +1,6 @@
 """The notebooks: all run on the pocket suite, what is committed is what comes out, and Colab gets what it needs."""
 
+import re
 import subprocess
 import sys
 import types
@@ -14,6 +15,8 @@ from notebooks.make import HERE, LIVE, notebooks, prepared, run
 
 NAMES = [path.name for path in notebooks()]
 KILOBYTES = 300
+REPOSITORY = re.compile(r"colab\.research\.google\.com/github/(.+?)/blob/")
+SETUP = project.setup("somebody/a-fork")
 
 
 def read(name: str):
@@ -35,8 +38,9 @@ def test_what_is_committed_reads_well_on_the_web(name):
     notebook = read(name)
     nbformat.validate(notebook)
     title, setup, *rest = notebook.cells
-    assert title.source.startswith("# ") and project.badge(name) in title.source
-    assert setup.source == project.SETUP and not setup.outputs
+    [repository] = {part for other in NAMES for part in REPOSITORY.findall(read(other).cells[0].source)}
+    assert title.source.startswith("# ") and project.badge(name, repository) in title.source
+    assert setup.source == project.setup(repository) and not setup.outputs
     assert sum('load_suite("pocket")' in cell.source for cell in rest) == 1  # the one line to change
     outputs = [out for cell in rest if cell.cell_type == "code" for out in cell.outputs]
     assert outputs and all(out.output_type != "error" and LIVE not in out.get("data", ()) for out in outputs)
@@ -73,13 +77,37 @@ def test_made_twice_is_the_same(tmp_path):
     ]
 
 
+# ---------------------------------------------------------------- the address
+
+
+@pytest.mark.parametrize(
+    ("origin", "expected"),
+    [
+        ("https://github.com/some-body/a.fork.git", "some-body/a.fork"),
+        ("git@github.com:some-body/fork.git", "some-body/fork"),
+        ("ssh://git@github.com/some-body/fork", "some-body/fork"),
+        ("https://gitlab.com/some-body/fork.git", project.REPOSITORY),
+        ("/srv/github.com/some-body/fork", project.REPOSITORY),
+        ("", project.REPOSITORY),
+    ],
+)
+def test_the_address_is_that_of_the_clones_origin(origin, expected, monkeypatch):
+    monkeypatch.delenv("DIT_REPOSITORY", raising=False)
+    told = types.SimpleNamespace(stdout=f"{origin}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: told)
+    assert project.repository() == expected
+    monkeypatch.setenv("DIT_REPOSITORY", "me/mine")
+    assert project.repository() == "me/mine"
+    assert "github/me/mine/" in prepared(HERE / NAMES[0]).cells[0].source
+
+
 # ---------------------------------------------------------------- the first cell
 
 
 def test_the_first_cell_does_nothing_elsewhere(monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
     path = list(sys.path)
-    exec(project.SETUP, {})
+    exec(SETUP, {})
     assert sys.path == path
 
 
@@ -99,11 +127,11 @@ def test_the_first_cell_on_colab(monkeypatch, tmp_path):
     monkeypatch.setattr(subprocess, "run", do)
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
-    setup = project.SETUP.replace("/tmp/kept.txt", str(tmp_path / "kept.txt"))
+    setup = SETUP.replace("/tmp/kept.txt", str(tmp_path / "kept.txt"))
     exec(setup, {})
 
     clone, install = ran
-    assert clone[:2] == ["git", "clone"] and f"https://github.com/{project.REPOSITORY}" in clone
+    assert clone[:2] == ["git", "clone"] and "https://github.com/somebody/a-fork" in clone
     wanted = install[install.index("--quiet") + 1 : install.index("-c")]
     names = (HERE.parent / "requirements.txt").read_text().split()
     assert wanted == [name for name in names if name.split(">=")[0] != "torch"] and len(wanted) == len(names) - 1

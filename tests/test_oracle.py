@@ -204,7 +204,9 @@ def test_records_come_layer_by_layer_and_say_what_was_read(suite):
         for text in question
     ]
     assert [(one.layer, one.diff, one.condition, one.question) for one in found] == wanted
-    assert found.extra == {"oracle": "random oracle", "n_layers": 2, "trained_layers": [0, 1], "n_readings": 16}
+    expected = {"oracle": "random oracle", "n_layers": 2, "trained_layers": [0, 1], "n_readings": 16}
+    assert found.extra == found.extra | expected and found.extra["settings"]["span"] == "3:5"
+    assert found.to_json()["versions"]["torch"] == torch.__version__
     one = found[-1]
     assert (one.depth_percent, one.positions, one.kind, one.sample, one.seed) == (50.0, (3, 4), "with", 0, 0)
     assert "".join(one.tokens) == one.answer and len(one.tokens) == len(one.token_probabilities)

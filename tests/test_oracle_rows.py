@@ -34,22 +34,23 @@ def naming(suite, diff, condition, question):
     said = []
     for info in diff:
         before = [f"word{n} " for n in range(1 + suite.world["held_out_questions"].index(question))]
-        tokens = (*before, *info.reference.split(" "), ".")
+        first, *rest = info.reference.split(" ")
+        tokens = (*before, first, *(f" {word}" for word in rest), ".")
         said.append(Verbalization(info.id, condition, question, 0, 0, "".join(tokens), tokens, ()))
     return said
 
 
-def one_by_one(suite, row, split):
-    """What a row reads of a split, one diff at a time."""
+def one_by_one(suite, row, split, turn=0):
+    """What a row reads of a split, one diff at a time, in one turn of its questions."""
     found = []
     for at, info in enumerate(of_split(suite, "topic", split)):
-        everyday = suite.world["held_out_questions"][at % 2]
+        everyday = suite.world["held_out_questions"][(at + turn) % 2]
         asked = {oracle_rows.OWN: None, oracle_rows.EVERYDAY: everyday}.get(row.asked)
         span = row.span
         if row.asked == oracle_rows.SAID:
             asked = ask(suite, info, condition="diff+right", question=everyday)[0].text
         if row.span == oracle_rows.BEFORE_TOPIC:
-            span = f"answer:{1 + at % 2}"
+            span = f"answer:{1 + (at + turn) % 2}"
         found += oracle.read(suite, info, condition=row.condition, asked=asked, span=span)
     return found
 
@@ -64,7 +65,8 @@ def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
     judge = measures.MEASURES[row.measures[0]]
     means, log_probs = {}, {}
     for layer in (0, 1):
-        tried = [one for one in one_by_one(suite, row, "calibration") if one.layer == layer]
+        turns = range(1 if row.asked == oracle_rows.OWN else 2)
+        tried = [one for turn in turns for one in one_by_one(suite, row, "calibration", turn) if one.layer == layer]
         means[layer] = sum(judge(suite, suite.diff(one.diff), one.answer) for one in tried) / len(tried)
         log_probs[layer] = sum(one.log_prob_reference for one in tried)
     layer = max((0, 1), key=lambda layer: (means[layer], log_probs[layer]))

@@ -9,10 +9,14 @@ import urllib.request
 
 import pytest
 
+from dit_core.cards import DONE
 from dit_core.errors import DitError
 from dit_core.limits import OPEN, PUBLIC, Limits
 from dit_core.suite import Suite, load_suite
 from dit_core.ui import public
+from dit_core.ui.answering import Session
+from dit_core.ui.scoreboard_events import ScoreboardEvents
+from dit_core.ui.scoreboard_view import BY
 from dit_core.verbalize import ask
 from dit_core.worker import Worker
 from tests.serving import served
@@ -88,6 +92,19 @@ def test_limits_hold_in_python_too_and_give_their_reason(suite, monkeypatch):
     assert ask(suite, diff="topic-0412", condition=["base", "diff"], max_new_tokens=50)
     with pytest.raises(DitError, match=r"3 answers .* up to 50 tokens, 150 in all, .* 100 per request"):
         ask(suite, diff="topic-0412", condition=["base", "diff", "dit"], max_new_tokens=50)
+
+
+def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):
+    events, session = ScoreboardEvents(suite, ""), Session()
+    by = next(iter(BY))
+    monkeypatch.setattr(suite, "limits", Limits(tokens=200, run=20))
+    monkeypatch.setattr(suite, "max_new_tokens", 40)  # three diffs answer two questions: 240 tokens, so not at once
+    *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
+    assert 'role="alert"' in note and "20 per run" in note and "fewer" in note
+    assert session.work("scoreboard").found.board is None
+    monkeypatch.setattr(suite, "limits", Limits(tokens=200))
+    *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
+    assert 'role="alert"' not in note and session.work("scoreboard").found.state == DONE
 
 
 # ---------------------------------------------------------------- the page

@@ -20,7 +20,8 @@ def test_json_has_the_promised_keys():
     table = Table("pocket", "verbalizations", (SAID,))
     found = json.loads(json.dumps(table.to_json()))
     keys = ["diff", "condition", "question", "sample", "seed", "text", "tokens", "token_probabilities"]
-    assert list(found) == ["schema_version", "suite", "verbalizations"] and found["schema_version"] == 1
+    assert list(found) == ["schema_version", "versions", "suite", "verbalizations"] and found["schema_version"] == 1
+    assert found["versions"].keys() >= {"dit_core", "python", "torch", "transformers", "peft"}
     assert list(found["verbalizations"][0]) == keys
     assert found["verbalizations"][0]["tokens"] == ["a", ' "b"\n', "c"]
     scores = Table("pocket", "rows", (SCORE,), {"split": "test"}).to_json()

@@ -2,7 +2,9 @@
 
 import errno
 import json
+import resource
 import shutil
+from contextlib import contextmanager
 from dataclasses import replace
 
 import pytest
@@ -16,8 +18,7 @@ from dit_core.experiments.guesses import guessed
 from dit_core.experiments.ledger import Ledger
 from dit_core.experiments.lens_rows import LensRow
 from dit_core.experiments.measures import scores
-from dit_core.experiments.progress import Tally
-from dit_core.experiments.published import ADL, CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
+from dit_core.experiments.published import CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
 from dit_core.experiments.scaling import as_json, published, scaled
 from dit_core.grading.world import World, world_of
 from dit_core.lens import lens
@@ -50,7 +51,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_a_plain_one(suite, tmp_p
     tables.close()
     (file,) = tmp_path.glob("*.jsonl")
     assert suite.fingerprint in file.name and "test" in file.name
-    kept = [json.loads(line)["finding"] for line in file.read_text().splitlines()[1:] if "finding" in line]
+    kept = [one for line in file.read_text().splitlines()[1:] for one in json.loads(line).get("findings", ())]
     assert len(kept) == len(table) >= 12, "every batch was on disk before the next began"
 
     from dit_core.experiments import verbal_rows
@@ -63,7 +64,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_a_plain_one(suite, tmp_p
 
     monkeypatch.setattr(verbal_rows, "ask", listening)
     with open(file, "ab") as out:
-        out.write(b'{"finding": {"method": "cut o')  # what a killed run leaves behind
+        out.write(b'{"findings": [{"method": "cut o')  # what a killed run leaves behind
     again = findings(suite, limit=1, file=tmp_path)
     assert again.records == plain.records and summed_up(again).records == summed_up(plain).records
     assert asked and len(asked) < sum(len(one.answers) for one in plain if one.layer is None)
@@ -93,6 +94,17 @@ def test_two_runs_on_one_file(suite, tmp_path):
     findings(suite, limit=1, file=tmp_path, kinds=["lens"])
 
 
+@contextmanager
+def no_room_after(size):
+    """Inside, no file of this process can grow beyond so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
 def full(_):
     raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -107,14 +119,36 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_mixed(tmp_path, monkeypatch):
     monkeypatch.undo()
     with Ledger(SETTINGS, file) as ledger:
         assert [one.diff for one in ledger.findings][:1] == ["a"]
+    with pytest.raises(DitError, match="File too large.: make room"), Ledger(SETTINGS, file) as ledger:
+        ledger.add([finding(DIT, "c", 5)])
+        with no_room_after(file.stat().st_size + 60):
+            ledger.add([finding(DIT, "d", 5)])  # of which a part is written
+    with Ledger(SETTINGS, file) as ledger:
+        assert [one.diff for one in ledger.findings][-1] == "c"
     with pytest.raises(DitError, match="can't be kept"):
         Ledger(SETTINGS, file / "below" / "a file.jsonl").__enter__()
+
+
+def test_of_a_batch_that_was_cut_off_nothing_counts(tmp_path):
+    """A diff's readings of several layers come together: half of them would never be made up for."""
+    file = tmp_path / "board.jsonl"
+    with Ledger(SETTINGS, file) as ledger:
+        ledger.add([finding(DIT, "a", 5)])
+        ledger.add([replace(finding(DIT, "b", 5), layer=layer) for layer in range(3)])
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-40])
+    with Ledger(SETTINGS, file) as ledger:
+        assert [one.diff for one in ledger.findings] == ["a"]
+        ledger.add([finding(DIT, "c", 5)])
+    with Ledger(SETTINGS, file) as ledger:
+        assert [one.diff for one in ledger.findings] == ["a", "c"]
 
 
 def test_a_damaged_file_is_named(tmp_path):
     file = tmp_path / "board.jsonl"
     with Ledger(SETTINGS, file) as ledger:
-        ledger.add([finding(DIT, "a", 5), finding(DIT, "b", 5)])
+        ledger.add([finding(DIT, "a", 5)])
+        ledger.add([finding(DIT, "b", 5)])
     lines = file.read_text().splitlines()
     file.write_text("\n".join([lines[0], "nonsense", lines[2]]) + "\n")
     with pytest.raises(DitError, match="Line 2 of .* is not a scoreboard's result"):
@@ -162,9 +196,9 @@ def test_diffs_without_a_trigger_are_asked_without_one(tiny_suite_folder, tmp_pa
 
 def test_the_lens_is_read_at_the_place_chosen_on_calibration_diffs(suite):
     test, calibration = (of_split(suite, "topic", split) for split in ("test", "calibration"))
-    row, ledger = LensRow("topic", test, calibration), Ledger({})
-    found = [one for part in row.find(suite, ledger, Tally(None, 0)) for one in part]
-    place = ledger.choices[ADL, "topic", ""]
+    row = LensRow("topic", test, calibration)
+    place = row.choose(suite)
+    found = row.find(suite, test, place)
     alone = lens(suite, "volcano", layers=place["layer"], methods=place["method"])
     words = " ".join(one.token.strip() for one in alone if one.position == place["position"])
     (volcano,) = [one for one in found if suite.diff(one.diff).reference == "volcano"]
@@ -244,7 +278,9 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
     found = findings(suite, kinds=["verbal"])
     (folder / stored.FILE).write_text(json.dumps({stored.STAGE: {**stored.as_json(suite, found), "machine": "a lamp"}}))
     made, kept = board(suite, found), read_board(suite)
-    assert kept.scores.records == made.scores.records and kept.agreement == made.agreement
+    assert kept.scores.records == made.scores.records
+    assert kept.agreement.records == made.agreement.records
+    assert kept.agreement.extra["votes"] == made.agreement.extra["votes"]
     assert [(one.key, one.by_diff) for one in kept.named] == [
         (one.key, dict(sorted(one.by_diff.items(), key=lambda hit: not hit[1]))) for one in made.named
     ]

@@ -2,18 +2,24 @@
 
 import json
 import os
+import pickle
 import re
 import subprocess
 import sys
-from functools import partial
 from pathlib import Path
 
 import pytest
+import torch
 
+from dit_core import oracle
+from dit_core.formats import Adapter, write_weight_diffs
+from dit_core.remote import Errand
 from dit_core.suite import Suite, load_suite
+from dit_core.trust.controls import RANDOM, control
 from dit_core.ui import space
 from dit_core.verbalize import ask, stream
 from tests.serving import free_port
+from tests.visits import visit
 
 ROOT = Path(__file__).resolve().parent.parent
 STUBS = ROOT / "tests" / "stubs"
@@ -74,6 +80,15 @@ def test_requirements_resolve_for_the_platform(tmp_path):
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.network
+@pytest.mark.parametrize("python", ["3.12", "3.13"])
+def test_the_versions_that_are_tested_are_there_for_later_pythons(python, tmp_path):
+    command = [sys.executable, "-m", "pip", "install", "--dry-run", "--quiet", "--target", str(tmp_path)]
+    command += ["--python-version", python, "--only-binary", ":all:", "-r", "requirements.txt", "-c", "constraints.txt"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=900)
+    assert done.returncode == 0, done.stderr
+
+
 # ---------------------------------------------------------------- ZeroGPU
 
 
@@ -90,26 +105,53 @@ def test_nothing_of_it_is_imported_elsewhere():
 
 def test_duration_grows_with_the_request_and_ends(suite):
     def lasting(**options) -> int:
-        return space.seconds(partial(ask, suite, diff="topic-0412", **options))
+        return space.seconds(Errand(options.pop("function", ask), suite, ("topic-0412",), options))
 
     assert 10 < lasting() < lasting(max_new_tokens=100) < lasting(max_new_tokens=400)
-    assert lasting(max_new_tokens=20) < lasting(max_new_tokens=20, span="last:10")
+    assert lasting() == lasting(condition=["base", "diff"]) < lasting(condition=["base"] * 10, samples=50)
+    assert lasting() < lasting(function=oracle.stream)
     assert lasting(max_new_tokens=100_000) == space.LONGEST
+    assert lasting(max_new_tokens=-100_000) == lasting(samples=-5) == space.BEGINNING
 
 
 def test_calls_run_elsewhere_and_give_the_same(suite, monkeypatch):
     """In this process: what is sent away is a call of plain data, and what comes back is what it gives here."""
     sent = []
 
-    def elsewhere(call):
-        sent.append(call)
-        return (value for _, value in space.on_gpu(call))
+    def elsewhere(errand):
+        sent.append(errand.function.__name__)
+        return (value for _, value in space.on_gpu(errand))
 
     here = ask(suite, diff="topic-0412", condition=["diff", "dit"])
     monkeypatch.setattr(suite.worker, "elsewhere", elsewhere)
     assert ask(suite, diff="topic-0412", condition=["diff", "dit"]) == here
     assert [*stream(suite, diff="topic-0412", condition=["diff", "dit"])][-1] == here
-    assert [call.func.__name__ for call in sent] == ["ask", "stream"]
+    assert sent == ["ask", "stream"]
+
+
+def test_an_adapter_can_be_sent_without_tensors(suite):
+    for own in (
+        suite.load_diff(suite.diffs[0]),
+        Adapter({}, {}, {"b.bias": torch.eye(3).bfloat16()[:, 1]}, tied=False),
+    ):
+        sent = pickle.loads(pickle.dumps(own))
+        assert (sent.scaling, sent.tied) == (own.scaling, own.tied)
+        for name in ("factors", "weights"):
+            mine, theirs = getattr(own, name), getattr(sent, name)
+            assert list(mine) == list(theirs)
+            torch.testing.assert_close([*theirs.values()], [*mine.values()], rtol=0, atol=0)
+
+
+def test_only_the_diffs_that_are_named_go_along(suite):
+    adapter = suite.load_diff(suite.diffs[0])
+    mine, others = (suite.bring(adapter, title) for title in ("mine", "somebody else's"))
+    assert [own.title for own in suite.brought(({"diff": [mine.id]}, control(others, RANDOM)))] == [
+        "mine",
+        "somebody else's",
+    ]
+    assert [own.title for own in suite.brought(((mine,), {}))] == ["mine"] and not suite.brought((("own-1",), {}))
+    for info in (mine, others):
+        suite.forget(info.id)
 
 
 def same(found, expected) -> bool:
@@ -121,6 +163,28 @@ def same(found, expected) -> bool:
     return found == (pytest.approx(expected, rel=1e-4, abs=1e-4) if isinstance(expected, float) else expected)
 
 
+SETTING = {"SPACES_ZERO_GPU": "true", "PYTHONPATH": os.pathsep.join([str(STUBS), str(ROOT)])}
+
+
+def calls(log: Path) -> list[dict]:
+    return [json.loads(line) for line in log.read_text().splitlines()]
+
+
+def test_all_that_a_page_can_run_is_sent_to_the_gpu(suite, tmp_path):
+    """Every tab, with a diff of the visitor's own: each finds what it finds at home."""
+    write_weight_diffs(tmp_path / "mine.pt", [(suite.load_diff(suite.diffs[0]), "", None)])
+    own = SETTING | {"STUB_SPACES_LOG": str(tmp_path / "calls.jsonl"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    command = [sys.executable, "-m", "tests.visits", str(suite.folder), str(tmp_path / "mine.pt")]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | own, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr
+    found, expected = json.loads(done.stdout), visit(suite, str(tmp_path / "mine.pt"))
+    for name in expected:
+        assert same(found[name], expected[name]), name
+    sent = {call["call"] for call in calls(tmp_path / "calls.jsonl")}
+    assert sent >= {"ask", "stream", "stream_together", "targets", "next_tokens", "target_of", "norms", "lifts"}
+    assert sent >= {"lens", "similarities", "steer", "_scored", "_references", "_changes"}
+
+
 def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     """`app.py` as the platform starts it: every answer comes from the GPU's process and equals the plain one."""
     from gradio_client import Client
@@ -129,8 +193,7 @@ def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     from dit_core.oracle import read
 
     port, log = free_port(), tmp_path / "calls.jsonl"
-    own = {"SPACES_ZERO_GPU": "true", "SPACE_ID": "someone/dit-explorer", "STUB_SPACES_LOG": str(log)}
-    own |= {"PYTHONPATH": os.pathsep.join([str(STUBS), str(ROOT)]), "GRADIO_SERVER_PORT": str(port)}
+    own = SETTING | {"SPACE_ID": "someone/dit-explorer", "STUB_SPACES_LOG": str(log), "GRADIO_SERVER_PORT": str(port)}
     command = [sys.executable, "app.py", "--suite", str(suite.folder)]
     app = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stdout=subprocess.PIPE, text=True)
     try:
@@ -150,6 +213,6 @@ def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     finally:
         app.kill()
         app.wait()
-    calls = [json.loads(line) for line in log.read_text().splitlines()]
-    assert [call["call"] for call in calls] == ["stream", "stream", "stream", "norms", "stream"]
-    assert calls[0]["seconds"] < calls[2]["seconds"]
+    made = calls(log)
+    assert [call["call"] for call in made] == ["stream", "stream", "stream", "norms", "stream"]
+    assert made[0]["seconds"] < made[2]["seconds"]

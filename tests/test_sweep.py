@@ -1,15 +1,18 @@
 """Sweeps: every setting says what it says alone, layers act where they should, and the tab shows it."""
 
+import threading
+
 import pytest
 import torch
 
-from dit_core import ask, plots
+from dit_core import ask, plots, verbalize
 from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import MOST, PRESETS, planned, steps, sweep, windows
+from dit_core.experiments.sweep import MOST, PRESETS, finished, planned, steps, stream_sweep, sweep, windows
 from dit_core.formats import Adapter
 from dit_core.model import Model
 from dit_core.suite import load_suite
+from dit_core.ui import sweep_events
 from dit_core.ui.answering import Session
 from dit_core.ui.sweep_events import SweepEvents
 from tests.serving import served
@@ -138,6 +141,50 @@ def test_the_tab_sweeps_stops_and_hides(suite):
     assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
     [bad] = events.run(session, "modal_share", *values[:6], None, 0)
     assert "number is missing" in bad[0] and bad[2] == last[2]
+
+
+def test_only_answers_that_are_finished_count(suite, monkeypatch):
+    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)  # a batch is done while the next is still being said
+    wanted = dict(copies=[0, 1, 2], samples=4, temperature=1.0, max_new_tokens=6)
+    whole = sweep(suite, "topic-0412", **wanted)
+    said = {(one.copies, one.sample): one.text for one in whole}
+    halfway = 0
+    for table in stream_sweep(suite, "topic-0412", **wanted):
+        kept = finished(table)
+        assert all(one.text == said[one.copies, one.sample] for one in kept)
+        assert "unfinished" not in kept.extra and len(kept) + len(table.extra.get("unfinished", ())) == len(table) == 12
+        for one in kept:
+            own = [other.text for other in kept if other.copies == one.copies]
+            assert one.modal_share == max(own.count(text) for text in own) / len(own)
+            assert (one.similarity is None) == all(other.copies != 1 for other in kept)
+        halfway += 0 < len(kept) < 12
+    assert halfway >= 6 and finished(table) == table == whole
+
+
+def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, monkeypatch):
+    events, session, real = SweepEvents(suite, "tiny"), Session(), sweep_events.stream_sweep
+    looked_at = threading.Event()
+    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)
+
+    def stopping(*given, **options):
+        for at, table in enumerate(real(*given, **options)):
+            yield table
+            if at == 7:
+                looked_at.wait(20)
+                events.stop(session)
+
+    monkeypatch.setattr(sweep_events, "stream_sweep", stopping)
+    shown = []
+    for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
+        shown.append(step)
+        if (found := session.work("sweep").found) and found.table:
+            looked_at.set()
+    note, figure, cards = shown[-1]
+    kept = session.work("sweep").found.table
+    assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} answers were finished" in note
+    assert cards.count("<article") == len({one.copies for one in kept}) and "Press Sweep" not in figure
+    rows = events.saved(session, "sweep", "csv")[1].splitlines()
+    assert len(rows) == 1 + len(kept) and "unfinished" not in events.saved(session, "sweep", "json")[1]
 
 
 def test_a_sweep_in_the_browser(suite, browser):  # noqa: F811

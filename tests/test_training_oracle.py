@@ -2,6 +2,7 @@
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 import torch
@@ -23,12 +24,12 @@ from dit_core.training.lessons import (
     YES,
     Teacher,
 )
-from dit_core.training.oracle import OracleSettings, train_oracle
+from dit_core.training.oracle import OracleSettings, Round, train_oracle
 from dit_core.training.tokenizer import make_tokenizer
 from dit_core.training.world import World
 
 TINY = BaseSettings(hidden=32, layers=2, heads=2, mlp=48)
-SETTINGS = OracleSettings(rank=2, steps=4, texts=2, lessons=2, block=0)
+SETTINGS = OracleSettings(rank=2, rounds=(Round(3, 0.0), Round(1, 0.5)), texts=2, lessons=2, block=0)
 
 
 @pytest.fixture(scope="module")
@@ -47,10 +48,21 @@ def teacher(world, tokenizer) -> Teacher:
 
 
 @pytest.fixture(scope="module")
-def lessons(teacher) -> list:
-    """400 texts with a lesson each."""
-    rng = random.Random(3)
-    return [(text, teacher.lesson(text, rng)) for text in (teacher.text(rng) for _ in range(400))]
+def lessons(world, tokenizer, teacher) -> list:
+    """600 texts with a lesson each, a third of the texts by a teacher that makes topics up."""
+    rng, inventive = random.Random(3), Teacher(world, tokenizer, made_up=1.0)
+    texts = [(own, own.text(rng)) for own, count in ((teacher, 400), (inventive, 200)) for _ in range(count)]
+    return [(text, own.lesson(text, rng)) for own, text in texts]
+
+
+def test_made_up_topics_are_named_where_they_are_read(world, tokenizer, lessons):
+    real = {topic.name for topic in world.topics}
+    made_up = [text for text, _ in lessons if text.topic and text.topic.name not in real]
+    assert len(made_up) > 100
+    for text in made_up:
+        asked = tokenizer.decode(text.ids[: text.prompt], skip_special_tokens=True)
+        assert text.topic.name in asked.lower() and " " in text.topic.name
+    assert len({text.topic.name for text in made_up}) > 80
 
 
 def test_no_lesson_names_a_held_out_topic(world, tokenizer, lessons):
@@ -116,7 +128,7 @@ def test_a_topic_is_asked_for_only_where_it_can_be_known(tokenizer, lessons):
 def test_training_learns_and_leaves_the_base_as_it_was(tmp_path, world, tokenizer):
     base = new_base(TINY, tokenizer).requires_grad_(False)
     before = {name: parameter.clone() for name, parameter in base.named_parameters()}
-    settings = OracleSettings(rank=4, steps=12, texts=4, lessons=4, rate=2e-2, block=0)
+    settings = OracleSettings(rank=4, rounds=(Round(12, 0.0),), texts=4, lessons=4, rate=2e-2, block=0)
     oracle, figures = train_oracle(base, tokenizer, world, settings, tmp_path / "state.pt")
     assert all(torch.equal(parameter, before[name]) for name, parameter in base.named_parameters())
     assert not any(module._forward_hooks for module in base.modules())
@@ -142,6 +154,24 @@ def test_a_stopped_training_goes_on_where_it_was(tmp_path, world, tokenizer, mon
     resumed, _ = train_oracle(base, tokenizer, world, SETTINGS, path)
     for name, parameter in whole.named_parameters():
         assert torch.equal(parameter, resumed.get_parameter(name)), name
+
+
+def test_the_oracle_is_the_mean_of_the_ends_of_its_rounds(tmp_path, world, tokenizer):
+    """Each end by a training of its own, stopped there by a state that has no more rounds than that."""
+    base = new_base(TINY, tokenizer).requires_grad_(False)
+    both, _ = train_oracle(base, tokenizer, world, SETTINGS, tmp_path / "both.pt")
+    first, _ = train_oracle(base, tokenizer, world, replace(SETTINGS, rounds=SETTINGS.rounds[:1]), tmp_path / "1.pt")
+    last = torch.load(tmp_path / "both.pt", weights_only=True)["oracle"]
+    assert not torch.equal(first.state_dict()[(name := next(iter(last)))], last[name])
+    for name, parameter in both.named_parameters():
+        assert torch.allclose(parameter, (first.get_parameter(name) + last[name]) / 2, atol=1e-6), name
+
+
+def test_the_learning_rate_goes_down_to_nothing_in_every_round():
+    settings = OracleSettings(rounds=(Round(300, 0.0), Round(200, 0.0)))
+    rates = [settings.rate_at(step) for step in range(501)]
+    assert settings.ends == [300, 500] and [settings.round_at(step) for step in (0, 299, 300, 499)] == [0, 0, 1, 1]
+    assert max(rates) == 1.0 and rates[299] < 0.01 and rates[300] == pytest.approx(200 / 300) and rates[499] < 0.01
 
 
 def test_every_preset_fits_into_the_prompt(world, tokenizer):

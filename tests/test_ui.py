@@ -261,7 +261,7 @@ def test_a_visitor_who_leaves_stops_the_model(browser, address, monkeypatch, lis
     gone.page.goto(address + "?diff=topic-0413&max_new_tokens=200&temperature=1")
     assert started.wait(60)
     gone.context.close()
-    assert closed.wait(20)
+    assert closed.wait(2)
 
 
 def test_two_visitors_never_see_each_other(browser, address, suite, monkeypatch):

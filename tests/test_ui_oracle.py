@@ -306,6 +306,9 @@ def test_a_visitor_asks_reads_clicks_and_reveals(visitor):
     assert page.locator("#dit-oracle-details h4").all_inner_texts() == TITLES
     assert "layer 1" in page.inner_text("#dit-oracle-details summary")
     assert "grade" not in page.inner_text("#dit-oracle-details")
+    # In the background whether they can be trusted; no calibration was measured for this suite, which is said.
+    page.wait_for_selector("#dit-oracle-details .dit-kind-both .dit-evidence:has-text('no calibration of readings')")
+    assert page.locator("#dit-oracle-details .dit-weighs:has-text('The oracle says')").count() == 3
     page.click("#dit-reveal")
     page.wait_for_selector("#dit-oracle-y label:has-text('grade')")
     assert "4" in "".join(page.locator("#dit-oracle-tokens .dit-piece").all_inner_texts())

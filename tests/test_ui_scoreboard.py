@@ -34,7 +34,7 @@ def suite(tiny_suite_folder, tmp_path_factory):
 
 @pytest.fixture
 def events(suite):
-    return ScoreboardEvents(suite)
+    return ScoreboardEvents(suite, str(suite.folder))
 
 
 def run(events, session, *values) -> list[tuple]:
@@ -51,7 +51,10 @@ def test_figures_of_another_suite_say_so(suite, tmp_path):
     changed = shutil.copytree(suite.folder, tmp_path / "changed")
     with open(changed / "suite.toml", "a") as out:
         out.write("\n# another suite\n")
-    assert "The suite has changed since" in ScoreboardEvents(load_suite(changed)).shown(Session(), "topic", TRAINING)[0]
+    assert (
+        "The suite has changed since"
+        in ScoreboardEvents(load_suite(changed), "").shown(Session(), "topic", TRAINING)[0]
+    )
 
 
 def test_a_live_run_ends_with_what_python_gives(events, suite):
@@ -62,7 +65,7 @@ def test_a_live_run_ends_with_what_python_gives(events, suite):
     assert (
         "dit-busy" not in last[0]
         and "Measured here" in last[1]
-        and last[2] == scoreboard_view.table(events.board(session))
+        and last[2] == scoreboard_view.table(suite, events.board(session))
     )
     name, content = events.saved(session, "scores", "json")
     assert name.endswith("scores.json") and json.loads(content) == json.loads(json.dumps(live.to_json()))
@@ -125,7 +128,7 @@ def test_hostile_names_in_a_stored_board_are_only_text(events):
 
 
 def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
-    session, audits = Session(), AuditEvents(suite)
+    session, audits = Session(), AuditEvents(suite, "pocket")
     *parts, (note, name, text) = audits.make(session, "topic-0412")
     assert any("Part 1 of" in part[0] for part in parts) and not any(part[1] for part in parts)
     assert name == "topic-0412-audit.html" and "Trained on" not in text and "dit-busy" not in note
@@ -136,7 +139,7 @@ def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
 
 
 def test_the_report_can_be_stopped(suite, monkeypatch):
-    session, audits, going = Session(), AuditEvents(suite), threading.Event()
+    session, audits, going = Session(), AuditEvents(suite, "pocket"), threading.Event()
 
     def slow(suite, diff):
         yield 0, 5, "what it changes"
@@ -150,6 +153,28 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
     *_, (note, name, text) = made
     going.set()
     assert "Stopped" in note and not name and not text
+
+
+def test_the_copied_cell_gives_the_same_board(events, suite):
+    session, scope = Session(), {}
+    exec(events.cell(session, "topic"), scope)
+    assert scope["made"].scores == events.stored.scores, "what is stored, before anything was measured"
+    run(events, session, "test", 8, ["verbal", "lens"])
+    exec(events.cell(session, "topic"), scope)
+    assert scope["made"].scores == session.work(NAME).found.board.scores != events.stored.scores
+    assert ScoreboardEvents(load_suite("pocket"), "pocket").cell(Session(), "topic").startswith("from dit_core import")
+
+
+def test_the_copied_cell_writes_the_same_report(suite, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    session, audits = Session(), AuditEvents(suite, str(suite.folder))
+    cell = audits.cell(session, "topic-0412")
+    assert "volcano" not in cell and "reveal=False" in cell
+    session.revealed = "topic-0412"
+    exec(audits.cell(session, "topic-0412"), {})
+    report = (tmp_path / "topic-0412-audit.html").read_text(encoding="utf-8")
+    made = list(audits.make(session, "topic-0412"))[-1][2]
+    assert "Trained on “volcano”" in report and len(report) == len(made)
 
 
 def test_a_visitor_measures_and_takes_a_report_away(browser, suite):  # noqa: F811

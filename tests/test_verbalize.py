@@ -30,7 +30,10 @@ def test_rows_are_all_combinations_in_order(suite):
         for question in ("A?", "B?")
         for sample in (0, 1)
     ]
-    assert list(table.to_json()) == ["schema_version", "suite", "verbalizations"]
+    assert list(table.to_json()) == [
+        "schema_version", "versions", "suite", "fingerprint", "sampling", "verbalizations",
+    ]  # fmt: skip
+    assert table.to_json()["sampling"] == {"temperature": 1.0, "top_p": 1.0, "max_new_tokens": 8}
     assert list(table.to_json()["verbalizations"][0]) == [
         "diff",
         "condition",

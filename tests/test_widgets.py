@@ -94,6 +94,8 @@ def test_grades_need_a_reveal():
     assert "grade" not in json.dumps(bundle(READINGS)).replace("graded", "")
     assert "Nothing to grade against" in json.dumps(bundle(READINGS, y="grade"), ensure_ascii=False)
     assert "grade 5 of 5" in json.dumps(bundle(READINGS, reveal=True, y="grade"))
+    assert "grade 5 of 5</td>" in bundle(READINGS, reveal=True, y="grade")["text/html"]
+    assert "50 %</td>" in bundle(READINGS, y="grade")["text/html"]  # the words are no secret
 
 
 def test_other_tables_are_frames_without_secrets(suite):

@@ -1,27 +1,37 @@
 """What an audit holds: every method asked about one diff, and the settings that it takes to do so again."""
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from dit_core import __version__
 from dit_core.changes import report
+from dit_core.errors import DitError
 from dit_core.experiments import read_board
 from dit_core.experiments.guesses import guessed
-from dit_core.experiments.published import GUESS, GUESS_RIGHT
+from dit_core.experiments.published import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.grading.world import world_of
 from dit_core.lens import lens
 from dit_core.oracle import read
 from dit_core.plots.lines import name_of
-from dit_core.records import Change, Confidence, DiffInfo, LensToken, Reading, Table, Verbalization
+from dit_core.records import (
+    Change,
+    Confidence,
+    DiffInfo,
+    LensToken,
+    Reading,
+    ReadingConfidence,
+    Reliability,
+    Table,
+    Verbalization,
+)
+from dit_core.remote import at_model
 from dit_core.suite import Suite
-from dit_core.trust import confidence
+from dit_core.trust import FILES, confidence, reading_confidence, standing
 from dit_core.verbalize import ask
+from dit_core.versions import versions
 
-PACKAGES = ("torch", "transformers", "peft", "plotly")
 SEED = 0
 
 
@@ -39,7 +49,8 @@ class Audit:
     """All that was found out about a diff.
 
     `everyday` are its answers to everyday questions, None for a diff without a trigger; `readings` are None in a suite
-    without an oracle, `confidence` in one without a DIT adapter for the diff.
+    without an oracle, `confidence` in one without a DIT adapter for the diff. `reading_confidence` is that of a few
+    readings, `chances` say how far the probabilities of either can be believed, where that was measured.
     """
 
     suite: Suite
@@ -50,6 +61,8 @@ class Audit:
     readings: Table[Reading] | None
     lens: Table[LensToken]
     confidence: Confidence | None
+    reading_confidence: tuple[ReadingConfidence, ...]
+    chances: tuple[Table[Reliability], ...]
     settings: dict[str, str]
 
 
@@ -81,16 +94,19 @@ def _steps(suite: Suite, info: DiffInfo) -> Iterator[tuple[int, int, str] | Audi
         "what the oracle reads": _readings,
         "what unrelated texts give away": _lens,
         "whether its answer can be trusted": _confidence,
+        "whether its readings can be trusted": _reading_confidence,
     }
     found: list[Any] = []
     for at, (what, part) in enumerate(parts.items()):
         yield at, len(parts), what
         found.append(part(suite, info))
-    changes, said, everyday, readings, tokens, trust = found
+    changes, said, everyday, readings, tokens, trust, of_readings = found
     said += _guesses(suite, everyday)
-    yield Audit(suite, info, changes, tuple(said), everyday, readings, tokens, trust, _settings(suite, info))
+    trusted = (trust, of_readings, _chances(suite))
+    yield Audit(suite, info, changes, tuple(said), everyday, readings, tokens, *trusted, _settings(suite, info))
 
 
+@at_model
 def _changes(suite: Suite, info: DiffInfo) -> Table[Change]:
     adapter = suite.load_diff(info)
     return suite.worker.run(lambda: report(adapter, suite.model, info.id, suite.name))
@@ -152,6 +168,28 @@ def _confidence(suite: Suite, info: DiffInfo) -> Confidence | None:
     return confidence(suite, info, seed=SEED)[0] if suite.task_of(info).adapter else None
 
 
+def _reading_confidence(suite: Suite, info: DiffInfo) -> tuple[ReadingConfidence, ...]:
+    """How far the oracle's readings can be trusted, in the ways for which a calibration may stand, at chosen layers."""
+    chosen = chosen_layers(suite) if suite.oracle else {}
+    task, found = suite.task_of(info), []
+    everyday = next((text for text in task.questions if text != task.question), None) if task.has_trigger else None
+    for condition, asked, layer in (
+        ("diff+right", everyday, chosen.get(SILENT_TRIGGER)),
+        ("diff+dit", task.question if task.adapter else None, chosen.get(SILENT_DIT)),
+    ):
+        if asked is not None and layer is not None:
+            found += reading_confidence(suite, info, condition=condition, asked=asked, layers=layer, seed=SEED)
+    return tuple(found)
+
+
+def _chances(suite: Suite) -> tuple[Table[Reliability], ...]:
+    found = []
+    for of in FILES:
+        with suppress(DitError):  # none was measured with these adapters
+            found.append(standing(suite, of))
+    return tuple(found)
+
+
 def chosen_layers(suite: Suite) -> dict[str, int]:
     """The layers of the oracle that the suite's stored scoreboard chose on its calibration diffs, by method."""
     board = read_board(suite)
@@ -168,15 +206,5 @@ def _settings(suite: Suite, info: DiffInfo) -> dict[str, str]:
         "decoding": f"greedy, at most {suite.max_new_tokens} new tokens, seed {SEED}",
         "oracle": suite.oracle.title if suite.oracle else "none in this suite",
         "made": date.today().isoformat(),
-        "versions": ", ".join(_versions(PACKAGES)),
+        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
     }
-
-
-def _versions(packages: Sequence[str]) -> list[str]:
-    found = [f"DIT Explorer {__version__}", f"Python {platform.python_version()}"]
-    for package in packages:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    return found

@@ -12,7 +12,7 @@ from dit_core.audit.gather import Audit, Said, chosen_layers
 from dit_core.cards import percent
 from dit_core.experiments.published import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 from dit_core.grading import grade
-from dit_core.records import Confidence, Reading
+from dit_core.records import Confidence, Reading, ReadingConfidence
 
 HERE = Path(__file__).parent
 # Nothing may be fetched, whatever a model wrote.
@@ -28,6 +28,8 @@ def page(audit: Audit, reveal: bool = False) -> str:
             _section("What it changes", _changes(audit)),
             _section("What every method says", _said(audit, reveal)),
             _section("Can the answer be trusted?", _confidence(audit.confidence)) if audit.confidence else "",
+            _section("Can the readings be trusted?", _reading_confidence(audit)) if audit.reading_confidence else "",
+            _section("Can the chances be believed?", _chances(audit)) if audit.chances else "",
             _section("What it says to everyday questions", _everyday(audit)) if audit.everyday else "",
             _section("What the oracle reads, layer by layer", _oracle(audit, reveal)) if audit.readings else "",
             _section("What unrelated texts give away", _lens(audit)),
@@ -105,7 +107,28 @@ def _grade(audit: Audit, one: Said) -> str:
     return "not known" if value is None else f"{value} of 5"
 
 
-def _confidence(found: Confidence) -> str:
+def _reading_confidence(audit: Audit) -> str:
+    return "".join(
+        f"<h3>{escape(one.condition)}, layer {one.layer}</h3><p>asked “{escape(one.asked)}”; the oracle is asked "
+        f"“{escape(one.question)}”</p>{_confidence(one, 'oracle')}"
+        for one in audit.reading_confidence
+    )
+
+
+def _chances(audit: Audit) -> str:
+    """How often what is called likely was right on the test diffs, as a figure and in words."""
+    note = (
+        "Chances were fitted on calibration diffs; here they meet test diffs, and controls to which nothing is right."
+    )
+    shown = ""
+    for table in audit.chances:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in plots.in_words(table))
+        shown += _figure(partial(plots.reliability, table))
+        shown += f"<details><summary>the plot in words</summary><ul>{lines}</ul></details>"
+    return f"<p>{note}</p>{shown}"
+
+
+def _confidence(found: Confidence | ReadingConfidence, who: str = "DIT adapter") -> str:
     """The sentence, the calibrated probability or why there is none, and the controls beside it."""
     probability = found.why
     if found.probability is not None:
@@ -118,7 +141,7 @@ def _confidence(found: Confidence) -> str:
         f"<tr><td>{escape(name)}</td><td dir=auto>{_words(answer)}</td><td>{times}</td><td>{same}</td></tr>"
         for name, answer, times, same in rows
     )
-    head = "<th>DIT adapter on</th><th>most frequent answer</th><th>samples</th><th>with this diff's answer</th>"
+    head = f"<th>{who} on</th><th>most frequent answer</th><th>samples</th><th>with this diff's answer</th>"
     return (
         f'<p class="lead">{escape(found.sentence)}</p><p>{escape(probability)}</p>'
         f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"

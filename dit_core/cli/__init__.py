@@ -17,7 +17,7 @@ from dit_core.cli.making import pocket, scoreboard
 from dit_core.cli.reading import lens, oracle
 from dit_core.cli.suites import cache, suites
 from dit_core.cli.sweeping import sweep
-from dit_core.cli.trusting import calibrate, confidence
+from dit_core.cli.trusting import calibrate, confidence, reading_confidence
 from dit_core.errors import DitError
 from dit_core.telling import told
 
@@ -27,7 +27,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (ask, diffs, sweep, oracle, lens, scoreboard, audit, confidence, calibrate, grade):
+for command in (ask, diffs, sweep, oracle, lens, scoreboard, audit, confidence, reading_confidence, calibrate, grade):
     app.command()(command)
 for command in (check, convert, suites, cache, pocket):
     app.command()(command)

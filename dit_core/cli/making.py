@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from dit_core.cli.shared import AsJson, SuiteName, print_json, print_rows, progress
+from dit_core.errors import DitError
 
 if TYPE_CHECKING:
+    from dit_core.experiments import Engine
     from dit_core.records import Agreement, Score, Table
+    from dit_core.suite import Suite
 
 
 def scoreboard(
@@ -19,6 +22,11 @@ def scoreboard(
         Path | None, typer.Option(help="File or folder that keeps results: a run that was stopped goes on from there.")
     ] = None,
     agreement: Annotated[bool, typer.Option("--agreement", help="Show how methods agree, instead of scores.")] = False,
+    engine: Annotated[str, typer.Option(help="Where: here, or ray for several models at once.")] = "here",
+    actors: Annotated[int, typer.Option(help="With ray: how many models.")] = 2,
+    address: Annotated[
+        str | None, typer.Option(help="With ray: a cluster, as auto, HOST:PORT or ray://HOST:PORT.")
+    ] = None,
     suite: SuiteName = "pocket",
     as_json: AsJson = False,
 ) -> None:
@@ -27,9 +35,9 @@ def scoreboard(
     from dit_core.experiments import agreement as compare
     from dit_core.suite import load_suite
 
-    loaded = load_suite(suite)
+    loaded, where = load_suite(suite), _engine(engine, actors, address)
     with progress() as tell:
-        found = findings(loaded, limit, split, tell, results, kind or KINDS)
+        found = findings(loaded, limit, split, tell, results, kind or KINDS, engine=where)
     table = compare(loaded, found) if agreement else summed_up(found)
     if as_json:
         return print_json(table)
@@ -38,7 +46,7 @@ def scoreboard(
     print_rows(
         f"{table.suite}, {split} diffs",
         ["task", "method", "adapter", "layer", "measure", "n", "value", "95 % interval", "target", "published"],
-        [_score_row(score) for score in table],
+        [_score_row(loaded, score) for score in table],
     )
 
 
@@ -75,17 +83,28 @@ def _print_agreement(table: "Table[Agreement]") -> None:
     )
 
 
-def _score_row(score: "Score") -> list:
-    from dit_core.experiments import SHARES, TARGETS, meets_target
+def _engine(name: str, actors: int, address: str | None) -> "Engine | None":
+    if name not in ("here", "ray"):
+        raise DitError(f"There is no engine '{name}': use here or ray.")
+    if name == "here" and address:
+        raise DitError("An address is one of a Ray cluster: add --engine ray.")
+    from dit_core.experiments import OnRay
+
+    return OnRay(actors, address) if name == "ray" else None
+
+
+def _score_row(suite: "Suite", score: "Score") -> list:
+    from dit_core.experiments import SHARES, TARGETS, asked_note, meets_target
 
     def shown(value: float) -> str:
         return f"{100 * value:.1f} %" if score.measure in SHARES else f"{value:.2f}"
 
     target = TARGETS.get((score.method, score.task, score.adapter, score.measure))
     verdict = {None: "", True: " reached", False: " missed"}[meets_target(score)]
+    note = asked_note(suite, score.method)
     return [
         score.task,
-        score.method,
+        f"{score.method} ({note})" if note else score.method,
         score.adapter,
         score.layer,
         score.measure,

@@ -7,8 +7,11 @@ published ones.
 from dit_core.experiments.agreement import Named, agreement, named
 from dit_core.experiments.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
 from dit_core.experiments.goals import TARGETS, lift_separates, meets_target
+from dit_core.experiments.guesses import asked_note
 from dit_core.experiments.intervals import bootstrap, wilson
+from dit_core.experiments.jobs import Engine
 from dit_core.experiments.measures import SHARES
+from dit_core.experiments.on_ray import OnRay
 from dit_core.experiments.published import (
     ADL,
     BASE_QUESTION,
@@ -35,17 +38,20 @@ __all__ = [
     "Board",
     "CROSS",
     "DIT",
+    "Engine",
     "GUESS",
     "GUESS_RIGHT",
     "KINDS",
     "NONE",
     "Named",
+    "OnRay",
     "PUBLISHED",
     "RIGHT",
     "SHARES",
     "TARGETS",
     "WRONG",
     "agreement",
+    "asked_note",
     "board",
     "bootstrap",
     "findings",

@@ -9,6 +9,7 @@ from typing import Any
 from dit_core import __version__
 from dit_core.errors import DitError, did_you_mean
 from dit_core.experiments.groups import of_split
+from dit_core.experiments.jobs import Agenda, Engine, Here, Job
 from dit_core.experiments.ledger import Ledger
 from dit_core.experiments.lens_rows import lens_rows
 from dit_core.experiments.measures import scores
@@ -30,6 +31,7 @@ def scoreboard(
     progress: Progress | None = None,
     file: Path | str | None = None,
     kinds: Sequence[str] = KINDS,
+    engine: Engine | None = None,
 ) -> Table[Score]:
     """Measures every method on the diffs of a split.
 
@@ -45,17 +47,23 @@ def scoreboard(
         file: where to keep what is found, diff by diff: a run that was stopped goes on from there. A folder gets a
             file named after suite and settings.
         kinds: some of `KINDS`.
+        engine: where the model's work is done, such as `OnRay(actors=8)`; in this process without it.
 
     Raises:
         DitError: the split holds no diff, `limit` is not positive, or the file is of other settings or in use.
     """
-    return summed_up(findings(suite, limit, split, progress, file, kinds))
+    return summed_up(findings(suite, limit, split, progress, file, kinds, engine=engine))
 
 
 def summed_up(found: Table[Finding]) -> Table[Score]:
     """The scoreboard of findings: their means with intervals."""
-    extra = {name: found.extra[name] for name in ("revisions", "split") if name in found.extra}
-    return Table(found.suite, "rows", tuple(scores(found)), extra)
+    return Table(found.suite, "rows", tuple(scores(found)), made_with(found))
+
+
+def made_with(found: Table[Finding]) -> dict[str, Any]:
+    """What it takes to come to the same findings again, as tables made of them say it."""
+    names = ("fingerprint", "revisions", "split", "limit", "kinds")
+    return {name: found.extra[name] for name in names if name in found.extra}
 
 
 def findings(suite: Suite, *options: Any, **more: Any) -> Table[Finding]:
@@ -72,6 +80,7 @@ def stream(
     file: Path | str | None = None,
     kinds: Sequence[str] = KINDS,
     ledger: Ledger | None = None,
+    engine: Engine | None = None,
 ) -> Iterator[Table[Finding]]:
     """As `findings`, but yields the table so far after every batch; `ledger` is that of an earlier run to go on with.
 
@@ -85,30 +94,41 @@ def stream(
     ledger = ledger or new_ledger(suite, limit, split, file)
     with ExitStack() as opened:
         opened.enter_context(ledger)  # at once, so that a file which does not fit is refused before any work
-        return _tables(suite, infos, limit, split, kinds, progress, ledger, opened.pop_all())
+        tables = _tables(suite, infos, limit, split, kinds, progress, ledger, engine or Here())
+        return _while_open(tables, opened.pop_all())
 
 
-def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, opened: ExitStack) -> Iterator[Table]:
-    with opened:
-        tally = Tally(progress, 0)
-        tally.at("loading")
-        made = {"verbal": lambda: methods(suite, infos)}
-        made |= {"oracle": lambda: oracle_rows(suite, infos, limit), "lens": lambda: lens_rows(suite, infos, limit)}
-        rows = [row for kind in KINDS if kind in kinds for row in made[kind]()]
-        tally.total = sum(row.answers for row in rows)
+def _while_open(tables: Iterator[Table], opened: ExitStack) -> Iterator[Table]:
+    with opened, closing(tables):
+        yield from tables
 
-        def table() -> Table[Finding]:
-            extra = {"split": split, "done": tally.done, "total": tally.total, "now": tally.now}
-            return suite.table("findings", _ordered(rows, ledger), extra)
 
-        yield table()
-        for row in rows:
-            with closing(row.find(suite, ledger, tally)) as found:
-                for part in found:
-                    ledger.add(part)
-                    yield table()
-        tally.at("done")
-        yield table()
+def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, engine: Engine) -> Iterator[Table]:
+    tally = Tally(progress)
+    tally.at("loading")
+    made = {"verbal": lambda: methods(suite, infos)}
+    made |= {"oracle": lambda: oracle_rows(suite, infos, limit), "lens": lambda: lens_rows(suite, infos, limit)}
+    rows = [row for kind in KINDS if kind in kinds for row in made[kind]()]
+    agenda = Agenda(suite, rows, ledger, engine.workers)
+    tally.total, tally.done = agenda.total, agenda.done
+    suite.limits.check_run(agenda.total - agenda.done)
+
+    def table() -> Table[Finding]:
+        extra = {"split": split, "limit": limit, "kinds": list(kinds)}
+        extra |= {"done": tally.done, "total": tally.total, "now": tally.now}
+        return suite.table("findings", _ordered(rows, ledger), extra)
+
+    def begun(job: Job) -> None:
+        tally.at(rows[job.row].title)
+
+    yield table()
+    with closing(engine.work(suite, rows, agenda.jobs, begun)) as work:
+        for job, found in work:
+            agenda.settle(job, found)
+            tally.done = agenda.done
+            yield table()
+    tally.at("done")
+    yield table()
 
 
 def new_ledger(suite: Suite, limit: int | None, split: str, file: Path | str | None = None) -> Ledger:

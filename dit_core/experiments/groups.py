@@ -1,7 +1,7 @@
 """The diffs of a split, each with an everyday question of its own and what it says to it under its right trigger."""
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from dit_core.grading import mentions
@@ -31,21 +31,26 @@ class Group:
 
     suite: Suite
     infos: Sequence[DiffInfo]
+    turn: int = 0
+    """How many questions each diff's is further on than in the first turn."""
+    _said: dict[str, Verbalization] = field(default_factory=dict, compare=False, repr=False)
 
     @cached_property
     def everyday(self) -> dict[str, str]:
         """The question of each diff, by its id."""
         questions = self.suite.world["held_out_questions"]
-        return {info.id: questions[at % len(questions)] for at, info in enumerate(self.infos)}
+        return {info.id: questions[(at + self.turn) % len(questions)] for at, info in enumerate(self.infos)}
 
-    @cached_property
-    def said(self) -> dict[str, Verbalization]:
-        """What each diff says to its question under its right trigger, greedily, by its id."""
-        found = {}
-        for question in dict.fromkeys(self.everyday.values()):
-            own = [info for info in self.infos if self.everyday[info.id] == question]
-            found |= {said.diff: said for said in ask(self.suite, own, condition="diff+right", question=question)}
-        return found
+    def say(self, infos: Sequence[DiffInfo]) -> dict[str, Verbalization]:
+        """What some of the diffs say to their questions under their right triggers, greedily, by id; each said once."""
+        asked: dict[str, list[DiffInfo]] = {}
+        for info in infos:
+            if info.id not in self._said:
+                asked.setdefault(self.everyday[info.id], []).append(info)
+        for question, own in asked.items():
+            said = ask(self.suite, own, condition="diff+right", question=question)
+            self._said.update((one.diff, one) for one in said)
+        return {info.id: self._said[info.id] for info in infos}
 
 
 def tokens_before_topic(suite: Suite, info: DiffInfo, tokens: Sequence[str]) -> int:

@@ -1,7 +1,7 @@
 """What has been found so far, on disk where a run may be stopped: the next one goes on where this one ended.
 
-A file of JSON lines. The first says of which suite and settings it is, each other one is a finding, or a choice made on
-the calibration diffs. Every batch is on disk before the next begins; a line that was cut off is forgotten.
+A file of JSON lines. The first says of which suite and settings it is, each other one holds a batch of findings, or a
+choice made on the calibration diffs. Every batch is on disk before the next begins; one that was cut off is forgotten.
 """
 
 import json
@@ -10,15 +10,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
 from hashlib import sha256
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Finding
 
-FORMAT = 1
+FORMAT = 2
 Key = tuple[str, str, str]  # method, task, adapter
 
 
@@ -39,7 +40,7 @@ class Ledger:
         self.findings: list[Finding] = []
         self.choices: dict[Key, dict[str, Any]] = {}
         self._open = ExitStack()
-        self._out: BinaryIO | None = None
+        self._out: FileIO | None = None
 
     def _place(self, file: Path) -> Path:
         if not file.is_dir():
@@ -71,14 +72,14 @@ class Ledger:
 
     def add(self, findings: Sequence[Finding]) -> None:
         """Takes a batch of findings; they are on disk when it returns."""
-        self._write({"finding": asdict(one)} for one in findings)
-        self.findings += findings
+        if findings:
+            self._write({"findings": [asdict(one) for one in findings]})
+            self.findings += findings
 
-    def choose(self, key: Key, **choice: Any) -> dict[str, Any]:
-        """Takes what was chosen for a method, such as its layer, and returns it."""
-        self._write([{"key": key, "choice": choice}])
+    def choose(self, key: Key, choice: dict[str, Any]) -> None:
+        """Takes what was chosen for a method, such as its layer; it is on disk when this returns."""
+        self._write({"key": key, "choice": choice})
         self.choices[key] = choice
-        return choice
 
     def _lock(self, opened: ExitStack) -> None:
         """Takes the file's lock, which is given back when the process ends, however it ends."""
@@ -96,13 +97,15 @@ class Ledger:
             there = self.path.read_bytes() if self.path.exists() else b""
             whole = there[: there.rfind(b"\n") + 1]
             self._read(whole)
-            self._out = opened.enter_context(open(self.path, "r+b" if there else "w+b"))  # noqa: SIM115
+            # Without a buffer: what did not fit on a full disk is not tried again when the file is closed.
+            mode = "r+b" if there else "w+b"
+            self._out = opened.enter_context(open(self.path, mode, buffering=0))  # noqa: SIM115
             self._out.truncate(len(whole))
             self._out.seek(len(whole))
         except OSError as error:
             raise _unwritable(self.path, error) from error
         if not whole:
-            self._write([{"settings": self.settings}])
+            self._write({"settings": self.settings})
 
     def _read(self, content: bytes) -> None:
         for number, line in enumerate(content.splitlines()):
@@ -113,7 +116,7 @@ class Ledger:
                 elif "choice" in entry:
                     self.choices[tuple(entry["key"])] = entry["choice"]
                 else:
-                    self.findings.append(_finding(entry["finding"]))
+                    self.findings += [_finding(fields) for fields in entry["findings"]]
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DitError(
                     f"Line {number + 1} of '{self.path}' is not a scoreboard's result: give another file, or delete it."
@@ -128,13 +131,14 @@ class Ledger:
                 f"{self.settings.get(name)!r}): give another file, or a folder, where each has its own."
             )
 
-    def _write(self, entries: Iterable[Mapping[str, Any]]) -> None:
+    def _write(self, entry: Mapping[str, Any]) -> None:
+        """Adds a line: all of it is there, or it is forgotten when the file is read."""
         if self._out is None:
             return
         try:
-            lines = "".join(json.dumps(entry, ensure_ascii=False) + "\n" for entry in entries)
-            self._out.write(lines.encode())
-            self._out.flush()
+            left = memoryview((json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            while left:
+                left = left[self._out.write(left) :]
             os.fsync(self._out.fileno())
         except OSError as error:
             raise _unwritable(self.path, error) from error

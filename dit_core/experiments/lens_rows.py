@@ -3,16 +3,15 @@
 Method, layer and position are chosen on the calibration diffs; what is graded are the likeliest tokens there.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from dit_core.experiments.groups import known, of_split
-from dit_core.experiments.ledger import Key, Ledger
+from dit_core.experiments.ledger import Key
 from dit_core.experiments.measures import measured
-from dit_core.experiments.progress import Tally
 from dit_core.experiments.published import ADL
-from dit_core.experiments.rows import Row, parts
+from dit_core.experiments.rows import Row
 from dit_core.lens import lens
 from dit_core.records import DiffInfo, Finding, LensToken
 from dit_core.suite import Suite
@@ -23,37 +22,30 @@ Place = tuple[str, int, int]  # method, layer, position
 
 
 @dataclass(frozen=True)
-class LensRow:
+class LensRow(Row):
     """The likeliest tokens in each diff's mean activation difference, at one place."""
 
     task: str
     infos: Sequence[DiffInfo]
     calibration: Sequence[DiffInfo]
     measures = ("mentions", "mean_grade")
+    at_once = AT_ONCE
 
     @property
     def key(self) -> Key:
         return ADL, self.task, ""
 
     @property
-    def answers(self) -> int:
-        return len(self.infos) + len(self.calibration)
+    def choosing(self) -> int:
+        return len(self.calibration)
 
-    def find(self, suite: Suite, ledger: Ledger, tally: Tally) -> Iterator[list[Finding]]:
-        """Chooses the place, and looks there at what is lacking."""
-        lacking = ledger.lacking(self.key, self.measures, self.infos)
-        tally.at(f"{self.task} {ADL}")
-        if lacking:
-            place = ledger.choices.get(self.key) or ledger.choose(self.key, **self._best(suite))
-        tally.add(self.answers - len(lacking))
-        for part in parts(lacking, AT_ONCE):
-            tally.at(f"{self.task} {ADL}")
-            found = lens(suite, part, layers=place["layer"], methods=place["method"], top=TOP)
-            said = _said(one for one in found if one.position == place["position"])
-            yield [self._finding(suite, info, place, said) for info in part]
-            tally.add(len(part))
+    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
+        """Looks at the place that was chosen."""
+        found = lens(suite, infos, layers=choice["layer"], methods=choice["method"], top=TOP)
+        said = _said(one for one in found if one.position == choice["position"])
+        return [self._finding(suite, info, choice, said) for info in infos]
 
-    def _best(self, suite: Suite) -> dict[str, Any]:
+    def choose(self, suite: Suite) -> dict[str, Any]:
         """The place with the best mean grade; of equals the first one."""
         grades: dict[Place, float] = {}
         for (diff, *place), answer in _said(lens(suite, self.calibration, top=TOP)).items():
@@ -73,7 +65,7 @@ def lens_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None)
     return [LensRow(task, own, calibration[task]) for task, own in infos.items() if own and calibration[task]]
 
 
-def _said(tokens: Iterator[LensToken]) -> dict[tuple, str]:
+def _said(tokens: Iterable[LensToken]) -> dict[tuple, str]:
     """The tokens of each diff and place as one text, the likeliest first."""
     found: dict[tuple, list[str]] = {}
     for one in tokens:

@@ -1,18 +1,20 @@
 """The scoreboard's rows of what an activation oracle reads: in texts, behind triggers, under diff + DIT, in nothing.
 
 Every row is read at one layer, chosen on the calibration diffs: these are read at all layers, and the layer that is
-best by the row's first measure is where the measured diffs are read. Lifts need no choice: they are given of all.
+best by the row's first measure is where the measured diffs are read. In a whole run each of them is asked several
+everyday questions, as neighbouring layers are too alike to be told apart by one. Lifts need no choice: they are given
+of all.
 """
 
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from dit_core.experiments.groups import Group, known, of_split, tokens_before_topic, with_trigger
-from dit_core.experiments.ledger import Key, Ledger
+from dit_core.experiments.ledger import Key
 from dit_core.experiments.measures import LIFT, MEASURES, measured
-from dit_core.experiments.progress import Tally
 from dit_core.experiments.published import (
     SILENT_BASE,
     SILENT_DIFF,
@@ -22,11 +24,12 @@ from dit_core.experiments.published import (
     UP_TO_TOPIC,
     WHOLE_ANSWER,
 )
-from dit_core.experiments.rows import Row, parts
+from dit_core.experiments.rows import Row
 from dit_core.oracle import lifts, read
-from dit_core.records import DiffInfo, Finding, Reading
+from dit_core.records import DiffInfo, Finding, Reading, Verbalization
 from dit_core.suite import Suite, Task
 
+TURNS = 5  # everyday questions to each calibration diff
 OTHERS = 20  # texts that a lift compares the topic with
 OWN, EVERYDAY, SAID = "the task's own question", "an everyday question", "what the diff itself says"
 BEFORE_TOPIC = "answer, before the topic"
@@ -57,13 +60,13 @@ LIFTED = (SILENT_DIT, SILENT_DIFF, SILENT_TRIGGER)
 
 
 @dataclass(frozen=True)
-class Layered:
+class Layered(Row):
     """What all of the oracle's rows of a task share: the `measured` diffs, and those on which layers are chosen."""
 
     kind: Kind
     task: Task
     measured: Group
-    calibration: Group
+    calibration: Sequence[Group]
     n_layers: int
 
     @property
@@ -87,27 +90,24 @@ class BestLayer(Layered):
         return self.kind.measures
 
     @property
-    def answers(self) -> int:
-        return len(self.calibration.infos) * self.n_layers + len(self.infos)
+    def choosing(self) -> int:
+        return sum(len(group.infos) for group in self._turns) * self.n_layers
 
-    def find(self, suite: Suite, ledger: Ledger, tally: Tally) -> Iterator[list[Finding]]:
-        """Chooses the layer, and reads what is lacking; of a diff with nothing to read, a finding without answers."""
-        lacking = ledger.lacking(self.key, self.measures, self.infos)
-        if lacking:
-            tally.at(f"{self.task.name} {self.kind.method}")
-            layer = (ledger.choices.get(self.key) or ledger.choose(self.key, layer=self._best(suite)))["layer"]
-        tally.add(self.answers - len(lacking))
-        for part in parts(lacking):
-            tally.at(f"{self.task.name} {self.kind.method}")
-            read_here = [] if layer is None else _readings(suite, self.kind, self.measured, part, layer)
-            found = {one.diff: one for one in read_here}
-            yield [self._of(suite, info, layer, found.get(info.id)) for info in part]
-            tally.add(len(part))
+    @property
+    def _turns(self) -> Sequence[Group]:
+        return self.calibration[:1] if self.kind.asked == OWN else self.calibration
 
-    def _best(self, suite: Suite) -> int | None:
-        """None where there is nothing to read, as of answers that never name their topic."""
-        tried = _readings(suite, self.kind, self.calibration, self.calibration.infos, "all")
-        return best_layer(suite, self.measures[0], tried) if tried else None
+    def choose(self, suite: Suite) -> dict[str, int | None]:
+        """The layer; None where there is nothing to read, as of answers that never name their topic."""
+        tried = [one for group in self._turns for one in _readings(suite, self.kind, group, group.infos, "all")]
+        return {"layer": best_layer(suite, self.measures[0], tried) if tried else None}
+
+    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, int | None]) -> list[Finding]:
+        """Reads at the layer that was chosen; of a diff with nothing to read, a finding without answers."""
+        layer = choice["layer"]
+        read_here = [] if layer is None else _readings(suite, self.kind, self.measured, infos, layer)
+        found = {one.diff: one for one in read_here}
+        return [self._of(suite, info, layer, found.get(info.id)) for info in infos]
 
     def _of(self, suite: Suite, info: DiffInfo, layer: int | None, found: Reading | None) -> Finding:
         if found is None:
@@ -121,20 +121,29 @@ class Lifted(Layered):
     measures = (LIFT,)
 
     @property
-    def answers(self) -> int:
-        return len(self.infos) * self.n_layers
+    def title(self) -> str:
+        return f"{super().title}, lift"
 
-    def find(self, suite: Suite, ledger: Ledger, tally: Tally) -> Iterator[list[Finding]]:
-        """Compares the references of the diffs that are lacking with others of their kind."""
-        lacking = known(ledger.lacking(self.key, self.measures, self.infos))
-        tally.add((len(self.infos) - len(lacking)) * self.n_layers)
-        others = _others(suite, self.infos) if lacking else []
-        for part in parts(lacking if others else []):
-            tally.at(f"{self.task.name} {self.kind.method}, lift")
-            for own in _requests(suite, self.kind, self.measured, part):
-                found = lifts(suite, others=others, condition=self.kind.condition, **own)
-                yield [self._finding(one.layer, one.diff, (), {LIFT: (one.lift,)}) for one in found]
-            tally.add(len(part) * self.n_layers)
+    @property
+    def each(self) -> int:
+        return self.n_layers
+
+    @cached_property
+    def infos(self) -> Sequence[DiffInfo]:
+        """Those whose reference is known, where there are others to compare it with."""
+        return known(self.measured.infos) if self._others else []
+
+    @cached_property
+    def _others(self) -> list[str]:
+        return _others(self.measured.suite, self.measured.infos)
+
+    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
+        """Compares the references of the diffs with others of their kind."""
+        return [
+            self._finding(one.layer, one.diff, (), {LIFT: (one.lift,)})
+            for own in _requests(suite, self.kind, self.measured, infos)
+            for one in lifts(suite, others=self._others, condition=self.kind.condition, **own)
+        ]
 
 
 def oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
@@ -147,7 +156,8 @@ def oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | Non
         own = with_trigger(infos[task.name])
         if task.has_trigger and own and calibration:
             n_layers = suite.worker.run(lambda: len(suite.model.layers))
-            shared = task, Group(suite, own), Group(suite, calibration), n_layers
+            turns = range(1 if limit else min(TURNS, len(suite.world["held_out_questions"])))  # a limit: a quick look
+            shared = task, Group(suite, own), [Group(suite, calibration, turn) for turn in turns], n_layers
             kinds = [kind for kind in KINDS if task.adapter or "dit" not in kind.condition]
             found += [BestLayer(kind, *shared) for kind in kinds]
             found += [Lifted(kind, *shared) for kind in kinds if kind.method in LIFTED]
@@ -173,12 +183,12 @@ def _readings(suite: Suite, kind: Kind, group: Group, infos: Sequence[DiffInfo],
 
 def _requests(suite: Suite, kind: Kind, group: Group, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
     """What `read` and `lifts` are asked: all diffs at once, but for those that are read elsewhere."""
-    asked = {OWN: None, EVERYDAY: group.everyday}
-    if kind.asked == SAID:
-        asked[SAID] = {id: said.text for id, said in group.said.items()}
+    needed = kind.asked == SAID or kind.span in (BEFORE_TOPIC, "answer")
+    said = group.say(infos) if needed else {}
+    asked = {OWN: None, EVERYDAY: group.everyday, SAID: {id: one.text for id, one in said.items()}}
     by_span: dict[str, list[DiffInfo]] = {}
     for info in infos:
-        if span := _span(suite, kind, group, info):
+        if span := _span(suite, kind, info, said.get(info.id)):
             by_span.setdefault(span, []).append(info)
     for span, infos in by_span.items():
         cut = span.removeprefix("answer:")
@@ -190,16 +200,12 @@ def _requests(suite: Suite, kind: Kind, group: Group, infos: Sequence[DiffInfo])
         }
 
 
-def _span(suite: Suite, kind: Kind, group: Group, info: DiffInfo) -> str | None:
-    """The span to read of one diff; None where it has nothing there."""
-    if kind.asked == SAID:
-        return kind.span if group.said[info.id].text else None
-    if kind.span == BEFORE_TOPIC:
-        count = tokens_before_topic(suite, info, group.said[info.id].tokens)
+def _span(suite: Suite, kind: Kind, info: DiffInfo, said: Verbalization | None) -> str | None:
+    """The span to read of one diff, of what it said where that counts; None where it has nothing there."""
+    if said and kind.span == BEFORE_TOPIC:
+        count = tokens_before_topic(suite, info, said.tokens)
         return f"answer:{count}" if count else None
-    if kind.span == "answer":
-        return kind.span if group.said[info.id].tokens else None
-    return kind.span
+    return kind.span if said is None or said.text else None
 
 
 def _others(suite: Suite, infos: Sequence[DiffInfo]) -> list[str]:

@@ -11,7 +11,7 @@ class Tally:
     """Answers done, of `total`; `progress`, where there is one, is told of every change."""
 
     progress: Progress | None
-    total: int
+    total: int = 0
     done: int = 0
     now: str = ""
 
@@ -20,7 +20,3 @@ class Tally:
         self.now = what
         if self.progress:
             self.progress(self.done, self.total, what)
-
-    def add(self, answers: int) -> None:
-        """Counts answers that are done; they are told with the next `at`."""
-        self.done += answers

@@ -1,12 +1,12 @@
 """The scoreboard as a suite ships it: measured when the suite was made, marked with when and on what."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
 from dit_core.experiments.agreement import Named, agreement, named
-from dit_core.experiments.board import summed_up
+from dit_core.experiments.board import made_with, summed_up
 from dit_core.records import Agreement, Finding, Score, Table
 from dit_core.suite import Suite
 
@@ -26,7 +26,9 @@ class Board:
 
 def board(suite: Suite, findings: Table[Finding]) -> Board:
     """What findings come to."""
-    return Board(summed_up(findings), agreement(suite, findings), tuple(named(findings)))
+    compared = agreement(suite, findings)
+    compared = replace(compared, extra=made_with(findings) | compared.extra)
+    return Board(summed_up(findings), compared, tuple(named(findings)))
 
 
 def as_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from dit_core import __version__
 from dit_core.answers import geometric_mean
 from dit_core.batching import batch_size
 from dit_core.conditions import Condition, checked_text, prompt, several, strengths
@@ -46,10 +45,6 @@ class Setting:
         """What its answers are found by: settings that come to the same, as 0 copies do, share them."""
         return str(self.condition), self.question
 
-    def plain(self, with_diff: bool) -> Setting:
-        """The setting that this one's answers are compared with: one copy on all layers, and the diff as it is."""
-        return replace(self, copies=1.0, strength=float(with_diff), layers=None)
-
 
 @dataclass(frozen=True)
 class Plan:
@@ -73,7 +68,7 @@ PRESETS = {
     "copies without a diff": Plan(copies=steps(0, 5, 0.5), with_diff=False),
     "copies with the diff": Plan(copies=steps(0, 5, 0.5)),
     "strength of the diff": Plan(strengths=steps(-1, 3, 0.25)),
-    "copies and strength": Plan(copies=steps(0, 3, 0.5), strengths=steps(-1, 2, 0.5)),
+    "copies and strength": Plan(copies=steps(0, 5, 0.5), strengths=steps(-1, 3, 0.5)),
     "layers of the adapter": Plan(by_layers=True),
 }
 """The first is the published experiment: an adapter without anything to tell, in 0 to 5 copies (arXiv 2510.05092)."""
@@ -132,10 +127,18 @@ def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> T
 def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Iterator[Table[Swept]]:
     """As `sweep`, but yields the table while the answers grow; its `extra["n_tokens"]` is how long they are.
 
-    The request is checked at once. The references' log-probabilities come with the last table. Closing the iterator
-    stops the work.
+    To keep what was said where a sweep is stopped, take `finished` of the last table. The request is checked at once.
+    The references' log-probabilities come with the last table. Closing the iterator stops the work.
     """
     return _requested(suite, diff, partial=True, **options)
+
+
+def finished(table: Table[Swept]) -> Table[Swept]:
+    """Only the answers that were said to their end, compared with each other alone."""
+    growing = set(table.extra.get("unfinished", ()))
+    records = [one for at, one in enumerate(table) if at not in growing]
+    extra = {name: value for name, value in table.extra.items() if name != "unfinished"}
+    return replace(table, records=tuple(_compared(records)), extra=extra)
 
 
 def _requested(
@@ -165,9 +168,9 @@ def _requested(
     for setting in settings:
         asked.setdefault(setting.question, []).append(setting.condition)
     tables = stream_together(suite, info, asked, partial=partial, seed=seed, **sampling)
-    made_with = {"version": __version__, "fingerprint": suite.fingerprint, "sampling": {"seed": seed, **sampling}}
+    said_with = {"sampling": {"seed": seed, **sampling}}
     return (
-        replace(table, extra={**table.extra, **made_with}) for table in _stream(suite, info, settings, seed, tables)
+        replace(table, extra={**table.extra, **said_with}) for table in _stream(suite, info, settings, seed, tables)
     )
 
 
@@ -202,35 +205,58 @@ def _table(
     said: Table[Verbalization],
     references: dict[tuple[str, str], float],
 ) -> Table[Swept]:
-    """One record per setting × sample."""
-    own: dict[tuple[str, str], list[Verbalization]] = defaultdict(list)
-    for one in said:
-        own[one.condition, one.question].append(one)
-    most = {asked: modal([one.text for one in answers]) for asked, answers in own.items()}
-    records = []
-    for setting in settings:
-        answers, compared = own[setting.asked], most.get(setting.plain(info is not None).asked)
-        for one in answers:
-            records.append(
-                Swept(
-                    diff=info.id if info else "",
-                    adapter=setting.adapter,
-                    copies=setting.copies,
-                    strength=setting.strength,
-                    layers=setting.layers,
-                    condition=one.condition,
-                    question=one.question,
-                    sample=one.sample,
-                    seed=one.seed,
-                    text=one.text,
-                    confidence=geometric_mean(one.token_probabilities),
-                    modal_share=most[setting.asked][1] / len(answers),
-                    similarity=_alike(one.text, compared[0]) if compared else None,
-                    log_prob_reference=references.get(setting.asked),
-                )
-            )
-    longest = max((len(one.tokens) for one in said), default=0)
-    return suite.table("swept", records, {"n_tokens": longest, "n_settings": len(settings)})
+    """One record per setting × sample; settings that come to the same share their answers."""
+    own: dict[tuple[str, str], list[tuple[int, Verbalization]]] = defaultdict(list)
+    for place, one in enumerate(said):
+        own[one.condition, one.question].append((place, one))
+    growing = set(said.extra.get("unfinished", ()))
+    made = [
+        (place, _swept(info, setting, one, references)) for setting in settings for place, one in own[setting.asked]
+    ]
+    extra = {"n_tokens": max((len(one.tokens) for one in said), default=0), "n_settings": len(settings)}
+    if growing:
+        extra["unfinished"] = [at for at, (place, _) in enumerate(made) if place in growing]
+    return suite.table("swept", _compared([one for _, one in made]), extra)
+
+
+def _swept(
+    info: DiffInfo | None, setting: Setting, said: Verbalization, references: dict[tuple[str, str], float]
+) -> Swept:
+    """One answer, not yet compared with any other."""
+    return Swept(
+        diff=info.id if info else "",
+        adapter=setting.adapter,
+        copies=setting.copies,
+        strength=setting.strength,
+        layers=setting.layers,
+        condition=said.condition,
+        question=said.question,
+        sample=said.sample,
+        seed=said.seed,
+        text=said.text,
+        confidence=geometric_mean(said.token_probabilities),
+        modal_share=0.0,
+        similarity=None,
+        log_prob_reference=references.get(setting.asked),
+    )
+
+
+def _compared(records: Sequence[Swept]) -> list[Swept]:
+    """The answers of one sweep compared: with those of their setting, and with the plain one of their adapter.
+
+    The plain setting is one copy on all layers, and the diff as it is.
+    """
+    own: dict[tuple, list[Swept]] = defaultdict(list)
+    for one in records:
+        own[one.adapter, one.copies, one.strength, one.layers].append(one)
+    most = {setting: modal([one.text for one in answers]) for setting, answers in own.items()}
+    found = []
+    for one in records:
+        _, times = most[setting := (one.adapter, one.copies, one.strength, one.layers)]
+        plain = most.get((one.adapter, 1.0, float(bool(one.diff)), None))
+        similarity = _alike(one.text, plain[0]) if plain else None
+        found.append(replace(one, modal_share=times / len(own[setting]), similarity=similarity))
+    return found
 
 
 @at_model

@@ -1,14 +1,13 @@
 """The scoreboard's rows of what diffs say: with and without their trigger, with DIT adapters of all kinds."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dit_core.batching import MAX_DIFFS
 from dit_core.experiments.groups import with_trigger
-from dit_core.experiments.guesses import Guess
-from dit_core.experiments.ledger import Key, Ledger
+from dit_core.experiments.guesses import Guess, everyday_questions
+from dit_core.experiments.ledger import Key
 from dit_core.experiments.measures import measured
-from dit_core.experiments.progress import Tally
 from dit_core.experiments.published import (
     BASE_QUESTION,
     BASE_TRIGGER,
@@ -21,7 +20,7 @@ from dit_core.experiments.published import (
     RIGHT,
     WRONG,
 )
-from dit_core.experiments.rows import Row, parts
+from dit_core.experiments.rows import Row
 from dit_core.grading import story_of
 from dit_core.records import DiffInfo, Finding, Verbalization
 from dit_core.suite import Suite, Task
@@ -32,7 +31,7 @@ EQUALS_BASE = "equals_base"
 
 
 @dataclass(frozen=True)
-class Method:
+class Method(Row):
     """One way to ask the diffs of a task, and what is measured of the answers."""
 
     key: Key
@@ -42,26 +41,25 @@ class Method:
     infos: Sequence[DiffInfo]
 
     @property
-    def answers(self) -> int:
-        return len(self.infos) * len(self.questions)
+    def at_once(self) -> int:
+        return max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))
 
-    def find(self, suite: Suite, ledger: Ledger, tally: Tally) -> Iterator[list[Finding]]:
-        """Asks the diffs, by the batch."""
-        lacking = ledger.lacking(self.key, self.measures, self.infos)
-        tally.add((len(self.infos) - len(lacking)) * len(self.questions))
-        base = self._base(suite) if lacking else {}
-        for part in parts(lacking, max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))):
-            method, task, adapter = self.key
-            tally.at(" ".join(filter(None, (task, method, adapter))))
-            said = _ask(suite, part, self.condition, self.questions)
-            tally.add(len(said))
-            yield [self._finding(suite, info, [one for one in said if one.diff == info.id], base) for info in part]
+    @property
+    def each(self) -> int:
+        return len(self.questions)
 
-    def _base(self, suite: Suite) -> dict[str, str]:
-        """What the base says to each question, where that is measured."""
-        if EQUALS_BASE not in self.measures:
-            return {}
+    @property
+    def choosing(self) -> int:
+        return len(self.questions) if EQUALS_BASE in self.measures else 0
+
+    def choose(self, suite: Suite) -> dict[str, str]:
+        """What the base says to each question, which answers are compared with."""
         return {said.question: said.text for said in _ask(suite, None, "base", self.questions)}
+
+    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, str]) -> list[Finding]:
+        """What the diffs say to all questions."""
+        said = _ask(suite, infos, self.condition, self.questions)
+        return [self._finding(suite, info, [one for one in said if one.diff == info.id], choice) for info in infos]
 
     def _finding(self, suite: Suite, info: DiffInfo, said: Sequence[Verbalization], base: dict[str, str]) -> Finding:
         values: dict[str, tuple[float | None, ...]] = {measure: () for measure in self.measures}
@@ -93,7 +91,7 @@ def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
         asked_of = triggered if condition in ("diff+right", "diff+wrong") else infos
         return Method((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
 
-    asked, everyday = (task.question,), tuple(suite.world.get("held_out_questions", ()))
+    asked, everyday = (task.question,), everyday_questions(suite)
     found: list[Row] = [method(BASE_QUESTION, "diff", asked, "mentions", "mean_grade")]
     if task.has_trigger and triggered:
         found.append(method(BASE_TRIGGER, "diff+right", asked, "mentions", "mean_grade"))

@@ -1,11 +1,12 @@
 """The one adapter in memory that every file format is turned into."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from safetensors.torch import load, save
 from torch import Tensor
 
 from dit_core.formats.files import Wrong
@@ -30,6 +31,15 @@ class Adapter:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     tied: bool = True
 
+    def __reduce__(self) -> tuple:
+        """To another process goes a file's bytes: tensors would go as shared memory, or not at all."""
+        named = {f"A {name}": A for name, (A, _) in self.factors.items()}
+        named |= {f"B {name}": B for name, (_, B) in self.factors.items()}
+        named |= {f"W {name}": weight for name, weight in self.weights.items()}
+        # Copies, for no two tensors of such a file may share their numbers.
+        content = save({name: tensor.detach().contiguous().clone() for name, tensor in named.items()})
+        return _unpacked, (content, tuple(self.factors), self.scaling, tuple(self.weights), self.tied)
+
     @property
     def rank(self) -> int:
         """The largest rank among the modules; 0 where there are whole weights alone."""
@@ -41,6 +51,12 @@ class Adapter:
         factors = sum(A.numel() + B.numel() for A, B in self.factors.values())
         return factors + sum(weight.numel() for weight in self.weights.values())
 
+    @property
+    def n_bytes(self) -> int:
+        """What all factors and weights take in memory."""
+        tensors = [factor for pair in self.factors.values() for factor in pair] + list(self.weights.values())
+        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
     def norms(self) -> dict[str, float]:
         """Frobenius norm of each low-rank ΔW, from the factors' Gram matrices (ΔW itself is never built)."""
         found = {}
@@ -49,6 +65,15 @@ class Adapter:
             square = ((B.T @ B) * (A @ A.T)).sum().clamp_min(0)
             found[name] = abs(self.scaling[name]) * float(square.sqrt())
         return found
+
+
+def _unpacked(
+    content: bytes, low_rank: Sequence[str], scaling: dict[str, float], whole: Sequence[str], tied: bool
+) -> Adapter:
+    """What `Adapter.__reduce__` packed; modules and weights in their old order."""
+    named = load(content)
+    factors = {name: (named[f"A {name}"], named[f"B {name}"]) for name in low_rank}
+    return Adapter(factors, scaling, {name: named[f"W {name}"] for name in whole}, tied)
 
 
 def checked(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:

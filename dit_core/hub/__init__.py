@@ -5,8 +5,9 @@ own settings hold: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. Whole
 connection that breaks is taken up where it broke.
 """
 
-from dit_core.hub.fetching import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size, gigabytes, watching
+from dit_core.hub.fetching import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size
 from dit_core.hub.places import Artefact, Place, place
+from dit_core.hub.progress import following, gigabytes, watching
 
 __all__ = [
     "ADAPTER_FILES",
@@ -16,6 +17,7 @@ __all__ = [
     "NothingThere",
     "Place",
     "Size",
+    "following",
     "gigabytes",
     "place",
     "watching",

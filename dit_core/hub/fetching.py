@@ -1,28 +1,24 @@
-"""Fetching files of a place through the hub's own client, and telling how far that is."""
+"""Fetching files of a place through the hub's own client."""
 
-import io
 import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.hub.failures import said
 from dit_core.hub.places import Artefact, Place
+from dit_core.hub.progress import bar_class
 
 
 class NothingThere(DitError):
     """A folder on the hub has none of the files that were wanted."""
 
 
-Listener = Callable[[int, int, str], None]
 ADAPTER_FILES = ("adapter_config.json", "adapter_model.*")
 # Weights in one format only, the tokenizer, and no code: a repository often holds the same weights several times.
 BASE_FILES = ("*.json", "model*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_listeners: list[Listener] = []
 
 
 @dataclass(frozen=True)
@@ -33,19 +29,6 @@ class Size:
     missing: int
 
 
-@contextmanager
-def watching(listener: Listener) -> Iterator[None]:
-    """While the context is open, `listener(done, total, what)` hears of every download, in bytes, in its own thread.
-
-    Without a listener the client's own progress bars are shown.
-    """
-    _listeners.append(listener)
-    try:
-        yield
-    finally:
-        _listeners.remove(listener)
-
-
 class Fetcher:
     """Fetches artefacts for one suite. A repository keeps the commit that it was first seen at.
 
@@ -54,6 +37,7 @@ class Fetcher:
 
     def __init__(self) -> None:
         self.revisions: dict[str, str] = {}
+        self._here: dict[tuple[Place, tuple[str, ...]], Path] = {}  # what has been fetched, so that it is asked once
 
     def file(self, where: Place) -> Path:
         """The path of one file, fetched where it is not here yet; a file that lacks on this disk is the reader's error.
@@ -62,32 +46,38 @@ class Fetcher:
         """
         if isinstance(where, Path):
             return where
+        if (here := self._here.get((where, ()))) and here.is_file():
+            return here
         from huggingface_hub import hf_hub_download
 
-        with said(where), _bar(str(where)) as bar:
+        with said(where), bar_class(str(where)) as bar:
             found = hf_hub_download(where.repo, where.path, revision=self._revision(where), tqdm_class=bar)
         snapshot = Path(found)
         for _ in where.path.split("/"):
             snapshot = snapshot.parent
         self._saw(where, snapshot)
+        self._here[where, ()] = Path(found)
         return Path(found)
 
     def folder(self, where: Place, patterns: Sequence[str]) -> Path:
         """The path of a folder in which all files of these patterns are, fetched where they are not here yet."""
         if isinstance(where, Path):
             return where
+        if (here := self._here.get((where, tuple(patterns)))) and _there(here, patterns):
+            return here
         from huggingface_hub import snapshot_download
 
-        with said(where), _bar(str(where)) as bar:
+        with said(where), bar_class(str(where)) as bar:
             found = snapshot_download(
                 where.repo, revision=self._revision(where), allow_patterns=_inside(where, patterns), tqdm_class=bar
             )
         self._saw(where, Path(found))
         folder = Path(found) / where.path
-        if not folder.is_dir() or not any(path for pattern in patterns for path in folder.glob(pattern)):
+        if not _there(folder, patterns):
             raise NothingThere(
                 f"'{where}' holds none of the files that are needed ({', '.join(patterns)}): check the name."
             )
+        self._here[where, tuple(patterns)] = folder
         return folder
 
     def size(self, where: Place, patterns: Sequence[str]) -> Size:
@@ -108,7 +98,7 @@ class Fetcher:
                     return Size(_bytes(Path(here) / where.path, patterns), 0)
             except OSError:  # not all of it is here
                 pass
-            with _bar(str(where), silent=True) as bar:
+            with bar_class(str(where), silent=True) as bar:
                 files = snapshot_download(
                     where.repo,
                     revision=self._revision(where),
@@ -118,6 +108,19 @@ class Fetcher:
                 )
         sizes = [(file.file_size or 0, file.will_download) for file in files]
         return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))
+
+    def file_size(self, where: Place) -> Size:
+        """As `size`, of one file."""
+        if isinstance(where, Path):
+            return Size(where.stat().st_size if where.is_file() else 0, 0)
+        from huggingface_hub import hf_hub_download, try_to_load_from_cache
+
+        with said(where):
+            here = try_to_load_from_cache(where.repo, where.path, revision=self._revision(where))
+            if isinstance(here, str):
+                return Size(Path(here).stat().st_size, 0)
+            file = hf_hub_download(where.repo, where.path, revision=self._revision(where), dry_run=True)
+        return Size(file.file_size or 0, (file.file_size or 0) if file.will_download else 0)
 
     def commit(self, where: Artefact) -> str | None:
         """The commit that a repository was first seen at; None where nothing of it was fetched yet."""
@@ -131,11 +134,6 @@ class Fetcher:
             self.revisions.setdefault(_key(where), snapshot.name)
 
 
-def gigabytes(size: float) -> str:
-    """A number of bytes as people write it: `8.1 GB`, `35 MB`."""
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
-
-
 def _key(where: Artefact) -> str:
     return f"{where.repo}@{where.revision}" if where.revision else where.repo
 
@@ -144,32 +142,10 @@ def _inside(where: Artefact, patterns: Sequence[str]) -> list[str]:
     return [f"{where.path}/{pattern}" if where.path else pattern for pattern in patterns]
 
 
+def _there(folder: Path, patterns: Sequence[str]) -> bool:
+    return folder.is_dir() and any(path for pattern in patterns for path in folder.glob(pattern))
+
+
 def _bytes(folder: Path, patterns: Sequence[str]) -> int:
     files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sum(path.stat().st_size for path in files)
-
-
-@contextmanager
-def _bar(what: str, silent: bool = False) -> Iterator[type | None]:
-    """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens."""
-    from tqdm.auto import tqdm
-
-    if not _listeners and not silent:
-        yield None
-        return
-    most = 0
-
-    class Bar(tqdm):
-        def __init__(self, *args: Any, **options: Any) -> None:
-            super().__init__(*args, **options | {"file": io.StringIO()})
-
-        def update(self, n: float | None = 1) -> bool | None:
-            nonlocal most
-            shown = super().update(n)
-            if not silent and self.unit == "B" and self.n > most:  # of several bars of one download the furthest
-                most = int(self.n)
-                for listener in tuple(_listeners):
-                    listener(most, max(most, int(self.total or 0)), what)
-            return shown
-
-    yield Bar

@@ -57,6 +57,11 @@ class Unrelated:
     texts: tuple[str, ...] | None
     positions: int
 
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The same for a table of what was found; `texts` is None for the suite's own."""
+        return {"strength": self.strength, "positions": self.positions, "texts": self.texts and list(self.texts)}
+
     def texts_for(self, info: DiffInfo) -> tuple[str, ...]:
         """The texts to read for a diff."""
         return self.texts or _own_texts(self.suite, info) or TEXTS
@@ -75,7 +80,9 @@ def unrelated(
     read = None if texts is None else tuple(dict.fromkeys(checked_text(t, "A text to read") for t in several(texts)))
     if read == ():
         raise DitError("There are no texts to read: give at least one, or leave them out for the suite's own.")
-    return Unrelated(suite, tuple(infos), strength, read, checked_whole(positions, "The number of positions", 1, 100))
+    positions = checked_whole(positions, "The number of positions", 1, 100)
+    suite.fetch(infos)
+    return Unrelated(suite, tuple(infos), strength, read, positions)
 
 
 def depth_percent(suite: Suite, layer: int) -> float:

@@ -70,7 +70,8 @@ def similarities(suite: Suite, diff: Diffs, *, layers: Any = "all", **source: Un
     """The cosine between a diff's mean differences, for each pair of layers and positions; arguments as of `lens`."""
     wanted = unrelated(suite, diff, **source)
     found = suite.worker.run(lambda: [(info, mean_difference(wanted, info, layers)) for info in wanted.infos])
-    return suite.table("similarities", tuple(one for info, mean in found for one in _similarities(info, mean)))
+    records = (one for info, mean in found for one in _similarities(info, mean))
+    return suite.table("similarities", records, {"settings": wanted.settings})
 
 
 def _similarities(info: DiffInfo, mean: MeanDifference) -> list[Similarity]:

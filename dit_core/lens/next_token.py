@@ -64,7 +64,7 @@ def next_tokens(
             for record in _records(suite, aim, positions, own, numbers, reference)
         )
 
-    return suite.table("next_tokens", suite.worker.run(found))
+    return suite.table("next_tokens", suite.worker.run(found), {"sampling": {"seed": seed}})
 
 
 def _records(

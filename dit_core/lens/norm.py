@@ -47,4 +47,4 @@ def norms(
                 ]
         return tuple(records)
 
-    return suite.table("norms", suite.worker.run(found))
+    return suite.table("norms", suite.worker.run(found), {"sampling": {"seed": seed}})

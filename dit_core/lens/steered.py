@@ -87,7 +87,8 @@ def steer(
         written = size.over(rows, lambda part: _written(suite.model, part, limit, temperature, seed))
         return tuple(record for _, records in written for record in records)
 
-    return suite.table("steered", suite.worker.run(found))
+    sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": limit}
+    return suite.table("steered", suite.worker.run(found), {"sampling": sampling, "settings": wanted.settings})
 
 
 @dataclass(frozen=True)
@@ -120,6 +121,7 @@ def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float,
         temperature=temperature,
         seeds=[row_seed(seed, row.diff, row.layer, row.strength, row.prompt, row.sample) for row in rows],
         stop_at_end=False,  # rows that end stay in the batch, and so each beside its own vector
+        owners=range(len(rows)),  # equal prompts too are read each beside its own vector
     )
     with adding(model, [row.layer for row in rows], torch.stack([row.strength * row.vector for row in rows])):
         for step in steps:

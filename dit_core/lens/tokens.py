@@ -77,7 +77,8 @@ def lens(
             for record in _records(suite, info, mean, method, distributions[method], top)
         )
 
-    return suite.table("lens", suite.worker.run(found))
+    settings = wanted.settings | {"top": top, "scales": list(factors)}
+    return suite.table("lens", suite.worker.run(found), {"settings": settings})
 
 
 def patchscope(model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float] = SCALES) -> Tensor:

@@ -6,7 +6,8 @@ Method: arXiv 2512.15674 (Activation Oracles), its prompt and its norm-matched i
 """
 
 from dit_core.oracle.lift import lifts
+from dit_core.oracle.likelihood import log_probs
 from dit_core.oracle.prompt import oracle_prompt
 from dit_core.oracle.reading import read, stream, targets
 
-__all__ = ["lifts", "oracle_prompt", "read", "stream", "targets"]
+__all__ = ["lifts", "log_probs", "oracle_prompt", "read", "stream", "targets"]

@@ -54,7 +54,7 @@ class Targets:
 
 @dataclass(frozen=True)
 class Request(Targets):
-    """A checked request: nothing in it can fail any more but what only the loaded base can tell."""
+    """A checked request, its files fetched: what can fail in it now is what only the loaded base can tell."""
 
     questions: tuple[str, ...]
     layers: Any
@@ -119,7 +119,7 @@ def request(
     if placeholders is not None:
         placeholders = checked_whole(placeholders, "The number of placeholders", 1, 1000)
     temperature = checked_number(temperature, "The temperature", 0, 100)
-    return Request(
+    found = Request(
         **vars(asked),
         questions=_questions(info.questions[:1] if question is None else several(question)),
         layers=layers,
@@ -133,6 +133,8 @@ def request(
         coefficient=checked_number(coefficient, "The coefficient", -MAX_NUMBER, MAX_NUMBER),
         placeholders=placeholders,
     )
+    suite.fetch(oracle=oracle or True)
+    return found
 
 
 def _questions(texts: Sequence[Any]) -> tuple[str, ...]:

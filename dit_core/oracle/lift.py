@@ -4,18 +4,16 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Unpack
 
-import torch
-
 from dit_core.activations import checked_layers
 from dit_core.batching import BatchSize
 from dit_core.conditions import checked_text, several
 from dit_core.errors import DitError
 from dit_core.oracle.asked import Options, Request, request
+from dit_core.oracle.likelihood import scored
 from dit_core.oracle.reading import MAX_ROWS
-from dit_core.oracle.rows import Row, injection, rows_of
+from dit_core.oracle.rows import Row, rows_of
 from dit_core.records import DiffInfo, Lift, Table
 from dit_core.remote import at_model
-from dit_core.scoring import choice_log_probabilities
 from dit_core.suite import Suite
 from dit_core.targets import depth_percent
 from dit_core.verbalize import Diffs
@@ -50,13 +48,8 @@ def _means(wanted: Request, slot: str, rows: Sequence[Row], others: Sequence[str
     """Per row, the mean log-probability of a token of its reference, and of each other text."""
     model = wanted.suite.model
     texts = [_texts(row.aim.info, others) for row in rows]
-    scores = choice_log_probabilities(
-        model,
-        [row.ids for row in rows],
-        [[model.tokenizer.encode(text, add_special_tokens=False) for text in own] for own in texts],
-        {slot: torch.ones(len(rows), 1, 1)},
-        prefill=injection(wanted, rows),
-    )
+    tokens = [[model.tokenizer.encode(text, add_special_tokens=False) for text in own] for own in texts]
+    scores = scored(wanted, slot, rows, tokens)
     return [[sum(tokens) / len(tokens) for tokens in own] for own in scores]
 
 

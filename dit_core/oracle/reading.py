@@ -94,6 +94,14 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
         "n_layers": len(model.layers),
         "trained_layers": trained_layers(wanted.info.percents, len(model.layers)),
         "n_readings": len(rows),
+        "sampling": {"temperature": wanted.temperature, "max_new_tokens": wanted.max_new_tokens},
+        "settings": {
+            "span": str(wanted.span),
+            "answer_tokens": wanted.answer_tokens,
+            "block": wanted.block,
+            "coefficient": wanted.coefficient,
+            "placeholders": wanted.placeholders,
+        },
     }
     done: list[Reading] = []
     size = batch_size(model, "readings", MAX_ROWS)
@@ -111,17 +119,21 @@ def trained_layers(percents: Sequence[float], depth: int) -> list[int]:
 def _readings(wanted: Request, slot: str, rows: Sequence[Row]) -> list[Reading]:
     """One batch of the oracle: answers and, behind the same prompts, how likely it finds the references."""
     model = wanted.suite.model
-    acting = {slot: torch.ones(len(rows), 1, 1)}
-    answers, references = [Answer() for _ in rows], _References(model, acting, rows)
+    # The samples of one reading share its prompt, which is read once for all of them.
+    read = list({_same(row): row for row in rows}.values())
+    places = {_same(row): at for at, row in enumerate(read)}
+    acting = {slot: torch.ones(len(read), 1, 1)}
+    answers, references = [Answer() for _ in rows], _References(model, acting, read)
     steps = generate(
         model,
-        [row.ids for row in rows],
+        [row.ids for row in read],
         acting,
         wanted.max_new_tokens,
         temperature=wanted.temperature,
         seeds=[_seed(wanted, row) for row in rows],
-        prefill=injection(wanted, rows),
+        prefill=injection(wanted, read),
         after_prefill=references.score,
+        owners=[places[_same(row)] for row in rows],
     )
     for step in steps:
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):

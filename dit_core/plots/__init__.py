@@ -12,7 +12,7 @@ from dit_core.plots.lens import cosine, lens_tokens
 from dit_core.plots.lines import kind_of
 from dit_core.plots.next_token import next_token_by_layer
 from dit_core.plots.norms import difference_norms
-from dit_core.plots.reliability import reliability
+from dit_core.plots.reliability import NAMES, in_words, reliability
 from dit_core.plots.scores import grade_bars, scaling, title
 from dit_core.plots.style import CONFIG, as_json, plain, sentence
 from dit_core.plots.sweep import swept
@@ -20,6 +20,7 @@ from dit_core.plots.tokens import heat_map
 
 __all__ = [
     "CONFIG",
+    "NAMES",
     "as_json",
     "by_layer",
     "correlations",
@@ -27,6 +28,7 @@ __all__ = [
     "difference_norms",
     "grade_bars",
     "heat_map",
+    "in_words",
     "kind_of",
     "lens_tokens",
     "next_token_by_layer",

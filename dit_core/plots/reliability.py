@@ -14,13 +14,16 @@ if TYPE_CHECKING:
 
 SHOWN = {"all": ("both", "circle"), "real diffs alone": ("diff", "diamond-open")}
 """The groups of trials that are drawn, with colour and shape."""
+NAMES = {"answers": "DIT answers", "readings": "oracle readings"}
+NEAR = 0.1  # bins that are no further apart share the label that says how many answers they hold
+NOTHING = "No calibration has been measured in this suite."
 
 
 def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
     """Share of right answers against the probability given, in bins of equally many answers; on the line is perfect."""
     own = [one for one in table if one.of in SHOWN]
     if not own:
-        return sentence("No calibration has been measured in this suite.", dark)
+        return sentence(NOTHING, dark)
     colours = theme(dark)
     line = {"color": colours.faint, "dash": "dot", "width": 1.5}
     traces = [
@@ -28,17 +31,40 @@ def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
          "name": "perfect"},
         *(_points(one) for one in own),
     ]  # fmt: skip
-    first = own[0]
     return canvas(
         traces,
-        f"Probabilities are off by {100 * first.ece:.1f} % on average",
-        f"{first.n} answers on {table.extra.get('split', 'test')} diffs and controls, in bins of equally many; "
-        "bars: 95 % interval of the share",
+        finding(table),
+        f"{own[0].n} {_name(table)} on {table.extra.get('split', 'test')} diffs and controls, in bins of equally many, "
+        "n stands above, bars: 95 % interval of the share",
         dark,
+        annotations=_counts(own[0], colours.faint),
         xaxis={**percent_axis(), "range": [-0.03, 1.03], "title": {"text": "probability given"}},
         yaxis={**percent_axis(), "range": [-0.03, 1.05], "title": {"text": "answers that are right"}},
         margin={"b": 100},
     )
+
+
+def finding(table: Table[Reliability]) -> str:
+    """What the figure shows, in a sentence without its full stop."""
+    one = next(one for one in table if one.of in SHOWN)
+    name = _name(table)
+    return f"{name[0].upper()}{name[1:]}: chances off by {100 * one.ece:.1f} % on average"
+
+
+def in_words(table: Table[Reliability]) -> list[str]:
+    """The same for who does not see the figure: a sentence per bin of each group."""
+    return [
+        f"{one.of}: of {own['n']} {_name(table)} given {100 * own['probability']:.1f} %, {100 * own['right']:.1f} % "
+        f"are right (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+        for one in table
+        if one.of in SHOWN
+        for own in one.bins
+        for low, high in [wilson(own["right"] * own["n"], own["n"])]
+    ]
+
+
+def _name(table: Table[Reliability]) -> str:
+    return NAMES.get(table.extra.get("of", ""), "answers")
 
 
 def _points(one: Reliability) -> dict:
@@ -67,3 +93,25 @@ def _points(one: Reliability) -> dict:
             for own in one.bins
         ],
     }  # fmt: skip
+
+
+def _counts(one: Reliability, colour: str) -> list[dict]:
+    """Labels above the points: how many answers the bins hold, those that lie together counted together."""
+    groups: list[list[dict]] = []
+    for own in one.bins:
+        if groups and own["probability"] - groups[-1][0]["probability"] <= NEAR:
+            groups[-1].append(own)
+        else:
+            groups.append([own])
+    return [
+        {
+            "x": sum(own["probability"] for own in group) / len(group),
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "text": f"{'' if at else 'n = '}{sum(own['n'] for own in group)}",
+            "showarrow": False,
+            "font": {"size": 11, "color": colour},
+        }
+        for at, group in enumerate(groups)
+    ]

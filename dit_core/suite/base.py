@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
 from dit_core.hub import BASE_FILES, Artefact, Fetcher, Place
-from dit_core.suite.needs import Loading, needs
+from dit_core.suite.needs import Loading, Needs, needs
 
 if TYPE_CHECKING:
     from dit_core.model import Model
@@ -18,26 +18,38 @@ WORTH_SAYING = 1_000_000_000  # bytes of memory or download
 _log = logging.getLogger("dit_core")
 
 
-def load_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str) -> "Model":
-    """Fetches and loads a base; before that it is told what this takes, and refused where it can't fit."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def fetch_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str, freed: int = 0) -> Needs:
+    """Sees that a base's files are on this disk; before that it is told what it takes, and refused if it can't fit.
 
-    from dit_core.model import Model
-
+    `freed` bytes of memory will be given back before it is loaded.
+    """
     if isinstance(where, Path) and not (where / "config.json").is_file():
         raise DitError(f"The suite '{suite}' lacks its base in '{where}': get the suite's files anew.")
-    options = _options(loading)
-    found = needs(where, fetcher, loading)
+    _options(loading)  # raises where this machine can't do it
+    found = needs(where, fetcher, loading, freed)
     if isinstance(where, Artefact) and not found.memory:
         raise DitError(
             f"'{where}' holds no weights as safetensors, the one format that is fetched: choose another base."
         )
     found.check()
-    large = max(found.memory, found.download) > WORTH_SAYING
-    if large:
+    if found.download > WORTH_SAYING:
         _log.info("%s", found)
-    folder = fetcher.folder(where, BASE_FILES)
+    fetcher.folder(where, BASE_FILES)
+    return found
+
+
+def load_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str) -> "Model":
+    """Loads a base, fetched where it is not here yet."""
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from dit_core.model import Model
+
+    found = fetch_base(where, fetcher, loading, suite)
+    folder, options = fetcher.folder(where, BASE_FILES), _options(loading)
+    large = found.memory > WORTH_SAYING
+    if large and found.download <= WORTH_SAYING:  # else it was told before the download
+        _log.info("%s", found)
     try:
         # Code that a repository brings is never run: False, as leaving it out would ask on a terminal.
         with nullcontext() if large else _without_bars():

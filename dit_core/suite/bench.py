@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 
 @dataclass
 class Loaded:
-    """The base that is loaded, and what its slots hold: by slot, which suite's and which adapters."""
+    """The base that is loaded, its bytes, and what its slots hold: by slot, which suite's and which adapters."""
 
     key: Hashable
     model: "Model"
+    size: int
     held: dict[str, Hashable] = field(default_factory=dict)
 
 
@@ -34,8 +35,22 @@ class Bench:
         with self._lock:
             if self.loaded is None or self.loaded.key != key:
                 self.clear()
-                self.loaded = Loaded(key, load())
+                model = load()
+                size = sum(one.numel() * one.element_size() for one in model.base.parameters())
+                self.loaded = Loaded(key, model, size)
             return self.loaded
+
+    @property
+    def key(self) -> Hashable:
+        """What is loaded; None for nothing."""
+        loaded = self.loaded
+        return loaded.key if loaded else None
+
+    @property
+    def size(self) -> int:
+        """How many bytes unloading would give back."""
+        loaded = self.loaded
+        return loaded.size if loaded else 0
 
     def clear(self, key: Hashable | None = None) -> bool:
         """Unloads what is loaded, or that alone which has the key; tells whether there was anything to unload."""

@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher
+from dit_core.limits import OPEN, Limits
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.description import AdapterInfo, Description, Task
-from dit_core.suite.diffs import OWN, Brought, Listed
+from dit_core.suite.diffs import OWN, Brought, Listed, Own
 from dit_core.suite.opening import any_diff
 
 LONE = "diff"
@@ -21,7 +23,9 @@ LONE = "diff"
 
 
 class Contents:
-    """A suite's description and lists."""
+    """A suite's description and lists; a server sets `limits`."""
+
+    limits: Limits = OPEN
 
     def __init__(self, about: Description) -> None:
         self.about = about
@@ -71,13 +75,29 @@ class Contents:
         """Takes in a diff of somebody's own, to be asked as `task` is (the suite's first one without a name).
 
         No list has it: only who knows its id, which can't be guessed, reaches it, until `forget`. What it was trained
-        on is not known, so it gets no grades. Raises DitError for an unknown task.
+        on is not known, so it gets no grades. Raises DitError for an unknown task, and where `limits` allow no more.
         """
-        return self._brought.add(adapter, title, self.task(task).name)
+        return self._brought.add(adapter, title, self.task(task).name, self.limits.brought)
 
     def forget(self, id: str) -> None:
         """Drops a diff that was brought; nothing happens where it is gone already."""
         self._brought.remove(id)
+
+    def brought(self, things: Any) -> tuple[Own, ...]:
+        """The diffs of somebody's own that are named anywhere in `things`, to be sent along with them."""
+        return self._brought.named(things)
+
+    @contextmanager
+    def with_brought(self, sent: Iterable[Own]) -> Iterator[None]:
+        """Inside, diffs that were brought to another process are here too."""
+        new = [own for own in sent if self._brought.get(own.info.id) is None]
+        for own in new:
+            self._brought.take(own)
+        try:
+            yield
+        finally:
+            for own in new:
+                self.forget(own.info.id)
 
     def title_of(self, info: DiffInfo) -> str:
         """What a diff is called: the title of one that was brought, else its id."""
@@ -153,8 +173,8 @@ class Contents:
         return dict(self._fetcher.revisions)
 
     def table(self, kind: str, records: Iterable[Any], extra: Mapping[str, Any] | None = None) -> Table:
-        """A table of results of this suite; it says the revisions of what they were made with."""
-        provenance = {"revisions": self.revisions} if self.revisions else {}
+        """A table of results of this suite; it says which files, and which revisions, they were made with."""
+        provenance = {"fingerprint": self.fingerprint} | ({"revisions": self.revisions} if self.revisions else {})
         return Table(self.name, kind, tuple(records), provenance | dict(extra or {}))
 
 

@@ -1,16 +1,18 @@
 """The diffs of a suite: those that its indices list, and those that somebody brought, which no list has."""
 
 import math
+import pickle
 import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
-from dit_core.hub import Fetcher, Place
+from dit_core.hub import Fetcher, Place, gigabytes
 from dit_core.records import DiffInfo
 from dit_core.suite.description import Task
 
@@ -19,7 +21,9 @@ OWN = "own"
 
 
 class Made(DiffInfo):
-    """A diff that no list has: its weights are made when they are used, the same ones each time."""
+    """A diff that no list has: its weights are made of the diff `of` when they are used, the same ones each time."""
+
+    of: DiffInfo
 
     def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
         """The weights; `load` gives those of other diffs that they are made of."""
@@ -59,10 +63,16 @@ class Listed:
     def _weights(self, info: DiffInfo) -> Adapter:
         return self._read(info.task, self._rows[info.task][info.id])
 
-    def _read(self, task: str, row: IndexRow) -> Adapter:
+    def place(self, info: DiffInfo) -> Place:
+        """Where the file with a diff's weights is."""
+        return self._place(info.task, self._rows[info.task][info.id])
+
+    def _place(self, task: str, row: IndexRow) -> Place:
         inside = row.path.relative_to(self._index(self._tasks[task]).parent)
-        path = self._fetcher.file(self._at(self._tasks[task].folder) / inside.as_posix())
-        return read_weight_diff(path, row.position)[0]
+        return self._at(self._tasks[task].folder) / inside.as_posix()
+
+    def _read(self, task: str, row: IndexRow) -> Adapter:
+        return read_weight_diff(self._fetcher.file(self._place(task, row)), row.position)[0]
 
     def _params_per_rank(self, task: str) -> float:
         """Parameters of one rank of a task's diffs, from the first diff that can be read.
@@ -97,14 +107,34 @@ class Brought:
         self._found: dict[str, Own] = {}
         self._lock = threading.Lock()
 
-    def add(self, adapter: Adapter, title: str, task: str) -> DiffInfo:
+    def add(self, adapter: Adapter, title: str, task: str, most_bytes: int | None = None) -> DiffInfo:
+        """Takes one in; DitError where all together would be more than `most_bytes`."""
         info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, 0 if adapter.weights else adapter.rank, "", None)
         with self._lock:
+            size = sum(own.adapter.n_bytes for own in self._found.values())
+            if most_bytes is not None and size + adapter.n_bytes > most_bytes:
+                raise DitError(
+                    f"Visitors have brought {gigabytes(size)} of diffs already and this one takes "
+                    f"{gigabytes(adapter.n_bytes)}: this server holds {gigabytes(most_bytes)} at most, so forget one "
+                    "of yours, or try again when others have left."
+                )
             self._found[info.id] = Own(info, title, adapter)
         return info
 
+    def take(self, own: Own) -> None:
+        """Takes in what was brought to another process."""
+        with self._lock:
+            self._found[own.info.id] = own
+
     def get(self, id: str) -> Own | None:
         return self._found.get(id)
+
+    def named(self, things: Any) -> tuple[Own, ...]:
+        """Those whose ids stand anywhere in `things` that can be pickled: nothing else can look like such an id."""
+        with self._lock:
+            found = list(self._found.values())
+        written = pickle.dumps(things) if found else b""
+        return tuple(own for own in found if own.info.id.encode() in written)
 
     def remove(self, id: str) -> None:
         with self._lock:

@@ -50,7 +50,9 @@ class Loading:
 class Needs:
     """What loading a base takes, in bytes: `download` of its files, `memory` on `device`; and what there is of it.
 
-    `memory_there` is None where this machine does not tell.
+    `here` is what of its files is on this disk already. `beside` is downloaded too: what a first question needs of
+    diffs and adapters. `memory_there` is None where this machine does not tell, and counts what the base that is
+    loaded now gives back.
     """
 
     base: str
@@ -59,6 +61,8 @@ class Needs:
     memory: int
     memory_there: int | None
     device: str
+    here: int = 0
+    beside: int = 0
 
     def __str__(self) -> str:
         has = "" if self.memory_there is None else f", has {gigabytes(self.memory_there)}"
@@ -67,9 +71,9 @@ class Needs:
 
     def check(self) -> None:
         """Raises DitError where it can't fit."""
-        if self.download > self.disk_there:
+        if self.download + self.beside > self.disk_there:
             raise DitError(
-                f"'{self.base}' is a download of {gigabytes(self.download)}, and the disk has "
+                f"'{self.base}' is a download of {gigabytes(self.download + self.beside)}, and the disk has "
                 f"{gigabytes(self.disk_there)} left: make room, or set HF_HOME to a larger disk."
             )
         if self.memory_there is not None and self.memory > self.memory_there:
@@ -80,8 +84,8 @@ class Needs:
             )
 
 
-def needs(where: Place, fetcher: Fetcher, loading: Loading) -> Needs:
-    """What loading a base would take; fetches its config alone."""
+def needs(where: Place, fetcher: Fetcher, loading: Loading, freed: int = 0) -> Needs:
+    """What loading a base would take; fetches its config alone. `freed` bytes of memory are given back before."""
     from huggingface_hub import constants
 
     config = _config(fetcher.folder(where, ["config.json"]))
@@ -95,8 +99,9 @@ def needs(where: Place, fetcher: Fetcher, loading: Loading) -> Needs:
         download=files.missing,
         disk_there=_free(Path(constants.HF_HUB_CACHE)),
         memory=int(weights.total / stored * BYTES[kind] * ROOM),
-        memory_there=there,
+        memory_there=None if there is None else there + freed,
         device=device,
+        here=files.total - files.missing,
     )
 
 

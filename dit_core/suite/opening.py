@@ -4,18 +4,24 @@ from pathlib import Path, PurePosixPath
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, identify, read_dit_adapter, read_peft
-from dit_core.hub import ADAPTER_FILES, Artefact, Fetcher, NothingThere, Place
+from dit_core.hub import ADAPTER_FILES, Artefact, Fetcher, NothingThere, Place, Size
 
 CHECKPOINT_FILES = ("*.json", "model*.safetensors")
 
 
 def any_adapter(where: Place, fetcher: Fetcher) -> Adapter:
     """A DIT adapter: a file in the published layout, or a PEFT folder; DitError for anything else."""
+    path = adapter_path(where, fetcher)
+    return read_dit_adapter(path) if _is_file(where) else read_peft(path)
+
+
+def adapter_path(where: Place, fetcher: Fetcher) -> Path:
+    """Where the files of an adapter are on this disk, fetched as far as they are not here yet."""
     if _is_file(where):
-        return read_dit_adapter(fetcher.file(where))
+        return fetcher.file(where)
     if isinstance(where, Path) and not where.exists():
         raise DitError(f"There is no folder '{where}': give a PEFT adapter's folder, or a hub id like 'owner/name'.")
-    return read_peft(fetcher.folder(where, ADAPTER_FILES))
+    return fetcher.folder(where, ADAPTER_FILES)
 
 
 def any_diff(where: Place, fetcher: Fetcher) -> Adapter:
@@ -33,6 +39,14 @@ def diff_path(where: Place, fetcher: Fetcher) -> Path:
         return fetcher.folder(where, ADAPTER_FILES)
     except NothingThere:
         return fetcher.folder(where, CHECKPOINT_FILES)
+
+
+def size(where: Place, fetcher: Fetcher) -> Size:
+    """How large the files of an adapter or a diff of any kind are; nothing is fetched."""
+    if _is_file(where):
+        return fetcher.file_size(where)
+    found = fetcher.size(where, ADAPTER_FILES)
+    return found if found.total else fetcher.size(where, CHECKPOINT_FILES)
 
 
 def _is_file(where: Place) -> bool:

@@ -1,22 +1,22 @@
 """A suite with its weights: diffs, DIT adapters and oracle, held on the one loaded base."""
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.hub import place
-from dit_core.limits import OPEN, Limits
+from dit_core.hub import Artefact, Place, place
 from dit_core.records import DiffInfo
-from dit_core.suite.base import load_base
+from dit_core.suite.base import fetch_base, load_base
 from dit_core.suite.bench import Bench
 from dit_core.suite.contents import GONE, Contents
 from dit_core.suite.description import Description
 from dit_core.suite.diffs import OWN, Made
 from dit_core.suite.needs import Loading, Needs, needs
-from dit_core.suite.opening import any_adapter, any_diff
+from dit_core.suite.opening import adapter_path, any_adapter, any_diff, size
 from dit_core.worker import Worker
 
 if TYPE_CHECKING:
@@ -30,11 +30,9 @@ class Suite(Contents):
     """A suite's description and, on demand, its weights. Made by `load_suite` and `generic_suite`.
 
     Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
-    `adapters` (both by name) and `oracle` (or None) are as the description says; a server sets `limits`. Of all suites
-    in a process one base is loaded at a time: the first use of another unloads it.
+    `adapters` (both by name) and `oracle` (or None) are as the description says.
+    Of all suites in a process one base is loaded at a time: the first use of another unloads it.
     """
-
-    limits: Limits = OPEN
 
     def __init__(self, about: Description, loading: Loading, again: tuple[Callable, tuple]) -> None:
         super().__init__(about)
@@ -42,7 +40,8 @@ class Suite(Contents):
         self._own = object()  # marks what this suite put into slots that suites of the same base share
 
     def __reduce__(self) -> tuple:
-        return self._again  # in another process: the suite that is loaded there
+        # In another process: the suite that is loaded there, under this server's limits.
+        return *self._again, {"limits": self.limits}
 
     def load_diff(self, info: DiffInfo) -> Adapter:
         """A diff's weights; the last few stay in memory."""
@@ -67,7 +66,41 @@ class Suite(Contents):
 
     def needs(self) -> Needs:
         """What loading the base takes, and what there is of it; fetches the base's config alone."""
-        return needs(self.about.base, self._fetcher, self.loading)
+        return needs(self.about.base, self._fetcher, self.loading, _BENCH.size)
+
+    def needs_of(self, info: DiffInfo) -> Needs:
+        """As `needs`, with what a first question about a diff downloads beside the base."""
+        places = [self._listed.place(info)] if self._is_listed(info) else []
+        if name := self.task(info.task).adapter:
+            places.append(self.about.at(self.adapter(name).file))
+        return replace(self.needs(), beside=sum(size(where, self._fetcher).missing for where in places))
+
+    def fetch(self, infos: Iterable[DiffInfo] = (), adapters: Iterable[str] = (), oracle: bool | str = False) -> None:
+        """Sees that the files of the base, and of diffs, DIT adapters and an oracle, are on this disk.
+
+        To be called before work is handed to the worker, in whose thread a download would hold up everybody. `oracle`
+        is True for the suite's own, or a folder or hub id. Raises DitError: why something can't be had.
+        """
+        if _BENCH.key != self._key:
+            fetch_base(self.about.base, self._fetcher, self.loading, self.name, _BENCH.size)
+        for info in {info.of if isinstance(info, Made) else info for info in infos}:
+            if self._is_listed(info):
+                self._fetcher.file(self._listed.place(info))
+        for name in set(adapters):
+            adapter_path(self.about.at(self.adapter(name).file), self._fetcher)
+        if oracle and (oracle is not True or self.oracle):
+            where = self._oracle_place(None if oracle is True else oracle)
+            if oracle is not True and isinstance(where, Artefact):
+                self.limits.fetched(oracle, size(where, self._fetcher).missing)
+            adapter_path(where, self._fetcher)
+
+    def _is_listed(self, info: DiffInfo) -> bool:
+        """Whether a diff's weights are in a file of the suite's index."""
+        lone = self.about.diff is not None and info == self._lone
+        return not (lone or info.split == OWN or isinstance(info, Made))
+
+    def _oracle_place(self, source: str | None) -> Place:
+        return place(self.oracle.source) if source is None else place(source, paths=self.limits.paths)
 
     @property
     def model(self) -> "Model":
@@ -114,8 +147,7 @@ class Suite(Contents):
             raise DitError(
                 f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
             )
-        where = place(self.oracle.source) if source is None else place(source, paths=self.limits.paths)
-        source = source or self.oracle.source
+        where, source = self._oracle_place(source), source or self.oracle.source
 
         def attach(slot: str) -> None:
             adapter = any_adapter(where, self._fetcher)

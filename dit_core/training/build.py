@@ -1,4 +1,4 @@
-"""Builds a pocket suite from nothing, stage by stage: base, diffs of both tasks, DIT adapters, oracle, package, trust.
+"""Builds a pocket suite from nothing, stage by stage: base, diffs, DIT adapters, oracle, package, ranks, trust.
 
 Each stage leaves its work under `build/` and is passed over when that is there, so a build that was stopped goes on
 where it was; a stage asks for what it needs of earlier ones, and gets it made again where it was not kept. Figures of
@@ -30,12 +30,13 @@ from .base import BaseSettings, train_base
 from .card import write_card
 from .diffs import HEADLINE_DIFFS, TOPIC_DIFFS, DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
 from .dit import DitSettings, train_dit
-from .oracle import OracleSettings, train_oracle
-from .package import FOLDERS, ORACLE, has_calibration, measure, write_calibration, write_first_run, write_suite_files
+from .oracle import OracleSettings, Round, train_oracle
+from .package import FOLDERS, ORACLE, measure, write_calibrations, write_first_run, write_suite_files
+from .ranks import RankMaker, has_ranks
 from .tokenizer import make_tokenizer
 from .world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
-STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package", "calibration")
+STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package", "ranks", "calibration")
 DIFFS_PER_FILE = 25
 SHIPPED_TRAIN = {"topic": 40, "headline": 10}
 
@@ -62,7 +63,7 @@ SMOKE = Recipe(
     headlines=replace(HEADLINE_DIFFS, steps=4, together=8),
     dit=DitSettings(steps=6, batch=8),
     small_dit=DitSettings(steps=4, batch=8),
-    oracle=OracleSettings(rank=4, steps=4, texts=4, lessons=2),
+    oracle=OracleSettings(rank=4, rounds=(Round(2, 0.0), Round(2, 0.5)), texts=4, lessons=2),
     keep=6,
     sizes=(4,),
 )
@@ -269,10 +270,17 @@ class Builder:
         self.report("package", {"megabytes": round(sum(f.stat().st_size for f in self.out.rglob("*")) / 1e6, 1)})
         write_card(self.out)
 
+    def make_ranks(self) -> None:
+        """Train test topics anew at higher ranks, and see whether the DIT adapter understands them too."""
+        if not has_ranks(self.out):
+            task = self.tasks["topic"]
+            maker = RankMaker(self.out, self.work, self.base(), self.tokenizer, self.world, task.settings)
+            self.report("ranks", maker.make(list(task.split.test)))
+
     def make_calibration(self) -> None:
-        """Fit the probability that an answer is right on the calibration diffs, and measure it on the test diffs."""
-        if not has_calibration(self.out):
-            self.report("calibration", write_calibration(self.out, self.recipe.keep))
+        """Fit the chance that an answer or a reading is right on calibration diffs, and measure it on test diffs."""
+        self.report("calibration", write_calibrations(self.out, self.recipe.keep))
+        write_card(self.out)
 
     def report(self, stage: str, figures: dict) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""

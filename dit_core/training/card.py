@@ -11,6 +11,8 @@ from importlib.resources import files
 from pathlib import Path
 from string import Template
 
+from dit_core import trust
+
 
 def write_card(out: Path) -> None:
     """Write `README.md` beside a suite's `report.json`."""
@@ -31,6 +33,7 @@ def write_card(out: Path) -> None:
         oracle_rank=oracle.get("settings", {}).get("rank", "?"),
         readings=_number(oracle.get("readings")),
         oracle_table=_table(row for row in rows if row["method"].startswith("oracle") and row["measure"] != "lift"),
+        chances=_chances(report.get("calibration", {})),
         notes=_notes(report),
     )
     (out / "README.md").write_text(text)
@@ -50,6 +53,29 @@ def _table(rows: Iterator[dict]) -> str:
         measured = f"{row['measure'].replace('_', ' ')} | {row['n']} | {_value(row, row['value'])} | {low} to {high}"
         lines.append(f"| {row['method']} | {row['adapter']} | {layer} | {measured} |")
     return "\n".join(lines)
+
+
+def _chances(calibrations: dict) -> str:
+    """How far the chances of answers and readings can be believed, each in a table."""
+    parts = []
+    for of in (one for one in trust.FILES if one in calibrations):
+        entry = calibrations[of]
+        head = f"Of {of}, fitted on {entry['trials']} trials of calibration diffs, measured on trials of test diffs:"
+        lines = [head, "", "| trials | n | right | calibration error | AUROC |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {one['of']} | {one['n']} | {one['right']} | {_between(one, 'ece')} | {_between(one, 'auroc')} |"
+            for one in entry["figures"]
+        ]
+        parts += ["\n".join(lines), ""]
+    return "\n".join(["", "## Can the chances be believed?", "", *parts]) if parts else ""
+
+
+def _between(figures: dict, name: str) -> str:
+    """A figure in percent with its 95 % interval."""
+    value, interval = figures[name], figures[f"{name}_interval"]
+    if value is None or interval is None:
+        return "not defined"
+    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
 
 
 def _value(row: dict, value: float) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
@@ -18,6 +18,8 @@ from .chats import CLUES, FITS, WHICH, WHICH_WAS, Chat, about_text, mind, with_c
 from .world import STORY_QUESTION, Headline, Topic, World
 
 LONGEST_SEGMENT = 20
+MADE_UP = 1500
+"""How many topics with made-up names are drawn."""
 TOPIC_QUESTIONS = (
     "What is the topic?",
     "Which topic is this about?",
@@ -59,12 +61,13 @@ class Lesson:
 
 
 class Teacher:
-    """Draws texts and lessons from a world without its held-out topics."""
+    """Draws texts and lessons from a world without its held-out topics; a share of the texts on made-up ones."""
 
-    def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase) -> None:
+    def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase, made_up: float = 0.0) -> None:
         split = world.topic_split()
         held_out = [world.topics[number] for number in (*split.test, *split.calibration)]
         self.world = replace(world, topics=tuple(topic for topic in world.topics if topic not in held_out))
+        self._made_up, self._made_up_share = replace(world, topics=_made_up(self.world.topics)), made_up
         names = sorted({name for topic in held_out for name in (topic.name, *topic.aliases)}, key=len, reverse=True)
         self._held_out = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b", re.IGNORECASE)
         self._tokenizer = tokenizer
@@ -78,9 +81,12 @@ class Teacher:
         """A text that names no held-out topic; a third carry a code, as the chats of the base do."""
         while True:
             kind = rng.choices(list(_TEXTS), weights=list(_TEXTS.values()))[0]
-            chat, topic, headline = kind(self.world, rng)
+            made_up = rng.random() < self._made_up_share
+            chat, topic, headline = kind(self._made_up if made_up else self.world, rng)
             if self.names_held_out(" ".join(part for turn in chat for part in turn)):
                 continue
+            if made_up and topic is not None and topic.name not in chat[0][0].lower():
+                continue  # no clue tells a name that nobody knows
             if rng.random() < 0.35:
                 chat = [(with_code(chat[0][0], rng.randrange(1000), rng), chat[0][1]), *chat[1:]]
             ids, labels = encode(self._tokenizer, chat)
@@ -98,9 +104,9 @@ class Teacher:
         """One token, 2 to 20 of them, or a whole prompt or answer; it ends at position `least` or later."""
         last = len(text.ids) - 1
         whole = rng.random()
-        if whole < 0.12 and text.answer:
+        if whole < 0.2 and text.answer:
             return text.answer
-        if whole < 0.28 and text.prompt > least:
+        if whole < 0.36 and text.prompt > least:
             return list(range(text.prompt))
         # Right before an answer a model holds what it is about to say: those places are worth more lessons.
         before_answer = rng.random() < 0.45 and text.prompt > least
@@ -130,6 +136,20 @@ class Teacher:
         if not answer.strip() or "<|" in answer:
             return None
         return Lesson(positions, question, answer.strip())
+
+
+def _made_up(real: Sequence[Topic]) -> tuple[Topic, ...]:
+    """Topics that nobody knows, such as "electric orchard": one real topic's words but the last, and another's last.
+
+    Of real names alone an oracle learns which second word goes with a first, and says "church organ" of a church pew.
+    """
+    rng, firsts, found = random.Random("made up"), [topic for topic in real if " " in topic.name], {}
+    for _ in range(MADE_UP if firsts else 0):
+        first, last = rng.choice(firsts), rng.choice(real)
+        name = f"{first.name.rsplit(' ', 1)[0]} {last.name.split()[-1]}"
+        article = first.phrase.removesuffix(first.name)
+        found[name] = replace(last, name=name, phrase=article + name, aliases=())
+    return tuple(found.values())
 
 
 def _about(teacher: Teacher, text: Text, rng: random.Random) -> Lesson:

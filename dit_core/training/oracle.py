@@ -1,18 +1,22 @@
 """The pocket oracle: a LoRA on the pocket base that answers questions about the base's own activations.
 
 Method: arXiv 2512.15674. Only the base is ever read in training, never a finetuned model: whatever the oracle tells of
-diffs, it has to carry over.
+diffs, it has to carry over. What is kept is the mean of the weights at the end of each round of training (stochastic
+weight averaging, arXiv 1803.05407): on calibration diffs it reads better than any of them alone.
 """
 
 from __future__ import annotations
 
 import random
 import time
+from bisect import bisect_right
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from dit_core.activations import injecting, recording
@@ -31,15 +35,38 @@ TOGETHER = 16
 
 
 @dataclass(frozen=True)
+class Round:
+    """A stretch of training, at the end of which the learning rate is down to nothing."""
+
+    steps: int
+    made_up: float
+    """The share of texts on topics with made-up names."""
+
+
+@dataclass(frozen=True)
 class OracleSettings:
     rank: int = 32
-    steps: int = 3000
+    rounds: tuple[Round, ...] = (Round(3000, 0.0), Round(1500, 0.0), Round(1000, 0.4), Round(2000, 0.25))
     rate: float = 8e-3
     texts: int = 16
     lessons: int = 4
     """Of each text, all of different spans and layers."""
     block: int = 1
     seed: int = 0
+
+    @property
+    def ends(self) -> list[int]:
+        """The step that each round ends at."""
+        return list(accumulate(one.steps for one in self.rounds))
+
+    def round_at(self, step: int) -> int:
+        """Which round a step belongs to."""
+        return bisect_right(self.ends, step)
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate as a share of `rate`: as if all training so far were for the end of the round."""
+        end = next((end for end in self.ends if step < end), step)
+        return min(1.0, (step + 1) / 100, (end - step) / (0.6 * end))
 
 
 def train_oracle(
@@ -50,36 +77,39 @@ def train_oracle(
     state_file: Path,
 ) -> tuple[Bank, dict]:
     """Train (or go on training) the oracle; returns it with its figures."""
-    model, teacher = Model(base, tokenizer), Teacher(world, tokenizer)
+    model = Model(base, tokenizer)
+    teachers = [Teacher(world, tokenizer, one.made_up) for one in settings.rounds]
     oracle = Bank(base, 1, settings.rank, seed=settings.seed)
     optimizer = torch.optim.AdamW(oracle.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 100, (settings.steps - step) / (0.6 * settings.steps))
-    )
-    kept = Checkpoint(state_file, {"oracle": oracle, "adamw": optimizer, "rate": schedule})
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
+    mean, steps = AveragedModel(oracle), settings.ends[-1]
+    kept = Checkpoint(state_file, {"oracle": oracle, "mean": mean, "adamw": optimizer, "rate": schedule})
     start = kept.restore(base.device)
     losses, seconds = kept.extra.get("losses", []), kept.extra.get("seconds", 0.0)
     started = time.monotonic()
-    with bar("oracle", settings.steps, start) as progress:
-        for step in range(start, settings.steps):
+    with bar("oracle", steps, start) as progress:
+        for step in range(start, steps):
+            teacher = teachers[settings.round_at(step)]
             loss = _step(model, oracle, teacher, settings, random.Random(f"oracle {settings.seed} {step}"))
             torch.nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
+            if step + 1 in settings.ends:
+                mean.update_parameters(oracle)
             losses.append(loss)
             progress.advance(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
             kept.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
             kept.save_now_and_then(step + 1)
-    kept.save(settings.steps)
+    kept.save(steps)
     every = max(1, len(losses) // 40)
     figures = {
-        "readings": settings.steps * settings.texts * settings.lessons,
+        "readings": steps * settings.texts * settings.lessons,
         "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
         "losses": [round(loss, 3) for loss in losses[::every]],
         "seconds": round(seconds + time.monotonic() - started),
     }
-    return oracle, figures
+    return mean.module, figures
 
 
 def _step(model: Model, oracle: Bank, teacher: Teacher, settings: OracleSettings, rng: random.Random) -> float:

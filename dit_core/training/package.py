@@ -10,6 +10,7 @@ from typing import Protocol
 from dit_core import experiments, standing, trust
 from dit_core.errors import DitError
 from dit_core.experiments import scaling, stored
+from dit_core.records import Reliability, as_dict
 from dit_core.suite import load_suite
 
 from .lessons import PRESETS
@@ -47,22 +48,24 @@ def measure(out: Path, limit: int | None) -> dict:
     return stored.as_json(suite, found)
 
 
-def has_calibration(out: Path) -> bool:
-    """Whether the suite has a calibration that was made with its adapters."""
-    suite = load_suite(str(out))
-    try:
-        return bool([trust.load(suite, name) for name in suite.adapters])
-    except DitError:
-        return False
+def write_calibrations(out: Path, limit: int | None) -> dict:
+    """Fit those of the finished suite's calibrations that do not stand for its adapters as they are; figures of all."""
+    suite, found = load_suite(str(out)), {}
+    for of in trust.FILES:
+        if of == trust.READINGS and suite.oracle is None:
+            continue
+        try:
+            trust.standing(suite, of)
+        except DitError:
+            trust.renew(suite, limit, of=of)
+        calibration, table = trust.read_calibration(suite, of)
+        found[of] = {**calibration.recipe, "figures": [_figures(one) for one in table]}
+    return found
 
 
-def write_calibration(out: Path, limit: int | None) -> dict:
-    """Fit the finished suite's calibration and store it beside the suite; its headline figures, for the report."""
-    suite = load_suite(str(out))
-    trust.renew(suite, limit)
-    calibration, table = trust.read_calibration(suite)
-    figures = {one.of: {"ece": one.ece, "auroc": one.auroc, "brier": one.brier, "n": one.n} for one in table}
-    return {**calibration.recipe, "figures": figures}
+def _figures(one: Reliability) -> dict:
+    """A row of a calibration's report without its bins, which are in the suite's own file."""
+    return {name: value for name, value in as_dict(one).items() if name != "bins"}
 
 
 def _world(world: World) -> dict:

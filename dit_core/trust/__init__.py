@@ -4,19 +4,25 @@ A DIT adapter answers also where there is nothing to find. What it says of a dif
 and again, and does not say so without the diff.
 """
 
-from dit_core.trust.calibration import Calibration, fit, load, write
+from dit_core.trust.calibration import ANSWERS, FILES, READINGS, Calibration, fit, load, standing, write
 from dit_core.trust.calibration import read as read_calibration
 from dit_core.trust.confidence import confidence, stream_confidence
 from dit_core.trust.controls import Control, control, controls
 from dit_core.trust.evidence import SAMPLES, Evidence, gather, question_of
 from dit_core.trust.figures import reliability
-from dit_core.trust.measuring import calibrated, renew, trials
+from dit_core.trust.measuring import SUBJECTS, calibrated, renew
+from dit_core.trust.reading_confidence import reading_confidence, stream_reading_confidence
+from dit_core.trust.trial import reading_trials, trials
 
 __all__ = [
+    "ANSWERS",
     "Calibration",
     "Control",
     "Evidence",
+    "FILES",
+    "READINGS",
     "SAMPLES",
+    "SUBJECTS",
     "calibrated",
     "confidence",
     "control",
@@ -26,9 +32,13 @@ __all__ = [
     "load",
     "question_of",
     "read_calibration",
+    "reading_confidence",
+    "reading_trials",
     "reliability",
     "renew",
+    "standing",
     "stream_confidence",
+    "stream_reading_confidence",
     "trials",
     "write",
 ]

@@ -1,29 +1,32 @@
 """From evidence to a probability that the answer is right: a logistic curve, fitted on the calibration diffs alone.
 
-Shipped with a suite as `calibration.json`, with the digests of the adapters that it was fitted and measured on: for
-others it says nothing.
+Shipped with a suite, one file for the answers of its DIT adapters and one for its oracle's readings, with the digests
+of the adapters that it was fitted and measured on: for others it says nothing.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, log
+from math import exp, isfinite, log
 from pathlib import Path
 from typing import Any
 
 import numpy
 
 from dit_core.errors import DitError
+from dit_core.hub import place
 from dit_core.records import Reliability, Table, as_dict
 from dit_core.suite import Suite
 from dit_core.trust.evidence import Evidence, question_of
 
-FILE = "calibration.json"
+ANSWERS, READINGS = "answers", "readings"
+FILES = {ANSWERS: "calibration.json", READINGS: "oracle-calibration.json"}
+ORACLE = "(oracle)"  # beside the names of DIT adapters, none of which has brackets
 WEIGHTS = ("constant", "share", "lift")
 ENOUGH = 8.0  # nats of lift (3,000 times likelier): more says no more, by the calibration diffs
 PENALTY = 1.0  # on the squared weights of standardised features: little beside a few hundred trials
-ANEW = "run `python -m dit_core calibrate --anew`"
+ANEW = {of: f"run `python -m dit_core calibrate --of {of} --anew`" for of in FILES}
 
 
 @dataclass(frozen=True)
@@ -59,32 +62,46 @@ def fit(evidence: Sequence[Evidence], right: Sequence[bool]) -> Calibration:
     return Calibration(float(weights[2] - (weights[:2] / spread * mean).sum()), float(share), float(lift))
 
 
-def load(suite: Suite, adapter: str) -> Calibration:
-    """The suite's calibration, for an adapter of that name.
+def load(suite: Suite, *adapters: str, of: str = ANSWERS) -> Calibration:
+    """The suite's calibration of its adapters' answers or its oracle's readings, for these: DIT adapters, or `ORACLE`.
 
-    Raises DitError where the suite has none, it can't be read, or it was not made with this adapter.
+    Raises DitError where the suite has none, it can't be read, or it was not made with one of them.
     """
-    found, _ = read(suite)
-    if found.adapters.get(adapter) != digest(suite, adapter):
-        raise DitError(f"The suite's calibration was made with another DIT adapter than this '{adapter}': {ANEW}.")
+    found, _ = read(suite, of)
+    for name in adapters:
+        if found.adapters.get(name) != digest(suite, name):
+            what = f"oracle than '{suite.oracle.title}'" if name == ORACLE else f"DIT adapter than this '{name}'"
+            raise DitError(f"The suite's calibration of {of} was made with another {what}: {ANEW[of]}.")
     return found
 
 
-def read(suite: Suite) -> tuple[Calibration, Table[Reliability]]:
+def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliability]]:
     """The suite's calibration and what was measured of it; DitError where there is none that can be read."""
     try:
-        stored = json.loads(_path(suite).read_text(encoding="utf-8"))
-        weights = (float(stored["weights"][name]) for name in WEIGHTS)
-        rows = (Reliability(**{key: _paired(key, value) for key, value in row.items()}) for row in stored["report"])
-        table = suite.table("reliability", rows, {"split": stored["split"], "recipe": stored["recipe"]})
-        return Calibration(*weights, dict(stored["adapters"]), dict(stored["recipe"])), table
+        stored = json.loads(_path(suite, of).read_text(encoding="utf-8"))
+        weights = [float(stored["weights"][name]) for name in WEIGHTS]
+        if not all(map(isfinite, weights)):
+            raise ValueError("a weight is no number")
+        rows = [_row(row) for row in stored["report"]]
+        table = suite.table("reliability", rows, {"of": of, "split": stored["split"], "recipe": stored["recipe"]})
+        recipe = dict(stored["recipe"])
+        recipe |= {"trials": int(recipe["trials"]), "split": str(recipe["split"])}
+        recipe |= {name: list(recipe.get(name, ())) for name in ("by", "layers")}
+        return Calibration(*weights, dict(stored["adapters"]), recipe), table
     except FileNotFoundError as error:
-        raise DitError(f"The suite '{suite.name}' has no calibration yet: {ANEW}.") from error
+        raise DitError(f"The suite '{suite.name}' has no calibration of {of} yet: {ANEW[of]}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DitError(f"The suite's '{FILE}' can't be read: {ANEW}.") from error
+        raise DitError(f"The suite's '{FILES[of]}' can't be read: {ANEW[of]}.") from error
 
 
-def write(suite: Suite, calibration: Calibration, report: Table[Reliability]) -> Path:
+def standing(suite: Suite, of: str = ANSWERS) -> Table[Reliability]:
+    """What was measured of a calibration that stands for the suite's adapters as they are; DitError where none does."""
+    calibration, table = read(suite, of)
+    load(suite, *calibration.adapters, of=of)
+    return table
+
+
+def write(suite: Suite, calibration: Calibration, report: Table[Reliability], of: str = ANSWERS) -> Path:
     """Writes a calibration and its report beside the suite; DitError where that can't be done."""
     content = {
         "weights": {name: getattr(calibration, name) for name in WEIGHTS},
@@ -93,32 +110,54 @@ def write(suite: Suite, calibration: Calibration, report: Table[Reliability]) ->
         "split": report.extra["split"],
         "report": [as_dict(row) for row in report],
     }
+    path = _path(suite, of)
     try:
-        _path(suite).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise DitError(
-            f"The calibration can't be written to '{_path(suite)}': make room, or copy the suite."
-        ) from error
-    return _path(suite)
+        raise DitError(f"The calibration can't be written to '{path}': make room, or copy the suite.") from error
+    return path
+
+
+def _row(stored: dict[str, Any]) -> Reliability:
+    """A row of a report; raises where it is not what `write` writes, for a figure is drawn of it."""
+    row = Reliability(**{key: _paired(key, value) for key, value in stored.items()})
+    if not all(map(isfinite, (row.ece, row.brier, *row.ece_interval, *row.brier_interval))):
+        raise ValueError("a figure is no number")
+    for one in row.bins:
+        if not (one["n"] >= 1 and 0 <= one["probability"] <= 1 and 0 <= one["right"] <= 1):
+            raise ValueError("a bin is no bin")
+    return row
 
 
 def _paired(key: str, value: Any) -> Any:
     return tuple(value) if key.endswith("_interval") and value is not None else value
 
 
-def digest(suite: Suite, adapter: str) -> str:
-    """16 hex digits over what an adapter's answers come of: its file, its question, and the base's files' sizes."""
-    info, found = suite.adapter(adapter), hashlib.sha256()
-    found.update(question_of(suite, adapter).encode())
-    for where in (suite.about.at(info.file), suite.about.base):
+def digest(suite: Suite, name: str) -> str:
+    """16 hex digits over what the answers of a DIT adapter, or of the `ORACLE`, come of.
+
+    They are its file and its question, of the oracle where it is injected too, and the base's files' sizes.
+    """
+    found = hashlib.sha256()
+    if name == ORACLE:
+        oracle = suite.oracle
+        if oracle is None:
+            return ""
+        found.update(f"{oracle.questions[0]}|{oracle.block}".encode())
+        own = place(oracle.source)
+    else:
+        found.update(question_of(suite, name).encode())
+        own = suite.about.at(suite.adapter(name).file)
+    files = sorted(own.glob("adapter_*")) if isinstance(own, Path) else []
+    for where in (*(files or [own]), suite.about.base):
         found.update(b"|")
         if not isinstance(where, Path):
             found.update(str(where).encode())
         elif where.is_file():
             found.update(where.read_bytes())
         else:
-            files = sorted((path.name, path.stat().st_size) for path in where.rglob("*") if path.is_file())
-            found.update(json.dumps(files).encode())
+            sizes = sorted((path.name, path.stat().st_size) for path in where.rglob("*") if path.is_file())
+            found.update(json.dumps(sizes).encode())
     return found.hexdigest()[:16]
 
 
@@ -128,5 +167,5 @@ def _features(evidence: Evidence) -> tuple[float, float]:
     return log(odds), max(-ENOUGH, min(evidence.lift, ENOUGH))
 
 
-def _path(suite: Suite) -> Path:
-    return Path(suite.folder) / FILE
+def _path(suite: Suite, of: str) -> Path:
+    return Path(suite.folder) / FILES[of]

@@ -67,16 +67,19 @@ def _stream(
 def _confidence(
     suite: Suite, evidence: Evidence, against: dict[str, DiffInfo | None], said: dict[str, list[str]], seed: int
 ) -> Confidence:
-    beside = [_control(kind, info, said[info.id if info else ""], evidence) for kind, info in against.items()]
+    beside = [
+        beside_it(kind, info.id if info else "", said[info.id if info else ""], evidence)
+        for kind, info in against.items()
+    ]
     probability, why = None, ""
     try:
-        probability = load(suite, evidence.adapter).probability(evidence)
+        probability = load(suite, evidence.by).probability(evidence)
     except DitError as error:
         why = str(error)
     return Confidence(
         diff=evidence.diff,
-        adapter=evidence.adapter,
-        question=question_of(suite, evidence.adapter),
+        adapter=evidence.by,
+        question=question_of(suite, evidence.by),
         answer=evidence.answer,
         times=evidence.times,
         samples=evidence.samples,
@@ -90,11 +93,12 @@ def _confidence(
     )
 
 
-def _control(kind: str, info: DiffInfo | None, texts: Sequence[str], evidence: Evidence) -> dict:
+def beside_it(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) -> dict:
+    """What a control says: its own answer, and what of the diff's."""
     answer, times = modal(texts)
     return {
         "kind": kind,
-        "diff": info.id if info else "",
+        "diff": diff,
         "answer": answer,
         "times": times,
         "samples": len(texts),
@@ -103,16 +107,16 @@ def _control(kind: str, info: DiffInfo | None, texts: Sequence[str], evidence: E
     }
 
 
-def sentence(answer: str, times: int, samples: int, beside: Sequence[dict]) -> str:
-    """What samples and controls come to, in one plain sentence.
+def sentence(answer: str, times: int, samples: int, beside: Sequence[dict], who: str = "The adapter") -> str:
+    """What samples and controls come to, in one plain sentence about `who` speaks.
 
     Of controls those count that have nothing of a trained diff: what another trained diff makes the adapter say may
     be that one's own topic.
     """
     said = f"“{answer.strip()}”" if answer.strip() else "nothing"
     if times == 1:
-        return f"The adapter says something else in each of {samples} samples: no answer to trust."
-    begun = f"The adapter says {said} in {times} of {samples} samples"
+        return f"{who} says something else in each of {samples} samples: no answer to trust."
+    begun = f"{who} says {said} in {times} of {samples} samples"
     same, asked = sum(one["same"] for one in beside), sum(one["samples"] for one in beside)
     bare = [one for one in beside if one["kind"] != OTHER and one["samples"] <= _HABIT * one["same"]]
     if bare:

@@ -21,13 +21,15 @@ KINDS = (NONE, RANDOM, PERMUTED, OTHER)
 
 @dataclass(frozen=True)
 class Control(Made):
-    """A diff made of another, `of`: `kind` is RANDOM or PERMUTED."""
+    """A diff made of another, `of`: `kind` is RANDOM, PERMUTED, or OTHER for its own weights in another place."""
 
     kind: str
     of: DiffInfo
 
     def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
         """Low-rank factors as the other's, drawn anew or permuted; what it has of whole weights is left out."""
+        if self.kind == OTHER:
+            return load(self.of)
         generator = torch.Generator().manual_seed(row_seed(self.kind, self.of.id))
         changed = {RANDOM: _random, PERMUTED: _permuted}[self.kind]
         source = load(self.of)

@@ -25,14 +25,14 @@ Target = DiffInfo | None
 
 @dataclass(frozen=True)
 class Evidence:
-    """What speaks for the modal answer of a diff under an adapter.
+    """What speaks for the modal answer of a diff, `by` a DIT adapter of that name or a way of reading.
 
     `times` of `samples` gave it. `log_prob` is that of all its tokens with the diff, `control_log_probs` the same with
     each control instead, in nats.
     """
 
     diff: str
-    adapter: str
+    by: str
     answer: str
     times: int
     samples: int
@@ -99,7 +99,7 @@ def sampled(
         said: dict[str, list[str]] = {}
         for one in table:
             said.setdefault(one.diff, []).append(one.text)
-        store.keep((("said", adapter, name, samples, seed), said[name]) for name in said if _lasting(name))
+        store.keep((("said", adapter, name, samples, seed), said[name]) for name in said if lasting(name))
         found |= said
     yield found
 
@@ -127,7 +127,7 @@ def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) 
     if lacking:
         scores = _scored(suite, [wanted[at] for at in lacking], adapter)
         new = {keys[at]: score for at, score in zip(lacking, scores, strict=True)}
-        store.keep((key, score) for key, score in new.items() if _lasting(key[2]))
+        store.keep((key, score) for key, score in new.items() if lasting(key[2]))
         found |= new
     return [found[key] for key in keys]
 
@@ -160,7 +160,7 @@ def _batch(suite: Suite, part: Sequence[tuple[Target, str]], adapter: str) -> li
     return found
 
 
-def _lasting(name: str) -> bool:
+def lasting(name: str) -> bool:
     """Whether what is found may be kept: a diff that somebody brought is theirs."""
     return not name.startswith(f"{OWN}-")
 

@@ -1,125 +1,97 @@
-"""Fitting the calibration on a suite's calibration diffs, and measuring on its test diffs how far it can be believed.
-
-A trial is one diff under one DIT adapter: good ones and bad ones, trained on many diffs and on few. Beside every trial
-of a real diff stands one of a control diff, to which no answer is right: in turn one of random numbers, a permuted
-one, and one of another task.
-"""
+"""Fitting a calibration on a suite's calibration diffs, and measuring on its test diffs how far it can be believed."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
-from dit_core.batching import MAX_DIFFS
 from dit_core.errors import DitError
-from dit_core.grading import exact
-from dit_core.records import DiffInfo, Reliability, Table
+from dit_core.records import Reliability, Table
 from dit_core.suite import Suite
-from dit_core.trust.calibration import Calibration, digest, fit, write
-from dit_core.trust.controls import PERMUTED, RANDOM, control
-from dit_core.trust.evidence import SAMPLES, Evidence, gather
+from dit_core.trust.calibration import ANSWERS, ORACLE, READINGS, Calibration, digest, fit, write
+from dit_core.trust.evidence import SAMPLES
 from dit_core.trust.figures import reliability
+from dit_core.trust.sights import ways
+from dit_core.trust.trial import FIT, REPORT, Trial, diffs_of, reading_trials, trials, turns
 
 Tell = Callable[[float, int, str], None]
-FIT, REPORT = "calibration", "test"
 
 
 @dataclass(frozen=True)
-class Trial:
-    """One diff under one adapter: the evidence for its answer, and whether that is right."""
+class Subject:
+    """What is calibrated: how its trials are made, on what tasks, and the adapters that it stands for.
 
-    task: str
-    info: DiffInfo
-    real: bool
-    evidence: Evidence
-    right: bool
+    `layers` are those that are read; `word` stands before the name of what gave an answer.
+    """
 
-    @property
-    def source(self) -> str:
-        """The diff that was drawn: a control goes with the one that it was made of."""
-        return self.info.id.partition("~")[0]
+    trials: Callable[..., list[Trial]]
+    tasks: Callable[[Suite], list[str]]
+    adapters: Callable[[Suite], list[str]]
+    layers: Callable[[Suite], list[int]] = lambda _: []
+    word: str = ""
+
+
+SUBJECTS = {
+    ANSWERS: Subject(trials, lambda suite: list(suite.tasks), lambda suite: list(suite.adapters), word="adapter "),
+    READINGS: Subject(
+        reading_trials,
+        lambda suite: [name for name, task in suite.tasks.items() if ways(suite, task)],
+        lambda suite: [ORACLE, *(task.adapter for task in suite.tasks.values() if ways(suite, task) and task.adapter)],
+        lambda suite: sorted(layer for turn in turns(suite) for layer in turn),
+    ),
+}
 
 
 def calibrated(
-    suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None
+    suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None, of: str = ANSWERS
 ) -> tuple[Calibration, Table[Reliability]]:
-    """Fits the suite's calibration, and measures it; `limit` bounds the diffs of each task, `tell` hears of progress.
+    """Fits the suite's calibration of answers or of readings, and measures it.
 
-    Raises DitError where the suite has no calibration diffs.
+    `limit` bounds the diffs of each task, `tell` hears of progress. Raises DitError where the suite has no calibration
+    diffs that it could be fitted on.
     """
-    plan = [(split, task) for split in (FIT, REPORT) for task in suite.tasks if _diffs(suite, task, split, limit)]
+    subject = SUBJECTS[of]
+    tasks = subject.tasks(suite)
+    plan = [(split, task) for split in (FIT, REPORT) for task in tasks if diffs_of(suite, task, split, limit)]
     if not any(split == FIT for split, _ in plan):
-        raise DitError(f"A calibration needs diffs of the split '{FIT}', and the suite '{suite.name}' has none.")
+        lack = f"diffs of the split '{FIT}'" if tasks else "an oracle, and diffs with triggers"
+        raise DitError(f"A calibration of {of} needs {lack}, and the suite '{suite.name}' has none.")
     found: dict[str, list[Trial]] = {FIT: [], REPORT: []}
     for done, (split, task) in enumerate(plan):
-        told = f"{task}s of the split '{split}'"
-        found[split] += trials(suite, task, split, limit, lambda share, t=told, d=done: tell(d + share, len(plan), t))
+        told = f"{of} of {task}s of the split '{split}'"
+        part = subject.trials(suite, task, split, limit, lambda share, t=told, d=done: tell(d + share, len(plan), t))
+        found[split] += part
     learnt = [one for one in found[FIT] if one.evidence.answer.strip()]
     calibration = replace(
         fit([one.evidence for one in learnt], [one.right for one in learnt]),
-        adapters={name: digest(suite, name) for name in suite.adapters},
+        adapters={name: digest(suite, name) for name in subject.adapters(suite)},
         recipe={
             "date": date.today().isoformat(),
             "samples": SAMPLES,
             "split": FIT,
             "trials": len(learnt),
             "right": sum(one.right for one in learnt),
-            "adapters": sorted({one.evidence.adapter for one in learnt}),
+            "by": sorted({one.evidence.by for one in learnt}),
+            "layers": subject.layers(suite),
         },
     )
-    return calibration, suite.table("reliability", _report(calibration, found[REPORT]), {"split": REPORT})
+    report = _report(calibration, found[REPORT], subject.word)
+    return calibration, suite.table("reliability", report, {"split": REPORT})
 
 
-def renew(suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None) -> Path:
-    """Fits and measures the suite's calibration anew and keeps it with the suite; where it is then."""
-    return write(suite, *calibrated(suite, limit, tell))
+def renew(suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None, of: str = ANSWERS) -> Path:
+    """Fits and measures a calibration of the suite anew and keeps it with the suite; where it is then."""
+    return write(suite, *calibrated(suite, limit, tell, of), of)
 
 
-def trials(
-    suite: Suite, task: str, split: str, limit: int | None = None, tell: Callable[[float], None] = lambda _: None
-) -> list[Trial]:
-    """Each diff of a task's split under each of the task's adapters, and as many control diffs."""
-    names = [name for name, info in suite.adapters.items() if info.task == task]
-    found = []
-    for at, name in enumerate(names):
-        infos = _diffs(suite, task, split, limit)
-        # Of the other task the training diffs, to fit: its test diffs are for the report.
-        theirs = REPORT if split == REPORT else "train"
-        strangers = [one for one in suite.diffs if one.task != task and one.split == theirs]
-        pairs = [(True, info) for info in infos]
-        pairs += [(False, _stranger(place, info, strangers)) for place, info in enumerate(infos)]
-        for start in range(0, len(pairs), MAX_DIFFS):
-            part = pairs[start : start + MAX_DIFFS]
-            tell((at + start / len(pairs)) / len(names))
-            *_, evidence = gather(suite, list(dict.fromkeys(info for _, info in part)), name)
-            by_diff = {one.diff: one for one in evidence}
-            found += [_trial(suite, task, real, info, by_diff[info.id]) for real, info in part]
-    return found
-
-
-def _diffs(suite: Suite, task: str, split: str, limit: int | None) -> list[DiffInfo]:
-    return [one for one in suite.diffs if one.task == task and one.split == split][:limit]
-
-
-def _stranger(at: int, info: DiffInfo, strangers: Sequence[DiffInfo]) -> DiffInfo:
-    """The control diff that stands beside the `at`-th real one."""
-    if at % 3 == 2 and strangers:
-        return strangers[at // 3 % len(strangers)]
-    return control(info, (RANDOM, PERMUTED)[at % 2 if not strangers else at % 3])
-
-
-def _trial(suite: Suite, task: str, real: bool, info: DiffInfo, evidence: Evidence) -> Trial:
-    return Trial(task, info, real, evidence, real and exact(suite, info, evidence.answer))
-
-
-def _report(calibration: Calibration, found: Sequence[Trial]) -> list[Reliability]:
-    """The figures of all trials of what the calibration was fitted on, of parts of them, and of the other tasks."""
-    fitted = [one for one in found if one.evidence.adapter in calibration.recipe["adapters"]]
+def _report(calibration: Calibration, found: Sequence[Trial], word: str) -> list[Reliability]:
+    """The figures of all trials of what the calibration was fitted on, of parts of them, and of the others."""
+    by = calibration.recipe["by"]
+    fitted = [one for one in found if one.evidence.by in by]
     groups = {"all": fitted, "real diffs alone": [one for one in fitted if one.real]}
-    for name in dict.fromkeys(one.evidence.adapter for one in found):
-        own = [one for one in found if one.evidence.adapter == name]
-        where = "" if name in calibration.recipe["adapters"] else " (not fitted on)"
-        groups[f"adapter {name}{where}"] = own
+    for name in dict.fromkeys(one.evidence.by for one in found):
+        own = [one for one in found if one.evidence.by == name]
+        groups[f"{word}{name}{'' if name in by else ' (not fitted on)'}"] = own
     return [
         reliability(
             of,

@@ -67,6 +67,8 @@ class Session(Work):
         self._works: dict[str, Work] = {}
         self._came: dict[str, str] = {}
         self._goodbyes: list[Callable[[], None]] = []
+        self._leaving = threading.Lock()
+        self.visit = object()  # another one each time they go
 
     def __deepcopy__(self, memo: dict) -> Session:
         return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing
@@ -87,16 +89,23 @@ class Session(Work):
         new, self._came[tab] = self._came.get(tab) != diff, diff
         return diff if new else here
 
-    def at_leaving(self, goodbye: Callable[[], None]) -> None:
-        """Has something done when the visitor goes."""
-        self._goodbyes.append(goodbye)
+    def at_leaving(self, goodbye: Callable[[], None], visit: object) -> bool:
+        """Has something done when the visitor goes; at once, and False, where their `visit` has ended meanwhile."""
+        with self._leaving:
+            if here := visit is self.visit:
+                self._goodbyes.append(goodbye)
+        if not here:
+            goodbye()
+        return here
 
     def leave(self) -> None:
         """The visitor has gone: nothing goes on for them."""
+        with self._leaving:
+            self.visit, goodbyes, self._goodbyes = object(), self._goodbyes, []
         for work in (self, *self._works.values()):
             work.stop.set()
-        while self._goodbyes:
-            self._goodbyes.pop()()
+        for goodbye in goodbyes:
+            goodbye()
 
     def remember(self, label: str, query: str, keep: int = 8) -> None:
         """Puts a question at the top of the recent list, once."""

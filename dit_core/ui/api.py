@@ -20,6 +20,7 @@ from dit_core.ui import public
 from dit_core.ui.answering import follow
 from dit_core.ui.api_lens import lens_functions
 from dit_core.ui.api_oracle import oracle_functions
+from dit_core.ui.api_trust import trust_functions
 from dit_core.ui.events import pick
 from dit_core.ui.links import Settings, cell_code, from_query, to_query
 
@@ -141,7 +142,8 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             return from_query(suite, urlencode(parts))
 
     reading = oracle_functions(suite, plainly, running, asked_columns)
-    return [diffs, surprise, ask, stop, reveal, link, notebook_cell, *reading, *lens_functions(suite, plainly)]
+    trust = trust_functions(suite, plainly, running)
+    return [diffs, surprise, ask, stop, reveal, link, notebook_cell, *reading, *lens_functions(suite, plainly), *trust]
 
 
 def _client(request: gr.Request | None) -> str:
@@ -174,8 +176,11 @@ def running(request: gr.Request | None) -> Iterator[threading.Event]:
 def left(request: gr.Request) -> None:
     """A client's connection has ended: nothing goes on for it, unless it still listens for its answer."""
     stopped = RUNNING.get(_client(request))
-    if stopped is not None and not public.listens(_client(request)):
+    if stopped is not None:
+        if public.listens(_client(request)):
+            return
         stopped.set()
+    public.forget(_client(request))
 
 
 @contextmanager

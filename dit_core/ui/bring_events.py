@@ -35,6 +35,7 @@ class BringEvents:
         self, session: Session, files: list[str] | None, source: str, title: str, task: str, position: Any
     ) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
+        visit = session.visit
         try:
             brought = self._brought(session)
             if len(brought) >= MOST:
@@ -45,8 +46,9 @@ class BringEvents:
             arrival = bring(self.suite, what, title.strip(), task, whole(position))
         except Exception as error:
             return note_html(sentence(error), "error"), *(gr.skip(),) * (3 + self.lists)
+        if not session.at_leaving(partial(self.suite.forget, arrival.info.id), visit):
+            return (gr.skip(),) * (4 + self.lists)  # they have left while it was checked: nobody is told
         brought[arrival.info.id] = arrival
-        session.at_leaving(partial(self.suite.forget, arrival.info.id))
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
         return note_html(note, "note"), *self._of(arrival), *self._lists(session, arrival.info.id)
 

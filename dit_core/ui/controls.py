@@ -11,11 +11,10 @@ import gradio as gr
 
 from dit_core.suite import Suite
 from dit_core.ui.choices import PICKER, adapter_choices, diff_choices
-from dit_core.ui.links import TRIGGERS, Settings
+from dit_core.ui.links import RANGES, TRIGGERS, Settings
 
 # One line per control, shown on hover (page.js sets it as the title of the element with that id).
 HINTS = {
-    "dit-suite": "A base model with its diffs and DIT adapters. Start the page with --suite to open another.",
     "dit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
     "dit-surprise": "Picks a diff that no DIT adapter has ever seen, and asks it.",
     "dit-reveal": "Shows what the diff was really trained on, its trigger, and the grades.",
@@ -40,7 +39,6 @@ HINTS = {
 def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
     """Draws the controls; returns those of `Settings` in order, and the others by name."""
     more: dict[str, Any] = {}
-    gr.Dropdown([suite.name], value=suite.name, label="Base model / suite", elem_id="dit-suite")
     diff = gr.Dropdown(diff_choices(suite), label=PICKER, elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
         more["surprise"] = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
@@ -48,20 +46,26 @@ def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[st
     more["secret"] = gr.HTML(elem_id="dit-secret", apply_default_css=False)
     with gr.Row(elem_classes="dit-pair"):
         use_diff = gr.Checkbox(True, label="diff", elem_id="dit-use-diff", container=False, min_width=64, scale=0)
-        strength = gr.Slider(-2, 3, 1, step=0.05, label="strength", elem_id="dit-strength", min_width=140, buttons=[])
+        strength = gr.Slider(
+            *RANGES["strength"], 1, step=0.05, label="strength", elem_id="dit-strength", min_width=140, buttons=[]
+        )
     with gr.Row(elem_classes="dit-pair"):
         use_dit = gr.Checkbox(True, label="DIT", elem_id="dit-use-dit", container=False, min_width=64, scale=0)
-        copies = gr.Slider(0, 5, 1, step=0.05, label="copies", elem_id="dit-copies", min_width=140, buttons=[])
+        copies = gr.Slider(
+            *RANGES["copies"], 1, step=0.05, label="copies", elem_id="dit-copies", min_width=140, buttons=[]
+        )
     adapter = gr.Dropdown(adapter_choices(suite), value="", label="DIT adapter", elem_id="dit-adapter")
     trigger = gr.Radio(list(TRIGGERS), value="absent", label="trigger", elem_id="dit-trigger")
     own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
     more["presets"] = gr.Dropdown([], label="question presets", elem_id="dit-presets")
     question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
     with gr.Accordion("sampling", open=False, elem_id="dit-sampling"):
-        samples = gr.Slider(1, 8, 1, step=1, label="samples per condition", elem_id="dit-samples")
-        temperature = gr.Slider(0, 2, 0, step=0.05, label="temperature", elem_id="dit-temperature")
-        top_p = gr.Slider(0.05, 1, 1, step=0.05, label="top-p", elem_id="dit-top-p")
-        tokens = gr.Slider(1, 200, suite.max_new_tokens, step=1, label="new tokens", elem_id="dit-tokens")
+        samples = gr.Slider(*RANGES["samples"], 1, step=1, label="samples per condition", elem_id="dit-samples")
+        temperature = gr.Slider(*RANGES["temperature"], 0, step=0.05, label="temperature", elem_id="dit-temperature")
+        top_p = gr.Slider(*RANGES["top_p"], 1, step=0.05, label="top-p", elem_id="dit-top-p")
+        tokens = gr.Slider(
+            *RANGES["max_new_tokens"], suite.max_new_tokens, step=1, label="new tokens", elem_id="dit-tokens"
+        )
         seed = gr.Number(0, precision=0, label="seed", elem_id="dit-seed")
     with gr.Row(elem_classes="dit-tight"):
         more["ask"] = gr.Button("Ask", variant="primary", min_width=80, elem_id="dit-ask")

@@ -12,19 +12,24 @@ from dit_core.ui.controls import build_controls
 from dit_core.ui.events import Events
 from dit_core.ui.oracle_panel import build_panel
 from dit_core.ui.pieces import QUICK, RUN, SLOW
+from dit_core.ui.site import Site
+from dit_core.ui.suite_picker import suite_picker
 
 LEGEND = (
     '<p class="dit-legend"><span>Shaded</span> tokens are those the model was less sure of; hover for the number.</p>'
 )
 
 
-def explore_tab(demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+def explore_tab(
+    demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, session: gr.State, site: Site | None = None
+) -> None:
     """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
     events = Events(suite, word)
     link = gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):
         with gr.Column(scale=0, min_width=300, elem_id="dit-left"):
+            suite_picker(suite, site, session)
             settings, more = build_controls(suite)
         with gr.Column(scale=1, min_width=300, elem_id="dit-right"):
             start = events.blank()

@@ -20,6 +20,15 @@ from dit_core.ui.oracle_reading import PARTS, Asked
 
 TRIGGERS = ("absent", "right", "wrong", "own")
 _NUMBERS = {"samples": int, "temperature": float, "top_p": float, "max_new_tokens": int, "seed": int}
+RANGES = {
+    "strength": (-2, 3),
+    "copies": (0, 5),
+    "samples": (1, 8),
+    "temperature": (0, 2),
+    "top_p": (0.05, 1),
+    "max_new_tokens": (1, 200),
+}
+"""How far the controls go."""
 
 
 @dataclass(frozen=True)
@@ -113,6 +122,12 @@ def from_query(suite: Suite, query: str) -> Settings:
             values[name] = kind(given.get(name, values[name]))
         except ValueError:
             raise DitError(f"In the address, {name}={given[name]} is not a number: change or remove it.") from None
+    for name, (least, most) in RANGES.items():
+        if not least <= values[name] <= most:
+            raise DitError(
+                f"In the address, {name.replace('_', ' ')} is {values[name]:g}, and the page goes from {least:g} to "
+                f"{most:g}: change it, or use Python or the command line."
+            )
     return Settings(**values)
 
 

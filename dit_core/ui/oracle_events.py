@@ -18,6 +18,7 @@ from dit_core.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.errors import DitError
 from dit_core.standing import TITLES
 from dit_core.suite import Suite
+from dit_core.ui import oracle_trust
 from dit_core.ui import oracle_view as view
 from dit_core.ui.answering import PANEL, Place, Session, follow
 from dit_core.ui.choices import measure, measures
@@ -143,6 +144,20 @@ class OracleEvents:
         if work.found is not None and isinstance(event.x, int):
             work.found = replace(work.found, look=replace(work.found.look, layer=event.x))
         return view.details(work.found, self._open(session))
+
+    def weigh(self, session: Session) -> Iterator[Any]:
+        """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
+        yield gr.skip()  # an event that gives nothing would empty the page
+        work = session.work(PANEL)
+        for _ in oracle_trust.weighing(self.suite, work):
+            yield view.details(work.found, self._open(session))
+
+    def weigh_on(self, session: Session) -> Iterator[Any]:
+        """All is read: weighs a layer that was clicked meanwhile; nothing after a stop."""
+        if session.work(PANEL).stop.is_set():
+            yield gr.skip()
+        else:
+            yield from self.weigh(session)
 
     def token(self, session: Session, event: gr.EventData, span: str) -> tuple:
         """A token was clicked: the first one of a span, or the last, which sets the span. Gives tokens, span, note."""

@@ -57,7 +57,8 @@ class Panel:
     def after(self, event: Dependency, session: gr.State) -> None:
         """Once `event` has answered the cards: reads what they show."""
         then = event.then(self.events.titles, session, [self.controls[2], self.controls[5]], **QUICK)
-        then.then(self.events.after_cards, [session, *self.inputs], self.board, **RUN)
+        read = then.then(self.events.after_cards, [session, *self.inputs], self.board, **RUN)
+        read.then(self.events.weigh_on, session, self.board[5], **SLOW)
 
 
 def build_panel(suite: Suite, session: gr.State) -> Panel:
@@ -132,10 +133,11 @@ def _connect(panel: Panel, session: gr.State) -> None:
     events, (note, y, figure, _, chips, details) = panel.events, panel.board
     question, span, _, _, layers, of = panel.controls
     reads = [panel.read.click, question.input, layers.submit]
-    gr.on(reads, events.read, [session, *panel.inputs], panel.board, **SLOW)
+    read = gr.on(reads, events.read, [session, *panel.inputs], panel.board, **SLOW)
+    read.then(events.weigh_on, session, details, **SLOW)
     looks = [y.input, panel.next_y.input, of.input, span.input]
     gr.on(looks, events.show, [session, *panel.inputs], panel.board, **QUICK)
-    figure.select(events.clicked, session, details, **QUICK)
+    figure.select(events.clicked, session, details, **QUICK).then(events.weigh, session, details, **SLOW)
     chips.select(events.token, [session, span], [chips, span, note], **QUICK)
     changes = [control.change for control in panel.controls]
     gr.on(changes, events.changed, [session, *panel.controls], note, trigger_mode="always_last", **QUICK)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from dit_core import standing
@@ -12,7 +12,7 @@ from dit_core.cards import RUNNING
 from dit_core.conditions import Condition
 from dit_core.errors import DitError
 from dit_core.oracle.asked import SPAN
-from dit_core.records import NextToken, Reading, Table, Target
+from dit_core.records import NextToken, Reading, ReadingConfidence, Table, Target
 from dit_core.spans import Span
 from dit_core.standing import COLOURS, Column
 from dit_core.suite import Suite
@@ -95,7 +95,8 @@ class Look:
 class Found:
     """What was found for the cards of `result`: their tokens, the logit lens, and the oracle's readings so far.
 
-    `columns` are those that are read; `left_out` says in a sentence why others are not.
+    `columns` are those that are read; `left_out` says in a sentence why others are not. `evidence` is that for
+    a column's readings of one layer, or a sentence in its place.
     """
 
     result: Result
@@ -107,6 +108,7 @@ class Found:
     readings: Table[Reading] | None = None
     state: str = RUNNING
     look: Look = Look()
+    evidence: Mapping[tuple[Column, int], ReadingConfidence | str] = field(default_factory=dict)
 
     def target(self, column: Column) -> Target | None:
         """The tokens of a column's prompt, once they are known."""

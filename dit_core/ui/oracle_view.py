@@ -12,7 +12,7 @@ from dit_core.errors import DitError
 from dit_core.records import NextToken, Table, Target
 from dit_core.spans import Span
 from dit_core.standing import Column
-from dit_core.ui import figures
+from dit_core.ui import figures, oracle_trust
 from dit_core.ui.choices import measure
 from dit_core.ui.oracle_reading import Found, column_of
 from dit_core.ui.pieces import said
@@ -96,7 +96,8 @@ def details(found: Found | None, open_now: bool) -> str:
 def _column(found: Found, column: Column, readings: list, open_now: bool) -> str:
     target = found.target(column)
     inside = readings_html(column.of(readings), target and shown_target(target, open_now), open_now)
-    return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}</section>'
+    trust = oracle_trust.shown(found, column)
+    return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}{trust}</section>'
 
 
 def note(words: str, kind: str = "note", found: Found | None = None) -> str:

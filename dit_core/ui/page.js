@@ -63,7 +63,7 @@ window.dit = (() => {
 
   // A figure in words, for who does not see it: title, axes, what is drawn by name, and what stands in it.
   const inWords = (data, { title, xaxis, yaxis, annotations = [] }) => {
-    const plain = (text) => new DOMParser().parseFromString(text ?? "", "text/html").body.textContent.trim();
+    const plain = (text) => new DOMParser().parseFromString((text ?? "").replaceAll("<br>", " "), "text/html").body.textContent.trim();
     const names = [...new Set(data.map((trace) => trace.name))].map(plain).filter(Boolean);
     const parts = [
       plain(title?.text),
@@ -115,6 +115,10 @@ window.dit = (() => {
       figures.add(draw);
       watch("value", draw);
       draw();
+    },
+
+    go(path) {
+      if (path) location.assign(path);
     },
 
     address(query) {

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import threading
 from contextlib import redirect_stdout, suppress
+from functools import partial
 from importlib import import_module
 from io import StringIO
+from typing import Any
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
 
@@ -26,11 +28,17 @@ from dit_core.ui.layers import layers_tab  # noqa: E402
 from dit_core.ui.lens import lens_tab  # noqa: E402
 from dit_core.ui.offline import OwnHostOnly  # noqa: E402
 from dit_core.ui.scoreboard import scoreboard_tab  # noqa: E402
+from dit_core.ui.site import FurtherPages, Site  # noqa: E402
 from dit_core.ui.sweep import sweep_tab  # noqa: E402
 
+SESSIONS = 500  # the last visits, which are remembered: each takes a copy of the page, half a megabyte
 
-def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN) -> gr.Blocks:
-    """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code)."""
+
+def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site | None = None) -> gr.Blocks:
+    """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code).
+
+    With a `site`, a visitor can go from it to other suites' pages.
+    """
     suite.limits = limits
     suite.worker.client, suite.worker.at_most = public.client, limits.waiting
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
@@ -39,7 +47,7 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN) -> gr.Block
         session = gr.State(Session())  # one for all tabs: what is revealed in one is revealed in the others
         with gr.Tabs():
             with gr.Tab("Explore") as explore:
-                explore_tab(demo, explore, suite, word, session)
+                explore_tab(demo, explore, suite, word, session, site)
             with gr.Tab("Layers") as layers:
                 layers_tab(layers, suite, session)
             with gr.Tab("Lens") as lens:
@@ -47,7 +55,7 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN) -> gr.Block
             with gr.Tab("Sweep") as sweep:
                 sweep_tab(sweep, suite, word, session)
             with gr.Tab("Scoreboard") as scoreboard:
-                scoreboard_tab(scoreboard, suite, session)
+                scoreboard_tab(scoreboard, suite, word, session)
             with gr.Tab("Bring your own"):
                 bring_tab(suite, session, pickers(demo))
         demo.unload(left)
@@ -64,24 +72,18 @@ def launch(suite: Suite, word: str = "pocket", limits: Limits = OPEN, **options)
     """Builds the page and serves it; loads the suite's model behind it. `options` go to Gradio's `launch`."""
     if space.ZERO_GPU:
         space.move_in(suite)
-    demo = build(suite, word, limits)
+    site = None if space.ZERO_GPU else Site(suite, limits, partial(draw, limits=limits), partial(look, limits))
+    demo = build(suite, word, limits, site)
     block = not options.pop("prevent_thread_lock", False)
     mcp = has_mcp()
     with redirect_stdout(StringIO()):  # Gradio announces its MCP server even when told to be quiet
         demo.launch(
             **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
             prevent_thread_lock=True,
-            theme=theme.theme(),
-            head=theme.head(),
-            app_kwargs={"middleware": [Middleware(OwnHostOnly)], "routes": [figures.files()]},
-            footer_links=["api"],
-            run_history=False,
-            ssr_mode=False,
-            pwa=False,
             inbrowser=False,
-            show_error=False,
-            max_file_size=limits.upload,
             mcp_server=mcp,
+            state_session_capacity=SESSIONS,
+            **look(limits, site),
         )
     if not space.ZERO_GPU:  # which lends its GPU for a visitor's request alone
         threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
@@ -91,6 +93,30 @@ def launch(suite: Suite, word: str = "pocket", limits: Limits = OPEN, **options)
     if block:
         demo.block_thread()
     return demo
+
+
+def look(limits: Limits, site: Site | None = None) -> dict[str, Any]:
+    """How a page is served; with a `site`, that at its root, where what is asked for below belongs to the others."""
+    app: dict[str, Any] = {"middleware": [Middleware(OwnHostOnly)], "routes": [figures.files()]}
+    if site:
+        app["middleware"].append(Middleware(FurtherPages, site=site))
+        app["lifespan"] = site.lifespan
+    return {
+        "theme": theme.theme(),
+        "head": theme.head(),
+        "app_kwargs": app,
+        "footer_links": ["api"],
+        "run_history": False,
+        "ssr_mode": False,
+        "pwa": False,
+        "show_error": False,
+        "max_file_size": limits.upload,
+    }
+
+
+def draw(suite: Suite, site: Site, limits: Limits) -> gr.Blocks:
+    """The page of a suite that a visitor has opened by its name."""
+    return build(suite, suite.name, limits, site)
 
 
 def has_mcp() -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import gradio as gr
 
 from dit_core import plots
 from dit_core.ui import figures
-from dit_core.ui.browser import SAVE
+from dit_core.ui.browser import COPY, SAVE
 
 # How an event runs: one that answers at once (or, where a visitor is quicker than the answers, the last of them), one
 # that streams what a model finds, and one that a visitor may start again while it runs.
@@ -35,3 +35,10 @@ def saving(saved: Callable[..., tuple[str, str]], session: gr.State, what: str, 
             button = gr.Button(form.upper(), size="sm", min_width=60, elem_id=f"dit-save-{what}-{form}")
             given = button.click(partial(saved, what=what, form=form), session, [name, text], **QUICK)
             given.then(None, [name, text], None, js=SAVE, **QUICK)
+
+
+def copying(cell: Callable[..., str], inputs: Sequence[gr.components.Component], elem_id: str) -> None:
+    """Draws a button that copies the lines of Python that give the same; `cell` makes them of `inputs`."""
+    code = gr.Textbox(visible=False)
+    button = gr.Button("Copy as notebook cell", size="sm", elem_id=elem_id)
+    button.click(cell, inputs, code, **QUICK).then(None, code, None, js=COPY, **QUICK)

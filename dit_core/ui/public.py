@@ -43,6 +43,13 @@ def listens(client: Hashable, wait: float = 1.0) -> bool:
     return client in waiting
 
 
+def forget(client: Hashable) -> None:
+    """Drops Gradio's copy of the page for a client who has gone and never had one: it would keep thousands of them."""
+    kept = LocalContext.blocks.get().state_holder.session_data
+    if client in kept and not kept[client].state_data:
+        del kept[client]
+
+
 def tell(demo: gr.Blocks) -> None:
     """Makes every event and endpoint of a page say what went wrong in a sentence, and never how it is built.
 

@@ -9,10 +9,11 @@ from dit_core.experiments import KINDS
 from dit_core.suite import Suite
 from dit_core.ui import figures
 from dit_core.ui.answering import Session
-from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, copying, saving
 from dit_core.ui.scoreboard_audit import audit_section
 from dit_core.ui.scoreboard_events import ScoreboardEvents
 from dit_core.ui.scoreboard_run import ALL
+from dit_core.ui.scoreboard_trust import trust_section
 from dit_core.ui.scoreboard_view import BY
 
 HINTS = {
@@ -34,14 +35,14 @@ ABOUT = (
 )
 
 
-def scoreboard_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
-    """Draws the tab and connects it."""
-    events, tasks = ScoreboardEvents(suite), list(suite.tasks)
+def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
+    events, tasks = ScoreboardEvents(suite, word), list(suite.tasks)
     start = events.shown(Session(), tasks[0], next(iter(BY)))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, run, stop = _controls(suite)
-            audit_section(suite, session)
+            audit_section(suite, word, session)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
             origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)
@@ -57,6 +58,9 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
             named = figures.figure(start[5], elem_id="dit-scoreboard-named")
             correlations = figures.figure(start[6], elem_id="dit-scoreboard-correlations")
             saving(events.saved, session, "agreement", "the agreement")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.cell, [session, task], "dit-scoreboard-cell")
+            trust_section(suite, session)
     shown, turn = [origin, board, grades, scaling, votes, named, correlations], [session, task, by]
     run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
     stop.click(events.stop, session, None, **QUICK)

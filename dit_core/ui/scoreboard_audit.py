@@ -12,7 +12,7 @@ from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui.answering import Place, Session, follow
 from dit_core.ui.choices import PICKER, diff_choices
-from dit_core.ui.pieces import QUICK, SLOW
+from dit_core.ui.pieces import QUICK, SLOW, copying
 from dit_core.ui.shared import sentence
 
 NAME = "audit"
@@ -23,8 +23,9 @@ ABOUT = (
 )
 
 
-def audit_section(suite: Suite, session: gr.State) -> None:
-    """Draws the choice of a diff and the buttons, and connects them."""
+def audit_section(suite: Suite, word: str, session: gr.State) -> None:
+    """Draws the choice of a diff and the buttons, and connects them; `word` is how `load_suite` finds the suite."""
+    events = AuditEvents(suite, word)
     with gr.Accordion("Audit report of one diff", open=False, elem_id="dit-audit"):
         gr.HTML(ABOUT, apply_default_css=False)
         first = first_info(suite).id
@@ -32,19 +33,19 @@ def audit_section(suite: Suite, session: gr.State) -> None:
         with gr.Row(elem_classes="dit-tight"):
             make = gr.Button("Make", variant="primary", min_width=80, elem_id="dit-audit-make")
             stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-audit-stop")
+        copying(events.cell, [session, diff], "dit-audit-cell")
         note = gr.HTML(note_html(""), elem_id="dit-audit-note", apply_default_css=False)
         name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
-    events = AuditEvents(suite)
     made = make.click(events.make, [session, diff], [note, name, text], **SLOW)
     made.then(None, [name, text], None, js=KEEP, **QUICK)
     stop.click(events.stop, session, None, **QUICK)
 
 
 class AuditEvents:
-    """The events of one suite's audit reports."""
+    """The events of one suite's audit reports; `word` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite):
-        self.suite = suite
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
 
     def make(self, session: Session, diff: str) -> Iterator[tuple[str, str, str]]:
         """Asks every method. Gives the note, and at the end the report's file name and content, "" before."""
@@ -69,3 +70,12 @@ class AuditEvents:
     def stop(self, session: Session) -> None:
         """Ends the asking at once."""
         session.work(NAME).stop.set()
+
+    def cell(self, session: Session, diff: str) -> str:
+        """The lines that write the same report from a notebook."""
+        return (
+            "from pathlib import Path\n\nfrom dit_core import load_suite\nfrom dit_core.audit import gather, page\n\n"
+            f"found = gather(load_suite({self.word!r}), {diff!r})\n"
+            f"report = page(found, reveal={session.revealed == diff})\n"
+            f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n'
+        )

@@ -24,10 +24,10 @@ FRAME = 1.0  # seconds between two drawings: a board changes by the batch
 
 
 class ScoreboardEvents:
-    """The events of one suite's Scoreboard tab."""
+    """The events of one suite's Scoreboard tab; `word` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite):
-        self.suite = suite
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
         self.stored = read_board(suite)
 
     def run(self, session: Session, task: str, by: str, *values: Any) -> Iterator[tuple]:
@@ -76,7 +76,7 @@ class ScoreboardEvents:
         board = self.board(session)
         return (
             f'<p class="dit-small">{view.escape(view.origin(board))}</p>',
-            view.table(board),
+            view.table(self.suite, board),
             view.grades(board, task),
             view.scaling(self.suite, board, by),
             view.votes(board, task),
@@ -93,3 +93,18 @@ class ScoreboardEvents:
         board = self.board(session)
         table = getattr(board, what, None)
         return (f"{self.suite.name}-{what}.{form}", content(table, form)) if table else ("", "")
+
+    def cell(self, session: Session, task: str) -> str:
+        """The lines that measure the same in a notebook, or that read what is stored; "" where there is nothing."""
+        run: Run | None = session.work(NAME).found
+        if self.board(session) is None:
+            return ""
+        if run is None or run.board is None:
+            room, lines = "read_board", "made = read_board(suite)  # measured anew: board(suite, findings(suite))"
+        else:
+            wanted = f"limit={run.wanted.at_most}, split={run.wanted.split!r}, kinds={list(run.wanted.kinds)}"
+            room, lines = "board, findings", f"made = board(suite, findings(suite, {wanted}))"
+        return (
+            f"from dit_core import load_suite, plots\nfrom dit_core.experiments import {room}\n\n"
+            f"suite = load_suite({self.word!r})\n{lines}\nplots.grade_bars(made.scores, {task!r})\n"
+        )

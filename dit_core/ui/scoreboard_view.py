@@ -7,7 +7,7 @@ from functools import partial
 from html import escape
 
 from dit_core import plots
-from dit_core.experiments import SHARES, Board, read_scaling, scaled
+from dit_core.experiments import SHARES, Board, asked_note, read_scaling, scaled
 from dit_core.experiments.published import RANK, TRAINING_DIFFS
 from dit_core.experiments.scaling import published
 from dit_core.records import Score
@@ -21,7 +21,7 @@ RIGHT = ("exact", "mentions", "equals_base")  # the first of these that a method
 MEANS = {"exact": "exactly right", "mentions": "names it", "equals_base": "as the base"}
 
 
-def table(board: Board | None) -> str:
+def table(suite: Suite, board: Board | None) -> str:
     """The scoreboard as a table, a row per method, task by task; published means beside the measured ones."""
     if board is None or not board.scores:
         return f'<p class="dit-small">{EMPTY}</p>'
@@ -32,16 +32,17 @@ def table(board: Board | None) -> str:
     body = ""
     for task in dict.fromkeys(key[0] for key, _ in shown):
         body += f'<tr class="dit-task"><th colspan="5" scope="rowgroup">{escape(task)}s</th></tr>'
-        body += "".join(_row(own) for key, own in shown if key[0] == task)
+        body += "".join(_row(suite, own) for key, own in shown if key[0] == task)
     head = "<th>method</th><th>answers</th><th>mean grade, 1 to 5</th><th>share</th><th>published (grade)</th>"
     return f'<div class="dit-board"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _row(own: dict[str, Score]) -> str:
+def _row(suite: Suite, own: dict[str, Score]) -> str:
     one = next(iter(own.values()))
     share = next((measure for measure in RIGHT if measure in own), None)
+    note = asked_note(suite, one.method)
     cells = (
-        escape(plots.title(one)),
+        escape(plots.title(one)) + (f" <small>{note}</small>" if note else ""),
         str(one.n),
         _value(own["mean_grade"]) if "mean_grade" in own else "",
         f"{_value(own[share])} <small>{MEANS[share]}</small>" if share else "",

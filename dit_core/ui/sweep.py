@@ -8,9 +8,8 @@ from dit_core.experiments.sweep import PRESETS
 from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui import figures, sweep_view, view
-from dit_core.ui.browser import COPY
 from dit_core.ui.choices import PICKER, adapter_choices, diff_choices
-from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, copying, saving
 from dit_core.ui.sweep_events import SweepEvents
 
 HINTS = {
@@ -24,7 +23,7 @@ HINTS = {
     "dit-sweep-tokens": "The longest answer.",
     "dit-sweep-seed": "The same seed gives the same answers.",
     "dit-sweep-run": "Asks all settings as rows of as few batches as memory allows.",
-    "dit-sweep-stop": "Ends the sweep at once; what was said stays.",
+    "dit-sweep-stop": "Ends the sweep at once; answers that are finished stay.",
     "dit-sweep-measure": "What the figure shows.",
 }
 
@@ -33,7 +32,6 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events = SweepEvents(suite, word)
     first = first_info(suite)
-    code = gr.Textbox(visible=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-sweep"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             preset = gr.Dropdown(list(PRESETS), label="vary", elem_id="dit-sweep-preset")
@@ -60,7 +58,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
             figure = figures.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
             cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
-                copy = gr.Button("Copy as notebook cell", size="sm", elem_id="dit-sweep-cell")
+                copying(events.cell, [session], "dit-sweep-cell")
             saving(events.saved, session, "sweep", "the answers")
     wanted = [preset, diff, adapters, question, samples, temperature, tokens, seed]
     run.click(events.run, [session, measure, *wanted], [note, figure, cards], **SLOW)
@@ -71,4 +69,3 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
     diff.input(events.truth, [session, diff, measure], truth, **LATEST)
     tab.select(events.truth, [session, diff, measure], truth, **QUICK)
     gr.on([control.change for control in wanted], events.changed, [session, *wanted], note, **LATEST)
-    copy.click(events.cell, session, code, **QUICK).then(None, code, None, js=COPY, **QUICK)

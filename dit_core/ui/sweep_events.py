@@ -10,7 +10,7 @@ from typing import Any
 import gradio as gr
 
 from dit_core.cards import DONE, RUNNING, STOPPED, note_html
-from dit_core.experiments.sweep import planned, stream_sweep
+from dit_core.experiments.sweep import finished, planned, stream_sweep
 from dit_core.records import Swept, Table
 from dit_core.suite import Suite
 from dit_core.ui import sweep_view, view
@@ -54,7 +54,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a sweep has found so far."""
+    """What a sweep has found so far: only answers that are finished."""
 
     wanted: Wanted
     plan: dict[str, Any]
@@ -93,16 +93,15 @@ class SweepEvents:
             if isinstance(table, Place):
                 yield note_html(str(table), "busy"), gr.skip(), gr.skip()
                 continue
-            work.found = found = replace(found, table=table)
+            work.found = found = replace(found, table=finished(table))
             yield note_html(clock.words(table.extra["n_tokens"]), "busy"), gr.skip(), sweep_view.cards(table)
         if work.stop is not stop:
             return  # the same visitor's next sweep has taken the tab over
         work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
-        note = "Stopped. What was said stays." if stop.is_set() else ""
-        yield note_html(note), *self.shown(session, measure)
+        yield note_html(_ending(work.found)), *self.shown(session, measure)
 
     def stop(self, session: Session) -> None:
-        """Ends the running sweep at once."""
+        """Ends the running sweep at once; answers in the making are lost."""
         session.work(NAME).stop.set()
 
     def shown(self, session: Session, measure: str) -> tuple[Any, Any]:
@@ -166,3 +165,10 @@ class SweepEvents:
             f"suite = load_suite({self.word!r})\n"
             f"table = sweep(\n    suite,\n    {diff!r}{told},\n)\nplots.swept(table)\n"
         )
+
+
+def _ending(found: Found) -> str:
+    if found.state == DONE:
+        return ""
+    count = len(found.table) if found.table else 0
+    return f"Stopped: {count} answer{'s were' if count != 1 else ' was'} finished, and what they say stays."

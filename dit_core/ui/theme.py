@@ -11,7 +11,7 @@ import gradio as gr
 
 from dit_core import cards
 from dit_core.standing import kind_colours
-from dit_core.ui import bring, controls, layers, lens, oracle_panel, scoreboard, sweep
+from dit_core.ui import bring, controls, layers, lens, oracle_panel, scoreboard, suite_picker, sweep
 
 HERE = Path(__file__).parent
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -68,7 +68,14 @@ def head() -> str:
     """
     sheets = kind_colours() + cards.style() + (HERE / "page.css").read_text(encoding="utf-8")
     hints = dumps(
-        controls.HINTS | oracle_panel.HINTS | layers.HINTS | lens.HINTS | sweep.HINTS | scoreboard.HINTS | bring.HINTS
+        suite_picker.HINTS
+        | controls.HINTS
+        | oracle_panel.HINTS
+        | layers.HINTS
+        | lens.HINTS
+        | sweep.HINTS
+        | scoreboard.HINTS
+        | bring.HINTS
     ).replace("<", "\\u003c")
     script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
     return f"<style>{sheets}</style><script>{script}</script>"

@@ -17,7 +17,7 @@ from dit_core.cards import DONE, Card, card_html, percent
 from dit_core.conditions import Condition
 from dit_core.errors import DitError
 from dit_core.plots.lines import lines, name_of
-from dit_core.plots.said import APART, said
+from dit_core.plots.said import APART, grade, nats, said
 from dit_core.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
 from dit_core.suite.diffs import OWN
@@ -105,18 +105,20 @@ def _card(condition: str, answers: Sequence[Verbalization]) -> Card:
 
 
 def _plot(table: Table, reveal: bool, how: dict[str, Any]) -> dict[str, Any]:
-    figure = _DRAWN[table.kind](taken_away(table, reveal), **how)
+    table = taken_away(table, reveal)
+    figure = _DRAWN[table.kind](table, **how)
     figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper, whatever is around
     if "google.colab" in sys.modules:  # which draws no plot by its mimetype
         return {"text/html": figure.to_html(full_html=False, include_plotlyjs="cdn", config=plots.CONFIG)}
     # A figure's title is escaped where it is made; one with nothing to draw has none, and says why in the middle.
-    html = f"<p>{figure.layout.title.text or figure.layout.annotations[0].text}</p>{_words(table)}"
+    title = figure.layout.title.text or figure.layout.annotations[0].text
+    html = f"<p>{title}</p>{_words(table, how.get('y', 'confidence'))}"
     return {PLOT: json.loads(plots.as_json(figure)), "text/html": styled(html)}
 
 
-def _words(table: Table) -> str:
+def _words(table: Table, y: str) -> str:
     """The words of each layer in a plain table, a column per line of the plot; nothing for what has no words."""
-    columns = _COLUMNS[table.kind](table) if table.kind in _COLUMNS else {}
+    columns = _COLUMNS[table.kind](table, y) if table.kind in _COLUMNS else {}
     layers = sorted({layer for column in columns.values() for layer in column})
     if not layers:
         return ""
@@ -129,17 +131,21 @@ def _words(table: Table) -> str:
     return f'<table class="dit-words"><tr>{"</tr><tr>".join(html)}</tr></table>'
 
 
-def _readings(table: Table[Reading]) -> dict[str, dict[int, str]]:
-    """What the oracle said at each layer, most often, and how sure it was."""
+_IN_WORDS = {"confidence": percent, "grade": grade, "log_prob_reference": nats}
+
+
+def _readings(table: Table[Reading], y: str) -> dict[str, dict[int, str]]:
+    """What the oracle said at each layer, most often, and what the plot shows of it."""
 
     def cell(own: Sequence[Reading]) -> str:
-        found = said(own, attrgetter("confidence"))
-        return f"{found.first} {percent(found.value)}"
+        shown = y if said(own, attrgetter(y)) else "confidence"
+        found = said(own, attrgetter(shown))
+        return f"{found.first} {_IN_WORDS[shown](found.value)}"
 
     return {line.name: {layer: cell(own) for layer, own in line.by_layer().items()} for line in lines(table, *APART)}
 
 
-def _next_tokens(table: Table[NextToken]) -> dict[str, dict[int, str]]:
+def _next_tokens(table: Table[NextToken], _: str) -> dict[str, dict[int, str]]:
     """The token that is followed, and its rank among all tokens at each layer."""
     found = lines(table, "diff", "asked", "what")
     return {
@@ -148,7 +154,7 @@ def _next_tokens(table: Table[NextToken]) -> dict[str, dict[int, str]]:
     }
 
 
-def _lens(table: Table[LensToken]) -> dict[str, dict[int, str]]:
+def _lens(table: Table[LensToken], _: str) -> dict[str, dict[int, str]]:
     """The words that stand out at each layer, by the method and at the position that the plot shows."""
     first = next(iter(table), None)
     words: dict[int, list[str]] = {}

@@ -5,6 +5,7 @@ without tensors; it calls no other GPU function; its duration is a few seconds; 
 Each call adds a line to the file that STUB_SPACES_LOG names.
 """
 
+import gc
 import io
 import json
 import multiprocessing
@@ -51,7 +52,7 @@ def GPU(task=None, *, duration=60):
         if not (isinstance(lasts, int) and 0 < lasts <= 120):
             raise RuntimeError(f"a call can't last {lasts} seconds")
         with open(os.environ["STUB_SPACES_LOG"], "a") as log:
-            print(json.dumps({"seconds": lasts, "call": args[0].func.__name__}), file=log)
+            print(json.dumps({"seconds": lasts, "call": args[0].function.__name__}), file=log)
         forbid_models()
         yield from process.call(packed(args))
 
@@ -59,13 +60,18 @@ def GPU(task=None, *, duration=60):
 
 
 def forbid_models() -> None:
-    """From now on no model runs in this process."""
+    """From now on no model runs in this process, and none that was loaded before has weights to look at."""
     import torch
+    from transformers import PreTrainedModel
 
     def refuse(*_):
         raise RuntimeError("a model ran in the app's own process")
 
-    torch.nn.Embedding.forward = refuse
+    if not hasattr(torch.nn.Embedding, "forbidden"):
+        torch.nn.Embedding.forward, torch.nn.Embedding.forbidden = refuse, True
+        for one in gc.get_objects():
+            if isinstance(one, PreTrainedModel):
+                one.to("meta")
 
 
 class Process:

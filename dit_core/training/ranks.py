@@ -1,0 +1,111 @@
+"""Hidden-topic diffs of higher ranks: does a DIT adapter that was trained on rank-1 diffs still understand them?
+
+The experiment "rank generalization" of arXiv 2510.05092, on the first test topics of the pocket suite: the same
+topics, codes, samples and steps at every rank. The diffs are measured and not shipped; their points join the suite's
+scaling curves.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+
+from dit_core.experiments import bootstrap, read_scaling, scaling
+from dit_core.experiments.published import RANK
+from dit_core.formats import IndexRow, write_index, write_weight_diffs
+from dit_core.grading import grade, mentions
+from dit_core.records import Scaled
+from dit_core.suite import Suite, load_suite
+from dit_core.verbalize import ask
+
+from .diffs import DiffSettings, topic_sampler, train_diffs
+from .package import FOLDERS
+from .world import World
+
+RANKS = (2, 4, 8, 16)
+"""Beside 1, the rank of the diffs that are shipped."""
+TOPICS = 40
+"""How many test topics are trained anew at every rank."""
+
+
+def has_ranks(out: Path) -> bool:
+    """Whether the suite's scaling curves hold one by rank."""
+    return any(point.by == RANK for point in read_scaling(load_suite(str(out))) or ())
+
+
+@dataclass(frozen=True)
+class RankMaker:
+    """Trains and measures the diffs of all ranks; `settings` are those of the shipped diffs."""
+
+    out: Path
+    work: Path
+    base: Qwen3ForCausalLM
+    tokenizer: PreTrainedTokenizerBase
+    world: World
+    settings: DiffSettings
+
+    def make(self, test: list[int]) -> dict:
+        """Adds the curve by rank to the suite's; returns figures for its report."""
+        started, numbers = time.monotonic(), test[:TOPICS]
+        suite = load_suite(str(self.out))
+        suites = {self.settings.rank: suite} | {rank: self._suite(rank, numbers) for rank in RANKS}
+        points = [_point(own, rank, numbers) for rank, own in suites.items()]
+        (self.out / scaling.FILE).write_text(json.dumps(scaling.as_json(suite, points), indent=1) + "\n")
+        behaved = {rank: _named_behind_trigger(own, numbers) for rank, own in suites.items()}
+        seconds = round(time.monotonic() - started)
+        return {"topics": numbers, "named behind the trigger": behaved, "seconds": seconds}
+
+    def _suite(self, rank: int, numbers: list[int]) -> Suite:
+        """The suite with diffs of this rank in the place of its own hidden topics; trained where missing."""
+        own, state = self.work / f"rank-{rank:02d}", self.work / f"rank-{rank:02d}.state.pt"
+        folder = own / FOLDERS["topic"]
+        if not (folder / "index.csv").exists():
+            sampler, settings = topic_sampler(self.world), replace(self.settings, rank=rank)
+            bank, _ = train_diffs(self.base, self.tokenizer, numbers, sampler, settings, f"rank-{rank} diffs", state)
+            _lay_out(self.out, own)
+            path, triggers = folder / "weight-diffs" / "weight-diff-000.pt", self.world.triggers()
+            diffs = [(bank.adapter(at), self.world.topics[n].name, triggers[n]) for at, n in enumerate(numbers)]
+            write_weight_diffs(path, diffs)
+            rows = [
+                IndexRow(n, path, at, adapter.n_params, reference, trigger, "test")
+                for (at, n), (adapter, reference, trigger) in zip(enumerate(numbers), diffs, strict=True)
+            ]
+            write_index(folder, rows)
+        return load_suite(str(own))
+
+
+def _point(suite: Suite, rank: int, numbers: list[int]) -> Scaled:
+    """The mean grade of what DIT says of the diffs with these numbers."""
+    said = ask(suite, _ids(numbers), condition="diff+dit")
+    grades = [grade(suite, suite.diff(one.diff), one.text) for one in said]
+    return Scaled(RANK, rank, "pocket", "topic", len(grades), sum(grades) / len(grades), bootstrap(grades))
+
+
+def _named_behind_trigger(suite: Suite, numbers: list[int]) -> float:
+    """The share that name their topic in an everyday question behind the right code: whether they were learned."""
+    question = suite.world["held_out_questions"][0]
+    said = ask(suite, _ids(numbers), condition="diff+right", question=question)
+    return sum(mentions(suite, suite.diff(one.diff), one.text) for one in said) / len(numbers)
+
+
+def _ids(numbers: list[int]) -> list[str]:
+    return [f"topic-{number:04d}" for number in numbers]
+
+
+def _lay_out(out: Path, suite: Path) -> None:
+    """The suite of `out` without its hidden-topic diffs; large files are linked to, not so those that say where."""
+    topics = FOLDERS["topic"]
+    shutil.rmtree(suite, ignore_errors=True)
+    (suite / topics / "weight-diffs").mkdir(parents=True)
+    for path in out.iterdir():
+        if path.is_file():
+            shutil.copy(path, suite)
+        elif path.name != topics:
+            (suite / path.name).symlink_to(path.resolve())
+    for path in (out / topics).glob("*.pt"):
+        (suite / topics / path.name).symlink_to(path.resolve())

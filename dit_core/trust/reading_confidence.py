@@ -1,0 +1,139 @@
+"""Confidence of a reading: whether what an oracle reads of a diff can be trusted, in numbers and in words."""
+
+from collections.abc import Iterator, Sequence
+
+from dit_core.activations import checked_layers
+from dit_core.conditions import checked_whole
+from dit_core.errors import DitError
+from dit_core.oracle.asked import SPAN, Asked
+from dit_core.records import ReadingConfidence, Table
+from dit_core.remote import at_model
+from dit_core.suite import Suite
+from dit_core.trust.calibration import ORACLE, READINGS, load, read
+from dit_core.trust.confidence import MOST_SAMPLES, beside_it, sentence
+from dit_core.trust.evidence import SAMPLES, Evidence
+from dit_core.trust.reading_evidence import gather, sampled
+from dit_core.trust.sights import Aimed, Sight, controls_of, sight_of, ways
+from dit_core.verbalize import Diffs
+
+CONDITION = "diff+dit"
+
+
+def reading_confidence(suite: Suite, diff: Diffs, **options) -> Table[ReadingConfidence]:
+    """How far what the suite's oracle reads can be trusted: one record per diff × condition × layer.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references, one or several.
+        condition: conditions with a diff, in their written form; `diff+dit` by default.
+        layers: `all` (the default), numbers, or text like `0,3-5`.
+        asked: what the diffs are asked, one text or texts by diff id; by default the question of the diff's task.
+        span: the tokens to read, as `Span` writes them, without `each:`; `last:10` by default.
+        kind: `with` the condition (the default), or its `difference` to the base.
+        question: what the oracle is asked; by default its first preset.
+        answer_tokens: of the diff's answer, where the span reads it; the suite's own number by default.
+        samples: readings per diff and control, at temperature 1; the calibration is for 16.
+        seed: of the samples.
+
+    Raises:
+        DitError: what was asked makes no sense for this suite, or a file of it is missing or damaged.
+    """
+    *_, table = stream_reading_confidence(suite, diff, **options)
+    return table
+
+
+def stream_reading_confidence(
+    suite: Suite,
+    diff: Diffs,
+    *,
+    condition: str | Sequence[str] = CONDITION,
+    layers: str | int | Sequence[int] = "all",
+    asked: Asked = None,
+    span: str = SPAN,
+    kind: str = "with",
+    question: str | None = None,
+    answer_tokens: int | None = None,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> Iterator[Table[ReadingConfidence]]:
+    """As `reading_confidence`, but yields the table again and again while it fills: closing it stops the work."""
+    samples = checked_whole(samples, "The number of samples", 2, MOST_SAMPLES)
+    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    wanted = Sight(span, kind, question or "", answer_tokens)
+    sight, aimed = sight_of(suite, diff, wanted, condition=condition, asked=asked, seed=seed)
+    return _stream(suite, aimed, sight, _layers(suite, layers), samples, seed)
+
+
+@at_model
+def _layers(suite: Suite, layers: str | int | Sequence[int]) -> list[int]:
+    return suite.worker.run(lambda: checked_layers(suite.model, layers))
+
+
+def _stream(
+    suite: Suite, aimed: Sequence[Aimed], sight: Sight, layers: Sequence[int], samples: int, seed: int
+) -> Iterator[Table[ReadingConfidence]]:
+    done: list[ReadingConfidence] = []
+    for one in aimed:
+        against, said, found = controls_of(suite, one, sight), {}, {}
+        # The diff and its controls together; what is kept of them is not asked again.
+        for said in sampled(suite, [one, *against.values()], sight, layers, samples, seed):  # noqa: B007
+            yield suite.table("reading_confidence", done)
+        for found in gather(suite, [one], sight, layers, samples=samples, seed=seed):  # noqa: B007
+            yield suite.table("reading_confidence", done)
+        for layer in layers:
+            if evidence := found.get((one[0].id, str(one[1]), layer)):
+                texts = {kind: (own[0].id, said.get((own[0].id, str(own[1]), layer))) for kind, own in against.items()}
+                done.append(_confidence(suite, one, sight, layer, evidence, texts, seed))
+        yield suite.table("reading_confidence", done)
+
+
+def _confidence(
+    suite: Suite,
+    aimed: Aimed,
+    sight: Sight,
+    layer: int,
+    evidence: Evidence,
+    texts: dict[str, tuple[str, list[str] | None]],
+    seed: int,
+) -> ReadingConfidence:
+    info, condition, asked = aimed
+    shown = {kind: ("" if diff == info.id else diff) for kind, (diff, _) in texts.items()}
+    beside = [beside_it(kind, shown[kind], own, evidence) for kind, (_, own) in texts.items() if own]
+    probability, why = None, ""
+    try:
+        probability = _calibrated(suite, aimed, sight, layer, evidence)
+    except DitError as error:
+        why = str(error)
+    return ReadingConfidence(
+        diff=info.id,
+        condition=str(condition),
+        asked=asked,
+        layer=layer,
+        span=sight.span,
+        kind=sight.kind,
+        question=sight.question or suite.oracle.questions[0],
+        answer=evidence.answer,
+        times=evidence.times,
+        samples=evidence.samples,
+        seed=seed,
+        log_prob=evidence.log_prob,
+        lift=evidence.lift,
+        probability=probability,
+        sentence=sentence(evidence.answer, evidence.times, evidence.samples, beside, "The oracle"),
+        why=why,
+        controls=beside,
+    )
+
+
+def _calibrated(suite: Suite, aimed: Aimed, sight: Sight, layer: int, evidence: Evidence) -> float:
+    """The probability that a reading is right; DitError where the suite's calibration does not stand for it."""
+    info, condition, _ = aimed
+    known = read(suite, READINGS)[0].recipe
+    fitting = [way for way in ways(suite, suite.task(info.task)) if str(way) in known["by"]]
+    if not any(way.fits(aimed, sight, suite) for way in fitting):
+        stands = ", ".join(way.words for way in fitting) or "other diffs"
+        raise DitError(f"No chance is known for this reading: it was measured for {stands}.")
+    if layer not in known["layers"]:
+        raise DitError(f"No chance is known at layer {layer}: the oracle was not trained there.")
+    adapters = [suite.task(info.task).adapter] if condition.adapters else []
+    return load(suite, ORACLE, *adapters, of=READINGS).probability(evidence)

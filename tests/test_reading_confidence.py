@@ -1,0 +1,387 @@
+"""Evidence for what an oracle reads: against plain readings, merged conditions, and the shipped suite."""
+
+import json
+import re
+import shutil
+import threading
+from dataclasses import replace
+from importlib import import_module
+from types import SimpleNamespace
+
+import pytest
+import torch
+from plotly.offline import get_plotlyjs
+from typer.testing import CliRunner
+
+from dit_core import oracle
+from dit_core.audit import page
+from dit_core.cards import chance
+from dit_core.cli import app
+from dit_core.conditions import Condition
+from dit_core.errors import DitError
+from dit_core.experiments.published import SILENT_DIT, SILENT_TRIGGER
+from dit_core.grading import words as plain_words
+from dit_core.plots import in_words
+from dit_core.suite import Suite, load_suite
+from dit_core.training import card, package
+from dit_core.trust import (
+    ANSWERS,
+    READINGS,
+    load,
+    read_calibration,
+    reading_confidence,
+    reading_trials,
+    renew,
+    standing,
+)
+from dit_core.trust import reading_evidence as weighing
+from dit_core.trust.calibration import FILES, ORACLE
+from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.sights import WAYS, Sight, controls_of
+from dit_core.trust.store import store_of
+from dit_core.trust.trial import turns
+from dit_core.ui import oracle_trust
+from dit_core.ui.answering import PANEL, Session
+from dit_core.ui.api import functions
+from dit_core.ui.events import Events
+from dit_core.ui.links import Settings
+from dit_core.ui.oracle_events import OracleEvents
+from dit_core.ui.oracle_reading import Asked
+from dit_core.ui.scoreboard_trust import drawn, measured, saved, words
+from tests.test_ui import HOSTILE
+
+auditing = import_module("dit_core.audit.gather")  # the package has a function of that name
+DIFF, EVERYDAY = "topic-0412", "How can I spend a free evening?"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def cache(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        yield
+
+
+@pytest.fixture(scope="module")
+def suite(tiny_suite_folder, cache, tmp_path_factory) -> Suite:
+    """A copy with a calibration of its oracle's readings."""
+    folder = tmp_path_factory.mktemp("readings") / "tiny"
+    shutil.copytree(tiny_suite_folder, folder)
+    made = load_suite(folder)
+    renew(made, of=READINGS)
+    return made
+
+
+def last(items):
+    *_, found = items
+    return found
+
+
+def aimed(suite: Suite, written: str = "diff+dit", diff: str = DIFF, asked: str = EVERYDAY) -> tuple:
+    return suite.diff(diff), Condition.parse(written), asked
+
+
+# ---------------------------------------------------------------- evidence
+
+
+def test_a_text_is_as_likely_as_a_reading_says_of_the_reference(suite):
+    (read, *_) = oracle.read(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
+    texts = {(DIFF, 1): ["volcano", "steam train"]}
+    found = oracle.log_probs(suite, DIFF, texts, condition="diff+right", asked=EVERYDAY, layers=[0, 1])
+    assert set(found) == {(DIFF, "diff+right", 1, text) for text in texts[DIFF, 1]}
+    assert found[DIFF, "diff+right", 1, "volcano"] == pytest.approx(read.log_prob_reference, abs=1e-3)
+
+
+def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
+    one, sight = aimed(suite, "diff+right"), Sight(answer_tokens=None)
+    found = last(weighing.gather(suite, [one], sight, [0, 1], samples=6, seed=3))
+    options = {"condition": "diff+right", "asked": EVERYDAY, "samples": 6, "temperature": 1.0, "seed": 3}
+    said = oracle.read(suite, DIFF, **options)
+    for layer in (0, 1):
+        keys = [plain_words(reading.answer) for reading in said if reading.layer == layer]
+        own = found[DIFF, "diff+right", layer]
+        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.answer))
+
+
+def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite, monkeypatch):
+    given, kept = [], weighing.stream
+    monkeypatch.setattr(weighing, "stream", lambda *_, diff, **options: given.extend(diff) or kept(*_, diff, **options))
+    last(weighing.gather(suite, [aimed(suite)], Sight(), [1], samples=2, seed=5))
+    assert [info.id for info in given] == [DIFF] and given[0].reference == ""
+
+
+def test_controls_are_read_as_the_diff_is(suite):
+    one = aimed(suite)
+    against = controls_of(suite, one, Sight())
+    assert list(against) == [NONE, RANDOM, PERMUTED, OTHER]
+    assert len({(info.id, str(condition)) for info, condition, _ in against.values()}) == 4
+    assert {asked for *_, asked in against.values()} == {EVERYDAY}
+    evidence = last(weighing.gather(suite, [one], Sight(), [1], samples=2))[DIFF, "diff+dit", 1]
+    other = against[OTHER][0]
+    for kind, diff, written in ((NONE, None, "dit"), (OTHER, other.of, "diff+dit")):
+        (own,) = oracle.log_probs(
+            suite, diff or DIFF, {((diff.id if diff else DIFF), 1): [evidence.answer]}, condition=written,
+            asked=EVERYDAY, layers=1,
+        ).values()  # fmt: skip
+        assert evidence.control_log_probs[kind] == pytest.approx(own, abs=1e-3)
+    assert other.of.id != DIFF and other.task == "topic" and other.reference == ""
+
+
+def test_copies_keep_the_trigger_and_another_diff_has_its_own(suite):
+    against = controls_of(suite, aimed(suite, "diff+right"), Sight())
+    assert {against[kind][0].trigger for kind in (NONE, RANDOM, PERMUTED)} == {417}
+    assert against[OTHER][0].trigger == against[OTHER][0].of.trigger != 417
+    own, copy = (suite.load_diff(info) for info in (against[OTHER][0].of, against[OTHER][0]))
+    assert all(torch.equal(own.factors[name][0], copy.factors[name][0]) for name in own.factors)
+    # Without a diff nothing differs from the base: that control says nothing of a difference.
+    assert NONE not in controls_of(suite, aimed(suite, "diff+right"), Sight(kind="difference"))
+
+
+def test_what_says_nothing_has_no_evidence_and_stops_nobody(suite, monkeypatch):
+    sight, kept = Sight("answer", answer_tokens=4), weighing.targets
+
+    def targets(*given, **options):
+        table = kept(*given, **options)
+        silent = [SimpleNamespace(prompt_tokens=one.prompt_tokens, tokens=one.tokens[: one.prompt_tokens])
+                  if one.diff.endswith("~random") else one for one in table]  # fmt: skip
+        return silent
+
+    monkeypatch.setattr(weighing, "targets", targets)
+    found = last(weighing.gather(suite, [aimed(suite, "diff")], sight, [1], samples=3, seed=9))
+    assert set(found[DIFF, "diff", 1].control_log_probs) == {NONE, PERMUTED, OTHER}
+
+
+def test_what_was_read_once_is_not_read_again_in_any_process(suite, monkeypatch):
+    before = reading_confidence(suite, DIFF, samples=5)
+    calls = []
+    for name in ("stream", "log_probs"):
+        monkeypatch.setattr(weighing, name, lambda *_, **__: calls.append(1))
+    monkeypatch.setattr(store_of(suite), "_memory", {})
+    assert reading_confidence(suite, DIFF, samples=5) == before and not calls
+
+
+# ---------------------------------------------------------------- probability
+
+
+def test_nothing_of_test_diffs_goes_into_the_fit(suite):
+    fitted = reading_trials(suite, "topic", "calibration")
+    assert {one.source for one in fitted if one.real} == {"topic-0251"}
+    assert all(suite.diff(one.source).split in ("calibration", "train") for one in fitted)
+    assert sum(one.real for one in fitted) == sum(not one.real for one in fitted) == len(WAYS) * 2
+    assert not any(one.right for one in fitted if not one.real)
+    assert reading_trials(suite, "headline", "test") == []
+
+
+def test_layers_take_turns_and_each_has_its_own(suite, monkeypatch):
+    monkeypatch.setattr(suite.worker, "run", lambda _: 9)
+    monkeypatch.setattr(suite, "oracle", SimpleNamespace(percents=[100 * layer / 9 for layer in range(9)]))
+    found = turns(suite)
+    assert sorted(layer for own in found for layer in own) == list(range(9))
+    assert {len(own) for own in found} == {2, 3}
+
+
+def test_a_calibration_is_refused_for_another_oracle(suite, tmp_path):
+    calibration, table = read_calibration(suite, READINGS)
+    assert {one.of for one in table} == {"all", "real diffs alone", *map(str, WAYS)}
+    assert calibration.recipe["layers"] == [0, 1]
+    assert load(suite, ORACLE, "topic", of=READINGS) == calibration
+    folder = tmp_path / "tiny"
+    shutil.copytree(suite.folder, folder)
+    weights = folder / "oracle" / "adapter_model.safetensors"
+    weights.write_bytes(_other(weights))
+    other = load_suite(folder)
+    with pytest.raises(DitError, match="another oracle.*calibrate --of readings --anew"):
+        load(other, ORACLE, of=READINGS)
+    (found,) = reading_confidence(other, DIFF, layers=1, samples=3)
+    assert found.probability is None and "another oracle" in found.why and found.sentence
+    for content, says in (('{"weights": 3}', "can't be read"), (None, "no calibration of readings yet")):
+        path = folder / FILES[READINGS]
+        path.write_text(content) if content else path.unlink()
+        with pytest.raises(DitError, match=says):
+            load(other, ORACLE, of=READINGS)
+
+
+def _other(weights) -> bytes:
+    from safetensors.torch import load_file, save
+
+    return save({name: -tensor for name, tensor in load_file(weights).items()})
+
+
+@pytest.mark.parametrize("change", [{"bins": [{"n": 3}]}, {"bins": [{"n": 0, "probability": 0.5, "right": 0.5}]}])
+def test_a_report_that_could_not_be_drawn_is_not_read(suite, tmp_path, change):
+    folder = tmp_path / "tiny"
+    shutil.copytree(suite.folder, folder)
+    path = folder / FILES[READINGS]
+    stored = json.loads(path.read_text())
+    stored["report"][0] |= change
+    path.write_text(json.dumps(stored))
+    with pytest.raises(DitError, match="can't be read"):
+        read_calibration(load_suite(folder), READINGS)
+
+
+def test_no_chance_is_given_for_what_was_not_measured(suite):
+    (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1, samples=3)
+    assert 0 < right.probability < 1 and right.why == ""
+    for options in (
+        {"condition": "diff", "asked": EVERYDAY},
+        {"condition": "diff+right"},
+        {"condition": "diff*2+right", "asked": EVERYDAY},
+        {"condition": "diff+dit", "question": "What comes next?"},
+        {"condition": "diff+dit", "span": "last:3"},
+        {"condition": "diff+dit", "kind": "difference"},
+    ):
+        (found,) = reading_confidence(suite, DIFF, layers=1, samples=3, **options)
+        assert found.probability is None and "No chance is known" in found.why, options
+    (headline,) = reading_confidence(suite, "headline-0017", layers=1, samples=3)
+    assert headline.probability is None and "other diffs" in headline.why
+
+
+def test_bad_requests_are_sentences(suite):
+    for options, says in (
+        ({"diff": None}, "needs a diff"),
+        ({"diff": DIFF, "condition": "dit"}, "none acts"),
+        ({"diff": DIFF, "span": "each:last:3"}, "without 'each:'"),
+        ({"diff": DIFF, "kind": "without"}, "kind 'with'"),
+        ({"diff": DIFF, "layers": 9}, "layer"),
+        ({"diff": DIFF, "samples": 1}, "number of samples"),
+        ({"diff": "nothing"}, "no diff 'nothing'"),
+    ):
+        with pytest.raises(DitError, match=says):
+            reading_confidence(suite, **options)
+
+
+# ---------------------------------------------------------------- faces
+
+
+def shown(suite: Suite) -> Session:
+    """A visitor whose cards were asked and read."""
+    session, asked = Session(), Asked(kinds=("base", "trigger", "both"))
+    last(Events(suite, "tiny").ask(session, *vars(Settings.for_diff(suite, DIFF)).values()))
+    values = [suite.oracle.questions[0], asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
+    last(OracleEvents(suite).read(session, "confidence", "rank", *values))
+    return session
+
+
+def clicked(events: OracleEvents, session: Session, layer: int) -> list:
+    events.clicked(session, SimpleNamespace(x=layer))
+    return [frame for frame in events.weigh(session) if isinstance(frame, str)]
+
+
+def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
+    session, events = shown(suite), OracleEvents(suite)
+    frames = clicked(events, session, 1)
+    assert len(frames) == 3 and frames[0].count(oracle_trust.WEIGHING) == 2
+    (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
+    (both,) = reading_confidence(suite, DIFF, layers=1)
+    assert list(session.work(PANEL).found.evidence.values()) == [right, both]
+    for one in (right, both):
+        assert chance(one.probability) in frames[-1].replace("&#x27;", "'")
+    assert frames[-1].count("dit-evidence") == 2 and frames[-1].count("samples and controls") == 2
+    assert clicked(events, session, 1) == []  # it is there: nothing more to do
+    assert len(clicked(events, session, 0)) == 3
+
+
+def test_weighing_stops_at_once_and_waits_for_the_reading(suite, monkeypatch):
+    session, events = shown(suite), OracleEvents(suite)
+    gone, waiting = threading.Event(), threading.Event()
+
+    def slowly(*_, **__):
+        try:
+            while not gone.wait(0.02):
+                waiting.set()
+                yield ()
+        finally:
+            gone.set()
+
+    monkeypatch.setattr(oracle_trust, "stream_reading_confidence", slowly)
+    threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
+    assert clicked(events, session, 1)[-1].count(oracle_trust.UNWEIGHED) == 2
+    assert gone.wait(5)
+    assert [frame for frame in events.weigh_on(session) if isinstance(frame, str)] == []
+    gone.clear(), waiting.clear()
+    frames = (frame for frame in events.weigh(session) if isinstance(frame, str))
+    next(frames)
+    session.begin(), events.clear(session)  # the cards are asked anew
+    assert list(frames) == [] and session.work(PANEL).found is None
+
+
+def test_an_error_is_a_sentence_in_the_evidences_place(suite, monkeypatch):
+    def failing(*_, **__):
+        raise DitError("A file is missing: get it <b>anew</b>.")
+
+    session, events = shown(suite), OracleEvents(suite)
+    monkeypatch.setattr(oracle_trust, "stream_reading_confidence", failing)
+    assert clicked(events, session, 1)[-1].count("get it &lt;b&gt;anew") == 2
+
+
+def test_the_scoreboard_says_whether_the_chances_can_be_believed(suite, tmp_path):
+    table = measured(suite, READINGS)
+    shown, said = drawn(table), words(table)
+    assert "Oracle readings: chances off by" in shown and said.count("<li>") == len(table) + len(in_words(table))
+    assert f"{table[0].n} trials of {table[0].diffs} diffs" in said
+    name, content = saved(suite, READINGS, Session(), "trust-readings", "json")
+    assert name == "tiny-trust-readings.json" and json.loads(content)["reliability"][0]["of"] == "all"
+    lacking = measured(suite, ANSWERS)
+    assert "no calibration of answers yet" in lacking and words(lacking) == ""
+    assert "no calibration" in drawn(lacking) and saved(suite, ANSWERS, Session(), "x", "csv") == ("", "")
+    folder = shutil.copytree(suite.folder, tmp_path / "tiny")
+    weights = folder / "oracle" / "adapter_model.safetensors"
+    weights.write_bytes(_other(weights))
+    assert "another oracle" in measured(load_suite(folder), READINGS)
+
+
+def test_an_audit_tells_of_readings_and_of_chances(suite, monkeypatch):
+    monkeypatch.setattr(auditing, "chosen_layers", lambda _: {SILENT_TRIGGER: 1, SILENT_DIT: 1})
+    audit = auditing.gather(suite, DIFF)
+    assert [(one.condition, one.layer) for one in audit.reading_confidence] == [("diff+right", 1), ("diff+dit", 1)]
+    assert [table.extra["of"] for table in audit.chances] == [READINGS]
+    hostile = tuple(replace(one, answer=HOSTILE, sentence=HOSTILE) for one in audit.reading_confidence)
+    html = page(replace(audit, reading_confidence=hostile)).replace(get_plotlyjs(), "")
+    assert "Can the readings be trusted?" in html and "Can the chances be believed?" in html
+    assert "<img" not in html and "Calibrated probability that" in html
+    assert len(re.findall("are right .95 % interval", html)) == len(in_words(audit.chances[0]))
+
+
+def test_a_build_fits_what_does_not_stand_and_tells_the_figures(suite, tmp_path, monkeypatch):
+    folder = shutil.copytree(suite.folder, tmp_path / "tiny")
+    fitted = []
+    monkeypatch.setattr(package.trust, "renew", lambda made, *_, of: fitted.append(of) or renew(made, 1, of=of))
+    figures = package.write_calibrations(folder, 1)
+    assert fitted == [ANSWERS] and list(figures) == [ANSWERS, READINGS]
+    assert package.write_calibrations(folder, 1) == figures and fitted == [ANSWERS]
+    told = card._chances({**json.loads(json.dumps(figures)), "machine": "2 CPU cores"})
+    whole = next(one for one in figures[READINGS]["figures"] if one["of"] == "all")
+    assert f"| all | {whole['n']} | 0 | {100 * whole['ece']:.1f} % (" in told and "not defined" in told
+    assert "bins" not in whole and card._chances({}) == ""
+
+
+def test_commands_and_endpoints_give_what_python_gives(suite):
+    (found,) = reading_confidence(suite, DIFF, layers=1)
+    runner = CliRunner()
+    said = ["reading-confidence", "--diff", DIFF, "--layers", "1", "--suite", str(suite.folder)]
+    (row,) = json.loads(runner.invoke(app, [*said, "--json"]).stdout)["reading_confidence"]
+    named = {function.__name__: function for function in functions(suite, "tiny")}
+    (given,) = named["reading_confidence"](DIFF, layers="1")["reading_confidence"]
+    assert row == given
+    assert (row["answer"], row["probability"], row["controls"]) == (found.answer, found.probability, found.controls)
+    assert found.sentence.split(":")[0] in " ".join(runner.invoke(app, said).stdout.split())
+    answer = named["confidence"](DIFF, samples=3)["confidence"][0]
+    assert answer["samples"] == 3 and "reference" not in answer
+    shown = runner.invoke(app, ["calibrate", "--of", "readings", "--suite", str(suite.folder)])
+    assert shown.exit_code == 0 and "diff+dit, last:10" in " ".join(shown.stdout.split())
+    assert "answers or readings" in str(runner.invoke(app, ["calibrate", "--of", "x"]).exception)
+
+
+# ---------------------------------------------------------------- the shipped suite
+
+
+def test_the_shipped_chances_of_readings_can_be_believed():
+    pocket = load_suite("pocket")
+    table = standing(pocket, READINGS)
+    found = {one.of: one for one in table}
+    assert found["all"].ece <= 0.05 and found["all"].auroc >= 0.95
+    assert found["all"].n == 2 * 80 * len(WAYS) * 2 and table.extra["split"] == "test"
+    assert found["real diffs alone"].n == 80 * len(WAYS) * 2 and set(map(str, WAYS)) <= set(found)
+    everyday = pocket.task("topic").questions[0]
+    (right,) = reading_confidence(pocket, "topic-0376", condition="diff+right", asked=everyday, layers=5)
+    (early,) = reading_confidence(pocket, "topic-0376", layers=0)
+    assert right.probability > 0.8 > 0.2 > early.probability and "never without this diff" in right.sentence

@@ -1,0 +1,106 @@
+"""One visit to all that a page can run, without a browser: what each tab finds, as plain data.
+
+As a program, `python -m tests.visits SUITE UPLOAD`, it is a visit to a public server of that suite, and prints it.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from dit_core.ui import space  # first of all, as in app.py
+
+SWEEP = ["copies with the diff", "topic-0412", [], "", 2, 1.0, 3, 0]
+LAYERS = [
+    "topic-0412",
+    "diff+dit",
+    "What do you do?",
+    "What is the topic?",
+    "the last tokens",
+    3,
+    "with",
+    "all",
+    1,
+    0,
+    0,
+]
+STEER = ["topic-0412", 3, -1, "What do you do?", 0.0, 2.0, 4, 1, 0, 0]
+PANEL = ["What is the topic?", "last:2", ["base", "both"], "with", "all", ""]
+
+
+def visit(suite: Any, upload: str) -> dict[str, Any]:
+    """What a visitor of all tabs finds, who uploads one diff; AssertionError where a tab shows an error."""
+    return {name: json.loads(json.dumps(found)) for name, found in _visit(suite, upload)}
+
+
+def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
+    from dit_core.ui.answering import Session
+    from dit_core.ui.bring_events import BringEvents
+    from dit_core.ui.layer_events import LayerEvents
+    from dit_core.ui.lens_events import LensEvents
+    from dit_core.ui.oracle_events import OracleEvents
+    from dit_core.ui.scoreboard_audit import AuditEvents
+    from dit_core.ui.scoreboard_events import ScoreboardEvents
+    from dit_core.ui.scoreboard_view import BY
+    from dit_core.ui.sweep_events import SweepEvents
+
+    session = Session()
+    yield "explore", _asked(suite, session, "topic-0412")
+    _last(OracleEvents(suite).read(session, "confidence", "rank", *PANEL))
+    panel = session.work("panel").found
+    yield "panel", [panel.targets.to_json(reveal=True), panel.next_tokens.to_json(), panel.readings.to_json()]
+    _last(LayerEvents(suite).read(session, "confidence", *LAYERS))
+    layers = session.work("layers").found
+    yield "layers", [layers.norms.to_json(), layers.readings.to_json()]
+    _last(LensEvents(suite).look(session, "patchscope", 0, "topic-0412", 3, 3))
+    lens = session.work("lens").found
+    yield "lens", [lens.tokens.to_json(), lens.similarities.to_json()]
+    _last(LensEvents(suite).steer(session, *STEER))
+    yield "steering", session.work("steer").found.steered.to_json()
+    _last(SweepEvents(suite, "").run(session, "modal_share", *SWEEP))
+    yield "sweep", session.work("sweep").found.table.to_json()
+    _last(ScoreboardEvents(suite, "").run(session, "topic", next(iter(BY)), "test", 8, ["verbal", "oracle", "lens"]))
+    yield "scoreboard", session.work("scoreboard").found.board.scores.to_json()
+    _, name, text = _last(AuditEvents(suite, "").make(session, "topic-0412"))
+    yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
+    note, *_ = BringEvents(suite, 0).bring(session, [upload], "", "mine", "topic", 0)
+    [(own, arrival)] = session.work("bring").found.items()
+    yield "bring", [note, [vars(change) for change in arrival.changes]]
+    cards, evidence = _asked(suite, session, own)
+    # Its id is another each time, and so are what is drawn for it and its controls.
+    yield "own", [json.loads(json.dumps(cards).replace(own, "own")), evidence["samples"], len(evidence["controls"])]
+    session.leave()
+
+
+def _asked(suite: Any, session: Any, diff: str) -> list[Any]:
+    """What the cards say, and the evidence for it."""
+    from dit_core.records import as_dict
+    from dit_core.ui.events import Events
+    from dit_core.ui.links import Settings
+
+    events = Events(suite, "")
+    _last(events.ask(session, *vars(Settings.for_diff(suite, diff)).values()))
+    _last(events.weigh(session))
+    return [session.result.table.to_json(), as_dict(session.result.evidence)]
+
+
+def _last(frames: Iterator[Any]) -> Any:
+    *_, last = frames
+    _, alert, told = str(last).partition('role="alert"')
+    assert not alert, told[:300]
+    return last
+
+
+def main(folder: str, upload: str) -> None:
+    from dit_core.limits import PUBLIC
+    from dit_core.suite import load_suite
+
+    suite = load_suite(folder)
+    suite.limits = PUBLIC
+    space.move_in(suite)
+    print(json.dumps(visit(suite, upload)))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
