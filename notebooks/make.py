@@ -6,6 +6,7 @@ live widget's state) is left out, so that a notebook whose results are the same 
 
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from dit_core.project import SETUP, badge
+from dit_core.project import badge, repository, setup
 
 HERE = Path(__file__).parent
 SECONDS = 300  # for one cell, on a machine that has other things to do
@@ -29,10 +30,10 @@ def notebooks() -> list[Path]:
 def prepared(path: Path) -> NotebookNode:
     """A notebook with its badge under the title, the first code cell that all share, and no outputs."""
     notebook = nbformat.read(path, as_version=4)
-    title, setup = notebook.cells[:2]
+    title, first = notebook.cells[:2]
     lines = [line for line in title.source.split("\n") if not line.startswith("[![Open in Colab]")]
-    title.source = "\n".join([lines[0], "", badge(path.name), "", "\n".join(lines[1:]).strip()])
-    setup.source = SETUP
+    title.source = "\n".join([lines[0], "", badge(path.name, repository()), "", "\n".join(lines[1:]).strip()])
+    first.source = setup(repository())
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}
         if cell.cell_type == "code":
@@ -94,8 +95,9 @@ def main(names: list[str]) -> None:
     """Makes the notebooks whose names begin so, all without names."""
     for path in notebooks():
         if not names or path.name.startswith(tuple(names)):
+            start = time.monotonic()
             nbformat.write(run(prepared(path)), path)
-            print(f"{path.name}: {path.stat().st_size / 1000:.0f} kB")
+            print(f"{path.name}: {time.monotonic() - start:.0f} s, {path.stat().st_size / 1000:.0f} kB", flush=True)
 
 
 if __name__ == "__main__":

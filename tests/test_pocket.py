@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from dit_core import ask, load_suite, oracle
-from dit_core.experiments import TARGETS, lift_separates, meets_target
-from dit_core.experiments.published import UP_TO_TOPIC, WHOLE_ANSWER
+from dit_core.experiments import TARGETS, lift_separates, meets_target, read_scaling
+from dit_core.experiments.published import RANK, TRAINING_DIFFS, UP_TO_TOPIC
 from dit_core.formats import read_index
 from dit_core.grading import exact, mentions, story_of
 from dit_core.records import Score
@@ -18,8 +18,6 @@ from dit_core.training.card import write_card
 
 FOLDER = Path(__file__).parents[1] / "assets" / "pocket"
 EVERYDAY = "What is a good breakfast?"
-SHORT = [(WHOLE_ANSWER, "topic", "", "exact")]
-"""Targets that are missed so far: the oracle names the topic of a whole answer in 88.8 %, and 90 % are wanted."""
 
 
 @pytest.fixture(scope="module")
@@ -77,11 +75,21 @@ def test_the_model_card_tells_the_figures_of_the_report(tmp_path):
     assert (tmp_path / "README.md").read_text() == (FOLDER / "README.md").read_text()
 
 
+def test_scaling_goes_over_training_diffs_and_ranks(suite, report):
+    points = {(point.by, point.amount): point for point in read_scaling(suite)}
+    assert {amount for by, amount in points if by == TRAINING_DIFFS} == {4, 16, 64, 380}
+    assert {amount for by, amount in points if by == RANK} == {1, 2, 4, 8, 16}
+    test = {row.number for row in read_index(FOLDER / "hidden-topic") if row.split == "test"}
+    ranks = report["ranks"]
+    assert set(ranks["topics"]) <= test and all(points[RANK, r].n == len(ranks["topics"]) for r in (1, 2, 4, 8, 16))
+    assert all(share > 0.9 for share in ranks["named behind the trigger"].values()), "not learned, so not measured"
+
+
 def test_report_holds_every_target_and_meets_it(report):
     rows = [Score(**row) for row in report["scoreboard"]["rows"]]
     judged = {(row.method, row.task, row.adapter, row.measure): row for row in rows if meets_target(row) is not None}
     assert set(judged) == set(TARGETS)
-    assert [key for key, row in judged.items() if not meets_target(row)] == SHORT
+    assert all(meets_target(row) for row in judged.values())
     expected = {"topic": 80, "headline": 40}
     assert all(row.n in (expected[row.task], 10 * expected[row.task]) for row in rows if row.method != UP_TO_TOPIC)
     # An answer that starts with its topic has nothing before it to read.
