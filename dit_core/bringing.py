@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from dit_core.formats import KINDS, Adapter, Found, identify, opened, unpack
 from dit_core.hub import Artefact, Fetcher, place
 from dit_core.records import Change, DiffInfo, Table
 from dit_core.remote import at_model
+from dit_core.suite import Origin
 from dit_core.suite.opening import diff_path, size
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def bring_files(
     """
     if not files:
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
+    title = title or (Path(files[0]).stem if len(files) == 1 else "my diff")
+    origin = Origin(title, files=tuple(Path(file).name for file in files), position=position)
     with _together([Path(file) for file in files], suite.limits.upload) as found:
-        return _join(suite, found, title or (Path(files[0]).stem if len(files) == 1 else "my diff"), task, position)
+        return _join(suite, found, origin, task)
 
 
 def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> Arrival:
@@ -68,18 +71,20 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     fetcher = Fetcher()
     if isinstance(where, Artefact):
         suite.limits.fetched(str(where), size(where, fetcher).missing)
+    title = title or str(where).rstrip("/").rpartition("/")[2]
     with opened(diff_path(where, fetcher)) as found:
-        return _join(suite, found, title or str(where).rstrip("/").rpartition("/")[2], task, position)
+        seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, Artefact) else where
+        return _join(suite, found, Origin(title, str(seen), position=position), task)
 
 
-def _join(suite: Suite, found: Found, title: str, task: str | None, position: int) -> Arrival:
-    entry = found.read(position)
+def _join(suite: Suite, found: Found, origin: Origin, task: str | None) -> Arrival:
+    entry = found.read(origin.position)
     suite.fetch()
     changes = _changes(suite, entry.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
-    info = suite.bring(entry.adapter, title, task)
-    return Arrival(info, title, KINDS[found.kind], found.count, entry.base, changes)
+    info = suite.bring(entry.adapter, origin, task)
+    return Arrival(info, origin.title, KINDS[found.kind], found.count, entry.base, changes)
 
 
 @at_model

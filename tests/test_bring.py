@@ -7,6 +7,7 @@ import zipfile
 import pytest
 import torch
 
+import dit_core
 from dit_core import ask
 from dit_core.bringing import bring_files, bring_source
 from dit_core.errors import DitError
@@ -19,6 +20,8 @@ from dit_core.suite import load_suite
 from dit_core.ui import view
 from dit_core.ui.answering import Session
 from dit_core.ui.bring_events import MOST, BringEvents
+from dit_core.ui.links import Settings
+from dit_core.ui.notebook_cells import cell_code
 from tests.serving import served
 from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
 from tests.tiny import random_adapter, tiny_model
@@ -64,6 +67,29 @@ def test_a_brought_diff_answers_as_the_same_diff_of_the_suite(suite, uploads, la
     suite.forget(arrival.info.id)
     with pytest.raises(DitError):
         ask(suite, diff=arrival.info.id, condition="diff")
+
+
+@pytest.mark.parametrize("layout", ["files", "pt"])
+def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(suite, uploads, layout, monkeypatch):
+    files = uploads[layout]
+    arrival = bring_files(suite, files, HOSTILE) if layout == "files" else bring_source(suite, files[0])
+    table = ask(suite, arrival.info.id, max_new_tokens=2)
+    told = table.to_json()["brought"][arrival.info.id]
+    assert told["source"] == ("" if layout == "files" else files[0]) and told["title"] == arrival.title
+    assert list(told["files"]) == [file.rpartition("/")[2] for file in files if layout == "files"]
+    assert "brought" not in ask(suite, suite.diffs[0], max_new_tokens=2).extra, "another's diff is told to nobody"
+    settings = Settings.for_diff(suite, arrival.info.id)
+    wanted = columns(suite.task_of(arrival.info), settings.question, settings.condition)
+    code = cell_code(suite, str(suite.folder), settings, wanted)
+    assert arrival.info.id not in code
+    for name, file in zip(told["files"], files, strict=False):
+        code = code.replace(repr(name), repr(file))
+    monkeypatch.setattr(dit_core, "load_suite", lambda _: load_suite(suite.folder))
+    scope: dict = {"display": lambda *frames: None}
+    exec(code, scope)
+    [found, *_] = scope["table"]
+    [again] = ask(suite, arrival.info.id, condition=found.condition, question=found.question)
+    assert found.text == again.text
 
 
 def test_a_path_is_a_source_at_home_and_never_on_a_public_server(suite, uploads, monkeypatch):

@@ -13,7 +13,8 @@ from dit_core.standing import COLOURS, columns, compare, first_run, read_first_r
 from dit_core.suite import Suite, load_suite
 from dit_core.ui import view
 from dit_core.ui.answering import Result
-from dit_core.ui.links import Settings, cell_code, from_query, to_query
+from dit_core.ui.links import Settings, from_query, to_query
+from dit_core.ui.notebook_cells import cell_code
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\'${alert(3)}{{alert(4)}}`&amp;'
 

@@ -11,7 +11,7 @@ import pytest
 
 from dit_core import DitError, ask, load_suite, read
 from dit_core.bringing import bring_source
-from dit_core.hub import watching
+from dit_core.hub import place, watching
 from dit_core.limits import OPEN, PUBLIC
 from dit_core.standing import first_info
 from dit_core.suite import Suite, whole
@@ -257,7 +257,9 @@ def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub, monkey
         read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0)
     assert not [name for name in hub.files() if name.endswith("safetensors")]
     monkeypatch.setattr(suite, "limits", PUBLIC)
-    assert read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0, block=0)
+    readings = read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0, block=0)
+    assert list(readings.extra["revisions"]) == [place(ORACLES["qwen3-1.7b"]).repo]
+    assert not suite.revisions  # what one visitor names is not told in the next one's results
 
 
 def test_the_list_has_all_suites_and_without_a_site_its_own_alone(suite):

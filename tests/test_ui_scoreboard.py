@@ -130,7 +130,7 @@ def test_hostile_names_in_a_stored_board_are_only_text(events):
 def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
     session, audits = Session(), AuditEvents(suite, "pocket")
     *parts, (note, name, text) = audits.make(session, "topic-0412")
-    assert any("Part 1 of" in part[0] for part in parts) and not any(part[1] for part in parts)
+    assert any("Part " in part[0] for part in parts) and not any(part[1] for part in parts)
     assert name == "topic-0412-audit.html" and "Trained on" not in text and "dit-busy" not in note
     session.revealed = "topic-0412"
     assert "Trained on “volcano”" in list(audits.make(session, "topic-0412"))[-1][2]

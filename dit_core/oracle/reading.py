@@ -103,6 +103,8 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
             "placeholders": wanted.placeholders,
         },
     }
+    if revisions := suite.revisions | suite.oracle_revisions(wanted.oracle):
+        extra["revisions"] = revisions
     done: list[Reading] = []
     size = batch_size(model, "readings", MAX_ROWS)
     for _, readings in size.over(rows, lambda part: _readings(wanted, slot, part), at_once):

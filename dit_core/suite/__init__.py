@@ -6,6 +6,7 @@ suite reads only its small files; the base is loaded when it is first used, by t
 
 from dit_core.catalog import SUITE_FILE
 from dit_core.suite.description import AdapterInfo, Description, OracleInfo, Task
+from dit_core.suite.diffs import Origin
 from dit_core.suite.finding import generic_suite, load_suite
 from dit_core.suite.needs import Loading, Needs
 from dit_core.suite.whole import Suite
@@ -17,6 +18,7 @@ __all__ = [
     "Loading",
     "Needs",
     "OracleInfo",
+    "Origin",
     "Suite",
     "Task",
     "generic_suite",

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dit_core.hub import Fetcher
 from dit_core.limits import OPEN, Limits
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.description import AdapterInfo, Description, Task
-from dit_core.suite.diffs import OWN, Brought, Listed, Own
+from dit_core.suite.diffs import OWN, Brought, Listed, Origin, Own
 from dit_core.suite.opening import any_diff
 
 LONE = "diff"
@@ -71,13 +71,16 @@ class Contents:
             raise DitError(f"The suite '{self.name}' has no diff '{name}'.{nearest} The list of diffs has all ids.")
         return found
 
-    def bring(self, adapter: Adapter, title: str, task: str | None = None) -> DiffInfo:
+    def bring(self, adapter: Adapter, origin: Origin | str, task: str | None = None) -> DiffInfo:
         """Takes in a diff of somebody's own, to be asked as `task` is (the suite's first one without a name).
+
+        `origin` is told in every result about it; a text is a title alone.
 
         No list has it: only who knows its id, which can't be guessed, reaches it, until `forget`. What it was trained
         on is not known, so it gets no grades. Raises DitError for an unknown task, and where `limits` allow no more.
         """
-        return self._brought.add(adapter, title, self.task(task).name, self.limits.brought)
+        origin = Origin(origin) if isinstance(origin, str) else origin
+        return self._brought.add(adapter, origin, self.task(task).name, self.limits.brought)
 
     def forget(self, id: str) -> None:
         """Drops a diff that was brought; nothing happens where it is gone already."""
@@ -99,10 +102,15 @@ class Contents:
             for own in new:
                 self.forget(own.info.id)
 
+    def origin(self, id: str) -> Origin | None:
+        """Where a diff that was brought came from; None for one of the suite's."""
+        own = self._brought.get(id)
+        return own.origin if own else None
+
     def title_of(self, info: DiffInfo) -> str:
         """What a diff is called: the title of one that was brought, else its id."""
-        own = self._brought.get(info.id)
-        return own.title if own else info.id
+        origin = self.origin(info.id)
+        return origin.title if origin else info.id
 
     def adapter(self, name: str) -> AdapterInfo:
         """The DIT adapter of that name; DitError with the nearest names."""
@@ -168,14 +176,17 @@ class Contents:
         return digest.hexdigest()[:16]
 
     @property
-    def revisions(self) -> Mapping[str, str]:
-        """The commit of each hub repository that something was fetched from so far."""
+    def revisions(self) -> dict[str, str]:
+        """The commit of each of the suite's hub repositories that something was fetched from so far."""
         return dict(self._fetcher.revisions)
 
     def table(self, kind: str, records: Iterable[Any], extra: Mapping[str, Any] | None = None) -> Table:
         """A table of results of this suite; it says which files, and which revisions, they were made with."""
-        provenance = {"fingerprint": self.fingerprint} | ({"revisions": self.revisions} if self.revisions else {})
-        return Table(self.name, kind, tuple(records), provenance | dict(extra or {}))
+        records = tuple(records)
+        brought = {own.info.id: asdict(own.origin) for own in self.brought(records)}
+        told = {"revisions": self.revisions, "brought": brought}
+        provenance = {"fingerprint": self.fingerprint} | {name: what for name, what in told.items() if what}
+        return Table(self.name, kind, records, provenance | dict(extra or {}))
 
 
 GONE = "This diff of somebody's own is no longer here: bring it again."

@@ -92,11 +92,25 @@ class Listed:
 
 
 @dataclass(frozen=True)
+class Origin:
+    """Where a diff that somebody brought came from, enough to bring the same one again.
+
+    `source` is a hub id with its commit, a path, or "" where `files` of these names were uploaded; `position` says
+    which diff of a file of many it was.
+    """
+
+    title: str
+    source: str = ""
+    files: tuple[str, ...] = ()
+    position: int = 0
+
+
+@dataclass(frozen=True)
 class Own:
     """A diff that somebody brought, under the title that they gave it."""
 
     info: DiffInfo
-    title: str
+    origin: Origin
     adapter: Adapter
 
 
@@ -107,7 +121,7 @@ class Brought:
         self._found: dict[str, Own] = {}
         self._lock = threading.Lock()
 
-    def add(self, adapter: Adapter, title: str, task: str, most_bytes: int | None = None) -> DiffInfo:
+    def add(self, adapter: Adapter, origin: Origin, task: str, most_bytes: int | None = None) -> DiffInfo:
         """Takes one in; DitError where all together would be more than `most_bytes`."""
         info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, 0 if adapter.weights else adapter.rank, "", None)
         with self._lock:
@@ -118,7 +132,7 @@ class Brought:
                     f"{gigabytes(adapter.n_bytes)}: this server holds {gigabytes(most_bytes)} at most, so forget one "
                     "of yours, or try again when others have left."
                 )
-            self._found[info.id] = Own(info, title, adapter)
+            self._found[info.id] = Own(info, origin, adapter)
         return info
 
     def take(self, own: Own) -> None:

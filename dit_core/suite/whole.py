@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.hub import Artefact, Place, place
+from dit_core.hub import Artefact, Fetcher, Place, place
 from dit_core.records import DiffInfo
 from dit_core.suite.base import fetch_base, load_base
 from dit_core.suite.bench import Bench
@@ -38,6 +38,7 @@ class Suite(Contents):
         super().__init__(about)
         self.loading, self._again = loading, again
         self._own = object()  # marks what this suite put into slots that suites of the same base share
+        self._named = Fetcher()  # for oracles that a request names: not this suite's, so not in its `revisions`
 
     def __reduce__(self) -> tuple:
         # In another process: the suite that is loaded there, under this server's limits.
@@ -89,18 +90,28 @@ class Suite(Contents):
         for name in set(adapters):
             adapter_path(self.about.at(self.adapter(name).file), self._fetcher)
         if oracle and (oracle is not True or self.oracle):
-            where = self._oracle_place(None if oracle is True else oracle)
+            where, fetcher = self._oracle_place(None if oracle is True else oracle)
             if oracle is not True and isinstance(where, Artefact):
-                self.limits.fetched(oracle, size(where, self._fetcher).missing)
-            adapter_path(where, self._fetcher)
+                self.limits.fetched(oracle, size(where, fetcher).missing)
+            adapter_path(where, fetcher)
 
     def _is_listed(self, info: DiffInfo) -> bool:
         """Whether a diff's weights are in a file of the suite's index."""
         lone = self.about.diff is not None and info == self._lone
         return not (lone or info.split == OWN or isinstance(info, Made))
 
-    def _oracle_place(self, source: str | None) -> Place:
-        return place(self.oracle.source) if source is None else place(source, paths=self.limits.paths)
+    def oracle_revisions(self, source: str | None) -> dict[str, str]:
+        """The commit of a named oracle's hub repository; empty for the suite's own, and for a folder."""
+        if source is None:
+            return {}
+        where, fetcher = self._oracle_place(source)
+        commit = fetcher.commit(where) if isinstance(where, Artefact) else None
+        return {where.repo: commit} if commit else {}
+
+    def _oracle_place(self, source: str | None) -> tuple[Place, Fetcher]:
+        if source is None:
+            return place(self.oracle.source), self._fetcher
+        return place(source, paths=self.limits.paths), self._named
 
     @property
     def model(self) -> "Model":
@@ -147,10 +158,10 @@ class Suite(Contents):
             raise DitError(
                 f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
             )
-        where, source = self._oracle_place(source), source or self.oracle.source
+        (where, fetcher), source = self._oracle_place(source), source or self.oracle.source
 
         def attach(slot: str) -> None:
-            adapter = any_adapter(where, self._fetcher)
+            adapter = any_adapter(where, fetcher)
             try:
                 self.model.attach(slot, adapter)
             except DitError as error:

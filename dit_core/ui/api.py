@@ -22,7 +22,8 @@ from dit_core.ui.api_lens import lens_functions
 from dit_core.ui.api_oracle import oracle_functions
 from dit_core.ui.api_trust import trust_functions
 from dit_core.ui.events import pick
-from dit_core.ui.links import Settings, cell_code, from_query, to_query
+from dit_core.ui.links import Settings, from_query, to_query
+from dit_core.ui.notebook_cells import cell_code
 
 RUNNING: dict[str, threading.Event] = {}  # stops what each client of the API is waiting for
 

@@ -25,8 +25,9 @@ from dit_core.trust import stream_confidence
 from dit_core.ui import view
 from dit_core.ui.answering import EVIDENCE, PANEL, Clock, Place, Result, Session, follow
 from dit_core.ui.controls import show
-from dit_core.ui.links import Settings, cell_code, from_query, spoken, to_query
-from dit_core.ui.oracle_reading import Asked, read_code
+from dit_core.ui.links import Settings, from_query, spoken, to_query
+from dit_core.ui.notebook_cells import cell_code, read_code
+from dit_core.ui.oracle_reading import Asked
 from dit_core.ui.shared import STALE, STORED, sentence
 
 
@@ -222,7 +223,7 @@ class Events:
         code = cell_code(self.suite, self.word, session.result.settings, session.result.columns)
         found = session.work(PANEL).found
         if found and found.readings:
-            code += "\n" + read_code(found)
+            code += "\n" + read_code(self.suite, found)
         return code, gr.update(value=code, visible=True)
 
 

@@ -8,13 +8,11 @@ What was revealed is no setting: a link never gives a topic away.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from urllib.parse import parse_qsl, quote, urlencode
 
 from dit_core.conditions import OWN, Condition
 from dit_core.errors import DitError, did_you_mean
-from dit_core.standing import Column
 from dit_core.suite import Suite
 from dit_core.ui.oracle_reading import PARTS, Asked
 
@@ -148,22 +146,3 @@ def _controls(condition: Condition) -> dict:
         "trigger": "own" if own else condition.trigger,
         "own": condition.trigger.removeprefix(OWN) if own else "",
     }
-
-
-def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:
-    """A notebook cell that gives the same answers; `word` is how `load_suite` finds the suite."""
-    plain = Settings.for_diff(suite, settings.diff)
-    changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
-    lines = ["from dit_core import ask, load_suite", "", f"suite = load_suite({word!r})"]
-    asked = list(dict.fromkeys(column.question for column in columns))
-    names = ("table", "shown")[: len(asked)]
-    for name, question in zip(names, asked, strict=True):
-        arguments = {
-            "diff": settings.diff,
-            "condition": [column.condition for column in columns if column.question == question],
-            "question": question,
-            **changed,
-        }
-        inside = "".join(f"    {name}={value!r},\n" for name, value in arguments.items())
-        lines += [f"{name} = ask(\n    suite,\n{inside})"]
-    return "\n".join([*lines, f"display({', '.join(f'{name}.to_frame()' for name in names)})"])

@@ -187,13 +187,3 @@ def _same_tokens(found: Found, column: Column) -> bool:
     mine, clicked = found.target(column), found.target(column_of(found.result.columns, found.asked.of))
     stop = max(map(max, Span(found.asked.span).of(clicked.prompt_tokens)), default=0) + 1
     return mine.tokens[:stop] == clicked.tokens[:stop]
-
-
-def read_code(found: Found) -> str:
-    """The part of a notebook cell that reads the same through the oracle, after one that loads `suite`."""
-    lines = ["from dit_core.oracle import read", "from dit_core.plots import by_layer", ""]
-    for which in standing.requests(found.columns):
-        call = {"diff": found.result.settings.diff, **which, **arguments(found)}
-        inside = "".join(f"    {name}={value!r},\n" for name, value in call.items())
-        lines.append(f"by_layer(read(\n    suite,\n{inside})).show()")
-    return "\n".join(lines)

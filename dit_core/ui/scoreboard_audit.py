@@ -12,6 +12,7 @@ from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui.answering import Place, Session, follow
 from dit_core.ui.choices import PICKER, diff_choices
+from dit_core.ui.notebook_cells import named, opening
 from dit_core.ui.pieces import QUICK, SLOW, copying
 from dit_core.ui.shared import sentence
 
@@ -73,9 +74,10 @@ class AuditEvents:
 
     def cell(self, session: Session, diff: str) -> str:
         """The lines that write the same report from a notebook."""
-        return (
-            "from pathlib import Path\n\nfrom dit_core import load_suite\nfrom dit_core.audit import gather, page\n\n"
-            f"found = gather(load_suite({self.word!r}), {diff!r})\n"
-            f"report = page(found, reveal={session.revealed == diff})\n"
-            f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n'
-        )
+        imports = "from dit_core import load_suite", "from dit_core.audit import gather, page"
+        lines = [
+            *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
+            f"report = page(gather(suite, {named(self.suite, diff)}), reveal={session.revealed == diff})",
+            f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
+        ]
+        return "\n".join(lines)

@@ -15,6 +15,7 @@ from dit_core.records import Swept, Table
 from dit_core.suite import Suite
 from dit_core.ui import sweep_view, view
 from dit_core.ui.answering import Clock, Place, Session, follow
+from dit_core.ui.notebook_cells import call, opening
 from dit_core.ui.shared import content, number, sentence, whole
 
 NAME = "sweep"
@@ -157,14 +158,10 @@ class SweepEvents:
         found: Found | None = session.work(NAME).found
         if found is None:
             return ""
-        options = {**found.plan, **found.wanted.sampling}
-        diff = options.pop("diff")
-        told = "".join(f",\n    {name}={value!r}" for name, value in options.items() if value is not None)
-        return (
-            "from dit_core import load_suite, plots, sweep\n\n"
-            f"suite = load_suite({self.word!r})\n"
-            f"table = sweep(\n    suite,\n    {diff!r}{told},\n)\nplots.swept(table)\n"
-        )
+        options = {name: value for name, value in (found.plan | found.wanted.sampling).items() if value is not None}
+        diff = options.pop("diff", None)
+        lines = opening(self.suite, self.word, diff, "from dit_core import load_suite, plots, sweep")
+        return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.swept(table)\n"])
 
 
 def _ending(found: Found) -> str:

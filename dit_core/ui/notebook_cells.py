@@ -1,0 +1,64 @@
+"""Notebook cells that give what the page shows: how any begins, and those of the Explore tab."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dit_core import standing
+from dit_core.standing import Column
+from dit_core.suite import Suite
+from dit_core.ui.links import Settings
+from dit_core.ui.oracle_reading import Found, arguments
+
+
+def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[str]:
+    """The first lines of a cell that asks about a diff; `word` is how `load_suite` finds the suite.
+
+    A diff of somebody's own is brought again: its id is known here alone.
+    """
+    ready = [f"suite = load_suite({word!r})"]
+    origin = suite.origin(diff) if diff else None
+    if origin is None:
+        return [*imports, "", *ready]
+    bring, what, told = "bring_source", repr(origin.source), ""
+    if origin.files:
+        bring, what, told = "bring_files", repr(list(origin.files)), "  # where these files are on your machine"
+    options = f"task={suite.diff(diff).task!r}, position={origin.position}"
+    ready += [f"own = {bring}(suite, {what}, {origin.title!r}, {options}).info.id{told}"]
+    return [*imports, f"from dit_core.bringing import {bring}", "", *ready]
+
+
+def named(suite: Suite, diff: str | None) -> str:
+    """The expression that names a diff behind `opening`."""
+    return "own" if diff and suite.origin(diff) else repr(diff)
+
+
+def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:
+    """A cell that gives the same answers; `word` is how `load_suite` finds the suite."""
+    plain = Settings.for_diff(suite, settings.diff)
+    changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    lines = opening(suite, word, settings.diff, "from dit_core import ask, load_suite")
+    asked = list(dict.fromkeys(column.question for column in columns))
+    tables = ("table", "shown")[: len(asked)]
+    for table, question in zip(tables, asked, strict=True):
+        options = {
+            "condition": [column.condition for column in columns if column.question == question],
+            "question": question,
+            **changed,
+        }
+        lines += [f"{table} = {call('ask', suite, settings.diff, options)}"]
+    return "\n".join([*lines, f"display({', '.join(f'{table}.to_frame()' for table in tables)})"])
+
+
+def read_code(suite: Suite, found: Found) -> str:
+    """The part of a cell that reads the same through the oracle, after one that loads `suite`."""
+    lines = ["from dit_core.oracle import read", "from dit_core.plots import by_layer", ""]
+    for which in standing.requests(found.columns):
+        reading = call("read", suite, found.result.settings.diff, {**which, **arguments(found)})
+        lines.append(f"by_layer({reading}).show()")
+    return "\n".join(lines)
+
+
+def call(function: str, suite: Suite, diff: str | None, options: Mapping[str, Any]) -> str:
+    """A call about a diff, an option a line."""
+    inside = "".join(f"    {option}={value!r},\n" for option, value in options.items())
+    return f"{function}(\n    suite,\n    {named(suite, diff)},\n{inside})"
