@@ -12,8 +12,9 @@ KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
+# A process a core, each with one thread: models this small gain nothing from more.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -m "not slow and not network and not hub"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not network and not hub"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

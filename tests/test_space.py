@@ -145,11 +145,10 @@ def test_an_adapter_can_be_sent_without_tensors(suite):
 def test_only_the_diffs_that_are_named_go_along(suite):
     adapter = suite.load_diff(suite.diffs[0])
     mine, others = (suite.bring(adapter, title) for title in ("mine", "somebody else's"))
-    assert [own.title for own in suite.brought(({"diff": [mine.id]}, control(others, RANDOM)))] == [
-        "mine",
-        "somebody else's",
-    ]
-    assert [own.title for own in suite.brought(((mine,), {}))] == ["mine"] and not suite.brought((("own-1",), {}))
+    both = suite.brought(({"diff": [mine.id]}, control(others, RANDOM)))
+    assert [own.origin.title for own in both] == ["mine", "somebody else's"]
+    [one] = suite.brought(((mine,), {}))
+    assert one.info == mine and not suite.brought((("own-1",), {}))
     for info in (mine, others):
         suite.forget(info.id)
 
