@@ -9,6 +9,7 @@ import time
 from dataclasses import replace
 
 import pytest
+from plotly.graph_objs import Figure
 
 from dit_core import lens, oracle
 from dit_core.cards import DONE, RUNNING, steered_html
@@ -22,6 +23,7 @@ from dit_core.ui.api import functions
 from dit_core.ui.layer_events import LayerEvents
 from dit_core.ui.layer_reading import ANSWER, LAST, PROMPT, Wanted
 from dit_core.ui.lens_events import LensEvents
+from dit_core.ui.lens_looking import MIDDLE
 from dit_core.ui.shared import ReadingClock
 from dit_core.ui.tokens import shown_target, target_of
 from tests.serving import served
@@ -177,7 +179,7 @@ def test_truth_is_hidden_until_reveal_in_any_tab(visitor, suite):
 
 
 def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite, monkeypatch):
-    session, events = Session(), LayerEvents(suite)
+    session, events = Session(), LayerEvents(suite, "pocket")
     *_, last = events.read(session, "what the model says", *values(suite))
     figure = json.loads(last[1])["light"]
     assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["name"]
@@ -187,6 +189,24 @@ def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite,
     session.work("layers").found = replace(found, readings=replace(found.readings, records=tuple(echo)))
     data = json.loads(events.recolour(session, "what the model says"))["light"]["data"][0]
     assert set(data["z"][0]) == {1.0} and set(data["z"][1]) == {0.0}
+
+
+def test_the_copied_cells_give_the_same(suite, monkeypatch):
+    session, shown = Session(), []
+    monkeypatch.setattr(Figure, "show", lambda figure: shown.append(as_json(figure)))
+    layers, looking = LayerEvents(suite, str(suite.folder)), LensEvents(suite, str(suite.folder))
+    assert not layers.cell(session) and not looking.cell(session, "logit lens", 0) and not looking.steered_cell(session)
+    *_, (_, heat, norms, _) = layers.read(session, "confidence", *values(suite))
+    exec(layers.cell(session), {})
+    *_, (_, words, cosine, *_) = looking.look(session, "patchscope", 1, "topic-0412", 3, 2)
+    exec(looking.cell(session, "patchscope", 1), {})
+    assert len(shown) == 4
+    for figure, drawn in zip(shown, (norms, heat, words, cosine), strict=True):
+        assert json.loads(figure)["data"] == json.loads(drawn)["light"]["data"]
+    [*_] = looking.steer(session, "topic-0412", 3, MIDDLE, EVENING, 0.0, 1.0, 8, 1, 0.0, 0)
+    scope: dict = {}
+    exec(looking.steered_cell(session).replace("steer(\n", "found = steer(\n"), scope)
+    assert [*scope["found"].text] == [one.text for one in session.work("steer").found.steered]
 
 
 def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_stay(visitor, suite):
@@ -256,7 +276,7 @@ def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     ],
 )
 def test_bad_input_is_one_sentence(suite, changed, says):
-    *_, last = LayerEvents(suite).read(Session(), "confidence", *values(suite, **changed))
+    *_, last = LayerEvents(suite, "pocket").read(Session(), "confidence", *values(suite, **changed))
     assert 'role="alert"' in last[0] and says in last[0] and "inside the program" not in last[0]
 
 
@@ -365,7 +385,7 @@ def test_steered_texts_stand_side_by_side(visitor, suite):
 
 
 def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, monkeypatch):
-    session, events, go_on = Session(), LensEvents(suite), threading.Event()
+    session, events, go_on = Session(), LensEvents(suite, "pocket"), threading.Event()
     plain = lens.lens
     monkeypatch.setattr(lens, "lens", lambda *args, **options: go_on.wait(20) and plain(*args, **options))
     running = events.look(session, "logit lens", 0, "topic-0412", 5, 5)

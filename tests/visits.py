@@ -50,13 +50,13 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     _last(OracleEvents(suite).read(session, "confidence", "rank", *PANEL))
     panel = session.work("panel").found
     yield "panel", [panel.targets.to_json(reveal=True), panel.next_tokens.to_json(), panel.readings.to_json()]
-    _last(LayerEvents(suite).read(session, "confidence", *LAYERS))
+    _last(LayerEvents(suite, "pocket").read(session, "confidence", *LAYERS))
     layers = session.work("layers").found
     yield "layers", [layers.norms.to_json(), layers.readings.to_json()]
-    _last(LensEvents(suite).look(session, "patchscope", 0, "topic-0412", 3, 3))
+    _last(LensEvents(suite, "pocket").look(session, "patchscope", 0, "topic-0412", 3, 3))
     lens = session.work("lens").found
     yield "lens", [lens.tokens.to_json(), lens.similarities.to_json()]
-    _last(LensEvents(suite).steer(session, *STEER))
+    _last(LensEvents(suite, "pocket").steer(session, *STEER))
     yield "steering", session.work("steer").found.steered.to_json()
     _last(SweepEvents(suite, "").run(session, "modal_share", *SWEEP))
     yield "sweep", session.work("sweep").found.table.to_json()

@@ -18,6 +18,7 @@ from dit_core.ui import layer_view, view
 from dit_core.ui.answering import Place, Session, follow
 from dit_core.ui.choices import condition_choices, question_choices
 from dit_core.ui.layer_reading import Found, Wanted, steps
+from dit_core.ui.notebook_cells import IMPORTS, call, opening
 from dit_core.ui.oracle_view import note
 from dit_core.ui.readings import taken_away
 from dit_core.ui.shared import ReadingClock, content, sentence
@@ -28,10 +29,10 @@ NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; w
 
 
 class LayerEvents:
-    """The events of one suite's Layers tab."""
+    """The events of one suite's Layers tab; `word` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite):
-        self.suite = suite
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
 
     # ---------------------------------------------------------------- reading
 
@@ -158,3 +159,21 @@ class LayerEvents:
             return "", ""
         table = taken_away(table, self._open(session))
         return f"{found.wanted.diff}-{what}.{form}", content(table, form)
+
+    def cell(self, session: Session) -> str:
+        """The lines that read and draw the same in a notebook; "" before anything was read."""
+        found: Found | None = session.work(NAME).found
+        if found is None or not found.norms:
+            return ""
+        suite, wanted = self.suite, found.wanted
+        acts = call("norms", suite, wanted.diff, wanted.target)
+        target = call("targets", suite, wanted.diff, {**wanted.target, "span": wanted.span})
+        oracle = "from dit_core.oracle import read, targets" if suite.oracle else "from dit_core.oracle import targets"
+        lines = [
+            *opening(suite, self.word, wanted.diff, IMPORTS, "from dit_core.lens import norms", oracle),
+            f"[target] = {target}",
+            f"plots.difference_norms({acts}, target.tokens).show()",
+        ]
+        if suite.oracle:
+            lines.append(f"plots.heat_map({call('read', suite, wanted.diff, wanted.reading)}, target.tokens).show()")
+        return "\n".join([*lines, ""])

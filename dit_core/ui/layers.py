@@ -11,7 +11,7 @@ from dit_core.ui import figures, layer_view, view
 from dit_core.ui.choices import PICKER, condition_choices, diff_choices, question_choices
 from dit_core.ui.layer_events import LayerEvents
 from dit_core.ui.layer_reading import ANSWER, LAST, PROMPT
-from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, copying, saving
 
 HINTS = {
     "dit-layers-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -32,9 +32,9 @@ HINTS = {
 }
 
 
-def layers_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
-    """Draws the tab and connects it."""
-    events, offered = LayerEvents(suite), layer_view.colours(open_now=False)
+def layers_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
+    events, offered = LayerEvents(suite, word), layer_view.colours(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, more = _controls(suite)
@@ -48,6 +48,8 @@ def layers_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
                 saving(events.saved, session, "readings", "the readings")
             norms = figures.figure(layer_view.acts(None), elem_id="dit-layers-norms")
             saving(events.saved, session, "norms", "where the diff acts")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.cell, [session], "dit-layers-code")
     shown = [heat, norms, cell]
     truth = [more["secret"], more["reveal"], colour, *shown]
     chosen = [wanted[1], wanted[2], note, *truth]

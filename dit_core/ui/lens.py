@@ -13,7 +13,7 @@ from dit_core.suite import Suite
 from dit_core.ui import figures, lens_view
 from dit_core.ui.choices import PICKER, diff_choices, everyday_choices
 from dit_core.ui.lens_events import LensEvents
-from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, copying, saving
 
 HINTS = {
     "dit-lens-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -44,9 +44,9 @@ STEERING = (
 )
 
 
-def lens_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
-    """Draws the tab and connects it."""
-    events = LensEvents(suite)
+def lens_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
+    events = LensEvents(suite, word)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, look, stop = _controls(suite)
@@ -60,11 +60,15 @@ def lens_tab(tab: gr.Tab, suite: Suite, session: gr.State) -> None:
             saving(events.saved, session, "tokens", "the words")
             cosine = figures.figure(lens_view.cosine(None, 0), elem_id="dit-lens-cosine")
             saving(events.saved, session, "similarities", "the cosines")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.cell, [session, method, position], "dit-lens-code")
             gr.HTML(STEERING, apply_default_css=False)
             steering, steer, halt = _steering(suite, wanted)
             written = gr.HTML(note_html(""), elem_id="dit-steer-note", apply_default_css=False)
             texts = gr.HTML(lens_view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
             saving(events.saved, session, "steered", "the texts")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.steered_cell, [session], "dit-steer-code")
     layer, prompt = steering[2], steering[3]
     shown = [note, words, cosine]
     fresh = [*shown, written, texts, prompt, layer]

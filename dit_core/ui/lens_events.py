@@ -17,7 +17,8 @@ from dit_core.ui import lens_view
 from dit_core.ui.answering import Place, Session, Work, follow
 from dit_core.ui.choices import everyday_choices
 from dit_core.ui.lens_looking import MIDDLE, Seen, Steering, Wanted, Written, look, steer
-from dit_core.ui.shared import content, sentence
+from dit_core.ui.notebook_cells import IMPORTS, call, opening
+from dit_core.ui.shared import content, sentence, whole
 from dit_core.worker import Worker
 
 LENS, STEER = "lens", "steer"
@@ -29,10 +30,10 @@ F = TypeVar("F", Seen, Written)
 
 
 class LensEvents:
-    """The events of one suite's Lens tab."""
+    """The events of one suite's Lens tab; `word` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite):
-        self.suite = suite
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
 
     # ---------------------------------------------------------------- looking and steering
 
@@ -107,6 +108,32 @@ class LensEvents:
         found = session.work(STEER if what == "steered" else LENS).found
         table = getattr(found, what, None)
         return (f"{found.wanted.diff}-{table.kind}.{form}", content(table, form)) if table else ("", "")
+
+    def cell(self, session: Session, method: str, position: int) -> str:
+        """The lines that show the same in a notebook; "" before anything was looked at."""
+        seen = session.work(LENS).found
+        if seen is None or not seen.tokens:
+            return ""
+        suite, diff, positions = self.suite, seen.wanted.diff, {"positions": whole(seen.wanted.positions)}
+        looked = call("lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
+        lines = [
+            *opening(suite, self.word, diff, IMPORTS, "from dit_core.lens import lens, similarities"),
+            f"plots.lens_tokens({looked}, method={method!r}, position={position}).show()",
+            f"plots.cosine({call('similarities', suite, diff, positions)}).show()\n",
+        ]
+        return "\n".join(lines)
+
+    def steered_cell(self, session: Session) -> str:
+        """The lines that write the same texts in a notebook; "" before there are any."""
+        written = session.work(STEER).found
+        if written is None or not written.steered:
+            return ""
+        wanted, layer = written.wanted, written.steered[0].layer
+        steered = call("steer", self.suite, wanted.diff, {"layer": layer} | wanted.arguments)
+        lines = opening(
+            self.suite, self.word, wanted.diff, "from dit_core import load_suite", "from dit_core.lens import steer"
+        )
+        return "\n".join([*lines, f"{steered}.to_frame()\n"])
 
 
 def _running(work: Work, start: F, steps: Callable[[], Iterator[F]], busy: str, line: Worker) -> Iterator[str]:

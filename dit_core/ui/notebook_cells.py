@@ -9,6 +9,8 @@ from dit_core.suite import Suite
 from dit_core.ui.links import Settings
 from dit_core.ui.oracle_reading import Found, arguments
 
+IMPORTS = "from dit_core import load_suite, plots"
+
 
 def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[str]:
     """The first lines of a cell that asks about a diff; `word` is how `load_suite` finds the suite.

@@ -49,9 +49,9 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
             with gr.Tab("Explore") as explore:
                 explore_tab(demo, explore, suite, word, session, site)
             with gr.Tab("Layers") as layers:
-                layers_tab(layers, suite, session)
+                layers_tab(layers, suite, word, session)
             with gr.Tab("Lens") as lens:
-                lens_tab(lens, suite, session)
+                lens_tab(lens, suite, word, session)
             with gr.Tab("Sweep") as sweep:
                 sweep_tab(sweep, suite, word, session)
             with gr.Tab("Scoreboard") as scoreboard:
