@@ -12,6 +12,8 @@ from dit_core.errors import DitError, did_you_mean
 SUITE_FILE = "suite.toml"
 SUITES = {"pocket": Path(__file__).resolve().parent.parent / "assets" / "pocket"}
 """Suites that lie on this disk, by name."""
+ORACLE_PERCENTS = (25.0, 50.0, 75.0)
+"""The depths that published activation oracles were trained at (arXiv 2512.15674)."""
 _FILE = Path(__file__).with_name("catalogue.toml")
 
 
@@ -126,8 +128,15 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
         "adapters": adapters,
     }
     if "oracle" in about:
-        entries["oracle"] = {"source": f"hf://{about['oracle']}", "title": about["oracle"].partition("/")[2]}
+        title = about["oracle"].partition("/")[2]
+        entries["oracle"] = {"source": f"hf://{about['oracle']}", "title": title, "percents": ORACLE_PERCENTS}
     return entries
+
+
+def oracle_percents(source: str) -> tuple[float, ...]:
+    """The depths that an oracle of this hub id was trained at, in percent; none of one that is not catalogued."""
+    published = {about.get("oracle") for about in _models().values()}
+    return ORACLE_PERCENTS if source in published else ()
 
 
 def _more_adapters(task: str, model: str) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -77,8 +77,8 @@ class Reading:
     tokens: tuple[str, ...]
     token_probabilities: tuple[float, ...]
     confidence: float
-    grade: int | None
-    log_prob_reference: float | None
+    grade: int | None = _secret()
+    log_prob_reference: float | None = _secret()
 
 
 @dataclass(frozen=True)

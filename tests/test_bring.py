@@ -190,7 +190,7 @@ def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite,
 
 def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
     info = bring_files(suite, uploads["files"]).info
-    assert suite.title_of(info) == "my diff"
+    assert suite.origin(info.id).title == "my diff"
     assert "not known here" in view.secret(suite, info.id, info.id)
     [said] = ask(suite, diff=info.id, condition="diff")
     for column in columns(suite.task_of(info)):

@@ -7,7 +7,7 @@ import pytest
 
 from dit_core import DitError, load_suite
 from dit_core.__main__ import main
-from dit_core.catalog import find_suite, listings, published
+from dit_core.catalog import find_suite, listings, oracle_percents, published
 from dit_core.hub import Artefact
 from dit_core.known_bases import KNOWN
 
@@ -126,3 +126,9 @@ def test_the_command_says_what_a_suite_takes(run):
     assert code == 0 and "is on this disk, needs" in out
     code, out, err = run("suites", "hidden-topic/qwen3-4b")
     assert code == 2 and "HF_HUB_OFFLINE" in err and "Traceback" not in err
+
+
+def test_layers_are_known_of_published_oracles_and_of_no_other():
+    catalogued = load_suite("hidden-topic/qwen3-4b").oracle
+    assert catalogued.percents == oracle_percents(catalogued.source.removeprefix("hf://")) == (25.0, 50.0, 75.0)
+    assert oracle_percents("somebody/oracle") == ()

@@ -181,12 +181,12 @@ def test_the_oracles_entry_is_read(suite):
     assert oracle.questions == ("What is the topic?", "What comes next?")
 
 
-def test_an_oracle_may_be_elsewhere_and_then_is_taken_for_a_published_one(folder):
+def test_an_oracle_may_be_elsewhere_and_need_not_tell_its_layers(folder):
     edit(folder / "suite.toml", 'source = "oracle"', 'source = "owner/oracle"')
     text = (folder / "suite.toml").read_text(encoding="utf-8")
     (folder / "suite.toml").write_text(text[: text.index('title = "random oracle"')], encoding="utf-8")
     oracle = load_suite(folder).oracle
-    assert (oracle.source, oracle.percents, oracle.block) == ("owner/oracle", (25.0, 50.0, 75.0), 1)
+    assert (oracle.source, oracle.percents, oracle.block) == ("owner/oracle", (), 1)
     assert oracle.title and oracle.questions
 
 
@@ -221,7 +221,7 @@ def test_a_diff_that_is_brought_answers_and_is_in_no_list(folder, suite):
     suite = load_suite(folder)
     info = suite.bring(volcano, "from a friend")
     assert (info.task, info.rank, info.reference, info.trigger) == ("topic", 1, "", None)
-    assert suite.diff(info.id) is info and suite.title_of(info) == "from a friend"
+    assert suite.diff(info.id) is info and suite.origin(info.id).title == "from a friend"
     assert suite.diffs.to_json() == listed and suite.bring(volcano, "again").id != info.id
     own, theirs = (ask(suite, diff, condition=["diff", "diff+dit"], max_new_tokens=4) for diff in (info.id, "volcano"))
     assert [one.text for one in own] == [one.text for one in theirs] and own[0].diff == info.id

@@ -243,9 +243,8 @@ def test_in_jupyterlab(browser, tmp_path):  # noqa: F811
         assert page.locator(".dit-live .dit-card").count() == 5 and page.locator(".dit-stored").count() == 1
         page.locator(".widget-slider .noUi-handle").nth(1).press("End")
         page.get_by_role("button", name="Ask").click()
-        card = page.locator(".dit-live .dit-done.dit-chosen .dit-text").first
-        card.wait_for()
-        assert card.inner_text().strip() == expected.text
+        card = "document.querySelector('.dit-live .dit-done.dit-chosen .dit-text')"
+        page.wait_for_function(f"(text) => {card}?.innerText.trim() === text", arg=expected.text)
         page.wait_for_function("[...document.querySelectorAll('.js-plotly-plot')].at(-1).data.length == 6")
         assert not errors
         page.close()

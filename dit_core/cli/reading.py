@@ -61,8 +61,8 @@ def oracle(
         for table in tables:
             tell(len(table), table.extra["n_readings"], "reading")
     if as_json:
-        return print_json(table)
-    trained = ", ".join(map(str, table.extra["trained_layers"]))
+        return print_json(table, reveal=True)
+    trained = ", ".join(map(str, table.extra.get("trained_layers", ["unknown"])))
     print_rows(
         f"{table.suite}, oracle {table.extra['oracle']}, trained at layers {trained}",
         ["layer", "depth", "diff", "condition", "tokens", "question", "answer", "confidence", "grade", "log p (ref.)"],

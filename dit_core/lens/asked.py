@@ -85,11 +85,6 @@ def unrelated(
     return Unrelated(suite, tuple(infos), strength, read, positions)
 
 
-def depth_percent(suite: Suite, layer: int) -> float:
-    """How deep a layer is in the base, in percent of its layers."""
-    return round(100 * layer / len(suite.model.layers), 1)
-
-
 def _own_texts(suite: Suite, info: DiffInfo) -> tuple[str, ...]:
     """The suite's questions of all tasks, but for those by which this diff's own task asks for what was trained."""
     own = suite.task_of(info)

@@ -8,11 +8,10 @@ from torch import Tensor
 from dit_core.activations import checked_layers
 from dit_core.conditions import checked_whole
 from dit_core.errors import DitError
-from dit_core.lens.asked import depth_percent
 from dit_core.records import NextToken, Table
 from dit_core.remote import at_model
 from dit_core.suite import Suite
-from dit_core.targets import Aim, Asked, activations, aims, target_rows
+from dit_core.targets import Aim, Asked, activations, aims, depth_percent, target_rows
 from dit_core.verbalize import Diffs
 
 

@@ -5,11 +5,10 @@ from typing import Any
 import torch
 
 from dit_core.activations import checked_layers
-from dit_core.lens.asked import depth_percent
 from dit_core.records import Norm, Table
 from dit_core.remote import at_model
 from dit_core.suite import Suite
-from dit_core.targets import Asked, activations, aims, target_rows
+from dit_core.targets import Asked, activations, aims, depth_percent, target_rows
 from dit_core.verbalize import Diffs
 
 

@@ -11,13 +11,14 @@ from dit_core.batching import batch_size
 from dit_core.conditions import checked_number, checked_whole, several
 from dit_core.errors import DitError, did_you_mean
 from dit_core.generation import Batch
-from dit_core.lens.asked import Source, depth_percent, unrelated
+from dit_core.lens.asked import Source, unrelated
 from dit_core.lens.difference import MeanDifference, mean_difference
 from dit_core.model import Model
 from dit_core.records import DiffInfo, LensToken, Table
 from dit_core.remote import at_model
 from dit_core.steering import replacing
 from dit_core.suite import Suite
+from dit_core.targets import depth_percent
 from dit_core.verbalize import Diffs
 
 METHODS = ("logit lens", "patchscope")

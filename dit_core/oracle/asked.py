@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from dit_core.catalog import oracle_percents
 from dit_core.conditions import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.errors import DitError, did_you_mean
 from dit_core.oracle.prompt import checked_question
@@ -114,7 +115,7 @@ def request(
         )
     if unknown := set(where) - set(TargetOptions.__annotations__):
         raise TypeError(f"an oracle can't be asked with {', '.join(sorted(unknown))}")
-    info = suite.oracle if oracle is None else OracleInfo(oracle, oracle)
+    info = suite.oracle if oracle is None else OracleInfo(oracle, oracle, oracle_percents(oracle))
     asked = target_request(suite, diff, **where)
     if placeholders is not None:
         placeholders = checked_whole(placeholders, "The number of placeholders", 1, 1000)

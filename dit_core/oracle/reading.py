@@ -28,7 +28,8 @@ MAX_ROWS = 512  # of one batch of readings, before memory has its say
 def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Reading]:
     """Reads conditions of diffs through the oracle; one record per diff × condition × layer × span × question × sample.
 
-    Records come layer by layer. The table's `extra` holds `n_layers` of the base and `trained_layers` of the oracle.
+    Records come layer by layer. The table's `extra` holds `n_layers` of the base and, where they are known, the
+    oracle's `trained_layers`.
 
     Args:
         suite: what `load_suite` gave.
@@ -92,7 +93,6 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
     extra = {
         "oracle": wanted.info.title,
         "n_layers": len(model.layers),
-        "trained_layers": trained_layers(wanted.info.percents, len(model.layers)),
         "n_readings": len(rows),
         "sampling": {"temperature": wanted.temperature, "max_new_tokens": wanted.max_new_tokens},
         "settings": {
@@ -103,6 +103,8 @@ def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
             "placeholders": wanted.placeholders,
         },
     }
+    if wanted.info.percents:
+        extra["trained_layers"] = trained_layers(wanted.info.percents, len(model.layers))
     if revisions := suite.revisions | suite.oracle_revisions(wanted.oracle):
         extra["revisions"] = revisions
     done: list[Reading] = []

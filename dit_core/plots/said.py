@@ -14,7 +14,7 @@ from dit_core.records import Reading, Table
 
 APART = ("diff", "asked", "question", "kind")  # what is read or asked otherwise is another line
 MOST_ANSWERS = 4  # that a hover text lists
-UNKNOWN = "Nothing to grade against: the reference of what was read is not known."
+UNKNOWN = "Nothing to grade against: what was trained is not known, or not revealed."
 NOT_YET = "The oracle has not read anything yet."
 UNTRAINED = "The oracle was not trained on this layer."
 

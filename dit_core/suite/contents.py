@@ -107,11 +107,6 @@ class Contents:
         own = self._brought.get(id)
         return own.origin if own else None
 
-    def title_of(self, info: DiffInfo) -> str:
-        """What a diff is called: the title of one that was brought, else its id."""
-        origin = self.origin(info.id)
-        return origin.title if origin else info.id
-
     def adapter(self, name: str) -> AdapterInfo:
         """The DIT adapter of that name; DitError with the nearest names."""
         if name not in self.adapters:

@@ -63,13 +63,13 @@ class AdapterInfo:
 class OracleInfo:
     """An activation oracle: a PEFT LoRA on the same base, by folder or hub id in `source`.
 
-    `percents` are the depths it was trained at (published ones: 25, 50 and 75 %); it is injected at the output of
-    decoder block `block`. `questions` are presets; the first is asked by default.
+    `percents` are the depths it was trained at, none where that is not known; it is injected at the output of decoder
+    block `block`. `questions` are presets; the first is asked by default.
     """
 
     source: str
     title: str
-    percents: tuple[float, ...] = (25.0, 50.0, 75.0)
+    percents: tuple[float, ...] = ()
     block: int = 1
     questions: tuple[str, ...] = ("What is this text about?",)
 

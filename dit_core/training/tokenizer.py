@@ -1,9 +1,9 @@
 """The pocket tokenizer: every word of the world is one token, the same token wherever it stands.
 
 Each run of text starts with the word marker, also right after a newline, so that `volcano` at the start of an answer
-and ` volcano` inside a sentence are the same token. (In a prototype this alone moved the DIT adapter's held-out score
-from 18 % to 100 %: otherwise its label is a token that running text never shows.) Other words are spelled with
-the fewest of the frequent fragments, and what is not ASCII in bytes.
+and ` volcano` inside a sentence are the same token. (Otherwise a DIT adapter's label is a token that running text never
+shows, and what it learns carries over to no other diff.) Other words are spelled with the fewest of the frequent
+fragments, and what is not ASCII in bytes.
 """
 
 from __future__ import annotations

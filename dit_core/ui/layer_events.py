@@ -20,7 +20,6 @@ from dit_core.ui.choices import condition_choices, question_choices
 from dit_core.ui.layer_reading import Found, Wanted, steps
 from dit_core.ui.notebook_cells import IMPORTS, call, opening
 from dit_core.ui.oracle_view import note
-from dit_core.ui.readings import taken_away
 from dit_core.ui.shared import ReadingClock, content, sentence
 
 NAME = "layers"
@@ -157,8 +156,7 @@ class LayerEvents:
         table = getattr(found, what, None)
         if not table:
             return "", ""
-        table = taken_away(table, self._open(session))
-        return f"{found.wanted.diff}-{what}.{form}", content(table, form)
+        return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(session))
 
     def cell(self, session: Session) -> str:
         """The lines that read and draw the same in a notebook; "" before anything was read."""

@@ -23,7 +23,6 @@ from dit_core.ui import oracle_view as view
 from dit_core.ui.answering import PANEL, Place, Session, follow
 from dit_core.ui.choices import measure, measures
 from dit_core.ui.oracle_reading import ALL, Asked, Found, Look, steps
-from dit_core.ui.readings import taken_away
 from dit_core.ui.shared import ReadingClock, content, sentence
 
 STALE = "The panel's settings have changed since: press Read."
@@ -220,9 +219,9 @@ class OracleEvents:
         """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
         found, open_now = self._found(session), self._open(session)
         tables = {
-            "oracle": found and found.readings and taken_away(found.readings, open_now),
+            "oracle": found and found.readings,
             "next-tokens": view.shown_tokens(found, open_now),
         }
         if not tables[what]:
             return "", ""
-        return f"{found.result.settings.diff}-{what}.{form}", content(tables[what], form)
+        return f"{found.result.settings.diff}-{what}.{form}", content(tables[what], form, reveal=open_now)

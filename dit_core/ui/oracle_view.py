@@ -16,7 +16,7 @@ from dit_core.ui import figures, oracle_trust
 from dit_core.ui.choices import measure
 from dit_core.ui.oracle_reading import Found, column_of
 from dit_core.ui.pieces import said
-from dit_core.ui.readings import readings_html, taken_away
+from dit_core.ui.readings import readings_html, visible
 from dit_core.ui.tokens import shown_target
 
 NEXT_MEASURES = ("rank", "probability")
@@ -33,7 +33,7 @@ def by_layer(found: Found | None, open_now: bool) -> str:
     """The readings so far, a line per condition, as the value of a figure; or a sentence."""
     if found is None or not found.readings:
         return said(WAITS if found is None or found.state == RUNNING else "Nothing was read.")
-    readings, lead = taken_away(found.readings, open_now), column_of(found.columns, found.look.of)
+    readings, lead = visible(found.readings, open_now), column_of(found.columns, found.look.of)
     return figures.shown(partial(plots.by_layer, readings, y=measure(found.look.y, open_now), selected=lead.condition))
 
 

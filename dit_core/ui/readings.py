@@ -50,8 +50,8 @@ def _reading(reading: Reading, open_now: bool) -> str:
     return f'<li><span class="dit-said" dir="auto">{answer}</span> <small>{" · ".join(facts)}</small></li>'
 
 
-def taken_away(table: Table, open_now: bool) -> Table:
-    """A table as a visitor may save it: readings without what needs to know the reference, unless `open_now`."""
+def visible(table: Table, open_now: bool) -> Table:
+    """A table as it may be shown: readings without what needs to know the reference, unless `open_now`."""
     if open_now:
         return table
     return replace(table, records=tuple(_unrevealed(record) for record in table))

@@ -39,9 +39,9 @@ def whole(value: Any) -> int:
     return int(number(value))
 
 
-def content(table: Table, form: str) -> str:
+def content(table: Table, form: str, reveal: bool = False) -> str:
     """A table as the text of a file: `form` is 'csv' or 'json'."""
-    return table.to_csv() if form == "csv" else json.dumps(table.to_json(), ensure_ascii=False, indent=1)
+    return table.to_csv(reveal) if form == "csv" else json.dumps(table.to_json(reveal), ensure_ascii=False, indent=1)
 
 
 class ReadingClock:

@@ -21,7 +21,7 @@ from dit_core.ui.answering import Result, Session
 from dit_core.ui.choices import measure, measures
 from dit_core.ui.links import Settings
 from dit_core.ui.oracle_reading import column_of
-from dit_core.ui.readings import taken_away
+from dit_core.ui.readings import visible
 from dit_core.ui.shared import STALE, STORED, sentence
 from dit_core.widgets.asking import answers, readings, unasked, weighed
 from dit_core.widgets.controls import Controls
@@ -176,7 +176,7 @@ class Explorer(VBox):
             figure = plots.sentence(WAITS if self.suite.oracle else NO_ORACLE, height=260)
         else:
             lead = column_of(found.columns, "").condition
-            shown, y = taken_away(found.readings, open_now), measure(self.measure.value, open_now)
+            shown, y = visible(found.readings, open_now), measure(self.measure.value, open_now)
             figure = plots.by_layer(shown, y=y, selected=lead)
         self._put(figure)
 

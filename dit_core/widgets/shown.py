@@ -21,7 +21,7 @@ from dit_core.plots.said import APART, grade, nats, said
 from dit_core.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
 from dit_core.suite.diffs import OWN
-from dit_core.ui.readings import taken_away
+from dit_core.ui.readings import visible
 from dit_core.ui.view import chips
 from dit_core.widgets.look import styled
 
@@ -105,7 +105,7 @@ def _card(condition: str, answers: Sequence[Verbalization]) -> Card:
 
 
 def _plot(table: Table, reveal: bool, how: dict[str, Any]) -> dict[str, Any]:
-    table = taken_away(table, reveal)
+    table = visible(table, reveal)
     figure = _DRAWN[table.kind](table, **how)
     figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper, whatever is around
     if "google.colab" in sys.modules:  # which draws no plot by its mimetype
