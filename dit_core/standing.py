@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from dit_core import lens, oracle
 from dit_core.conditions import Condition
@@ -113,14 +114,12 @@ def compare(suite: Suite, info: DiffInfo, wanted: tuple[Column, ...], **sampling
 
 def targets(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[Target]:
     """The tokens of each column's prompt; `options` go to `oracle.targets`."""
-    found = [one for which in requests(wanted) for one in oracle.targets(suite, info, **which, **options)]
-    return suite.table("targets", _ordered(wanted, found))
+    return _ordered(wanted, oracle.targets(suite, info, condition=pairs(wanted), **options))
 
 
 def next_tokens(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[NextToken]:
     """Logit lens of what comes after each column's prompt; `options` go to `lens.next_tokens`."""
-    found = [one for which in requests(wanted) for one in lens.next_tokens(suite, info, **which, **options)]
-    return suite.table("next_tokens", _ordered(wanted, found), {"sampling": {"seed": options.get("seed", 0)}})
+    return _ordered(wanted, lens.next_tokens(suite, info, condition=pairs(wanted), **options))
 
 
 def readings(
@@ -128,37 +127,23 @@ def readings(
 ) -> Iterator[Table[Reading]]:
     """Streams what the oracle reads of each column, layer by layer; `options` go to `oracle.stream`.
 
-    Columns that are asked one thing are one request, read before those that are asked another. Yields a partial
-    table per about `at_once` readings (whole layers, where each has one span), rows ordered as the columns are; its
-    `n_readings` counts what is to come of all columns, estimated by those begun.
+    Yields a partial table per about `at_once` readings (whole layers, where each has one span), rows ordered as the
+    columns are.
     """
-    done: list[Reading] = []
-    begun = expected = 0
-    for which in requests(wanted):
-        per_layer = len(which["condition"]) * options.get("samples", 1)
-        tables = oracle.stream(suite, info, at_once=per_layer * max(at_once // per_layer, 1), **which, **options)
-        begun += len(which["condition"])
-        before, table = expected, None
-        try:
-            for table in tables:
-                expected = before + table.extra["n_readings"]
-                extra = table.extra | {"n_readings": expected * len(wanted) // begun}
-                yield replace(table, records=_ordered(wanted, [*done, *table]), extra=extra)
-        finally:
-            tables.close()
-        done += table or ()
+    per_layer = len(wanted) * options.get("samples", 1)
+    whole_layers = per_layer * max(at_once // per_layer, 1)
+    with closing(oracle.stream(suite, info, condition=pairs(wanted), at_once=whole_layers, **options)) as tables:
+        for table in tables:
+            yield _ordered(wanted, table)
 
 
-def requests(wanted: Sequence[Column]) -> list[dict[str, Any]]:
-    """What to ask for: all conditions that are asked one question together."""
-    found: dict[str, list[str]] = {}
-    for column in wanted:
-        found.setdefault(column.question, []).append(column.condition)
-    return [{"asked": question, "condition": conditions} for question, conditions in found.items()]
+def pairs(wanted: Sequence[Column]) -> list[tuple[str, str]]:
+    """The columns as conditions with a question of their own, so that all are read in one request."""
+    return [(column.condition, column.question) for column in wanted]
 
 
-def _ordered(wanted: Sequence[Column], records: Sequence[R]) -> tuple[R, ...]:
-    return tuple(one for column in wanted for one in column.of(records))
+def _ordered(wanted: Sequence[Column], table: Table[R]) -> Table[R]:
+    return replace(table, records=tuple(one for column in wanted for one in column.of(table)))
 
 
 def first_info(suite: Suite) -> DiffInfo:

@@ -57,16 +57,26 @@ def target_rows(
     """All (diff, condition, question) of a request, checked and their files fetched: what `aims` takes.
 
     By default the condition is `diff`, or `base` without a diff, and the question that of the diff's task; `asked` is
-    one question, or questions by diff id. Raises DitError for what there isn't, and for conditions that need a diff or
-    a trigger where there is none.
+    one question, or questions by diff id. A pair of a condition and a question, among the conditions, is asked that.
+    Raises DitError for what there isn't, and for conditions that need a diff or a trigger where there is none.
     """
     infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
-    conditions = parsed(("base" if diff is None else "diff") if condition is None else condition)
+    conditions = several(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
-    rows = tuple(_checked(suite, info, one, asked, seed) for info in infos for one in conditions)
+    pairs = [_pair(one, asked) for one in conditions]
+    rows = tuple(dict.fromkeys(_checked(suite, info, *pair, seed) for info in infos for pair in pairs))
     fetch(suite, [(info, condition) for info, condition, _ in rows])
     return rows
+
+
+def _pair(one: Any, asked: Asked) -> tuple[Condition, Asked]:
+    if isinstance(one, tuple):
+        if len(one) != 2 or one[1] is None:
+            raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
+        one, asked = one
+    [condition] = parsed(one)
+    return condition, asked
 
 
 def _checked(suite: Suite, info: DiffInfo | None, condition: Condition, asked: Asked, seed: int) -> TargetRow:

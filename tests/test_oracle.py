@@ -217,6 +217,19 @@ def test_records_come_layer_by_layer_and_say_what_was_read(suite):
     assert len(found.to_frame()) == 16 and found.to_csv().count("\n") == 17
 
 
+def test_conditions_with_questions_of_their_own_are_one_batch(suite):
+    pairs = [("diff", "Why?"), ("diff+right", "When?"), ("diff", "When?"), ("diff", "Why?")]
+    passes, hook = forwards(suite)
+    with hook:
+        found = read(suite, "volcano", condition=pairs, layers=0, **SHORT)
+    assert [(one.condition, one.asked) for one in found] == pairs[:3] and passes[:2] == [3, 3], "targets, then readings"
+    for one in found:
+        assert same(one, read(suite, "volcano", condition=one.condition, asked=one.asked, layers=0, **SHORT)[0])
+    for wrong in (("diff", None), ("diff", "Why?", "When?"), ("diff", " ")):
+        with pytest.raises(DitError):
+            read(suite, "volcano", condition=[wrong])
+
+
 def test_readings_of_a_batch_are_those_made_one_by_one(suite):
     options = dict(span="each:last:3", layers="all", **SHORT)
     together = read(suite, "volcano", condition=CONDITIONS, **options)

@@ -20,7 +20,7 @@ MAX_NEW_TOKENS = 10
 class TargetOptions(TypedDict, total=False):
     """What says which tokens are read; the docstring of `read` says what each means."""
 
-    condition: str | Condition | Sequence[str | Condition] | None
+    condition: str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
     asked: Asked
     span: str | Span
     answer_tokens: int | None

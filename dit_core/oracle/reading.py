@@ -34,7 +34,8 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[
     Args:
         suite: what `load_suite` gave.
         diff: ids or references; none reads the base (and DIT adapters) alone.
-        condition: conditions in their written form, or `Condition`s; by default `diff`, or `base` without a diff.
+        condition: conditions in their written form, or `Condition`s; by default `diff`, or `base` without a diff. One
+            that is asked a question of its own is a pair, `("diff+right", "Why?")`.
         asked: what the targets are asked, one text or texts by diff id; by default the question of the diff's task.
         question: what the oracle is asked, one text or several; by default the oracle's first preset.
         layers: `all` (the default), numbers, or text like `0,3-5`.

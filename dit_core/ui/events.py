@@ -222,7 +222,7 @@ class Events:
         """The notebook cell for what is shown, to be copied, and to be seen."""
         code = cell_code(self.suite, self.word, session.result.settings, session.result.columns)
         found = session.work(PANEL).found
-        if found and found.readings:
+        if found and found.next_tokens:
             code += "\n" + read_code(self.suite, found)
         return code, gr.update(value=code, visible=True)
 

@@ -52,12 +52,17 @@ def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Col
 
 
 def read_code(suite: Suite, found: Found) -> str:
-    """The part of a cell that reads the same through the oracle, after one that loads `suite`."""
-    lines = ["from dit_core.oracle import read", "from dit_core.plots import by_layer", ""]
-    for which in standing.requests(found.columns):
-        reading = call("read", suite, found.result.settings.diff, {**which, **arguments(found)})
-        lines.append(f"by_layer({reading}).show()")
-    return "\n".join(lines)
+    """The part of a cell that draws the panel's figures, behind one that loads `suite`."""
+    diff, seed = found.result.settings.diff, found.result.settings.sampling["seed"]
+    followed = [column for column in found.result.columns if column.of(found.next_tokens)]
+    options = {"condition": standing.pairs(followed), "seed": seed}
+    imports = ["from dit_core.lens import next_tokens", "from dit_core.plots import by_layer, next_token_by_layer"]
+    lines = [f"next_token_by_layer({call('next_tokens', suite, diff, options)}).show()"]
+    if found.readings:
+        imports.insert(1, "from dit_core.oracle import read")
+        options = {"condition": standing.pairs(found.columns)} | arguments(found)
+        lines.insert(0, f"by_layer({call('read', suite, diff, options)}).show()")
+    return "\n".join([*imports, "", *lines])
 
 
 def call(function: str, suite: Suite, diff: str | None, options: Mapping[str, Any]) -> str:
