@@ -174,4 +174,5 @@ def read_first_run(suite: Suite) -> Table[Verbalization] | None:
         ]
     except (OSError, ValueError, KeyError, TypeError):
         return None  # asked live instead: a damaged stored run is no reason to stop
-    return Table(suite.name, "verbalizations", tuple(rows), {})
+    made_with = {name: stored[name] for name in ("fingerprint", "sampling", "versions") if name in stored}
+    return Table(suite.name, "verbalizations", tuple(rows), made_with)

@@ -285,6 +285,8 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
         (one.key, dict(sorted(one.by_diff.items(), key=lambda hit: not hit[1]))) for one in made.named
     ]
     assert "a lamp" in kept.measured and kept.of_this_suite and not made.measured
+    told = kept.scores.to_json()
+    assert told["fingerprint"] == suite.fingerprint and told["machine"] == "a lamp" and told["split"] == "test"
     (folder / stored.FILE).write_text("{}")
     assert read_board(suite) is None
 
@@ -351,9 +353,9 @@ def test_hostile_names_are_only_text(suite):
 
 
 def test_the_command_keeps_results_and_shows_agreement(run_command, tmp_path):  # noqa: F811
-    options = ["scoreboard", "--limit", "1", "--kind", "verbal", "--results", str(tmp_path)]
+    options = ["scoreboard", "--limit", "1", "--kind", "verbal", "--results", f"{tmp_path}/results/"]
     code, first, _ = run_command(*options, "--json")
-    assert code == 0 and len(list(tmp_path.glob("*.jsonl"))) == 1
+    assert code == 0 and len(list((tmp_path / "results").glob("scoreboard-*.jsonl"))) == 1
     assert run_command(*options, "--json")[1] == first
     code, shown, _ = run_command(*options, "--agreement")
     assert code == 0 and "named by a vote" in shown and "correlation" in shown

@@ -15,6 +15,7 @@ from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
 from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
 from dit_core.suite import base, needs, whole
+from dit_core.suite.contents import pieces
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +100,27 @@ def test_the_fingerprint_follows_the_content_but_not_the_stored_run(folder, suit
     third = shutil.copytree(folder, folder.with_name("third"))
     edit(third / "world.json", "landform", "landmass")
     assert load_suite(third).fingerprint != first
+    adapter = next(iter(suite.adapters.values())).file
+    for at, name in enumerate((adapter, "base/model.safetensors")):
+        changed = shutil.copytree(folder, folder.with_name(f"changed-{at}"))
+        with (changed / name).open("r+b") as file:
+            file.seek(-9, 2)
+            last = file.read(1)
+            file.seek(-9, 2)
+            file.write(bytes([last[0] ^ 1]))
+        assert load_suite(changed).fingerprint != first, f"another byte in {name}"
+
+
+def test_of_a_large_file_pieces_from_all_over_are_told_apart(tmp_path):
+    first, other = tmp_path / "first", tmp_path / "other"
+    first.write_bytes(bytes(100_000))
+    for places in ((0,), (99_999,), tuple(range(0, 100_000, 500))):  # its ends, and weights that moved everywhere
+        content = bytearray(100_000)
+        for place in places:
+            content[place] = 1
+        other.write_bytes(content)
+        told = [b"".join(pieces(path, whole=50_000, count=8, length=1000)) for path in (first, other)]
+        assert told[0] != told[1] and len(told[0]) == len(told[1]) == 8000
 
 
 def test_changing_diffs_copies_tensors_and_nothing_else(suite):

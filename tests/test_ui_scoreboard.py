@@ -57,6 +57,14 @@ def test_figures_of_another_suite_say_so(suite, tmp_path):
     )
 
 
+def test_figures_of_diffs_that_are_not_held_out_say_so(events):
+    session = Session()
+    run(events, session, "calibration", 1, ["verbal"])
+    assert "flatters" in events.shown(session, "topic", TRAINING)[0]
+    run(events, session, "test", 1, ["verbal"])
+    assert "flatters" not in events.shown(session, "topic", TRAINING)[0]
+
+
 def test_a_live_run_ends_with_what_python_gives(events, suite):
     session = Session()
     *_, last = run(events, session, *VERBAL)

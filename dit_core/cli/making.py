@@ -19,7 +19,8 @@ def scoreboard(
     split: Annotated[str, typer.Option(help="Which diffs: test, calibration or train.")] = "test",
     kind: Annotated[list[str] | None, typer.Option(help="Only verbal, oracle or lens; repeatable.")] = None,
     results: Annotated[
-        Path | None, typer.Option(help="File or folder that keeps results: a run that was stopped goes on from there.")
+        str | None,
+        typer.Option(help="A file, or folder/, that keeps results: a run that was stopped goes on from there."),
     ] = None,
     agreement: Annotated[bool, typer.Option("--agreement", help="Show how methods agree, instead of scores.")] = False,
     engine: Annotated[str, typer.Option(help="Where: here, or ray for several models at once.")] = "here",

@@ -7,7 +7,7 @@ choice made on the calibration diffs. Every batch is on disk before the next beg
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import asdict
 from hashlib import sha256
 from io import FileIO
@@ -28,7 +28,8 @@ class Ledger:
 
     Args:
         settings: all that a finding depends on beside the diff and the method: suite, fingerprint, split, limit…
-        file: where to keep them; a folder gets a file named after the settings. Nowhere without it.
+        file: where to keep them; a folder, or what ends in "/", gets a file named after the settings. Nowhere
+            without it.
 
     Raises (on entering):
         DitError: the file is of other settings, damaged, in use by another run, or can't be written.
@@ -36,13 +37,17 @@ class Ledger:
 
     def __init__(self, settings: Mapping[str, Any], file: Path | str | None = None) -> None:
         self.settings = json.loads(json.dumps({"format": FORMAT, **settings}))
-        self.path = self._place(Path(file)) if file else None
+        self.path = self._place(file) if file else None
         self.findings: list[Finding] = []
         self.choices: dict[Key, dict[str, Any]] = {}
         self._open = ExitStack()
         self._out: FileIO | None = None
 
-    def _place(self, file: Path) -> Path:
+    def _place(self, where: Path | str) -> Path:
+        file = Path(where)
+        if str(where).endswith(("/", os.sep)):
+            with suppress(OSError):  # what is wrong is said where the file is opened
+                file.mkdir(parents=True, exist_ok=True)
         if not file.is_dir():
             return file
         digest = sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]

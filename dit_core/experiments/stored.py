@@ -9,6 +9,7 @@ from dit_core.experiments.agreement import Named, agreement, named
 from dit_core.experiments.board import made_with, summed_up
 from dit_core.records import Agreement, Finding, Score, Table
 from dit_core.suite import Suite
+from dit_core.versions import versions
 
 FILE, STAGE = "report.json", "scoreboard"
 
@@ -37,6 +38,7 @@ def as_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
     return {
         "date": date.today().isoformat(),
         "fingerprint": suite.fingerprint,
+        "versions": versions(),
         **{key: value for key, value in made.scores.to_json().items() if key in ("split", "rows")},
         **{key: value for key, value in made.agreement.to_json().items() if key in ("votes", "agreement")},
         "named": [
@@ -54,7 +56,8 @@ def read_board(suite: Suite) -> Board | None:
     """The stored board; None where the suite has none that can be read."""
     try:
         stored = json.loads((suite.folder / FILE).read_text(encoding="utf-8"))[STAGE]
-        extra = {"split": stored.get("split", "test")}
+        told = ("split", "fingerprint", "date", "machine", "versions")
+        extra = {"split": "test"} | {name: stored[name] for name in told if name in stored}
         scores = tuple(
             Score(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in stored["rows"]
         )

@@ -151,23 +151,22 @@ class Contents:
 
     @cached_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the suite: over its small files' content and all its files' sizes.
+        """16 hex digits that change with the suite: over its files' names, sizes and content.
 
         Of what lies on the hub the place counts, and its revision where the description pins one.
         """
         digest = hashlib.sha256()
-        places = [self.about.base, *(self.about.at(task.folder) for task in self.tasks.values() if task.folder)]
-        folders = [where for where in places if isinstance(where, Path)]
-        lone = [self.about.file, self.about.world]
-        files = [where for where in lone if isinstance(where, Path)] + [p for f in folders for p in f.rglob("*")]
+        places = [self.about.file, self.about.world, self.about.base, self.about.diff]
+        places += [self.about.at(task.folder) for task in self.tasks.values() if task.folder]
+        places += [self.about.at(info.file) for info in self.adapters.values()]
         if self.about.file is None:
             digest.update(json.dumps(self.about.entries, sort_keys=True).encode())
-        for path in sorted({path for path in files if path.is_file()}):
-            size = path.stat().st_size
+        here = [where for where in places if isinstance(where, Path)]
+        for path in sorted({path for where in here for path in (where, *where.rglob("*")) if path.is_file()}):
             inside = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
-            digest.update(f"{inside.as_posix()} {size}\n".encode())
-            if path.suffix in (".toml", ".json", ".csv", ".jinja") and size < 4_000_000:
-                digest.update(path.read_bytes())
+            digest.update(f"{inside.as_posix()} {path.stat().st_size}\n".encode())
+            for piece in pieces(path):
+                digest.update(piece)
         return digest.hexdigest()[:16]
 
     @property
@@ -182,6 +181,21 @@ class Contents:
         told = {"revisions": self.revisions, "brought": brought}
         provenance = {"fingerprint": self.fingerprint} | {name: what for name, what in told.items() if what}
         return Table(self.name, kind, records, provenance | dict(extra or {}))
+
+
+def pieces(path: Path, whole: int = 16_000_000, count: int = 256, length: int = 16_384) -> Iterator[bytes]:
+    """What tells a file from another of its size: all of it, or of a large one pieces from all over.
+
+    Weights that were trained anew differ everywhere, and gigabytes are too many to read at each start.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        if size <= whole:
+            yield file.read()
+            return
+        for at in range(count):
+            file.seek(at * (size - length) // (count - 1))
+            yield file.read(length)
 
 
 GONE = "This diff of somebody's own is no longer here: bring it again."

@@ -17,7 +17,8 @@ from dit_core.ui.scoreboard_trust import trust_section
 from dit_core.ui.scoreboard_view import BY
 
 HINTS = {
-    "dit-scoreboard-split": "Test diffs were seen by nothing; layers are chosen on the calibration diffs.",
+    "dit-scoreboard-split": "Test diffs were seen by nothing. Adapters were trained on the train diffs, and layers are "
+    "chosen on the calibration diffs.",
     "dit-scoreboard-limit": "How many diffs of each task are measured.",
     "dit-scoreboard-kinds": "What is measured: answers, an oracle's readings, or words in what a diff changes.",
     "dit-scoreboard-run": "Measures here and now; a run that was stopped goes on where it was.",
@@ -29,7 +30,7 @@ HINTS = {
 }
 WORDS = {"verbal": "what diffs say", "oracle": "oracle", "lens": "activation difference lens"}
 ABOUT = (
-    '<p class="dit-small">Every method is asked about diffs that no DIT adapter has seen, and its answers are graded '
+    '<p class="dit-small">Every method is asked about held-out diffs, and its answers are graded '
     "from 1 (unrelated) to 5 (the same thing). The figures beside are stored with the suite; Run measures them anew."
     "</p>"
 )

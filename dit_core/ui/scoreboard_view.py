@@ -18,6 +18,10 @@ from dit_core.ui.pieces import said
 BY = {"number of training diffs": TRAINING_DIFFS, "rank of the diffs": RANK}
 EMPTY = "Nothing measured yet: press Run."
 RIGHT = ("exact", "mentions", "equals_base")  # the first of these that a method has is its share of right answers
+SEEN = {
+    "train": " These diffs are not held out: adapters were trained on them.",
+    "calibration": " Layers were chosen on these very diffs, which flatters what is read there.",
+}
 MEANS = {"exact": "exactly right", "mentions": "names it", "equals_base": "as the base"}
 
 
@@ -69,10 +73,13 @@ def _published(score: Score | None) -> str:
 
 def origin(board: Board | None) -> str:
     """Where the figures come from: a live run, or the suite's own report."""
-    if board is None or not board.measured:
-        return "Measured here, just now." if board else ""
+    if board is None:
+        return ""
+    seen = SEEN.get(board.scores.extra.get("split", ""), "")
+    if not board.measured:
+        return f"Measured here, just now.{seen}"
     changed = "" if board.of_this_suite else " The suite has changed since: press Run to measure it as it is."
-    return f"Stored with the suite, measured {board.measured}.{changed}"
+    return f"Stored with the suite, measured {board.measured}.{changed}{seen}"
 
 
 def grades(board: Board | None, task: str) -> str:
