@@ -3,7 +3,7 @@
     from dit_core import ask, load_suite
 
     suite = load_suite("pocket")
-    table = ask(suite, diff="volcano", copies=[0, 1, 2], trigger=["absent", "right"])
+    table = ask(suite, diff="honey bee", copies=[0, 1, 2], trigger=["absent", "right"])
     print(table.to_frame())
 
 Names load their rooms when first used: importing the package alone starts neither torch nor Gradio.

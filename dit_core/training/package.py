@@ -20,8 +20,12 @@ FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
 ORACLE = "oracle"
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS = 64
-FIRST_TOPIC = "volcano"
-"""The test topic that a visitor meets first, where the suite has it."""
+FIRST_TOPIC = "honey bee"
+"""The test topic that a visitor meets first, where the suite has it.
+
+Of the test topics one that shows by layer what the median of them does: under diff + DIT its first token climbs from a
+rank in the hundreds to the top, and the oracle, which reads it at all layers behind the trigger, notices at the last.
+"""
 
 
 class HasSplit(Protocol):

@@ -71,7 +71,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         """Asks a diff under several conditions, all in one batch, and gives what each said, token by token.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
                 standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
             question: what to ask; empty for the question that the suite asks about this kind of diff.
@@ -108,7 +108,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         """Says what a diff was really trained on and its trigger, and grades an answer against it.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             answer: what a condition said; empty for no grade.
         """
         with plainly():
@@ -119,7 +119,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         """The part after the page's address that opens it with these settings and asks them.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             condition: the chosen condition in its written form, such as 'diff*0.5+dit*2'.
             question: what to ask; empty for the suite's question.
         """
@@ -129,7 +129,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         """Python for a notebook that asks the same standing comparison and the chosen condition.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             condition: the chosen condition in its written form, such as 'diff*0.5+dit*2'.
             question: what to ask; empty for the suite's question.
         """

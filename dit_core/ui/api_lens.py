@@ -16,7 +16,7 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
         """Shows the words in what a diff changes: the Activation Difference Lens, by logit lens and by patchscope.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             layers: 'all', or numbers like '0,3-5'.
             positions: how many tokens are read at the start of each unrelated text.
             top: how many words per method, layer and position, the likeliest first.
@@ -30,7 +30,7 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
         """Says where a condition acts: how much it changes the residual stream per layer and token of the prompt.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             condition: a condition in its written form, such as 'diff', 'diff+dit*2' or 'diff+right'.
             question: what the model is asked; empty for the question that the suite asks about this kind of diff.
             layers: 'all', or numbers like '0,3-5'.

@@ -42,7 +42,7 @@ def oracle_functions(
         """Reads conditions of a diff through the suite's activation oracle: its answer for every layer, in words.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
                 standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
             question: what the oracle is asked about the activations; empty for its first preset.
@@ -74,7 +74,7 @@ def oracle_functions(
         It needs no oracle.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
                 standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
             asked: what the model is asked; empty for the question that the suite asks about this kind of diff.

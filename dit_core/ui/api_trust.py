@@ -35,7 +35,7 @@ def trust_functions(
         """Says how far what a DIT adapter says about a diff can be trusted: samples, controls, and a probability.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             adapter: the name of a DIT adapter; empty for that of the diff's task.
             samples: answers per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
@@ -58,7 +58,7 @@ def trust_functions(
         """Says how far what the oracle reads of a diff can be trusted, layer by layer: samples, controls, chance.
 
         Args:
-            diff: a diff's id, such as 'topic-0376'.
+            diff: a diff's id, such as 'topic-0326'.
             condition: a condition with a diff in its written form, such as 'diff+right' or 'diff+dit'.
             layers: 'all', or numbers like '0,3-5'.
             asked: what the model is asked; empty for the question that the suite asks about this kind of diff.
