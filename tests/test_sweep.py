@@ -1,18 +1,23 @@
 """Sweeps: every setting says what it says alone, layers act where they should, and the tab shows it."""
 
+import json
+import sys
 import threading
+from itertools import chain
 
 import pytest
 import torch
 
 from dit_core import ask, plots, verbalize
+from dit_core.__main__ import main
 from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import MOST, PRESETS, finished, planned, steps, stream_sweep, sweep, windows
+from dit_core.experiments.sweep import MOST, PRESETS, finished, planned, scored, steps, stream_sweep, sweep, windows
 from dit_core.formats import Adapter
 from dit_core.model import Model
+from dit_core.plots.style import LIGHT
 from dit_core.suite import load_suite
-from dit_core.ui import sweep_events
+from dit_core.ui import sweep_events, sweep_view
 from dit_core.ui.answering import Session
 from dit_core.ui.sweep_events import SweepEvents
 from tests.serving import served
@@ -106,7 +111,7 @@ def test_windows_cover_all_layers_from_the_bottom_up():
 
 def test_what_makes_no_sense_is_one_sentence(suite):
     assert steps(0, 1, 0.25) == (0, 0.25, 0.5, 0.75, 1)
-    for wrong in ((0, 1, 0), (1, 0, 1), (0, 1e9, 1)):
+    for wrong in ((0, 1, 0), (1, 0, 1), (0, 1e9, 1), (0, 1, float("inf"))):
         with pytest.raises(DitError):
             steps(*wrong)
     with pytest.raises(DitError, match="settings"):
@@ -115,6 +120,78 @@ def test_what_makes_no_sense_is_one_sentence(suite):
         planned(suite, "copies with the", None, [])
     with pytest.raises(DitError, match="choose one of"):
         planned(suite, "copies", None, [])
+
+
+def test_a_step_of_copies_makes_room_for_adapters(suite):
+    adapters, both = ["topic", "topic-64", "headline"], "copies and strength"
+    assert planned(suite, "copies with the", "topic-0412", [], step=2)["copies"] == (0, 2, 4)
+    assert planned(suite, "strength of", "topic-0412", [], step=2) == planned(suite, "strength of", "topic-0412", [])
+    with pytest.raises(DitError, match="297 settings.*take larger steps"):
+        sweep(suite, **planned(suite, both, "topic-0412", adapters))
+    plan = planned(suite, both, "topic-0412", adapters, step=1)
+    assert len(sweep(suite, **plan, max_new_tokens=1)) == 6 * 9 * 3 <= MOST
+    with pytest.raises(DitError, match="steps of 0"):
+        planned(suite, both, "topic-0412", adapters, step=0)
+    lonely = plots.swept(
+        sweep(suite, **planned(suite, "copies without", None, [], step=2), max_new_tokens=2), "similarity"
+    )
+    assert "no answer at 1 copy" in lonely.layout.annotations[0].text.replace("<br>", " ")
+
+
+def test_values_of_ones_own_stand_in_place_of_the_presets(suite):
+    plan = planned(suite, "copies without", "topic-0412", [], copies=[0, 0.25], strength=[-1, 0])
+    assert (plan["diff"], plan["copies"], plan["strength"]) == ("topic-0412", [0, 0.25], [-1, 0])
+    assert planned(suite, "copies without", "topic-0412", [], strength=[0])["diff"] is None
+    with pytest.raises(DitError, match="needs a diff"):
+        planned(suite, "copies without", None, [], strength=[1])
+
+
+def test_the_command_takes_values_of_ones_own_and_says_all_of_its_sampling(suite, monkeypatch, capsys):
+    def run(*options):
+        monkeypatch.setattr(sys, "argv", ["dit_core", "sweep", "--suite", str(suite.folder), *options])
+        with pytest.raises(SystemExit) as left:
+            main()
+        shown = capsys.readouterr()
+        return shown.err if left.value.code else json.loads(shown.out) if "--json" in options else shown.out
+
+    asked = ["--diff", "topic-0412", "--copies", "0,0.25,1", "--strength", "-1,0,1", "--trigger", "right"]
+    own = run(*asked, "--json")
+    assert "values of your own, trigger right" in run(*asked)
+    conditions = [one["condition"] for one in own["swept"]]
+    assert len(conditions) == 9 and all(written.endswith("right") for written in conditions)
+    assert "diff*-1+dit:topic*0.25+right" in conditions
+    assert own["sampling"] == {
+        "temperature": 0.0,
+        "top_p": 1.0,
+        "max_new_tokens": suite.max_new_tokens,
+        "samples": 1,
+        "seed": 0,
+    }
+    short = ["--max-new-tokens", "1", "--json"]
+    assert {one["copies"] for one in run("--step", "2.5", *short)["swept"]} == {0, 2.5, 5}
+    assert {one["diff"] for one in run("--diff", "topic-0412", *short)["swept"]} == {"topic-0412"}
+    assert "--copies takes numbers" in run("--copies", "many")
+
+
+def test_a_map_of_copies_and_strength_is_drawn_for_every_adapter(suite):
+    grid = {"copies": [0, 1], "strength": [-1, 0, 1], "max_new_tokens": 3}
+    table = sweep(suite, "topic-0412", adapter=["topic", "topic-64"], **grid)
+    figure = plots.swept(table, "confidence")
+    rows = [figure.layout.yaxis.labelalias[str(at)] for at in range(8)]
+    assert rows == ["-1", "0", "1", "topic-64", "-1", "0", "1", "topic"]  # upwards: each name above its own
+    [drawn] = figure.data
+    assert [colour for _, colour in drawn.colorscale] == [LIGHT.low, LIGHT.high]  # or the words could not be read
+    rows = zip(chain(*drawn.customdata), chain(*drawn.z), strict=True)
+    cells = {data[0]: value for data, value in rows if data}
+    assert cells == {one.condition: one.confidence for one in table}
+    assert [value for at in (3, 7) for value in drawn.z[at]] == [None] * 4
+    best = max(table, key=lambda one: one.confidence)
+    assert f"({best.adapter})" in figure.layout.title.text.replace("<br>", " ")
+    alone = plots.swept(sweep(suite, "topic-0412", adapter="topic", **grid)).layout.yaxis.labelalias
+    assert list(alone.values()) == ["-1", "0", "1"]
+    three = sweep(suite, "topic-0412", layers=[(0, 0), None], **grid)
+    [drawn] = plots.swept(three).data
+    assert all("layers:0-0" in cell[0] for data in drawn.customdata for cell in data[1:])  # as the note says
 
 
 @pytest.mark.parametrize("preset", PRESETS)
@@ -139,8 +216,16 @@ def test_the_tab_sweeps_stops_and_hides(suite):
     scope: dict = {}
     exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
     assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
-    [bad] = events.run(session, "modal_share", *values[:6], None, 0)
-    assert "number is missing" in bad[0] and bad[2] == last[2]
+    for wrong in ([*values[:6], None, 0], [*values, None]):
+        [bad] = events.run(session, "modal_share", *wrong)
+        assert "number is missing" in bad[0] and bad[2] == last[2]
+    [bad] = events.run(session, "modal_share", *values, 0.1)
+    assert "The step of copies must be a number from 0.25 to 5" in bad[0]
+    assert "settings have changed" in events.changed(session, *values, 2.5)
+    *_, last = events.run(session, "modal_share", *values, 2.5)
+    exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
+    assert [one.copies for one in scope["table"]] == [0, 2.5, 5] and last[2].count("<article") == 3
+    assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
 
 
 def test_only_answers_that_are_finished_count(suite, monkeypatch):
@@ -161,6 +246,28 @@ def test_only_answers_that_are_finished_count(suite, monkeypatch):
     assert halfway >= 6 and finished(table) == table == whole
 
 
+def test_progress_counts_the_answers_of_all_batches(suite, monkeypatch):
+    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)
+    now = [0.0]
+    monkeypatch.setattr(sweep_view.time, "monotonic", lambda: now[0])
+    progress, notes, extras = sweep_view.Progress(), [], []
+    for table in stream_sweep(suite, copies=[0, 1, 2], samples=4, temperature=1.0, max_new_tokens=6):
+        now[0] = 100 * table.extra["progress"]  # as far in seconds
+        notes.append(progress.note(table.extra))
+        extras.append(table.extra)
+    for before, after in zip(extras, extras[1:], strict=False):
+        assert before["n_finished"] <= after["n_finished"] and before["progress"] < after["progress"]
+    assert [at for at, extra in enumerate(extras) if extra["n_finished"] == 5 and extra["n_tokens"] == 2]  # anew
+    assert all(extra["n_answers"] == 12 for extra in extras) and extras[-1]["n_finished"] == 12
+    assert extras[-1]["progress"] == 1.0
+    at = next(at for at, extra in enumerate(extras) if extra["n_finished"] == 5 and extra["n_tokens"] == 2)
+    left = 100 * (1 - extras[at]["progress"])
+    assert f"5 of 12 answers, token 2 of at most 6 of this batch, about {left:.0f} s left" in notes[at]
+    value = f"{12 * extras[at]['progress']:.1f}"
+    assert f'<progress class="dit-progress" max="12" value="{value}" aria-label="answers said">' in notes[at]
+    assert "12 of 12 answers<" in notes[-1] and "left" not in notes[-1]
+
+
 def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, monkeypatch):
     events, session, real = SweepEvents(suite, "tiny"), Session(), sweep_events.stream_sweep
     looked_at = threading.Event()
@@ -177,14 +284,20 @@ def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, monkey
     shown = []
     for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
         shown.append(step)
+        assert ("<progress" in str(step[0])) == ("answers," in str(step[0]))
         if (found := session.work("sweep").found) and found.table:
             looked_at.set()
-    note, figure, cards = shown[-1]
+    note, figure, cards = shown[-2]
     kept = session.work("sweep").found.table
     assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} answers were finished" in note
     assert cards.count("<article") == len({one.copies for one in kept}) and "Press Sweep" not in figure
     rows = events.saved(session, "sweep", "csv")[1].splitlines()
     assert len(rows) == 1 + len(kept) and "unfinished" not in events.saved(session, "sweep", "json")[1]
+    copies = list(dict.fromkeys(one.copies for one in kept))
+    alone = {one.copies: one.log_prob_reference for one in sweep(suite, "topic-0412", copies=copies)}
+    for one in kept:  # filled in after the answers stood there
+        assert one.log_prob_reference == pytest.approx(alone[one.copies], abs=1e-3)
+    assert shown[-1][1] == figure and scored(suite, kept[:0]) == kept[:0]
 
 
 def test_a_sweep_in_the_browser(suite, browser):  # noqa: F811

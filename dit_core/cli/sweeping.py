@@ -1,20 +1,25 @@
 """The command that varies copies, strength or layers."""
 
 from typing import TYPE_CHECKING, Annotated
+from urllib.parse import unquote
 
 import typer
 
-from dit_core.cli.shared import AsJson, SuiteName, print_json, print_rows, progress
+from dit_core.cli.shared import AsJson, SuiteName, numbers, print_json, print_rows, progress
 
 if TYPE_CHECKING:
     from dit_core.records import Swept
 
 
 def sweep(
-    preset: Annotated[str, typer.Option(help="What varies: a name, or the beginning of one; see the list below.")] = (
-        "copies without a diff"
-    ),
+    preset: Annotated[
+        str | None, typer.Option(help="What varies: a name below, or the beginning of one; by default a copies one.")
+    ] = None,
     diff: Annotated[str | None, typer.Option(help="Id or reference of a diff.")] = None,
+    step: Annotated[float, typer.Option(help="Of copies, where the preset varies them.")] = 0.5,
+    copies: Annotated[str | None, typer.Option(help="Instead of the preset's: numbers, like 0,0.25,1.")] = None,
+    strength: Annotated[str | None, typer.Option(help="Instead of the preset's: numbers, like -1,0,1.")] = None,
+    trigger: Annotated[str, typer.Option(help="absent, right, wrong, or own:TEXT (percent-encoded).")] = "absent",
     adapter: Annotated[list[str] | None, typer.Option(help="DIT adapters; repeatable. All defaults if none.")] = None,
     samples: Annotated[int, typer.Option(help="Answers per setting; more than one needs a temperature.")] = 1,
     temperature: Annotated[float, typer.Option(help="0 takes the likeliest token each time.")] = 0.0,
@@ -31,15 +36,20 @@ def sweep(
     from dit_core.suite import load_suite
 
     held = load_suite(suite)
-    what = planned(held, preset, diff, adapter or [])
-    sampling = {"samples": samples, "temperature": temperature, "max_new_tokens": max_new_tokens, "seed": seed}
+    preset = preset or ("copies with the diff" if diff else "copies without a diff")
+    own = {"copies": numbers(copies, "--copies"), "strength": numbers(strength, "--strength")}
+    what = planned(held, preset, diff, adapter or [], step, **own)
+    asked = {"question": question, "trigger": unquote(trigger), "samples": samples, "seed": seed}
+    sampling = {"temperature": temperature, "max_new_tokens": max_new_tokens}
     with progress() as tell:
-        for table in stream_sweep(held, question=question, **what, **sampling):
-            tell(table.extra["n_tokens"], max_new_tokens or held.max_new_tokens, "token")
+        for table in stream_sweep(held, **what, **asked, **sampling):
+            total = table.extra["n_answers"]
+            tell(int(table.extra["progress"] * total), total, "answer")
     if as_json:
         return print_json(table, reveal)
+    told = [table.suite, "values of your own" if any(own.values()) else preset]
     print_rows(
-        f"{table.suite}, {preset}",
+        ", ".join(told if trigger == "absent" else [*told, f"trigger {trigger}"]),
         ["adapter", "copies", "strength", "layers", "says", "agree", "like 1 copy"],
         [_row(one) for one in table],
     )

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
+from math import inf
 from typing import Any
 
 from rapidfuzz import fuzz
@@ -23,6 +24,7 @@ from dit_core.trust.evidence import modal, question_of
 from dit_core.verbalize import MAX_ROWS, stream_together
 
 MOST = 200  # settings of one sweep
+STEP = 0.5  # of copies, unless another is asked for
 
 
 @dataclass(frozen=True)
@@ -58,17 +60,17 @@ class Plan:
 
 def steps(first: float, last: float, step: float) -> tuple[float, ...]:
     """`first`, `first + step`, … as far as `last`; DitError where that is no finite way."""
-    if not (step > 0 and first <= last and (last - first) / step < MOST):
+    if not (0 < step < inf and first <= last and (last - first) / step < MOST):
         raise DitError(f"{first} to {last} in steps of {step} is no range of 1 to {MOST} values: change one of them.")
     count = int((last - first) / step + 1e-9) + 1
     return tuple(round(first + step * at, 6) for at in range(count))
 
 
 PRESETS = {
-    "copies without a diff": Plan(copies=steps(0, 5, 0.5), with_diff=False),
-    "copies with the diff": Plan(copies=steps(0, 5, 0.5)),
+    "copies without a diff": Plan(copies=steps(0, 5, STEP), with_diff=False),
+    "copies with the diff": Plan(copies=steps(0, 5, STEP)),
     "strength of the diff": Plan(strengths=steps(-1, 3, 0.25)),
-    "copies and strength": Plan(copies=steps(0, 5, 0.5), strengths=steps(-1, 3, 0.5)),
+    "copies and strength": Plan(copies=steps(0, 5, STEP), strengths=steps(-1, 3, 0.5)),
     "layers of the adapter": Plan(by_layers=True),
 }
 """The first is the published experiment: an adapter without anything to tell, in 0 to 5 copies (arXiv 2510.05092)."""
@@ -80,25 +82,35 @@ def windows(n_layers: int, width: int | None = None) -> list[tuple[int, int] | N
     return [*((first, first + width - 1) for first in range(n_layers - width + 1)), None]
 
 
-def planned(suite: Suite, preset: str, diff: str | None, adapters: Sequence[str]) -> dict[str, Any]:
+def planned(
+    suite: Suite,
+    preset: str,
+    diff: str | None,
+    adapters: Sequence[str],
+    step: float = STEP,
+    copies: Sequence[float] | None = None,
+    strength: Sequence[float] | None = None,
+) -> dict[str, Any]:
     """What `sweep` takes for a preset (its name, or a beginning that no other has), without sampling.
 
-    Without adapters, a sweep without a diff takes that of every task. Raises DitError for an unknown preset, and for
-    one that needs a diff where there is none.
+    `step` is that of the preset's copies; `copies` and `strength` stand in place of its own. Without adapters, a sweep
+    without a diff takes that of every task. Raises DitError for an unknown preset, for a step that `steps` does not
+    take, and for a sweep that needs a diff where there is none.
     """
     wanted = preset.strip().lower()
     names = [name for name in PRESETS if wanted and name.startswith(wanted)]
     if len(names) != 1:
         raise DitError(f"There is no one sweep '{preset}': choose one of {', '.join(PRESETS)}.")
     name, plan = names[0], PRESETS[names[0]]
-    if plan.with_diff and not diff:
+    with_diff = plan.with_diff or any(strength or ())
+    if with_diff and not diff:
         raise DitError(f"The sweep '{name}' needs a diff: choose one.")
     every = list(dict.fromkeys(suite.default_adapter(task) for task in suite.tasks))
     return {
-        "diff": diff if plan.with_diff else None,
-        "adapter": list(adapters) or (None if plan.with_diff else every),
-        "copies": plan.copies,
-        "strength": plan.strengths if plan.with_diff else 0.0,
+        "diff": diff if with_diff else None,
+        "adapter": list(adapters) or (None if with_diff else every),
+        "copies": copies or steps(plan.copies[0], plan.copies[-1], step),
+        "strength": strength or (plan.strengths if with_diff else 0.0),
         "layers": windows(suite.worker.run(lambda: len(suite.model.layers))) if plan.by_layers else None,
     }
 
@@ -125,10 +137,12 @@ def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> T
 
 
 def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Iterator[Table[Swept]]:
-    """As `sweep`, but yields the table while the answers grow; its `extra["n_tokens"]` is how long they are.
+    """As `sweep`, but yields the table while the answers grow.
 
-    To keep what was said where a sweep is stopped, take `finished` of the last table. The request is checked at once.
-    The references' log-probabilities come with the last table. Closing the iterator stops the work.
+    Its `extra` says how far they are: `n_finished` of `n_answers`, `n_tokens` of those in the making, and `progress`
+    (0 to 1), to which these count in part. To keep what was said where a sweep is stopped, take `finished` of the
+    last table. The request is checked at once. The references' log-probabilities come with the last table, or from
+    `scored`. Closing the iterator stops the work.
     """
     return _requested(suite, diff, partial=True, **options)
 
@@ -139,6 +153,17 @@ def finished(table: Table[Swept]) -> Table[Swept]:
     records = [one for at, one in enumerate(table) if at not in growing]
     extra = {name: value for name, value in table.extra.items() if name != "unfinished"}
     return replace(table, records=tuple(_compared(records)), extra=extra)
+
+
+def scored(suite: Suite, table: Table[Swept]) -> Table[Swept]:
+    """The table with the log-probability of its diff's reference at every setting; as it is where none is known."""
+    info = suite.diff(table[0].diff) if table and table[0].diff else None
+    if info is None or not info.reference:
+        return table
+    asked = list(dict.fromkeys((one.condition, one.question) for one in table))
+    found = _references(suite, info, asked, table[0].seed)
+    records = (replace(one, log_prob_reference=found[one.condition, one.question]) for one in table)
+    return replace(table, records=tuple(records))
 
 
 def _requested(
@@ -152,6 +177,7 @@ def _requested(
     layers: tuple[int, int] | None | Sequence[tuple[int, int] | None] = None,
     trigger: str = "absent",
     question: str | None = None,
+    samples: int = 1,
     seed: int = 0,
     **sampling: Any,
 ) -> Iterator[Table[Swept]]:
@@ -167,11 +193,8 @@ def _requested(
     asked: dict[str, list[Condition]] = {}
     for setting in settings:
         asked.setdefault(setting.question, []).append(setting.condition)
-    tables = stream_together(suite, info, asked, partial=partial, seed=seed, **sampling)
-    said_with = {"sampling": {"seed": seed, **sampling}}
-    return (
-        replace(table, extra={**table.extra, **said_with}) for table in _stream(suite, info, settings, seed, tables)
-    )
+    tables = stream_together(suite, info, asked, partial=partial, samples=samples, seed=seed, **sampling)
+    return _stream(suite, info, settings, {"samples": samples, "seed": seed}, tables)
 
 
 def _default(suite: Suite, info: DiffInfo | None) -> str:
@@ -188,14 +211,16 @@ def _stream(
     suite: Suite,
     info: DiffInfo | None,
     settings: Sequence[Setting],
-    seed: int,
+    drawn: dict[str, Any],
     tables: Iterator[Table[Verbalization]],
 ) -> Iterator[Table[Swept]]:
-    said = None
+    """`drawn` is what the answers' own tables do not tell of their sampling."""
+    table = None
     for said in tables:
-        yield _table(suite, info, settings, said, {})
-    if said is not None and info is not None and info.reference:
-        yield _table(suite, info, settings, said, _references(suite, info, settings, seed))
+        table = _table(suite, info, settings, said, drawn)
+        yield table
+    if table is not None and info is not None and info.reference:
+        yield scored(suite, table)
 
 
 def _table(
@@ -203,25 +228,31 @@ def _table(
     info: DiffInfo | None,
     settings: Sequence[Setting],
     said: Table[Verbalization],
-    references: dict[tuple[str, str], float],
+    drawn: dict[str, Any],
 ) -> Table[Swept]:
     """One record per setting × sample; settings that come to the same share their answers."""
     own: dict[tuple[str, str], list[tuple[int, Verbalization]]] = defaultdict(list)
     for place, one in enumerate(said):
         own[one.condition, one.question].append((place, one))
     growing = set(said.extra.get("unfinished", ()))
-    made = [
-        (place, _swept(info, setting, one, references)) for setting in settings for place, one in own[setting.asked]
-    ]
-    extra = {"n_tokens": max((len(one.tokens) for one in said), default=0), "n_settings": len(settings)}
-    if growing:
-        extra["unfinished"] = [at for at, (place, _) in enumerate(made) if place in growing]
+    made = [(place, _swept(info, setting, one)) for setting in settings for place, one in own[setting.asked]]
+    unfinished = [at for at, (place, _) in enumerate(made) if place in growing]
+    lengths = {place: len(said[place].tokens) for place in growing or range(len(said))}  # 0: of a batch to come
+    sampling = said.extra["sampling"] | drawn
+    grown = sum(lengths[made[at][0]] for at in unfinished) / sampling["max_new_tokens"]
+    extra = {
+        "n_settings": len(settings),
+        "n_answers": len(made),
+        "n_finished": len(made) - len(unfinished),
+        "n_tokens": max(lengths.values(), default=0),
+        "progress": (len(made) - len(unfinished) + grown) / len(made),
+        "sampling": sampling,
+        **({"unfinished": unfinished} if unfinished else {}),
+    }
     return suite.table("swept", _compared([one for _, one in made]), extra)
 
 
-def _swept(
-    info: DiffInfo | None, setting: Setting, said: Verbalization, references: dict[tuple[str, str], float]
-) -> Swept:
+def _swept(info: DiffInfo | None, setting: Setting, said: Verbalization) -> Swept:
     """One answer, not yet compared with any other."""
     return Swept(
         diff=info.id if info else "",
@@ -237,7 +268,7 @@ def _swept(
         confidence=geometric_mean(said.token_probabilities),
         modal_share=0.0,
         similarity=None,
-        log_prob_reference=references.get(setting.asked),
+        log_prob_reference=None,
     )
 
 
@@ -260,22 +291,24 @@ def _compared(records: Sequence[Swept]) -> list[Swept]:
 
 
 @at_model
-def _references(suite: Suite, info: DiffInfo, settings: Sequence[Setting], seed: int) -> dict[tuple[str, str], float]:
-    """The log-probability of the diff's reference as the answer, in nats, by condition and question."""
-    rows = list({setting.asked: setting for setting in settings}.values())
+def _references(
+    suite: Suite, info: DiffInfo, asked: Sequence[tuple[str, str]], seed: int
+) -> dict[tuple[str, str], float]:
+    """The log-probability of the diff's reference as the answer, in nats, by (written) condition and question."""
+    rows = [(Condition.parse(condition), question) for condition, question in asked]
 
     def found() -> dict[tuple[str, str], float]:
         model, size = suite.model, batch_size(suite.model, "sweep", MAX_ROWS)
         reference = model.tokenizer.encode(info.reference, add_special_tokens=False)
 
-        def batch(part: Sequence[Setting]) -> list[float]:
-            prompts = [model.encode(prompt(suite, info, one.condition, one.question, seed)) for one in part]
-            acting = strengths(suite, [(info, one.condition) for one in part])
+        def batch(part: Sequence[tuple[Condition, str]]) -> list[float]:
+            prompts = [model.encode(prompt(suite, info, condition, question, seed)) for condition, question in part]
+            acting = strengths(suite, [(info, condition) for condition, _ in part])
             scores = choice_log_probabilities(model, prompts, [[reference]] * len(part), acting)
             return [sum(tokens) for (tokens,) in scores]
 
-        scored = (pair for part, own in size.over(rows, batch) for pair in zip(part, own, strict=True))
-        return {setting.asked: score for setting, score in scored}
+        scores = (score for _, own in size.over(rows, batch) for score in own)
+        return dict(zip(asked, scores, strict=True))
 
     return suite.worker.run(found)
 

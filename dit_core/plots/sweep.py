@@ -7,7 +7,7 @@ from statistics import mean
 from typing import TYPE_CHECKING, Any
 
 from dit_core.plots.cells import Axis, Cell, cells
-from dit_core.plots.style import canvas, hover, percent_axis, plain, quoted, sentence, shortened
+from dit_core.plots.style import canvas, hover, percent_axis, plain, quoted, sentence, shortened, theme
 from dit_core.records import Swept, Table
 
 if TYPE_CHECKING:
@@ -20,6 +20,7 @@ MEASURES = {
     "confidence": "confidence (mean token probability)",
     "log_prob_reference": "log-probability of the reference, nats",
 }
+ALONE = "Nothing to compare with: there is no answer at 1 copy on all layers, with the diff as it is."
 _LOOKS = (("#0072b2", "circle", "solid"), ("#d55e00", "square", "dash"), ("#009e73", "diamond", "dashdot"),
           ("#cc79a7", "triangle-up", "dot"), ("#6b8e23", "x", "longdash"))  # fmt: skip
 
@@ -27,12 +28,14 @@ _LOOKS = (("#0072b2", "circle", "solid"), ("#d55e00", "square", "dash"), ("#009e
 def swept(table: Table[Swept], y: str = "modal_share", dark: bool = False) -> Figure:
     """What was measured over what was varied; the answers on hover, the most common ones written into a heat map.
 
-    `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, for the first adapter only.
-    A point's customdata is the condition of its setting.
+    `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, adapter by adapter; where layers vary
+    as a third, only the first of the table are drawn. A point's customdata is the condition of its setting.
     """
-    known = [one for one in table if getattr(one, y) is not None and one.text]
+    said = [one for one in table if one.text]
+    known = [one for one in said if getattr(one, y) is not None]
     if not known:
-        return sentence("Nothing has been measured yet.", dark)
+        alone = said and y == "similarity"
+        return sentence(ALONE if alone else "Nothing has been measured yet.", dark)
     varied = [axis for axis in AXES if len({getattr(one, axis) for one in known}) > 1] or ["copies"]
     return _map(known, y, varied[0], varied[1], dark) if len(varied) > 1 else _curves(known, y, varied[0], dark)
 
@@ -91,27 +94,34 @@ def _curves(known: Sequence[Swept], y: str, axis: str, dark: bool) -> Figure:
 
 
 def _map(known: Sequence[Swept], y: str, across: str, up: str, dark: bool) -> Figure:
-    adapter = known[0].adapter
-    own = settings(one for one in known if one.adapter == adapter)
-    columns, rows = (sorted({getattr(s[0], axis) for s in own.values()}, key=str) for axis in (across, up))
-    columns, rows = (sorted(v, key=lambda one: (one is None, one)) for v in (columns, rows))
+    """One map per adapter, the first one on top, each under a row that has its name only."""
+    layers = known[0].layers
+    if "layers" not in (across, up):
+        known = [one for one in known if one.layers == layers]
+    adapters = list(dict.fromkeys(one.adapter for one in known))
+    columns, values = (
+        sorted({getattr(one, axis) for one in known}, key=lambda value: (value is None, value)) for axis in (across, up)
+    )
+    several = len(adapters) > 1
+    rows = [(one, value) for one in reversed(adapters) for value in ([*values, one] if several else values)]
     found = {
-        (columns.index(getattr(s[0], across)), rows.index(getattr(s[0], up))): Cell(
+        (columns.index(getattr(s[0], across)), rows.index((s[0].adapter, getattr(s[0], up)))): Cell(
             _value(s, y), _hover(s, y), [s[0].condition], plain(shortened(most_said(s), 10))
         )
-        for s in own.values()
+        for s in settings(known).values()
     }
-    values = [cell.value for cell in found.values()]
+    measured = [cell.value for cell in found.values()]
     shares = y != "log_prob_reference"
     return cells(
         found,
         Axis(AXES[across], [written(value) for value in columns]),
-        Axis(AXES[up], [written(value) for value in rows]),
+        Axis(AXES[up], [plain(value) if value in adapters else written(value) for _, value in rows]),
         _finding(known, y, across),
-        f"{MEASURES[y]}; written: what most samples say",
+        f"{MEASURES[y]}; written: what most samples say" + ("" if up == "layers" else f"; layers: {written(layers)}"),
         dark,
         bar={"title": MEASURES[y], **(percent_axis() if shares else {})},
-        limits=(0.0, 1.0) if shares else (min(values), max(values) + 1e-9),
+        limits=(0.0, 1.0) if shares else (min(measured), max(measured) + 1e-9),
+        scale=[[0, theme(dark).low], [1, theme(dark).high]],  # shades that words can be read on
         row=26,
     )
 

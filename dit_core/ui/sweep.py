@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from dit_core.experiments.sweep import PRESETS
+from dit_core.experiments.sweep import PRESETS, STEP
 from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui import figures, sweep_view, view
@@ -14,6 +14,7 @@ from dit_core.ui.sweep_events import SweepEvents
 
 HINTS = {
     "dit-sweep-preset": "What varies. Everything else stays as it is.",
+    "dit-sweep-step": "From one number of copies to the next, where these vary; larger: fewer settings.",
     "dit-sweep-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
     "dit-sweep-reveal": "Shows what the diff was really trained on, and how likely each setting finds it.",
     "dit-sweep-adapters": "DIT adapters side by side; none chosen: the diff's own, or without a diff one per task.",
@@ -35,6 +36,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
     with gr.Row(elem_classes="dit-page", elem_id="dit-sweep"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             preset = gr.Dropdown(list(PRESETS), label="vary", elem_id="dit-sweep-preset")
+            step = gr.Number(STEP, step=0.25, label="step of copies", elem_id="dit-sweep-step")
             diff = gr.Dropdown(diff_choices(suite), value=first.id, label=PICKER, elem_id="dit-sweep-diff")
             reveal = gr.Button("Reveal", size="sm", elem_id="dit-sweep-reveal")
             secret = gr.HTML(view.secret(suite, first.id, ""), elem_id="dit-sweep-secret", apply_default_css=False)
@@ -60,7 +62,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.cell, [session], "dit-sweep-cell")
             saving(events.saved, session, "sweep", "the answers")
-    wanted = [preset, diff, adapters, question, samples, temperature, tokens, seed]
+    wanted = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
     run.click(events.run, [session, measure, *wanted], [note, figure, cards], **SLOW)
     stop.click(events.stop, session, None, **QUICK)
     measure.input(events.drawn, [session, measure], figure, **LATEST)

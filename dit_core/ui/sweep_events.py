@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -10,11 +11,13 @@ from typing import Any
 import gradio as gr
 
 from dit_core.cards import DONE, RUNNING, STOPPED, note_html
-from dit_core.experiments.sweep import finished, planned, stream_sweep
+from dit_core.conditions import checked_number
+from dit_core.errors import DitError
+from dit_core.experiments.sweep import STEP, finished, planned, scored, stream_sweep
 from dit_core.records import Swept, Table
 from dit_core.suite import Suite
 from dit_core.ui import sweep_view, view
-from dit_core.ui.answering import Clock, Place, Session, follow
+from dit_core.ui.answering import Place, Session, follow
 from dit_core.ui.notebook_cells import call, opening
 from dit_core.ui.shared import content, number, sentence, whole
 
@@ -35,6 +38,7 @@ class Wanted:
     temperature: float
     tokens: float
     seed: float
+    step: float = STEP
 
     @classmethod
     def of(cls, *values: Any) -> Wanted:
@@ -85,9 +89,11 @@ class SweepEvents:
                 yield note_html(sentence(error), "error"), *self.shown(session, measure)
 
     def _run(self, session: Session, measure: str, wanted: Wanted, stop: threading.Event) -> Iterator[tuple]:
-        plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters)
+        # Checked here: a field with limits of its own complains of what is only half typed.
+        step = checked_number(number(wanted.step), "The step of copies", 0.25, 5)
+        plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters, step)
         tables = stream_sweep(self.suite, **plan, **wanted.sampling)
-        work, clock = session.work(NAME), Clock(wanted.sampling["max_new_tokens"])
+        work, visit, progress = session.work(NAME), session.visit, sweep_view.Progress()
         work.found = found = Found(wanted, plan)
         yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
         for table in follow(tables, stop, line=self.suite.worker, frame=0.3):
@@ -95,11 +101,17 @@ class SweepEvents:
                 yield note_html(str(table), "busy"), gr.skip(), gr.skip()
                 continue
             work.found = found = replace(found, table=finished(table))
-            yield note_html(clock.words(table.extra["n_tokens"]), "busy"), gr.skip(), sweep_view.cards(table)
+            yield progress.note(table.extra), gr.skip(), sweep_view.cards(table)
         if work.stop is not stop:
             return  # the same visitor's next sweep has taken the tab over
         work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
         yield note_html(_ending(work.found)), *self.shown(session, measure)
+        if stop.is_set() and found.table and session.visit is visit:
+            with contextlib.suppress(DitError):  # what was said stays, whatever becomes of this
+                table = scored(self.suite, found.table)
+                if work.stop is stop:
+                    work.found = replace(work.found, table=table)
+                    yield gr.skip(), self.drawn(session, measure), gr.skip()
 
     def stop(self, session: Session) -> None:
         """Ends the running sweep at once; answers in the making are lost."""

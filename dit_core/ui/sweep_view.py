@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from functools import partial
 from html import escape
+from typing import Any
 
 from dit_core import plots
+from dit_core.cards import note_html
 from dit_core.plots.sweep import MEASURES, settings, written
 from dit_core.records import Swept, Table
 from dit_core.ui import figures
@@ -25,6 +29,26 @@ def measures(open_now: bool) -> list[tuple[str, str]]:
 def figure(table: Table[Swept] | None, measure: str = "modal_share") -> str:
     """The figure's value; a sentence while there is nothing."""
     return figures.shown(partial(plots.swept, table, measure)) if table else said(WAITING)
+
+
+class Progress:
+    """How far a sweep is, in words and as a bar, and how long it may still take, measured from its first tokens on."""
+
+    def __init__(self) -> None:
+        self.start: tuple[float, float] | None = None
+
+    def note(self, extra: Mapping[str, Any]) -> str:
+        """'120 of 400 answers, token 7 of at most 16 of this batch, about 3 s left' over the bar."""
+        done, total, share = extra["n_finished"], extra["n_answers"], extra["progress"]
+        words = [f"{done} of {total} answers"]
+        if done < total and extra["n_tokens"]:
+            words.append(f"token {extra['n_tokens']} of at most {extra['sampling']['max_new_tokens']} of this batch")
+        now = time.monotonic()
+        began, before = self.start = self.start or (now, share)
+        if before < share < 1:
+            words.append(f"about {max((now - began) / (share - before) * (1 - share), 1):.0f} s left")
+        bar = f'<progress class="dit-progress" max="{total}" value="{share * total:.1f}" aria-label="answers said">'
+        return note_html(", ".join(words), "busy") + bar + "</progress>"
 
 
 def cards(table: Table[Swept]) -> str:
