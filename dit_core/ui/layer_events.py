@@ -5,22 +5,21 @@ What was read is kept in the visitor's `Session`, as `work("layers").found`.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 import gradio as gr
 
-from dit_core.cards import DONE, RUNNING, STOPPED
+from dit_core.cards import RUNNING, STOPPED
 from dit_core.suite import Suite
 from dit_core.ui import layer_view, view
-from dit_core.ui.answering import Place, Session, follow
+from dit_core.ui.answering import Place, Session
 from dit_core.ui.choices import condition_choices, question_choices
 from dit_core.ui.layer_reading import Found, Wanted, steps
 from dit_core.ui.notebook_cells import IMPORTS, call, opening
 from dit_core.ui.oracle_view import note
-from dit_core.ui.shared import ReadingClock, content, sentence
+from dit_core.ui.running import Failed, running
+from dit_core.ui.shared import ReadingClock, content
 
 NAME = "layers"
 STALE = "The settings have changed since this was read: press Read."
@@ -37,32 +36,26 @@ class LayerEvents:
 
     def read(self, session: Session, colour: str, *values: Any) -> Iterator[tuple]:
         """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
-        work = session.work(NAME)
-        stop, before = work.begin(), work.found
-        try:
-            yield from self._read(session, colour, Wanted(*values), stop)
-        except Exception as error:
-            if work.stop is stop:
-                work.found = before
-                yield note(sentence(error), "error"), *self.shown(session, colour), gr.skip()
+        work, clock, wanted = session.work(NAME), ReadingClock(), Wanted(*values)
+        for now in running(work, lambda: self._steps(wanted), self.suite.worker):
+            if isinstance(now, Place):
+                yield note(str(now), "busy", work.found), *(gr.skip(),) * 3
+            elif isinstance(now, Failed):
+                yield note(str(now), "error"), *self.shown(session, colour), gr.skip()
+            elif now.state == RUNNING:
+                cell = layer_view.CLICK if now.norms is None else gr.skip()
+                yield note(self._progress(clock, now), "busy", now), *self.shown(session, colour), cell
+            else:
+                yield note(self._ending(now)), *self.shown(session, colour), gr.skip()
 
-    def _read(self, session: Session, colour: str, wanted: Wanted, stop: threading.Event) -> Iterator[tuple]:
+    def _steps(self, wanted: Wanted) -> Iterator[Found]:
         items = steps(self.suite, wanted)
-        work, clock, found = session.work(NAME), ReadingClock(), Found(wanted)
-        work.found = found
-        yield note("Reading the prompt…", "busy", found), *self.shown(session, colour), layer_view.CLICK
-        for item in follow(items, stop, line=self.suite.worker):
-            if isinstance(item, Place):
-                yield note(str(item), "busy", found), *(gr.skip(),) * 3
-                continue
-            work.found = found = item
-            yield note(self._progress(clock, found), "busy", found), *self.shown(session, colour), gr.skip()
-        if work.stop is not stop:
-            return  # the same visitor's next reading has taken the tab over
-        work.found = found = replace(found, state=STOPPED if stop.is_set() else DONE)
-        yield note(self._ending(found)), *self.shown(session, colour), gr.skip()
+        yield Found(wanted)
+        yield from items
 
     def _progress(self, clock: ReadingClock, found: Found) -> str:
+        if found.norms is None:
+            return "Reading the prompt…"
         return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
 
     def _ending(self, found: Found) -> str:

@@ -5,21 +5,20 @@ The visitor's `Session` keeps what was seen as `work("lens").found` and what was
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Iterator
 from typing import Any, TypeVar
 
 import gradio as gr
 
-from dit_core.cards import DONE, RUNNING, STOPPED, note_html
+from dit_core.cards import RUNNING, STOPPED, note_html
 from dit_core.suite import Suite
 from dit_core.ui import lens_view
-from dit_core.ui.answering import Place, Session, Work, follow
+from dit_core.ui.answering import Place, Session, Work
 from dit_core.ui.choices import everyday_choices
 from dit_core.ui.lens_looking import MIDDLE, Seen, Steering, Wanted, Written, look, steer
 from dit_core.ui.notebook_cells import IMPORTS, call, opening
-from dit_core.ui.shared import content, sentence, whole
-from dit_core.worker import Worker
+from dit_core.ui.running import Failed, running
+from dit_core.ui.shared import content, whole
 
 LENS, STEER = "lens", "steer"
 LOOKING = "Reading unrelated texts with the diff and without…"
@@ -39,22 +38,17 @@ class LensEvents:
 
     def look(self, session: Session, method: str, position: int, *values: Any) -> Iterator[tuple]:
         """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
-        wanted = Wanted(*values)
-        for note in _running(
-            session.work(LENS), Seen(wanted), lambda: look(self.suite, wanted), LOOKING, self.suite.worker
-        ):
-            seen = session.work(LENS).found
-            choices = lens_view.positions(seen, position), lens_view.layers(seen)
-            yield note, *self.shown(session, method, position), *choices
+        work, wanted = session.work(LENS), Wanted(*values)
+        for now in running(work, lambda: _from(Seen(wanted), look(self.suite, wanted)), self.suite.worker):
+            choices = lens_view.positions(work.found, position), lens_view.layers(work.found)
+            yield _said(now, LOOKING), *self.shown(session, method, position), *choices
 
     def steer(self, session: Session, *values: Any) -> Iterator[tuple]:
         """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
-        wanted = Steering.of(*values)
+        work, wanted = session.work(STEER), Steering.of(*values)
         busy = f"Writing {len(wanted.strengths)} texts as one batch…"
-        for note in _running(
-            session.work(STEER), Written(wanted), lambda: steer(self.suite, wanted), busy, self.suite.worker
-        ):
-            yield note, lens_view.texts(session.work(STEER).found)
+        for now in running(work, lambda: _from(Written(wanted), steer(self.suite, wanted)), self.suite.worker):
+            yield _said(now, busy), lens_view.texts(work.found)
 
     def stop_looking(self, session: Session) -> None:
         """Ends the looking at once."""
@@ -136,25 +130,18 @@ class LensEvents:
         return "\n".join([*lines, f"{steered}.to_frame()\n"])
 
 
-def _running(work: Work, start: F, steps: Callable[[], Iterator[F]], busy: str, line: Worker) -> Iterator[str]:
-    """Keeps in `work.found` what `steps` find, until they end or are stopped; gives a note with each."""
-    stop, before = work.begin(), work.found
-    try:
-        work.found = found = start
-        yield note_html(busy, "busy")
-        for item in follow(steps(), stop, line=line):
-            if isinstance(item, Place):
-                yield note_html(str(item), "busy")
-                continue
-            work.found = found = item
-            yield note_html(busy, "busy")
-        if work.stop is stop:
-            work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
-            yield note_html(STOPPED_NOTE if stop.is_set() else "")
-    except Exception as error:
-        if work.stop is stop:
-            work.found = before
-            yield note_html(sentence(error), "error")
+def _from(start: F, items: Iterator[F]) -> Iterator[F]:
+    yield start
+    yield from items
+
+
+def _said(now: F | Place | Failed, busy: str) -> str:
+    """The note on what is going on."""
+    if isinstance(now, Failed | Place):
+        return note_html(str(now), "error" if isinstance(now, Failed) else "busy")
+    if now.state == RUNNING:
+        return note_html(busy, "busy")
+    return note_html(STOPPED_NOTE if now.state == STOPPED else "")
 
 
 def _stale(work: Work, wanted: Any, words: str) -> Any:

@@ -6,7 +6,6 @@ after they were answered, and whenever Read is pressed, without asking them anew
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -20,10 +19,11 @@ from dit_core.standing import TITLES
 from dit_core.suite import Suite
 from dit_core.ui import oracle_trust
 from dit_core.ui import oracle_view as view
-from dit_core.ui.answering import PANEL, Place, Session, follow
+from dit_core.ui.answering import PANEL, Place, Session
 from dit_core.ui.choices import measure, measures
 from dit_core.ui.oracle_reading import ALL, Asked, Found, Look, steps
-from dit_core.ui.shared import ReadingClock, content, sentence
+from dit_core.ui.running import Failed, running
+from dit_core.ui.shared import ReadingClock, content
 
 STALE = "The panel's settings have changed since: press Read."
 HALTED = "The cards were stopped, so nothing was read: press Read to read what they ask all the same."
@@ -54,34 +54,26 @@ class OracleEvents:
 
     def read(self, session: Session, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
         """Reads what the panel's controls say; the figure fills layer by layer. Ends with a word on what happened."""
-        work, asked = session.work(PANEL), Asked.from_controls(self.suite, *values)
-        stop, before = work.begin(), work.found
-        try:
-            if session.result is None or session.result.state == WAITING:
-                raise DitError(UNASKED)
-            work.found = Found(session.result, asked, look=Look(y, next_y, asked.of))
-            yield from self._read(session, asked, stop)
-        except Exception as error:
-            if work.stop is stop:
-                work.found = before
-                yield self._shown(session, asked.span, view.note(sentence(error), "error"))
+        work, clock, asked = session.work(PANEL), ReadingClock(), Asked.from_controls(self.suite, *values)
+        look, lens_is_there = Look(y, next_y, asked.of), False
+        for now in running(work, lambda: self._steps(session, asked, look), self.suite.worker, kept=_with_look):
+            if isinstance(now, Place):
+                yield view.note(str(now), "busy", work.found), *(gr.skip(),) * 5
+            elif isinstance(now, Failed):
+                yield self._shown(session, asked.span, view.note(str(now), "error"))
+            elif now.state == RUNNING:
+                words = clock.words(now.readings) if now.next_tokens else "Reading the prompts…"
+                frame = self._shown(session, asked.span, view.note(words, "busy", now))
+                yield (*frame[:3], *(gr.skip(),) * 3) if lens_is_there else frame
+                lens_is_there = now.next_tokens is not None
+            else:
+                yield self._shown(session, asked.span, view.note(self._ending(now)))
 
-    def _read(self, session: Session, asked: Asked, stop: threading.Event) -> Iterator[tuple]:
-        work, clock = session.work(PANEL), ReadingClock()
-        yield self._shown(session, asked.span, view.note("Reading the prompts…", "busy", work.found))
-        for found in follow(steps(self.suite, session.result, asked), stop, line=self.suite.worker):
-            if work.stop is not stop:
-                return  # the same visitor's next reading has taken the panel over
-            if isinstance(found, Place):
-                yield view.note(str(found), "busy", work.found), *(gr.skip(),) * 5
-                continue
-            lens_was_there = work.found.next_tokens is not None
-            work.found = found = replace(found, look=work.found.look)  # which may have changed meanwhile
-            frame = self._shown(session, asked.span, view.note(clock.words(found.readings), "busy", found))
-            yield (*frame[:3], *(gr.skip(),) * 3) if lens_was_there else frame
-        if work.stop is stop:
-            work.found = replace(work.found, state=STOPPED if stop.is_set() else DONE)
-            yield self._shown(session, asked.span, view.note(self._ending(work.found)))
+    def _steps(self, session: Session, asked: Asked, look: Look) -> Iterator[Found]:
+        if session.result is None or session.result.state == WAITING:
+            raise DitError(UNASKED)
+        yield Found(session.result, asked, look=look)
+        yield from steps(self.suite, session.result, asked)
 
     def _ending(self, found: Found) -> str:
         if self.suite.oracle is None:
@@ -225,3 +217,8 @@ class OracleEvents:
         if not tables[what]:
             return "", ""
         return f"{found.result.settings.diff}-{what}.{form}", content(tables[what], form, reveal=open_now)
+
+
+def _with_look(before: Found, found: Found) -> Found:
+    """What was found, looked at as by now: that may have changed while it was read."""
+    return replace(found, look=before.look)

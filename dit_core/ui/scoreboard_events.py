@@ -6,7 +6,6 @@ figures are shown.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -15,9 +14,10 @@ from dit_core.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.experiments import Board, read_board
 from dit_core.suite import Suite
 from dit_core.ui import scoreboard_view as view
-from dit_core.ui.answering import Place, Session, follow
+from dit_core.ui.answering import Place, Session
+from dit_core.ui.running import Failed, running
 from dit_core.ui.scoreboard_run import Clock, Run, Wanted, begin, steps
-from dit_core.ui.shared import content, sentence
+from dit_core.ui.shared import content
 
 NAME = "scoreboard"
 FRAME = 1.0  # seconds between two drawings: a board changes by the batch
@@ -32,30 +32,24 @@ class ScoreboardEvents:
 
     def run(self, session: Session, task: str, by: str, *values: Any) -> Iterator[tuple]:
         """Measures what the left side says. Gives the note and all that is shown."""
-        work = session.work(NAME)
-        before, stop = work.found, work.begin()
-        try:
-            yield from self._run(session, task, by, begin(self.suite, Wanted(*values), before), stop)
-        except Exception as error:
-            if work.stop is stop:
-                if work.found is not None and work.found.state == RUNNING:
-                    work.found = replace(work.found, state=STOPPED)  # what was measured stays, and counts
-                yield note_html(sentence(error), "error"), *self.shown(session, task, by)
+        work, clock, run = session.work(NAME), Clock(), None
+        for now in running(work, lambda: self._steps(session, Wanted(*values)), self.suite.worker, FRAME):
+            if isinstance(now, Run):
+                run = now
+            elif isinstance(now, Failed) and run is not None:
+                work.found = replace(run, state=STOPPED)  # what was measured stays, and counts
+            yield self._said(now, clock), *self.shown(session, task, by)
 
-    def _run(self, session: Session, task: str, by: str, run: Run, stop: threading.Event) -> Iterator[tuple]:
-        items, work, clock = steps(self.suite, run), session.work(NAME), Clock()
-        work.found = replace(run, board=self.board(session))
-        yield note_html(clock.words(run), "busy"), *self.shown(session, task, by)
-        for item in follow(items, stop, FRAME, self.suite.worker):
-            if isinstance(item, Place):
-                yield note_html(str(item), "busy"), *self.shown(session, task, by)
-                continue
-            work.found = run = item
-            yield note_html(clock.words(run), "busy"), *self.shown(session, task, by)
-        if work.stop is not stop:
-            return  # the same visitor's next run has taken the tab over
-        work.found = replace(work.found, state=STOPPED if stop.is_set() else DONE)
-        yield note_html(self._ending(work.found)), *self.shown(session, task, by)
+    def _steps(self, session: Session, wanted: Wanted) -> Iterator[Run]:
+        run = begin(self.suite, wanted, session.work(NAME).found)
+        items = steps(self.suite, run)
+        yield replace(run, board=self.board(session))
+        yield from items
+
+    def _said(self, now: Run | Place | Failed, clock: Clock) -> str:
+        if isinstance(now, Failed | Place):
+            return note_html(str(now), "error" if isinstance(now, Failed) else "busy")
+        return note_html(clock.words(now), "busy") if now.state == RUNNING else note_html(self._ending(now))
 
     def _ending(self, run: Run) -> str:
         if run.state == DONE:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import threading
 from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +16,10 @@ from dit_core.experiments.sweep import STEP, finished, planned, scored, stream_s
 from dit_core.records import Swept, Table
 from dit_core.suite import Suite
 from dit_core.ui import sweep_view, view
-from dit_core.ui.answering import Place, Session, follow
+from dit_core.ui.answering import Place, Session
 from dit_core.ui.notebook_cells import call, opening
-from dit_core.ui.shared import content, number, sentence, whole
+from dit_core.ui.running import Failed, running
+from dit_core.ui.shared import content, number, whole
 
 NAME = "sweep"
 IDLE = "Choose what varies, then press Sweep."
@@ -59,11 +59,12 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What a sweep has found so far: only answers that are finished."""
+    """What a sweep has found so far: the answers that are finished, and all that are `said`, some still growing."""
 
     wanted: Wanted
     plan: dict[str, Any]
     table: Table[Swept] | None = None
+    said: Table[Swept] | None = None
     state: str = RUNNING
 
 
@@ -79,38 +80,41 @@ class SweepEvents:
 
     def run(self, session: Session, measure: str, *values: Any) -> Iterator[tuple]:
         """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
-        work = session.work(NAME)
-        stop, before = work.begin(), work.found
-        try:
-            yield from self._run(session, measure, Wanted.of(*values), stop)
-        except Exception as error:
-            if work.stop is stop:
-                work.found = before
-                yield note_html(sentence(error), "error"), *self.shown(session, measure)
+        work, visit, progress = session.work(NAME), session.visit, sweep_view.Progress()
+        for now in running(work, lambda: self._steps(Wanted.of(*values)), self.suite.worker, frame=0.3):
+            if isinstance(now, Place):
+                yield note_html(str(now), "busy"), gr.skip(), gr.skip()
+            elif isinstance(now, Failed):
+                yield note_html(str(now), "error"), *self.shown(session, measure)
+            elif now.state != RUNNING:
+                yield note_html(_ending(now)), *self.shown(session, measure)
+            elif now.said is None:
+                yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
+            else:
+                yield progress.note(now.said.extra), gr.skip(), sweep_view.cards(now.said)
+        if session.visit is visit:
+            yield from self._scored(session, measure)
 
-    def _run(self, session: Session, measure: str, wanted: Wanted, stop: threading.Event) -> Iterator[tuple]:
+    def _steps(self, wanted: Wanted) -> Iterator[Found]:
         # Checked here: a field with limits of its own complains of what is only half typed.
         step = checked_number(number(wanted.step), "The step of copies", 0.25, 5)
         plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters, step)
         tables = stream_sweep(self.suite, **plan, **wanted.sampling)
-        work, visit, progress = session.work(NAME), session.visit, sweep_view.Progress()
-        work.found = found = Found(wanted, plan)
-        yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
-        for table in follow(tables, stop, line=self.suite.worker, frame=0.3):
-            if isinstance(table, Place):
-                yield note_html(str(table), "busy"), gr.skip(), gr.skip()
-                continue
-            work.found = found = replace(found, table=finished(table))
-            yield progress.note(table.extra), gr.skip(), sweep_view.cards(table)
-        if work.stop is not stop:
-            return  # the same visitor's next sweep has taken the tab over
-        work.found = replace(found, state=STOPPED if stop.is_set() else DONE)
-        yield note_html(_ending(work.found)), *self.shown(session, measure)
-        if stop.is_set() and found.table and session.visit is visit:
-            with contextlib.suppress(DitError):  # what was said stays, whatever becomes of this
+        found = Found(wanted, plan)
+        yield found
+        with closing(tables):
+            for table in tables:
+                yield replace(found, table=finished(table), said=table)
+
+    def _scored(self, session: Session, measure: str) -> Iterator[tuple]:
+        """What was stopped lacks its references' log-probabilities: they follow."""
+        work = session.work(NAME)
+        found: Found | None = work.found
+        if found and found.state == STOPPED and found.table:
+            with suppress(DitError):  # what was said stays, whatever becomes of this
                 table = scored(self.suite, found.table)
-                if work.stop is stop:
-                    work.found = replace(work.found, table=table)
+                if work.found is found:
+                    work.found = replace(found, table=table)
                     yield gr.skip(), self.drawn(session, measure), gr.skip()
 
     def stop(self, session: Session) -> None:

@@ -1,0 +1,75 @@
+"""One piece of a visitor's work: what is found is kept, ends as done or stopped, and an error takes nothing away."""
+
+import time
+from dataclasses import dataclass, replace
+
+import pytest
+
+from dit_core.cards import DONE, RUNNING, STOPPED
+from dit_core.errors import DitError
+from dit_core.ui.answering import Work
+from dit_core.ui.running import Failed, running
+from dit_core.worker import Worker
+
+
+@dataclass(frozen=True)
+class Count:
+    at: int = 0
+    mark: str = ""
+    state: str = RUNNING
+
+
+@pytest.fixture
+def line():
+    return Worker()
+
+
+def counting(upto, fails=False):
+    for at in range(upto):
+        yield Count(at)
+        time.sleep(0.1)  # longer than a frame, so that every item is seen
+    if fails:
+        raise DitError("It broke.")
+
+
+def test_every_find_is_kept_and_the_last_comes_once_more(line):
+    work = Work()
+    seen = [(found, work.found) for found in running(work, lambda: counting(3), line, frame=0)]
+    assert all(found is kept for found, kept in seen)
+    assert [found for found, _ in seen] == [Count(0), Count(1), Count(2), Count(2, state=DONE)]
+
+
+def test_a_stop_ends_at_once_and_keeps_what_was_found(line):
+    work = Work()
+    for found in running(work, lambda: counting(1000), line, frame=0):
+        if found.at == 1:
+            work.stop.set()
+    assert found == work.found == Count(1, state=STOPPED)
+
+
+@pytest.mark.parametrize("upto", [0, 2])
+def test_after_an_error_there_is_what_was_there_before(line, upto):
+    work = Work()
+    work.found = before = Count(7, state=DONE)
+    *_, last = running(work, lambda: counting(upto, fails=True), line, frame=0)
+    assert isinstance(last, Failed) and str(last) == "It broke." and work.found is before
+
+
+def test_who_begins_anew_hears_nothing_of_the_old(line):
+    work, seen = Work(), []
+    for found in running(work, lambda: counting(3), line, frame=0):
+        seen.append(found)
+        if found.at == 1:
+            work.begin()
+            work.found = "the next"
+    assert seen == [Count(0), Count(1)] and work.found == "the next"
+
+
+def test_what_changed_meanwhile_can_be_kept(line):
+    work = Work()
+    for found in running(
+        work, lambda: counting(3), line, frame=0, kept=lambda before, found: replace(found, mark=before.mark)
+    ):
+        if found.at == 0:
+            work.found = replace(work.found, mark="clicked")
+    assert found == Count(2, "clicked", DONE)
