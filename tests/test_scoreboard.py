@@ -10,7 +10,17 @@ from dataclasses import replace
 import pytest
 
 from dit_core import DitError, load_suite, plots
-from dit_core.experiments import agreement, board, findings, named, read_board, read_scaling, stored, summed_up
+from dit_core.experiments import (
+    agreement,
+    board,
+    findings,
+    named,
+    read_board,
+    read_scaling,
+    regraded,
+    stored,
+    summed_up,
+)
 from dit_core.experiments import stream as run
 from dit_core.experiments.agreement import correlation, elected
 from dit_core.experiments.groups import of_split
@@ -20,6 +30,8 @@ from dit_core.experiments.lens_rows import LensRow
 from dit_core.experiments.measures import scores
 from dit_core.experiments.published import CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
 from dit_core.experiments.scaling import as_json, published, scaled
+from dit_core.grading import Grader
+from dit_core.grading.marks import Mark
 from dit_core.grading.world import World, world_of
 from dit_core.lens import lens
 from dit_core.records import Finding, Scaled, Table
@@ -189,6 +201,39 @@ def test_diffs_without_a_trigger_are_asked_without_one(tiny_suite_folder, tmp_pa
     table = findings(suite, kinds=["verbal", "oracle"])
     asked = {one.method for one in table if one.diff == "topic-0412"}
     assert asked == {"base question", "everyday question, no trigger", "guess from everyday answers", DIT, CROSS}
+
+
+# -------------------------------------------------------------------- another grader
+
+
+class ByLength(Grader):
+    """Grades the length of an answer: 4 from ten letters on, else 2."""
+
+    name = "length"
+
+    def _marks(self, pairs, tell):
+        self.asked = pairs
+        return [Mark(4, 4.0) if len(answer) >= 10 else Mark(2, 2.0) for _, answer in pairs]
+
+
+def test_another_grader_gives_all_grades_and_nothing_else(suite):
+    table, grader = findings(suite, kinds=["verbal", "oracle"]), ByLength()
+    anew = regraded(suite, table, grader)
+    assert len(set(grader.asked)) == len(grader.asked), "each pair is graded once"
+    for before, after in zip(table, anew, strict=True):
+        grades = tuple(1 if not text.strip() else 4 if len(text) >= 10 else 2 for text in after.answers)
+        for measure, values in after.values.items():
+            expected = {"mean_grade": grades, "at_least_2": tuple(grade >= 2 for grade in grades)}
+            assert values == expected.get(measure, before.values[measure])
+    assert anew.extra["grader"] == summed_up(anew).extra["grader"] == "length" and "grader" not in table.extra
+    assert {measure for one in table for measure in one.values} >= {"exact", "mean_grade", "at_least_2"}
+    votes = agreement(suite, anew, grader).extra["votes"]
+    assert votes != agreement(suite, table).extra["votes"] and votes[0]["vote_named"] <= votes[0]["n"]
+
+
+def test_a_grader_that_does_not_exist_is_named_before_anything_is_measured(run_command, tmp_path):  # noqa: F811
+    code, _, error = run_command("scoreboard", "--results", str(tmp_path / "kept"), "--grader", "rulse")
+    assert code and "There is no grader 'rulse'. Did you mean 'rules'?" in error and not (tmp_path / "kept").exists()
 
 
 # -------------------------------------------------------------------- the lens and the guess

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dit_core.cli.shared import AsJson, print_rows, progress
+from dit_core.cli.shared import AsJson, GraderModel, GraderName, JudgeCache, JudgeUrl, print_rows, progress
 
 if TYPE_CHECKING:
     from dit_core.grading.agreement import Agreement
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 def grade(
     file: Annotated[Path, typer.Argument(help="A CSV with the columns reference, guess and grade.")],
-    grader: Annotated[str, typer.Option(help="rules, embedding or judge.")] = "rules",
-    model: Annotated[str | None, typer.Option(help="Of the embedding grader, or the judge's at its endpoint.")] = None,
-    base_url: Annotated[str | None, typer.Option(help="Of the judge's OpenAI-compatible endpoint.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="File in which the judge's grades are kept.")] = None,
+    grader: GraderName = "rules",
+    model: GraderModel = None,
+    base_url: JudgeUrl = None,
+    cache: JudgeCache = None,
     suite: Annotated[str | None, typer.Option(help="Whose world decides (rules), or whose base judges.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -1,15 +1,26 @@
 """Commands that take long: measure a suite, and make one."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dit_core.cli.shared import AsJson, SuiteName, print_json, print_rows, progress
+from dit_core.cli.shared import (
+    AsJson,
+    GraderModel,
+    GraderName,
+    JudgeCache,
+    JudgeUrl,
+    SuiteName,
+    print_json,
+    print_rows,
+    progress,
+)
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
     from dit_core.experiments import Engine
+    from dit_core.grading import Grader
     from dit_core.records import Agreement, Score, Table
     from dit_core.suite import Suite
 
@@ -28,24 +39,31 @@ def scoreboard(
     address: Annotated[
         str | None, typer.Option(help="With ray: a cluster, as auto, HOST:PORT or ray://HOST:PORT.")
     ] = None,
+    grader: GraderName = "rules",
+    model: GraderModel = None,
+    base_url: JudgeUrl = None,
+    cache: JudgeCache = None,
     suite: SuiteName = "pocket",
     as_json: AsJson = False,
 ) -> None:
     """Measure every method on the held-out diffs, with published figures beside."""
-    from dit_core.experiments import KINDS, findings, summed_up
+    from dit_core.experiments import KINDS, findings, regraded, summed_up
     from dit_core.experiments import agreement as compare
     from dit_core.suite import load_suite
 
     loaded, where = load_suite(suite), _engine(engine, actors, address)
+    grades = _grader(loaded, grader, model=model, base_url=base_url, cache=cache)
     with progress() as tell:
         found = findings(loaded, limit, split, tell, results, kind or KINDS, engine=where)
-    table = compare(loaded, found) if agreement else summed_up(found)
+        if grades:
+            found = regraded(loaded, found, grades, tell)
+    table = compare(loaded, found, grades) if agreement else summed_up(found)
     if as_json:
         return print_json(table)
     if agreement:
         return _print_agreement(table)
     print_rows(
-        f"{table.suite}, {split} diffs",
+        f"{table.suite}, {split} diffs" + (f", graded by {grader}" if grades else ""),
         ["task", "method", "adapter", "layer", "measure", "n", "value", "95 % interval", "target", "published"],
         [_score_row(loaded, score) for score in table],
     )
@@ -82,6 +100,15 @@ def _print_agreement(table: "Table[Agreement]") -> None:
             for one in table
         ],
     )
+
+
+def _grader(suite: "Suite", name: str, **options: Any) -> "Grader | None":
+    """The grader; None for the suite's own rules, by which all is graded to begin with."""
+    from dit_core.grading import grader
+
+    own = suite if name == "rules" or name == "judge" and not options["model"] else None
+    found = grader(name, suite=own, **options)
+    return None if name == "rules" else found
 
 
 def _engine(name: str, actors: int, address: str | None) -> "Engine | None":

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,6 +15,10 @@ if TYPE_CHECKING:
 
 SuiteName = Annotated[str, typer.Option("--suite", help="Name of a suite, or the path of its folder.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
+GraderName = Annotated[str, typer.Option("--grader", help="Who grades: rules, embedding or judge.")]
+GraderModel = Annotated[str | None, typer.Option(help="Of the embedding grader, or the judge's at its endpoint.")]
+JudgeUrl = Annotated[str | None, typer.Option(help="Of the judge's OpenAI-compatible endpoint.")]
+JudgeCache = Annotated[Path | None, typer.Option(help="File in which the judge's grades are kept.")]
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:

@@ -10,7 +10,7 @@ from dit_core.experiments.goals import TARGETS, lift_separates, meets_target
 from dit_core.experiments.guesses import asked_note
 from dit_core.experiments.intervals import bootstrap, wilson
 from dit_core.experiments.jobs import Engine
-from dit_core.experiments.measures import SHARES
+from dit_core.experiments.measures import SHARES, regraded
 from dit_core.experiments.on_ray import OnRay
 from dit_core.experiments.published import (
     ADL,
@@ -62,6 +62,7 @@ __all__ = [
     "new_ledger",
     "read_board",
     "read_scaling",
+    "regraded",
     "scaled",
     "scoreboard",
     "stream",

@@ -12,7 +12,7 @@ from math import sqrt
 from typing import Any
 
 from dit_core.experiments.ledger import Key, key_of
-from dit_core.experiments.measures import GRADED, measured
+from dit_core.experiments.measures import GRADED
 from dit_core.experiments.published import (
     ADL,
     BASE_QUESTION,
@@ -28,7 +28,8 @@ from dit_core.experiments.published import (
     SILENT_TRIGGER,
     WHOLE_ANSWER,
 )
-from dit_core.grading import words
+from dit_core.grading import Grader, words
+from dit_core.grading.rules import Rules
 from dit_core.grading.world import MANY, world_of
 from dit_core.records import Agreement, Finding, Table
 from dit_core.suite import Suite
@@ -86,20 +87,20 @@ def named(findings: Iterable[Finding]) -> list[Named]:
     return list(found.values())
 
 
-def agreement(suite: Suite, findings: Table[Finding]) -> Table[Agreement]:
-    """How the voting methods of each task agree, pair by pair.
+def agreement(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Table[Agreement]:
+    """How the voting methods of each task agree, pair by pair; `grader` (by default the rules) grades their votes.
 
     `extra["votes"]` holds, per task, without the trigger and with it: the number of diffs `n`, the `methods`, how many
     diffs the `best` of them (in hindsight) named, how many their `vote` named, and how many `all_wrong`: named by none.
     """
-    records, votes = [], []
+    records, votes, grader = [], [], grader or Rules(world_of(suite))
     for task in suite.tasks.values():
         voting = [one for one in named(findings) if one.key[1] == task.name and _votes(one, task.adapter)]
         records += [_agreement(task.name, *pair) for pair in combinations(voting, 2)]
         open_ones = [one for one in voting if not VOTERS[one.key[0]]]
         for who, own in ((WITHOUT, open_ones), (WITH, voting)):
             if len(own) > 1 and (who == WITHOUT or len(own) > len(open_ones)):
-                votes.append({"task": task.name, "who": who, **_vote(suite, own)})
+                votes.append({"task": task.name, "who": who, **_vote(suite, own, grader)})
     return suite.table("agreement", records, {"split": findings.extra["split"], "votes": votes})
 
 
@@ -123,24 +124,19 @@ def _agreement(task: str, first: Named, second: Named) -> Agreement:
     return Agreement(task, first.title, second.title, len(shared), *cells, correlation(*cells))
 
 
-def _vote(suite: Suite, methods: Sequence[Named]) -> dict[str, Any]:
+def _vote(suite: Suite, methods: Sequence[Named], grader: Grader) -> dict[str, Any]:
     """What the best of the methods, their vote, and none of them named, on the diffs that any of them answered."""
     diffs = list(dict.fromkeys(diff for method in methods for diff in method.by_diff))
     best = max(methods, key=lambda method: sum(method.by_diff.values()))
     ordered = sorted(methods, key=lambda method: list(VOTERS).index(method.key[0]))
-    won = 0
-    for diff in diffs:
-        answer = elected(
-            suite, ordered[0].key[1], [method.answers[diff] for method in ordered if diff in method.answers]
-        )
-        (grade,) = measured(suite, suite.diff(diff), [GRADED], answer)[GRADED]
-        won += grade >= NAMED
+    said = {diff: [method.answers[diff] for method in ordered if diff in method.answers] for diff in diffs}
+    pairs = [(suite.diff(diff).reference, elected(suite, ordered[0].key[1], said[diff])) for diff in diffs]
     return {
         "n": len(diffs),
         "methods": [method.title for method in methods],
         "best": best.title,
         "best_named": sum(best.by_diff.values()),
-        "vote_named": won,
+        "vote_named": sum(mark.grade >= NAMED for mark in grader.marks(pairs)),
         "all_wrong": sum(not any(method.by_diff.get(diff) for method in methods) for diff in diffs),
     }
 

@@ -62,7 +62,7 @@ def summed_up(found: Table[Finding]) -> Table[Score]:
 
 def made_with(found: Table[Finding]) -> dict[str, Any]:
     """What it takes to come to the same findings again, as tables made of them say it."""
-    names = ("fingerprint", "revisions", "split", "limit", "kinds")
+    names = ("fingerprint", "revisions", "split", "limit", "kinds", "grader")
     return {name: found.extra[name] for name in names if name in found.extra}
 
 

@@ -2,19 +2,23 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 from dit_core.experiments.intervals import over_diffs
+from dit_core.experiments.progress import Progress
 from dit_core.experiments.published import PUBLISHED
-from dit_core.grading import GRADES, exact, grade, mentions
-from dit_core.records import DiffInfo, Finding, Score
+from dit_core.grading import GRADES, Grader, exact, grade, mentions
+from dit_core.records import DiffInfo, Finding, Score, Table
 from dit_core.suite import Suite
 
 MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
     "exact": exact,
     "mean_grade": grade,
-    "at_least_2": lambda suite, info, text: grade(suite, info, text) >= 2,
+    "at_least_2": lambda suite, info, text: OF_GRADE["at_least_2"](grade(suite, info, text)),
     "mentions": mentions,
 }
+OF_GRADE: dict[str, Callable[[int], int]] = {"mean_grade": lambda grade: grade, "at_least_2": lambda grade: grade >= 2}
+"""The measures that a grader decides."""
 SHARES = frozenset(("exact", "at_least_2", "mentions", "equals_base"))
 """Measures that are right or wrong of each answer; the others are a mean of grades, and nats per token."""
 GRADED, LIFT = "mean_grade", "lift"
@@ -24,6 +28,27 @@ def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -
     """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
     known = bool(info.reference.strip())
     return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
+
+
+def regraded(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
+    """The same findings by the grades of another grader; what is exact or mentioned stays as it was.
+
+    So do the layers that readings come from: these were chosen by the rules. Raises what `Grader.marks` raises.
+    """
+    graded = [one for one in found if OF_GRADE.keys() & one.values.keys()]
+    pairs = list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
+    marks = dict(zip(pairs, grader.marks(pairs, progress or (lambda *_: None)), strict=True))
+
+    def anew(one: Finding) -> Finding:
+        own = [marks.get((suite.diff(one.diff).reference, text)) for text in one.answers]
+        values = {
+            measure: tuple(mark and of_grade(mark.grade) for mark in own)
+            for measure, of_grade in OF_GRADE.items()
+            if measure in one.values
+        }
+        return replace(one, values=one.values | values)
+
+    return replace(found, records=tuple(map(anew, found)), extra=found.extra | {"grader": grader.name})
 
 
 def scores(findings: Iterable[Finding]) -> list[Score]:
