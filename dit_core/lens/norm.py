@@ -32,11 +32,10 @@ def norms(
         numbers = checked_layers(suite.model, layers)
         read = aims(suite, targets, seed)
         places = [range(aim.prompt_tokens) for aim in read]
-        base = activations(suite, read, places, numbers, "without")
-        changes = activations(suite, read, places, numbers, "difference")
+        with_it, without = (activations(suite, read, places, numbers, kind) for kind in ("with", "without"))
         records = []
-        for aim, plain, change in zip(read, base, changes, strict=True):
-            sizes = change.norm(dim=-1), plain.norm(dim=-1).clamp(min=torch.finfo(plain.dtype).tiny)
+        for aim, changed, plain in zip(read, with_it, without, strict=True):
+            sizes = (changed - plain).norm(dim=-1), plain.norm(dim=-1).clamp(min=torch.finfo(plain.dtype).tiny)
             diff_id = aim.info.id if aim.info else ""
             for layer, ours, theirs in zip(numbers, *(size.tolist() for size in sizes), strict=True):
                 where = (diff_id, str(aim.condition), aim.asked, layer, depth_percent(suite, layer))
