@@ -56,7 +56,8 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.idle(), elem_id="dit-sweep-note", apply_default_css=False)
             offered = sweep_view.measures(open_now=False)
-            measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")
+            with gr.Row(elem_classes="dit-choices"):
+                measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")
             figure = figures.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
             cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
