@@ -24,7 +24,12 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         default=env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1"),
         help="address to listen on (GRADIO_SERVER_NAME; else 127.0.0.1: this machine alone; 0.0.0.0: everybody)",
     )
-    parser.add_argument("--share", action="store_true", help="also give a public address, by way of Gradio's server")
+    parser.add_argument(
+        "--share",
+        action="store_true",
+        default=env("GRADIO_SHARE", "").lower() == "true",
+        help="also give a public address, by way of Gradio's server (GRADIO_SHARE=true); as --public then",
+    )
     parser.add_argument("--suite", default="pocket", help="name of a suite, or its file or folder (default: pocket)")
     parser.add_argument(
         "--dtype", help="float32, bfloat16 or float16 (DIT_DTYPE; else bfloat16 on a GPU, float32 on a CPU)"
@@ -34,7 +39,13 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
         "--public",
         action="store_true",
         help="for a server that strangers use: a short queue, limits per request, small uploads, no local paths "
-        "(by itself on a Hugging Face Space)",
+        "(by itself on a Hugging Face Space and with --share)",
+    )
+    parser.add_argument(
+        "--upload-mb",
+        type=int,
+        default=env("DIT_UPLOAD") or None,
+        help="largest upload, or download for a visitor, in MB (DIT_UPLOAD; else 2000, on a public server 200)",
     )
     return parser.parse_args(arguments)
 
@@ -54,10 +65,10 @@ def main(arguments: list[str] | None = None) -> int:
             launch(
                 load_suite(chosen.suite, chosen.dtype, chosen.quantize),
                 chosen.suite,
-                public.limits(chosen.public),
+                public.limits(chosen.public or chosen.share, chosen.upload_mb),
                 server_name=chosen.host,
                 server_port=chosen.port,
-                share=chosen.share or None,
+                share=chosen.share,
             )
     except DitError as error:
         print(error, file=sys.stderr)

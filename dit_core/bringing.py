@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dit_core.changes import report
 from dit_core.errors import DitError
 from dit_core.formats import KINDS, Adapter, Found, identify, opened, unpack
-from dit_core.hub import Artefact, Fetcher, place
+from dit_core.hub import Artefact, place
 from dit_core.records import Change, DiffInfo, Table
 from dit_core.remote import at_model
 from dit_core.suite import Origin
@@ -54,6 +54,8 @@ def bring_files(
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
     title = title or (Path(files[0]).stem if len(files) == 1 else "my diff")
     origin = Origin(title, files=tuple(Path(file).name for file in files), position=position)
+    if not all(Path(file).exists() for file in files):
+        raise DitError("These files are no longer here: choose them again.")
     with _together([Path(file) for file in files], suite.limits.upload) as found:
         return _join(suite, found, origin, task)
 
@@ -68,7 +70,7 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
     where = place(suite.limits.source(source), paths=suite.limits.paths)
-    fetcher = Fetcher()
+    fetcher = suite.fetcher()
     if isinstance(where, Artefact):
         suite.limits.fetched(str(where), size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]

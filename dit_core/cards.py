@@ -21,12 +21,13 @@ class Trust:
     """The evidence for a card's answer; empty, it keeps its place.
 
     `sentence` is the one plain sentence, `chance` says in words how likely the answer is right, `rows` hold a control
-    each: what it is, what the adapter says there, and how often.
+    each: what it is, what the adapter says there, and how often. `why` says why there is no chance.
     """
 
     sentence: str = ""
     chance: str = ""
     rows: Sequence[tuple[str, str, str]] = ()
+    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,8 @@ def evidence_html(trust: Trust | None) -> str:
     if trust is None:
         return ""
     said = f'<p class="dit-weighs">{escape(trust.sentence)}</p><p class="dit-chance">{escape(trust.chance)}</p>'
-    return f'<div class="dit-evidence" aria-live="polite">{said}</div>'
+    why = f"<p>{escape(trust.why)}</p>" if trust.why else ""
+    return f'<div class="dit-evidence" aria-live="polite">{said}{why}</div>'
 
 
 def controls_html(trust: Trust | None) -> str:

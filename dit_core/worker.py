@@ -51,16 +51,7 @@ class Worker:
         """
         if threading.current_thread() is self._thread:
             return function()
-        future: Future[T] = Future()
-
-        def job() -> None:
-            try:
-                future.set_result(function())
-            except BaseException as error:
-                future.set_exception(error)
-
-        self._submit(job)
-        return future.result()
+        return self._begin(function, self.at_most).result()
 
     def stream(self, function: Callable[[], Generator[T, None, None] | Iterator[T]]) -> Iterator[T]:
         """Runs the generator that `function` returns in the worker's thread and hands on its items.
@@ -89,8 +80,15 @@ class Worker:
                 if hasattr(source, "close"):
                     source.close()
 
-        self._submit(job)
+        self._submit(job, self.at_most)
         return Stream(items, gone)
+
+    def later(self, function: Callable[[], None]) -> None:
+        """Has `function` run in the worker's thread when its turn comes; nobody waits for it, no limit refuses it."""
+        if threading.current_thread() is self._thread:
+            function()
+        else:
+            self._begin(function, at_most=None)
 
     def ahead(self, client: Hashable) -> int:
         """How many jobs come before the last one that waits for `client`; 0 where none waits."""
@@ -105,7 +103,19 @@ class Worker:
         finally:
             self._thread = before
 
-    def _submit(self, job: Callable[[], None]) -> None:
+    def _begin(self, function: Callable[[], T], at_most: int | None) -> "Future[T]":
+        future: Future[T] = Future()
+
+        def job() -> None:
+            try:
+                future.set_result(function())
+            except BaseException as error:
+                future.set_exception(error)
+
+        self._submit(job, at_most)
+        return future
+
+    def _submit(self, job: Callable[[], None], at_most: int | None) -> None:
         context = copy_context()  # whose request it is, for what asks that on the way
         with self._lock:
             # A forked child has the object but not the thread, and a line that may have been in use.
@@ -114,7 +124,7 @@ class Worker:
                 self._thread = threading.Thread(target=_work, args=(self._line,), name=self._name, daemon=True)
                 self._thread.start()
                 weakref.finalize(self, self._line.close)
-            if self.at_most is not None and len(self._line) >= self.at_most:
+            if at_most is not None and len(self._line) >= at_most:
                 raise DitError(f"{len(self._line)} requests are waiting already: try again in a minute.")
             self._line.put(self.client(), lambda: context.run(job))
 

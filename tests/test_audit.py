@@ -2,14 +2,19 @@
 
 import re
 from dataclasses import replace
+from html import unescape
 
 import pytest
 from plotly.offline import get_plotlyjs
 
-from dit_core import DitError, ask, load_suite
+from dit_core import DitError, ask, generic_suite, load_suite
+from dit_core.again import opens
 from dit_core.audit import gather, page
 from dit_core.audit.gather import Said
+from dit_core.audit.provenance import again, settings
+from dit_core.bringing import bring_source
 from dit_core.records import Table
+from dit_core.suite import Origin
 from tests.test_command_line import run  # noqa: F401 (a fixture)
 from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
 
@@ -80,6 +85,76 @@ def test_progress_and_wrong_names(suite):
     assert [done for done, _, _ in told] == list(range(7)) and {total for _, total, _ in told} == {7}
     with pytest.raises(DitError, match="no diff 'volcanoe'.*volcano"):
         gather(suite, "volcanoe")
+
+
+def written_again(html: str, folder, monkeypatch) -> str:
+    """What the report's own lines write, run elsewhere."""
+    monkeypatch.chdir(folder)
+    lines = re.search(r"To make it again:</p><pre>(.*?)</pre>", html, re.DOTALL)[1]
+    exec(unescape(lines), {})
+    return (folder / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("reveal", [False, True])
+def test_its_own_lines_make_it_again_for_a_suite_that_lies_anywhere(audit, tmp_path, monkeypatch, reveal):
+    html = page(audit, reveal)
+    assert len(own(written_again(html, tmp_path, monkeypatch))) == len(own(html))
+    assert ("reveal=True" in own(html)) is reveal
+
+
+def test_a_brought_diff_says_where_it_came_from_and_is_brought_again(suite, tmp_path, monkeypatch):
+    files = suite.about.at(suite.tasks["topic"].folder) / "weight-diffs"
+    source = str(sorted(files.iterdir())[0])
+    info = bring_source(suite, source, "mine", position=1).info
+    brought = gather(suite, info)
+    html = page(brought)
+    assert brought.settings["where the diff came from"] == f"brought as “mine” from {source}, at position 1"
+    assert source in html
+    again = own(written_again(html, tmp_path, monkeypatch))
+    assert info.id not in again and f"from {source}, at position 1" in again and "Audit of own-" in again
+    said, said_again = (re.search(r"<tbody>.*?</tbody>", report, re.DOTALL)[0] for report in (own(html), again))
+    assert said == said_again and "diff + DIT" in said
+
+
+def test_what_can_not_be_named_is_told_in_the_lines(suite):
+    adapter, files = suite.load_diff(suite.diffs[0]), ("adapter_config.json", "adapter_model.safetensors")
+    for origin, lines, told in (
+        (Origin("mine"), "own = suite.bring(adapter, 'mine', task='topic').id  # `adapter` is", "from Python"),
+        (Origin("mine", files=files), f"own = bring_files(suite, {list(files)}, 'mine'", ", ".join(files)),
+        (Origin("mine", "a/b@c0ffee"), "own = bring_source(suite, 'a/b@c0ffee', 'mine'", "from a/b@c0ffee"),
+    ):
+        info = suite.bring(adapter, origin, "topic")
+        assert lines in again(suite, info) and told in settings(suite, info, 0)["where the diff came from"]
+        suite.forget(info.id)
+    assert "own" not in again(suite, suite.diffs[0])
+
+
+def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):
+    def opened(call: str):
+        return eval(call, {"load_suite": load_suite, "generic_suite": generic_suite})
+
+    assert opens(load_suite("pocket")) == opens(load_suite(load_suite("pocket").folder)) == "load_suite('pocket')"
+    assert opens(load_suite("hidden-topic/qwen3-4b")) == "load_suite('hidden-topic/qwen3-4b')"
+    monkeypatch.chdir(suite.folder)
+    for places in (
+        ("base",),
+        ("base", "nowhere", "hidden-topic/dit-adapter.pt", "oracle"),
+        ("base", None, None, "a/b"),
+    ):
+        generic = generic_suite(*places, question="What is new?")
+        again = opened(opens(generic))
+        assert (again.about.base, again.about.diff) == (generic.about.base, generic.about.diff)
+        assert (again.oracle, again.task()) == (generic.oracle, generic.task())
+        assert [again.about.at(one.file) for one in again.adapters.values()] == [
+            generic.about.at(one.file) for one in generic.adapters.values()
+        ]
+
+
+def test_commits_of_what_came_from_the_hub_are_told(suite, monkeypatch):
+    assert "revisions on the hub" not in settings(suite, suite.diffs[0], 0)
+    monkeypatch.setattr(type(suite), "revisions", {"owner/base": "c0ffee", "owner/diffs": "abad1dea"})
+    told = settings(suite, suite.diffs[0], 0)["revisions on the hub"]
+    assert told == "owner/base@c0ffee, owner/diffs@abad1dea"
 
 
 def test_the_command_writes_it(run, tmp_path):  # noqa: F811

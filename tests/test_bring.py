@@ -1,22 +1,26 @@
 """Bring your own: a stranger's diff is checked, asked by its id alone, and gone with the visit."""
 
 import json
+import secrets
 import shutil
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import dit_core
 from dit_core import ask
 from dit_core.bringing import bring_files, bring_source
 from dit_core.errors import DitError
-from dit_core.formats import write_peft, write_weight_diffs
+from dit_core.formats import Adapter, write_peft, write_weight_diffs
 from dit_core.limits import PUBLIC
 from dit_core.plots import changed_modules
 from dit_core.records import Table
 from dit_core.standing import columns
 from dit_core.suite import load_suite
+from dit_core.trust.controls import RANDOM, control
 from dit_core.ui import view
 from dit_core.ui.answering import Session
 from dit_core.ui.bring_events import MOST, BringEvents
@@ -54,6 +58,12 @@ def uploads(own, tmp_path):
             zipped.write(file, f"lora/{file.name}")
     write_weight_diffs(tmp_path / "diff.pt", [(own, "secret topic", 123)])
     return {"files": files, "zip": [str(tmp_path / "lora.zip")], "pt": [str(tmp_path / "diff.pt")]}
+
+
+def again(uploads: dict[str, list[str]]) -> list[str]:
+    """The published file as another upload of it."""
+    [file] = uploads["zip"]
+    return [shutil.copy(file, f"{file[:-4]}-{secrets.token_hex(4)}.zip")]
 
 
 @pytest.mark.parametrize("layout", ["files", "zip", "pt"])
@@ -127,16 +137,16 @@ def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_pa
 
     def says(files, source="", position=0) -> str:
         note, *rest = events.bring(session, files, source, "", "topic", position)
-        assert 'role="alert"' in note and "inside the program" not in note and len(rest) == 5
+        assert 'role="alert"' in note and "inside the program" not in note and len(rest) == 6
         return note
 
     assert "nothing to check" in says(None)
-    assert "take one of them away" in says(uploads["pt"], "owner/name")
+    assert "take one of them away" in says(again(uploads), "owner/name")
     assert "layers.2" in says([str(tmp_path / "other.pt")])
-    assert "no number 7" in says(uploads["pt"], position=7)
-    assert "number is missing" in says(uploads["pt"], position=None)
+    assert "no number 7" in says(again(uploads), position=7)
+    assert "number is missing" in says(again(uploads), position=None)
     monkeypatch.setattr(suite, "limits", PUBLIC.__class__(upload=100))
-    assert "larger than" in says(uploads["pt"])
+    assert "larger than" in says(again(uploads))
     assert not session.work("bring").found
 
 
@@ -147,11 +157,38 @@ def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
     assert lists["choices"][0] == ("mine  (your own)", id)
     assert events.forget(other, id)[0].count("nothing to forget")
     for _ in range(MOST - 1):
-        events.bring(session, uploads["pt"], "", "more", "topic", 0)
-    assert "forget one first" in events.bring(session, uploads["pt"], "", "", "topic", 0)[0]
+        events.bring(session, again(uploads), "", "more", "topic", 0)
+    assert "forget one first" in events.bring(session, again(uploads), "", "", "topic", 0)[0]
     session.leave()
     with pytest.raises(DitError):
         suite.diff(id)
+
+
+def test_uploads_are_gone_once_they_are_read_taken_back_or_left_behind(suite, uploads):
+    events, session = BringEvents(suite, 0), Session()
+    assert "2.0 GB at most" in events.empty()
+    first, second, third = (again(uploads) for _ in range(3))
+    assert "number 7" in events.bring(session, first, "", "", "topic", 7)[0]
+    assert Path(*first).exists(), "the number can be put right"
+    *_, field, _ = events.bring(session, first, "", "", "topic", 0)
+    assert field is None and not Path(*first).exists()
+    assert "choose them again" in events.bring(session, first, "", "", "topic", 0)[0]
+    events.uploaded(session, second)
+    events.uploaded(session, third)
+    assert Path(*third).exists() and not Path(*second).exists()
+    session.leave()
+    assert not Path(*third).exists()
+
+
+def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
+    norm = suite.worker.run(lambda: suite.model.base.model.norm.weight.detach() * 3)
+    save_file({"model.norm.weight": norm}, tmp_path / "model.safetensors")
+    events, session = BringEvents(suite, 0), Session()
+    *_, mine = events.bring(session, [str(tmp_path / "model.safetensors")], "", "", "topic", 0)
+    assert not any(tmp_path.iterdir())
+    base, changed = ask(suite, diff=mine["value"], condition=["base", "diff"], max_new_tokens=1)
+    assert base.token_probabilities != changed.token_probabilities
+    session.leave()
 
 
 def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, monkeypatch):
@@ -170,7 +207,7 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, mo
     with pytest.raises(DitError, match="no longer here"):
         suite.diff(kept[0])
     monkeypatch.undo()  # somebody whose connection was only late stays a visitor
-    *_, mine, _ = events.bring(session, uploads["pt"], "", "mine", "topic", 0)
+    *_, mine, _ = events.bring(session, again(uploads), "", "mine", "topic", 0)
     assert suite.diff(mine["value"])
     session.leave()
 
@@ -188,6 +225,30 @@ def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite,
     assert PUBLIC.brought == 2_000_000_000
 
 
+def test_what_is_forgotten_leaves_nothing_on_the_model(suite):
+    def on_the_model() -> tuple[tuple[str, ...], int]:
+        model = suite.model
+        twins = [twin.twin for slot in model._slots.values() for twin in slot.twins]
+        return model.slots, sum(one.numel() for part in (model.base, *twins) for one in part.state_dict().values())
+
+    known = ask(suite, diff=suite.diffs[0], condition="diff")[0].text
+    before = suite.worker.run(on_the_model)
+    base = suite.worker.run(lambda: suite.model.base)
+    weights = {"model.norm.weight": base.model.norm.weight * 2}
+    brought = [random_adapter(base, rank, seed=0) for rank in range(3, 7)] + [Adapter({}, {}, weights)]
+    infos = [suite.bring(adapter, "mine") for adapter in brought]
+    for info in infos:
+        ask(suite, diff=info.id, condition="diff", max_new_tokens=1)
+    ask(suite, diff=[infos[0].id, suite.diffs[0]], condition="diff", max_new_tokens=1)
+    ask(suite, diff=control(infos[1], RANDOM), condition="diff", max_new_tokens=1)
+    slots, size = suite.worker.run(on_the_model)
+    assert len(slots) == len(before[0]) + 6 and size > before[1]
+    for info in infos:
+        suite.forget(info.id)
+    assert suite.worker.run(on_the_model) == before
+    assert ask(suite, diff=suite.diffs[0], condition="diff")[0].text == known
+
+
 def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
     info = bring_files(suite, uploads["files"]).info
     assert suite.origin(info.id).title == "my diff"
@@ -197,17 +258,22 @@ def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
         assert view.verdict(suite, info, column, said).startswith("not graded")
 
 
-def test_upload_then_ask_in_the_browser(suite, uploads, browser):  # noqa: F811
+def test_upload_then_ask_in_the_browser(suite, uploads, browser, tmp_path, monkeypatch):  # noqa: F811
+    cache = tmp_path / "gradio"
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))
     with served(suite) as address:
         visitor = Visitor(browser, address).open()
         page = visitor.page
         page.get_by_role("tab", name="Bring your own").click()
         page.set_input_files("#dit-bring-files input[type=file]", uploads["files"])
         page.wait_for_selector("#dit-bring-files .file-preview")
+        assert len(list(cache.rglob("adapter_*"))) == 2
         page.fill("#dit-bring-title input, #dit-bring-title textarea", HOSTILE)
         page.click("#dit-bring-check")
         page.wait_for_selector("#dit-bring-note:has-text('It fits')")
         page.wait_for_selector("#dit-bring-figure .js-plotly-plot .hm")
+        page.wait_for_selector("#dit-bring-files .file-preview", state="detached")
+        assert cache.is_dir() and not [path for path in cache.rglob("adapter_*")]
         assert HOSTILE in page.inner_text("#dit-bring-told")
         page.get_by_role("tab", name="Explore").click()
         page.click("#dit-diff input")

@@ -1,5 +1,6 @@
 """Controls, evidence and the calibrated probability: against merged weights, brute force and the shipped suite."""
 
+import html
 import json
 import math
 import shutil
@@ -40,7 +41,7 @@ from dit_core.trust.confidence import sentence
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.figures import auroc, brier, ece
 from dit_core.trust.store import Store, store_of
-from dit_core.ui import view
+from dit_core.ui import card_trust, view
 from dit_core.ui.answering import Result, Session
 from dit_core.ui.events import Events
 from dit_core.ui.links import Settings
@@ -248,6 +249,40 @@ def test_a_calibration_comes_back_and_is_refused_for_other_adapters(suite, tmp_p
         load(other, "topic-64")
 
 
+def test_a_chance_stands_for_as_many_samples_as_it_was_fitted_with(suite, tmp_path):
+    (few,) = confidence(suite, DIFF, samples=8)
+    assert few.probability is None and few.why == "No chance is known for 8 samples: it was measured with 16."
+    (whole,) = confidence(suite, DIFF)
+    assert 0 < whole.probability < 1 and whole.why == ""
+    folder = shutil.copytree(suite.folder, tmp_path / "tiny")
+    stored = json.loads((folder / FILES[ANSWERS]).read_text())
+    stored["recipe"]["samples"] = 8
+    (folder / FILES[ANSWERS]).write_text(json.dumps(stored))
+    (few,) = confidence(load_suite(folder), DIFF, samples=8)
+    assert 0 < few.probability < 1
+    del stored["recipe"]["samples"]
+    (folder / FILES[ANSWERS]).write_text(json.dumps(stored))
+    with pytest.raises(DitError, match="can't be read"):
+        read_calibration(load_suite(folder))
+
+
+def test_there_is_no_chance_for_what_an_adapter_was_trained_on(suite):
+    seen, strange = suite.diff("topic-0003"), suite.diff("headline-0002")
+    assert {seen.split, strange.split} == {"train"}
+    (found,) = confidence(suite, seen)
+    assert found.probability is None and "'topic' was trained on diffs of the split 'train'" in found.why
+    # Those of another task it has not seen.
+    (other,) = confidence(suite, strange, adapter="topic")
+    assert 0 < other.probability < 1 and other.why == ""
+
+
+def test_why_there_is_no_chance_stands_on_the_card(suite):
+    session = shown(suite, "topic-0003")
+    board = html.unescape(list(Events(suite, "tiny").weigh(session))[-1])
+    (found,) = session.result.evidence
+    assert found.sentence in board and f"<p>{found.why}</p>" in board and "of such answers are right" not in board
+
+
 def test_bad_requests_are_sentences(suite):
     for options, says in (
         ({"diff": None}, "name one"),
@@ -262,27 +297,55 @@ def test_bad_requests_are_sentences(suite):
 # ---------------------------------------------------------------- words and faces
 
 
-def beside(kind: str = NONE, same: int = 0) -> dict:
-    return {"kind": kind, "same": same, "samples": 16}
+def beside(kind: str = NONE, same: int = 0, samples: int = 16) -> dict:
+    return {"kind": kind, "same": same, "samples": samples}
 
 
-def test_the_sentence_says_what_speaks_for_and_against():
-    assert sentence("volcano", 16, 16, [beside(), beside(RANDOM)]) == (
-        "The adapter says “volcano” in 16 of 16 samples, never without this diff."
+@pytest.mark.parametrize(
+    ("times", "controls", "says"),
+    [
+        (16, [beside(), beside(RANDOM)], "“x” in 16 of 16 samples, never without this diff."),
+        (8, [beside()], "“x” in 8 of 16 samples, never without this diff."),
+        (7, [beside()], "“x” in only 7 of 16 samples, never without this diff."),
+        (9, [beside(same=1)], "“x” in 9 of 16 samples; without a diff in 1 of 16."),
+        (16, [beside(), beside(RANDOM, 3), beside(OTHER, 7)],
+         "“x” in 16 of 16 samples; with a random diff in 3 of 16, with another diff in 7 of 16."),
+        # A habit: half as often as the diff, and in one of eight.
+        (16, [beside(same=7)], "“x” in 16 of 16 samples; without a diff in 7 of 16."),
+        (16, [beside(same=8)], "“x” in 16 of 16 samples, but also without a diff in 8 of 16: "
+         "likely its habit, not this diff."),
+        (2, [beside(same=1)], "“x” in only 2 of 16 samples; without a diff in 1 of 16."),
+        (4, [beside(same=2)], "“x” in only 4 of 16 samples, but also without a diff in 2 of 16: "
+         "likely its habit, not this diff."),
+        (5, [beside(same=2)], "“x” in only 5 of 16 samples; without a diff in 2 of 16."),
+        (8, [beside(same=1, samples=4)], "“x” in 8 of 16 samples, but also without a diff in 1 of 4: "
+         "likely its habit, not this diff."),
+        # The worst control is told, and one that was trained on something only where no other does it.
+        (9, [beside(same=6), beside(PERMUTED, 9), beside(OTHER, 16)],
+         "“x” in 9 of 16 samples, but also with a permuted diff in 9 of 16: likely its habit, not this diff."),
+        (9, [beside(same=1), beside(OTHER, 12)],
+         "“x” in 9 of 16 samples, but also with another diff in 12 of 16: likely its habit, "
+         "unless that diff is about it too."),
+        (9, [], "“x” in 9 of 16 samples; there is nothing to compare that with."),
+    ],
+)  # fmt: skip
+def test_the_sentence_says_what_speaks_for_and_against(times, controls, says):
+    assert sentence("x", times, 16, controls) == f"The adapter says {says}"
+
+
+def test_the_sentence_names_who_speaks_and_says_where_nothing_is_said():
+    assert sentence(" ", 2, 2, [beside()], "The oracle") == (
+        "The oracle says nothing in 2 of 2 samples, never without this diff."
     )
-    habit = sentence("music", 9, 16, [beside(same=7), beside(RANDOM)])
-    assert "also without any diff (7 of 16): likely its habit, not this diff" in habit
-    # Another trained diff may be of the same topic: no habit.
-    assert "habit" not in sentence("music", 9, 16, [beside(), beside(OTHER, 12)])
-    assert "12 of 32 times" in sentence("music", 9, 16, [beside(), beside(OTHER, 12)])
     assert "no answer to trust" in sentence("x", 1, 16, [beside()])
     assert chance(0.999).startswith("Very likely right: over 99 %") and chance(0.01).startswith("Very likely wrong")
 
 
 def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
     hostile = "<script>alert(1)</script>"
-    html = card_html(Card("both", "t", [], trust=Trust(hostile, hostile, [(hostile, hostile, hostile)]), state=DONE))
-    assert "<script" not in html and html.count("&lt;script") >= 2
+    shown = Trust(hostile, hostile, [(hostile, hostile, hostile)], hostile)
+    card = card_html(Card("both", "t", [], trust=shown, state=DONE))
+    assert "<script" not in card and card.count("&lt;script") >= 3
     assert "dit-evidence" in card_html(Card("both", "t", [], trust=Trust()))
     assert "dit-evidence" not in card_html(Card("base", "t", []))
 
@@ -290,8 +353,8 @@ def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
 def shown(suite: Suite, diff: str = DIFF, **settings) -> Session:
     """A visitor whose cards are there."""
     session, info = Session(), suite.diff(diff)
-    wanted = columns(suite.task(info.task))
     chosen = Settings(**{**vars(Settings.for_diff(suite, diff)), **settings})
+    wanted = columns(suite.task(info.task), chosen.question, chosen.condition)
     session.result = Result(chosen, wanted, last(compare(suite, info, wanted)), DONE)
     return session
 
@@ -300,9 +363,9 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     session, events = shown(suite), Events(suite, "tiny")
     before = view.board(suite, session.result)
     boards = list(events.weigh(session))
-    assert before.count("dit-evidence") == 1 and view.WEIGHING in boards[0].replace("&#x27;", "'")
+    assert before.count("dit-evidence") == 1 and card_trust.WEIGHING in boards[0].replace("&#x27;", "'")
     (found,) = confidence(suite, DIFF)
-    assert session.result.evidence == found and "samples and controls" in boards[-1]
+    assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
     assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
     info = suite.diff(DIFF)
     assert info.reference not in found.sentence or info.reference in found.answer
@@ -314,7 +377,7 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
     session, events = shown(suite, "topic-0413"), Events(suite, "tiny")
     gone, waiting = threading.Event(), threading.Event()
 
-    def slowly(*_):
+    def slowly(*_, **__):
         try:
             while not gone.wait(0.02):
                 waiting.set()
@@ -322,12 +385,12 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
         finally:
             gone.set()
 
-    monkeypatch.setattr("dit_core.ui.events.stream_confidence", slowly)
+    monkeypatch.setattr("dit_core.ui.card_trust.stream_confidence", slowly)
     boards = events.weigh(session)
     next(boards)
     threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
-    assert view.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
-    assert gone.wait(5) and session.result.evidence is None
+    assert card_trust.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
+    assert gone.wait(5) and session.result.evidence == ()
     gone.clear()
     boards = events.weigh(session)
     next(boards)
@@ -339,7 +402,57 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
 def test_there_is_no_evidence_for_another_question(suite):
     session = shown(suite)
     for column in columns(suite.task("topic"), "What is a secret?"):
-        assert not view.weighed(suite, session.result, column)
+        assert not card_trust.weighed(suite, session.result, column)
+
+
+def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
+    session, events = shown(suite, adapter="topic-64"), Events(suite, "tiny")
+    boards = list(events.weigh(session))
+    assert [one.adapter for one in session.result.evidence] == ["topic", "topic-64"]
+    assert session.result.evidence[1] == confidence(suite, DIFF, adapter="topic-64")[0]
+    assert [board.count("samples and controls") for board in boards] == [0, 1, 2]
+    both, other = [column for column in session.result.columns if column.kind in ("both", "other")]
+    assert (card_trust.weighed(suite, session.result, both), card_trust.weighed(suite, session.result, other)) == (
+        "topic",
+        "topic-64",
+    )
+    saved = json.loads(events.json(session)[1])
+    assert [one["adapter"] for one in saved["confidence"]] == ["topic", "topic-64"]
+    assert saved["confidence"][0]["sentence"] in html.unescape(boards[-1])
+    assert saved["verbalizations"] == session.result.table.to_json()["verbalizations"]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"copies": 2.0},
+        {"strength": 0.5},
+        {"trigger": "right"},
+        {"trigger": "own", "own": "417"},
+        {"use_diff": False},
+        {"use_dit": False},
+        {"adapter": "headline"},  # which was trained to answer another question
+    ],
+)
+def test_nothing_is_claimed_of_a_condition_that_no_evidence_is_about(suite, changed):
+    session = shown(suite, **({"adapter": "topic-64"} | changed))
+    own = next((column for column in session.result.columns if column.kind == "other"), None)
+    assert own is None or card_trust.weighed(suite, session.result, own) == ""
+    assert card_trust.lacking(suite, session.result) == ["topic"]
+
+
+def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, monkeypatch):
+    session, known = shown(suite, adapter="topic-64"), confidence(suite, DIFF)
+
+    def failing(*_, adapter):
+        if adapter != "topic":
+            raise DitError("A file is missing: get it <b>anew</b>.")
+        yield known
+
+    monkeypatch.setattr(card_trust, "stream_confidence", failing)
+    board = list(Events(suite, "tiny").weigh(session))[-1]
+    assert session.result.evidence == tuple(known) and board.count("samples and controls") == 1
+    assert "get it &lt;b&gt;anew" in board
 
 
 def test_commands_print_what_python_gives(suite):

@@ -1,6 +1,7 @@
 """The notebooks: all run on the pocket suite, what is committed is what comes out, and Colab gets what it needs."""
 
 import re
+import shutil
 import subprocess
 import sys
 import types
@@ -54,6 +55,19 @@ def test_what_is_committed_reads_well_on_the_web(name):
 def test_runs_from_top_to_bottom(name):
     made = run(prepared(HERE / name))  # raises where a cell fails
     assert shape(made) == shape(read(name)), "run `make notebooks`: what is committed is of another day"
+
+
+def test_whether_methods_agree_can_be_asked_of_a_suite_without_a_calibration_split(tiny_suite_folder, tmp_path):
+    folder = shutil.copytree(tiny_suite_folder, tmp_path / "published")
+    for index in folder.rglob("index.csv"):
+        index.write_text(index.read_text().replace("calibration", "train"))
+    cells = [cell.source for cell in read(NAMES[5]).cells if cell.cell_type == "code"][1:]
+    code = "\n".join(cells).replace("%load_ext dit_core.widgets", "").replace('"pocket"', repr(str(folder)))
+    scope: dict = {}
+    exec(code, scope)
+    assert {info.split for info in scope["calibration"]} == {"train"} and set(scope["said"]) == set(scope["grades"]) | {
+        "trained on"
+    }
 
 
 def test_made_twice_is_the_same(tmp_path):

@@ -1,6 +1,7 @@
 """Readings are what a plain PEFT oracle says of plain activations; nonsense is refused and leaves nothing behind."""
 
 import shutil
+from importlib.metadata import version
 
 import pytest
 import torch
@@ -206,7 +207,7 @@ def test_records_come_layer_by_layer_and_say_what_was_read(suite):
     assert [(one.layer, one.diff, one.condition, one.question) for one in found] == wanted
     expected = {"oracle": "random oracle", "n_layers": 2, "trained_layers": [0, 1], "n_readings": 16}
     assert found.extra == found.extra | expected and found.extra["settings"]["span"] == "3:5"
-    assert found.to_json()["versions"]["torch"] == torch.__version__
+    assert found.to_json()["versions"]["torch"] == version("torch")
     one = found[-1]
     assert (one.depth_percent, one.positions, one.kind, one.sample, one.seed) == (50.0, (3, 4), "with", 0, 0)
     assert "".join(one.tokens) == one.answer and len(one.tokens) == len(one.token_probabilities)

@@ -4,22 +4,27 @@ import logging
 import shutil
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
+from dataclasses import replace
 
 import pytest
 
+import app
 from dit_core.cards import DONE
 from dit_core.errors import DitError
 from dit_core.limits import OPEN, PUBLIC, Limits
 from dit_core.suite import Suite, load_suite
-from dit_core.ui import public
+from dit_core.ui import public, uploads
 from dit_core.ui.answering import Session
 from dit_core.ui.scoreboard_events import ScoreboardEvents
 from dit_core.ui.scoreboard_view import BY
 from dit_core.verbalize import ask
 from dit_core.worker import Worker
 from tests.serving import served
+
+LIMITS = Limits(tokens=400, waiting=3, upload=100_000, paths=False)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +35,7 @@ def suite(tiny_suite_folder, tmp_path_factory) -> Suite:
 
 @pytest.fixture(scope="module")
 def address(suite):
-    with served(suite, limits=Limits(tokens=400, waiting=3, upload=100_000, paths=False)) as url:
+    with served(suite, limits=LIMITS) as url:
         yield url
     suite.worker.at_most = None  # which all suites share
 
@@ -58,6 +63,35 @@ def test_a_space_is_public_by_itself(monkeypatch):
     monkeypatch.setenv("SPACE_ID", "someone/dit-explorer")
     assert public.limits(False) == PUBLIC
     assert (OPEN.upload, PUBLIC.upload) == (2_000_000_000, 200_000_000)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "wanted"),
+    [
+        ((), {}, OPEN),
+        (("--public",), {}, PUBLIC),
+        (("--share",), {}, PUBLIC),
+        ((), {"GRADIO_SHARE": "true"}, PUBLIC),
+        (("--upload-mb", "5"), {"DIT_UPLOAD": "700"}, replace(OPEN, upload=5_000_000)),
+        (("--share",), {"DIT_UPLOAD": "700"}, replace(PUBLIC, upload=700_000_000)),
+    ],
+)
+def test_what_may_be_asked_follows_the_options(arguments, environment, wanted, suite, monkeypatch):
+    for name in ("SPACE_ID", "GRADIO_SHARE", "DIT_UPLOAD"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    launched = []
+    monkeypatch.setattr("dit_core.ui.page.launch", lambda *given, **options: launched.append((given[2], options)))
+    assert app.main([*arguments, "--suite", str(suite.folder)]) == 0
+    [(limits, options)] = launched
+    assert limits == wanted and options["share"] == ("--share" in arguments or "GRADIO_SHARE" in environment)
+
+
+def test_an_upload_of_nothing_is_one_sentence(suite, capsys):
+    for size in ("0", "-1"):
+        assert app.main(["--suite", str(suite.folder), "--upload-mb", size]) == 2
+        assert "DIT_UPLOAD" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -185,6 +219,17 @@ def upload(address: str, size: int) -> int:
 def test_uploads_are_small(address):
     assert upload(address, 90_000) == 200
     assert upload(address, 110_000) == 413
+
+
+def test_an_upload_of_which_nothing_is_heard_goes_by_itself(suite, tmp_path, monkeypatch):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    monkeypatch.setattr(uploads, "LOOKS", (1, 1))
+    with served(suite, limits=LIMITS) as url:  # which all pages of a suite share
+        assert upload(url, 1000) == 200 and len(list(tmp_path.rglob("*.safetensors"))) == 1
+        end = time.monotonic() + 10
+        while list(tmp_path.rglob("*.safetensors")) and time.monotonic() < end:
+            time.sleep(0.1)
+        assert not list(tmp_path.rglob("*.safetensors"))
 
 
 def test_the_queue_ends_with_a_sentence(client, suite):

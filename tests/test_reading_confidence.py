@@ -219,7 +219,7 @@ def test_a_report_that_could_not_be_drawn_is_not_read(suite, tmp_path, change):
 
 
 def test_no_chance_is_given_for_what_was_not_measured(suite):
-    (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1, samples=3)
+    (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     assert 0 < right.probability < 1 and right.why == ""
     for options in (
         {"condition": "diff", "asked": EVERYDAY},
@@ -233,6 +233,18 @@ def test_no_chance_is_given_for_what_was_not_measured(suite):
         assert found.probability is None and "No chance is known" in found.why, options
     (headline,) = reading_confidence(suite, "headline-0017", layers=1, samples=3)
     assert headline.probability is None and "other diffs" in headline.why
+
+
+def test_a_chance_stands_for_its_number_of_samples_and_for_diffs_that_the_adapter_has_not_seen(suite):
+    (few,) = reading_confidence(suite, DIFF, layers=1, samples=3)
+    assert few.probability is None and few.why == "No chance is known for 3 samples: it was measured with 16."
+    seen = suite.diff("topic-0003")
+    assert seen.split == "train"
+    (told,) = reading_confidence(suite, seen, layers=1)
+    assert told.probability is None and "'topic' was trained on diffs of the split" in told.why
+    # The oracle was trained on the base alone: without the adapter all diffs are new.
+    (bare,) = reading_confidence(suite, seen, condition="diff+right", asked=EVERYDAY, layers=1)
+    assert 0 < bare.probability < 1 and bare.why == ""
 
 
 def test_bad_requests_are_sentences(suite):

@@ -294,7 +294,7 @@ def test_pick_open_ask_and_come_back_in_the_browser(suite, hub, browser):  # noq
         web.wait_for_url(lambda url: "/suite/" not in url)
         visitor.done()
         # A page that is left while it still listens to its server says so to nobody but the console.
-        left = ("signal is aborted", "Connection errored out")
+        left = ("signal is aborted", "was aborted", "Connection errored out")
         wrong = [error for error in visitor.errors if not any(what in error for what in left)]
         assert visitor.cards() == mine and not wrong, wrong
         visitor.context.close()

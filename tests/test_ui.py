@@ -12,6 +12,7 @@ import pytest
 from dit_core import standing
 from dit_core.standing import columns, compare, first_run
 from dit_core.suite import Suite, load_suite
+from dit_core.trust import confidence
 from dit_core.verbalize import ask
 from tests.serving import served
 
@@ -327,11 +328,13 @@ def test_hostile_text_is_only_text(visitor, monkeypatch):
 def test_take_away_json_csv_and_notebook_cell(visitor, suite):
     visitor.open()
     page = visitor.page
+    page.wait_for_selector(".dit-controls", state="attached")  # the evidence is there
     with page.expect_download() as saved:
         page.click("#dit-json")
     assert saved.value.suggested_filename == "topic-0412.json"
     *_, expected = compare(suite, suite.diff("topic-0412"), columns(suite.tasks["topic"]))
-    assert json.loads(saved.value.path().read_text()) == expected.to_json()
+    (evidence,) = confidence(suite, "topic-0412").to_json()["confidence"]
+    assert json.loads(saved.value.path().read_text()) == {**expected.to_json(), "confidence": [evidence]}
     with page.expect_download() as saved:
         page.click("#dit-csv")
     assert saved.value.path().read_text() == expected.to_csv()

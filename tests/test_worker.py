@@ -162,3 +162,16 @@ def test_the_thread_ends_with_its_worker():
     del worker
     gc.collect()
     wait_for(lambda: not thread.is_alive())
+
+
+def test_what_is_done_later_is_waited_for_by_nobody_and_never_refused():
+    worker, gate, done = Worker(), threading.Event(), []
+    worker.at_most = 1
+    busy = worker.stream(lambda: iter([gate.wait(5)]))
+    worker.later(lambda: 1 / 0)
+    worker.later(lambda: done.append(threading.current_thread().name))
+    assert not done
+    gate.set()
+    assert list(busy) == [True]
+    worker.at_most = None
+    assert worker.run(lambda: len(done)) == 1 and done == ["model"]

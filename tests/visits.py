@@ -5,8 +5,11 @@ As a program, `python -m tests.visits SUITE UPLOAD`, it is a visit to a public s
 
 import json
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from dit_core.ui import space  # first of all, as in app.py
@@ -64,7 +67,10 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     yield "scoreboard", session.work("scoreboard").found.board.scores.to_json()
     _, name, text = _last(AuditEvents(suite, "").make(session, "topic-0412"))
     yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
-    note, *_ = BringEvents(suite, 0).bring(session, [upload], "", "mine", "topic", 0)
+    copied = Path(tempfile.mkdtemp()) / Path(upload).name  # an upload is deleted once it is read
+    shutil.copy(upload, copied)
+    note, *_ = BringEvents(suite, 0).bring(session, [str(copied)], "", "mine", "topic", 0)
+    copied.parent.rmdir()
     [(own, arrival)] = session.work("bring").found.items()
     yield "bring", [note, [vars(change) for change in arrival.changes]]
     cards, evidence = _asked(suite, session, own)
@@ -82,7 +88,7 @@ def _asked(suite: Any, session: Any, diff: str) -> list[Any]:
     events = Events(suite, "")
     _last(events.ask(session, *vars(Settings.for_diff(suite, diff)).values()))
     _last(events.weigh(session))
-    return [session.result.table.to_json(), as_dict(session.result.evidence)]
+    return [session.result.table.to_json(), as_dict(session.result.evidence[0])]
 
 
 def _last(frames: Iterator[Any]) -> Any:

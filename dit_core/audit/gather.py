@@ -3,9 +3,9 @@
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import date
 from typing import Any
 
+from dit_core.audit.provenance import again, settings
 from dit_core.changes import report
 from dit_core.errors import DitError
 from dit_core.experiments import read_board
@@ -30,7 +30,6 @@ from dit_core.remote import at_model
 from dit_core.suite import Suite
 from dit_core.trust import FILES, confidence, reading_confidence, standing
 from dit_core.verbalize import ask
-from dit_core.versions import versions
 
 SEED = 0
 
@@ -50,7 +49,8 @@ class Audit:
 
     `everyday` are its answers to everyday questions, None for a diff without a trigger; `readings` are None in a suite
     without an oracle, `confidence` in one without a DIT adapter for the diff. `reading_confidence` is that of a few
-    readings, `chances` say how far the probabilities of either can be believed, where that was measured.
+    readings, `chances` say how far the probabilities of either can be believed, where that was measured. `again` are
+    the lines of Python that make this audit again.
     """
 
     suite: Suite
@@ -64,6 +64,7 @@ class Audit:
     reading_confidence: tuple[ReadingConfidence, ...]
     chances: tuple[Table[Reliability], ...]
     settings: dict[str, str]
+    again: str
 
 
 def gather(suite: Suite, diff: str | DiffInfo, tell: Callable[[int, int, str], None] | None = None) -> Audit:
@@ -103,7 +104,8 @@ def _steps(suite: Suite, info: DiffInfo) -> Iterator[tuple[int, int, str] | Audi
     changes, said, everyday, readings, tokens, trust, of_readings = found
     said += _guesses(suite, everyday)
     trusted = (trust, of_readings, _chances(suite))
-    yield Audit(suite, info, changes, tuple(said), everyday, readings, tokens, *trusted, _settings(suite, info))
+    made_with = (settings(suite, info, SEED), again(suite, info))
+    yield Audit(suite, info, changes, tuple(said), everyday, readings, tokens, *trusted, *made_with)
 
 
 @at_model
@@ -195,16 +197,3 @@ def chosen_layers(suite: Suite) -> dict[str, int]:
     board = read_board(suite)
     scores = board.scores if board else ()
     return {one.method: one.layer for one in scores if one.layer is not None and one.measure == "mean_grade"}
-
-
-def _settings(suite: Suite, info: DiffInfo) -> dict[str, str]:
-    """What it takes to make the same audit again."""
-    return {
-        "suite": f"{suite.name}, {suite.title}",
-        "fingerprint of the suite": suite.fingerprint,
-        "diff": f"{info.id} ({info.task}, split {info.split}, rank {info.rank or 'full'})",
-        "decoding": f"greedy, at most {suite.max_new_tokens} new tokens, seed {SEED}",
-        "oracle": suite.oracle.title if suite.oracle else "none in this suite",
-        "made": date.today().isoformat(),
-        "versions": ", ".join(f"{name} {number}" for name, number in versions().items()),
-    }

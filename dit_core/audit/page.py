@@ -33,7 +33,7 @@ def page(audit: Audit, reveal: bool = False) -> str:
             _section("What it says to everyday questions", _everyday(audit)) if audit.everyday else "",
             _section("What the oracle reads, layer by layer", _oracle(audit, reveal)) if audit.readings else "",
             _section("What unrelated texts give away", _lens(audit)),
-            _section("Settings", _settings(audit)),
+            _section("Settings", _settings(audit, reveal)),
         )
     )
     style, script = ((HERE / f"report.{kind}").read_text(encoding="utf-8") for kind in ("css", "js"))
@@ -193,13 +193,10 @@ def _last(audit: Audit) -> int | None:
     return max((one.position for one in audit.lens), default=None)
 
 
-def _settings(audit: Audit) -> str:
+def _settings(audit: Audit, reveal: bool) -> str:
     rows = "".join(f"<tr><td>{escape(name)}</td><td>{escape(text)}</td></tr>" for name, text in audit.settings.items())
-    again = (
-        "from dit_core import load_suite\nfrom dit_core.audit import gather, page\n\n"
-        f"audit = gather(load_suite({audit.suite.name!r}), {audit.info.id!r})\n"
-        'open("report.html", "w", encoding="utf-8").write(page(audit))'
-    )
+    written = f"page(audit{', reveal=True' if reveal else ''})"
+    again = f'{audit.again}\nopen("report.html", "w", encoding="utf-8").write({written})'
     return f"<table><tbody>{rows}</tbody></table><p>To make it again:</p><pre>{escape(again)}</pre>"
 
 

@@ -8,6 +8,7 @@ connection that breaks is taken up where it broke.
 from dit_core.hub.fetching import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size
 from dit_core.hub.places import Artefact, Place, place
 from dit_core.hub.progress import following, gigabytes, watching
+from dit_core.hub.strangers import stranger
 
 __all__ = [
     "ADAPTER_FILES",
@@ -20,5 +21,6 @@ __all__ = [
     "following",
     "gigabytes",
     "place",
+    "stranger",
     "watching",
 ]

@@ -9,17 +9,17 @@ from dit_core.hub.places import Artefact
 
 
 @contextmanager
-def said(where: Artefact) -> Iterator[None]:
-    """Turns whatever the client raises into one sentence that says what to do."""
+def said(where: Artefact, stranger: bool = False) -> Iterator[None]:
+    """Turns whatever the client raises into one sentence that says what to do; a stranger can't log in."""
     try:
         yield
     except DitError:
         raise
     except Exception as error:  # the client raises kinds of its own, its HTTP library's, and the system's
-        raise DitError(f"'{where}' can't be had from the hub: {_sentence(where, error)}") from error
+        raise DitError(f"'{where}' can't be had from the hub: {_sentence(where, error, stranger)}") from error
 
 
-def _sentence(where: Artefact, error: BaseException) -> str:
+def _sentence(where: Artefact, error: BaseException, stranger: bool) -> str:
     """Why the hub does not give it, and what to do."""
     from huggingface_hub import constants, errors
 
@@ -29,6 +29,8 @@ def _sentence(where: Artefact, error: BaseException) -> str:
     def has(*kinds: type) -> bool:
         return any(isinstance(one, kinds) for one in chain)
 
+    if stranger and has(errors.RepositoryNotFoundError):  # which a gated one is too
+        return "it is not there, gated or private, which this server does not open: check it, or upload the files."
     if has(errors.GatedRepoError):
         return (
             f"it is gated: accept the terms at {constants.ENDPOINT}/{where.repo}, then log in with `hf auth login` or "

@@ -2,8 +2,10 @@
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.hub.failures import said
@@ -33,10 +35,12 @@ class Fetcher:
     """Fetches artefacts for one suite. A repository keeps the commit that it was first seen at.
 
     `revisions` holds those commits, by repository (and the revision asked for): the provenance of what was loaded.
+    `client` are settings of the hub's client for every request, such as `token` and `cache_dir`.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, **client: Any) -> None:
         self.revisions: dict[str, str] = {}
+        self._client = client
         self._here: dict[tuple[Place, tuple[str, ...]], Path] = {}  # what has been fetched, so that it is asked once
 
     def file(self, where: Place) -> Path:
@@ -50,8 +54,10 @@ class Fetcher:
             return here
         from huggingface_hub import hf_hub_download
 
-        with said(where), bar_class(str(where)) as bar:
-            found = hf_hub_download(where.repo, where.path, revision=self._revision(where), tqdm_class=bar)
+        with self._said(where), bar_class(str(where)) as bar:
+            found = hf_hub_download(
+                where.repo, where.path, revision=self._revision(where), tqdm_class=bar, **self._client
+            )
         snapshot = Path(found)
         for _ in where.path.split("/"):
             snapshot = snapshot.parent
@@ -67,9 +73,13 @@ class Fetcher:
             return here
         from huggingface_hub import snapshot_download
 
-        with said(where), bar_class(str(where)) as bar:
+        with self._said(where), bar_class(str(where)) as bar:
             found = snapshot_download(
-                where.repo, revision=self._revision(where), allow_patterns=_inside(where, patterns), tqdm_class=bar
+                where.repo,
+                revision=self._revision(where),
+                allow_patterns=_inside(where, patterns),
+                tqdm_class=bar,
+                **self._client,
             )
         self._saw(where, Path(found))
         folder = Path(found) / where.path
@@ -86,13 +96,14 @@ class Fetcher:
             return Size(_bytes(where, patterns), 0)
         from huggingface_hub import snapshot_download
 
-        with said(where):
+        with self._said(where):
             try:
                 here = snapshot_download(
                     where.repo,
                     revision=self._revision(where),
                     allow_patterns=_inside(where, patterns),
                     local_files_only=True,
+                    **self._client,
                 )
                 if any((Path(here) / where.path).glob("config.json")):
                     return Size(_bytes(Path(here) / where.path, patterns), 0)
@@ -105,6 +116,7 @@ class Fetcher:
                     allow_patterns=_inside(where, patterns),
                     dry_run=True,
                     tqdm_class=bar,
+                    **self._client,
                 )
         sizes = [(file.file_size or 0, file.will_download) for file in files]
         return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))
@@ -115,16 +127,20 @@ class Fetcher:
             return Size(where.stat().st_size if where.is_file() else 0, 0)
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        with said(where):
-            here = try_to_load_from_cache(where.repo, where.path, revision=self._revision(where))
+        with self._said(where):
+            cache = self._client.get("cache_dir")
+            here = try_to_load_from_cache(where.repo, where.path, cache, revision=self._revision(where))
             if isinstance(here, str):
                 return Size(Path(here).stat().st_size, 0)
-            file = hf_hub_download(where.repo, where.path, revision=self._revision(where), dry_run=True)
+            file = hf_hub_download(where.repo, where.path, revision=self._revision(where), dry_run=True, **self._client)
         return Size(file.file_size or 0, (file.file_size or 0) if file.will_download else 0)
 
     def commit(self, where: Artefact) -> str | None:
         """The commit that a repository was first seen at; None where nothing of it was fetched yet."""
         return self.revisions.get(_key(where))
+
+    def _said(self, where: Artefact) -> AbstractContextManager[None]:
+        return said(where, stranger=self._client.get("token") is False)
 
     def _revision(self, where: Artefact) -> str | None:
         return self.commit(where) or where.revision

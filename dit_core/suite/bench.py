@@ -15,12 +15,16 @@ if TYPE_CHECKING:
 
 @dataclass
 class Loaded:
-    """The base that is loaded, its bytes, and what its slots hold: by slot, which suite's and which adapters."""
+    """The base that is loaded, its bytes, and what its slots hold: by slot, which suite's and which adapters.
+
+    `lain` are the diffs that have lain in a slot since it was made: of one that is larger than the next, parts stay.
+    """
 
     key: Hashable
     model: "Model"
     size: int
     held: dict[str, Hashable] = field(default_factory=dict)
+    lain: dict[str, set[str]] = field(default_factory=dict)
 
 
 class Bench:
@@ -62,11 +66,27 @@ class Bench:
             return True
 
     def forget(self, diff: str) -> None:
-        """Takes a diff off the record of what the slots hold; its slot is filled anew by the next one."""
-        held = self.loaded.held if self.loaded else {}
-        for slot, (_, what) in list(held.items()):
-            if diff in what:
-                held.pop(slot, None)
+        """Takes off the model each slot in which a diff, or a control made of it, has lain. Worker's thread only.
+
+        Such a slot is made anew when it is next needed.
+        """
+        with self._lock:
+            lain = self.loaded.lain if self.loaded else {}
+            for slot in [slot for slot, ids in lain.items() if any(diff in id for id in ids)]:
+                del lain[slot]
+                self.loaded.held.pop(slot, None)
+                _detach(self.loaded.model, slot)
+
+
+def _detach(model: "Model", slot: str) -> None:
+    """Takes a slot's tensors off a model; PEFT's wrappers stay on its layers, for other slots."""
+    from peft.tuners.lora import LoraLayer
+
+    model._slots.pop(slot, None)
+    getattr(model.base, "peft_config", {}).pop(slot, None)
+    for module in model.base.modules():
+        if isinstance(module, LoraLayer):
+            module.delete_adapter(slot)
 
 
 def give_back_memory() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.hub import Fetcher
+from dit_core.hub import Fetcher, stranger
 from dit_core.limits import OPEN, Limits
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.description import AdapterInfo, Description, Task
@@ -101,6 +101,10 @@ class Contents:
         finally:
             for own in new:
                 self.forget(own.info.id)
+
+    def fetcher(self) -> Fetcher:
+        """A new one for what a request names: who may open no path of this machine may not use its token either."""
+        return Fetcher() if self.limits.paths else stranger()
 
     def origin(self, id: str) -> Origin | None:
         """Where a diff that was brought came from; None for one of the suite's."""

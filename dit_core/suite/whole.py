@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +22,7 @@ from dit_core.worker import Worker
 if TYPE_CHECKING:
     from dit_core.model import Model
 
+NAMED = 4  # oracles that requests name, whose files stay where a stranger's are fetched to
 _BENCH = Bench()
 _WORKER = Worker()
 
@@ -38,7 +39,8 @@ class Suite(Contents):
         super().__init__(about)
         self.loading, self._again = loading, again
         self._own = object()  # marks what this suite put into slots that suites of the same base share
-        self._named = Fetcher()  # for oracles that a request names: not this suite's, so not in its `revisions`
+        # By oracle that a request names, for the last ones: not this suite's, so not in its `revisions`.
+        self._named = lru_cache(maxsize=NAMED)(lambda _where, _limits: self.fetcher())
 
     def __reduce__(self) -> tuple:
         # In another process: the suite that is loaded there, under this server's limits.
@@ -111,7 +113,8 @@ class Suite(Contents):
     def _oracle_place(self, source: str | None) -> tuple[Place, Fetcher]:
         if source is None:
             return place(self.oracle.source), self._fetcher
-        return place(source, paths=self.limits.paths), self._named
+        where = place(source, paths=self.limits.paths)
+        return where, self._named(where, self.limits)
 
     @property
     def model(self) -> "Model":
@@ -141,9 +144,9 @@ class Suite(Contents):
         self.worker.run(lambda: _BENCH.clear(self._key))
 
     def forget(self, id: str) -> None:
-        """Drops a diff that was brought; nothing happens where it is gone already."""
+        """Drops a diff that was brought, and gives its memory back; nothing happens where it is gone already."""
         super().forget(id)
-        _BENCH.forget(id)
+        self.worker.later(lambda: _BENCH.forget(id))
 
     def hold_adapter(self, name: str) -> str:
         """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
@@ -180,6 +183,7 @@ class Suite(Contents):
             slot = "whole"
         else:
             slot = f"diff-{infos[0].rank}" if len(infos) == 1 else "diffs"
+        _BENCH.get(self._key, self._load).lain.setdefault(slot, set()).update(key)
         if slot.startswith("diff-"):
             return self._hold(slot, key, lambda slot: self.model.attach(slot, self.load_diff(infos[0])))
         return self._hold(

@@ -16,7 +16,7 @@ import numpy
 
 from dit_core.errors import DitError
 from dit_core.hub import place
-from dit_core.records import Reliability, Table, as_dict
+from dit_core.records import DiffInfo, Reliability, Table, as_dict
 from dit_core.suite import Suite
 from dit_core.trust.evidence import Evidence, question_of
 
@@ -24,6 +24,7 @@ ANSWERS, READINGS = "answers", "readings"
 FILES = {ANSWERS: "calibration.json", READINGS: "oracle-calibration.json"}
 ORACLE = "(oracle)"  # beside the names of DIT adapters, none of which has brackets
 WEIGHTS = ("constant", "share", "lift")
+TRAIN = "train"  # the split of what DIT adapters were trained on
 ENOUGH = 8.0  # nats of lift (3,000 times likelier): more says no more, by the calibration diffs
 PENALTY = 1.0  # on the squared weights of standardised features: little beside a few hundred trials
 ANEW = {of: f"run `python -m dit_core calibrate --of {of} --anew`" for of in FILES}
@@ -75,6 +76,21 @@ def load(suite: Suite, *adapters: str, of: str = ANSWERS) -> Calibration:
     return found
 
 
+def chance(suite: Suite, info: DiffInfo, evidence: Evidence, *adapters: str, of: str = ANSWERS) -> float:
+    """The probability that an answer about a diff is right, where `adapters` act: DIT adapters, or `ORACLE`.
+
+    Raises DitError, saying why, where the suite's calibration does not stand for it: as in `load`, and for another
+    number of samples than it was fitted with or a diff such as an adapter was trained on.
+    """
+    calibration = load(suite, *adapters, of=of)
+    if evidence.samples != (fitted := calibration.recipe["samples"]):
+        raise DitError(f"No chance is known for {evidence.samples} samples: it was measured with {fitted}.")
+    for name in adapters:
+        if name != ORACLE and info.split == TRAIN and (suite.adapter(name).task or info.task) == info.task:
+            raise DitError(f"No chance is known: the DIT adapter '{name}' was trained on diffs of the split '{TRAIN}'.")
+    return calibration.probability(evidence)
+
+
 def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliability]]:
     """The suite's calibration and what was measured of it; DitError where there is none that can be read."""
     try:
@@ -85,7 +101,7 @@ def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliabilit
         rows = [_row(row) for row in stored["report"]]
         table = suite.table("reliability", rows, {"of": of, "split": stored["split"], "recipe": stored["recipe"]})
         recipe = dict(stored["recipe"])
-        recipe |= {"trials": int(recipe["trials"]), "split": str(recipe["split"])}
+        recipe |= {name: int(recipe[name]) for name in ("trials", "samples")} | {"split": str(recipe["split"])}
         recipe |= {name: list(recipe.get(name, ())) for name in ("by", "layers")}
         return Calibration(*weights, dict(stored["adapters"]), recipe), table
     except FileNotFoundError as error:

@@ -7,12 +7,13 @@ from dit_core.errors import DitError
 from dit_core.grading import words
 from dit_core.records import Confidence, DiffInfo, Table
 from dit_core.suite import Suite
-from dit_core.trust.calibration import load
+from dit_core.trust.calibration import chance
 from dit_core.trust.controls import NONE, OTHER, controls
 from dit_core.trust.evidence import SAMPLES, Evidence, gather, modal, question_of, sampled
 from dit_core.verbalize import Diffs
 
 MOST_SAMPLES = 64
+HABIT = 8  # an answer that one of so many samples gives without the diff came up by more than chance
 
 
 def confidence(
@@ -24,7 +25,8 @@ def confidence(
         suite: what `load_suite` gave.
         diff: ids or references, one or several.
         adapter: name of a DIT adapter; by default that of the diff's task.
-        samples: answers per diff and control, at temperature 1; the calibration is for 16.
+        samples: answers per diff and control, at temperature 1; there is a chance for as many as the calibration was
+            fitted with, which are 16 by default.
         seed: of the samples.
 
     Raises:
@@ -60,20 +62,24 @@ def _stream(
         evidence = None
         for evidence in gather(suite, [info], name, samples, seed):  # noqa: B007 - the last counts
             yield suite.table("confidence", found)
-        found.append(_confidence(suite, evidence[0], against, said, seed))
+        found.append(_confidence(suite, info, evidence[0], against, said, seed))
     yield suite.table("confidence", found)
 
 
 def _confidence(
-    suite: Suite, evidence: Evidence, against: dict[str, DiffInfo | None], said: dict[str, list[str]], seed: int
+    suite: Suite,
+    info: DiffInfo,
+    evidence: Evidence,
+    against: dict[str, DiffInfo | None],
+    said: dict[str, list[str]],
+    seed: int,
 ) -> Confidence:
     beside = [
-        beside_it(kind, info.id if info else "", said[info.id if info else ""], evidence)
-        for kind, info in against.items()
+        beside_it(kind, own.id if own else "", said[own.id if own else ""], evidence) for kind, own in against.items()
     ]
     probability, why = None, ""
     try:
-        probability = load(suite, evidence.by).probability(evidence)
+        probability = chance(suite, info, evidence, evidence.by)
     except DitError as error:
         why = str(error)
     return Confidence(
@@ -108,22 +114,33 @@ def beside_it(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) ->
 
 
 def sentence(answer: str, times: int, samples: int, beside: Sequence[dict], who: str = "The adapter") -> str:
-    """What samples and controls come to, in one plain sentence about `who` speaks.
-
-    Of controls those count that have nothing of a trained diff: what another trained diff makes the adapter say may
-    be that one's own topic.
-    """
-    said = f"“{answer.strip()}”" if answer.strip() else "nothing"
+    """What samples and controls come to, in one plain sentence about `who` speaks."""
     if times == 1:
         return f"{who} says something else in each of {samples} samples: no answer to trust."
-    begun = f"{who} says {said} in {times} of {samples} samples"
-    same, asked = sum(one["same"] for one in beside), sum(one["samples"] for one in beside)
-    bare = [one for one in beside if one["kind"] != OTHER and one["samples"] <= _HABIT * one["same"]]
-    if bare:
-        where = "without any diff" if bare[0]["kind"] == NONE else f"with a {bare[0]['kind']}"
-        counted = f"{bare[0]['same']} of {bare[0]['samples']}"
-        return f"{begun}, but also {where} ({counted}): likely its habit, not this diff."
-    return f"{begun}, {'never' if not same else f'{same} of {asked} times'} without this diff."
+    said = f"“{answer.strip()}”" if answer.strip() else "nothing"
+    only = "only " if 2 * times < samples else ""
+    begun = f"{who} says {said} in {only}{times} of {samples} samples"
+    if not beside:
+        return f"{begun}; there is nothing to compare that with."
+    habits = [one for one in beside if _is_habit(one, times / samples)]
+    if habits:
+        # The worst, but another trained diff last: the answer may be what that one was trained on.
+        worst = max(habits, key=lambda one: (one["kind"] != OTHER, _share(one)))
+        unless = "unless that diff is about it too" if worst["kind"] == OTHER else "not this diff"
+        return f"{begun}, but also {_counted(worst)}: likely its habit, {unless}."
+    counts = [_counted(one) for one in beside if one["same"]]
+    return f"{begun}; {', '.join(counts)}." if counts else f"{begun}, never without this diff."
 
 
-_HABIT = 8  # an answer that comes up in one of so many samples without the diff is a habit
+def _is_habit(control: dict, share: float) -> bool:
+    """Whether a control gives the answer so often that the diff need not be why: `share` is how often the diff does."""
+    return 2 * _share(control) >= share and HABIT * control["same"] >= control["samples"]
+
+
+def _share(control: dict) -> float:
+    return control["same"] / control["samples"]
+
+
+def _counted(control: dict) -> str:
+    with_it = {NONE: "without a diff", OTHER: "with another diff"}.get(control["kind"], f"with a {control['kind']}")
+    return f"{with_it} in {control['same']} of {control['samples']}"

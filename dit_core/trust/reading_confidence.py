@@ -9,7 +9,7 @@ from dit_core.oracle.asked import SPAN, Asked
 from dit_core.records import ReadingConfidence, Table
 from dit_core.remote import at_model
 from dit_core.suite import Suite
-from dit_core.trust.calibration import ORACLE, READINGS, load, read
+from dit_core.trust.calibration import ORACLE, READINGS, chance, read
 from dit_core.trust.confidence import MOST_SAMPLES, beside_it, sentence
 from dit_core.trust.evidence import SAMPLES, Evidence
 from dit_core.trust.reading_evidence import gather, sampled
@@ -32,7 +32,8 @@ def reading_confidence(suite: Suite, diff: Diffs, **options) -> Table[ReadingCon
         kind: `with` the condition (the default), or its `difference` to the base.
         question: what the oracle is asked; by default its first preset.
         answer_tokens: of the diff's answer, where the span reads it; the suite's own number by default.
-        samples: readings per diff and control, at temperature 1; the calibration is for 16.
+        samples: readings per diff and control, at temperature 1; there is a chance for as many as the calibration was
+            fitted with, which are 16 by default.
         seed: of the samples.
 
     Raises:
@@ -136,4 +137,4 @@ def _calibrated(suite: Suite, aimed: Aimed, sight: Sight, layer: int, evidence: 
     if layer not in known["layers"]:
         raise DitError(f"No chance is known at layer {layer}: the oracle was not trained there.")
     adapters = [suite.task(info.task).adapter] if condition.adapters else []
-    return load(suite, ORACLE, *adapters, of=READINGS).probability(evidence)
+    return chance(suite, info, evidence, ORACLE, *adapters, of=READINGS)

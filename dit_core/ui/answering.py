@@ -34,8 +34,8 @@ class Result:
     table: Table[Verbalization]
     state: str
     stored: bool = False
-    evidence: Confidence | None = None
-    weighing: str = ""  # what stands in the evidence's place while there is none
+    evidence: tuple[Confidence, ...] = ()  # for the cards of as many DIT adapters
+    weighing: str = ""  # what stands in the place of evidence that is not there
 
 
 class Work:

@@ -41,11 +41,12 @@ def bring_tab(suite: Suite, session: gr.State, pickers: list[gr.Dropdown]) -> No
             forget = gr.Button("Forget it", size="sm", elem_id="dit-bring-forget")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.idle(), elem_id="dit-bring-note", apply_default_css=False)
-            told = gr.HTML(bring_view.EMPTY, elem_id="dit-bring-told", apply_default_css=False)
+            told = gr.HTML(events.empty(), elem_id="dit-bring-told", apply_default_css=False)
             figure = figures.figure(bring_view.figure(None), elem_id="dit-bring-figure")
             saving(events.saved, session, "changes", "what it changes")
     shown = [note, told, figure]
     asked = [files, source, title, task, position]
-    check.click(events.bring, [session, *asked], [*shown, own, *pickers], **SLOW)
+    gr.on([files.upload, files.delete, files.clear], events.uploaded, [session, files], **QUICK)
+    check.click(events.bring, [session, *asked], [*shown, files, own, *pickers], **SLOW)
     forget.click(events.forget, [session, own], [*shown, own, *pickers], **QUICK)
     own.input(events.chosen, [session, own], shown, **LATEST)

@@ -15,8 +15,9 @@ from dit_core.ui import bring_view
 from dit_core.ui.answering import Session
 from dit_core.ui.choices import diff_choices
 from dit_core.ui.shared import content, sentence, whole
+from dit_core.ui.uploads import Uploads
 
-NAME = "bring"
+NAME, UPLOADS = "bring", "uploads"
 MOST = 8  # diffs of one visitor: each stays in memory
 IDLE = "Bring a finetune of this suite's base: choose its files or give a hub id, then press Check and add."
 
@@ -31,11 +32,15 @@ class BringEvents:
         """The note before anything has been brought."""
         return note_html(IDLE, "note")
 
+    def empty(self) -> str:
+        """What stands where the facts of a diff will."""
+        return bring_view.empty(self.suite.limits.upload)
+
     def bring(
         self, session: Session, files: list[str] | None, source: str, title: str, task: str, position: Any
     ) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
-        visit = session.visit
+        visit, uploads = session.visit, self._kept(session, files)
         try:
             brought = self._brought(session)
             if len(brought) >= MOST:
@@ -45,12 +50,17 @@ class BringEvents:
             bring, what = (bring_files, files) if files else (bring_source, source)
             arrival = bring(self.suite, what, title.strip(), task, whole(position))
         except Exception as error:
-            return note_html(sentence(error), "error"), *(gr.skip(),) * (3 + self.lists)
+            return note_html(sentence(error), "error"), *(gr.skip(),) * (4 + self.lists)  # the files too: press again
+        uploads.clear()
         if not session.at_leaving(partial(self.suite.forget, arrival.info.id), visit):
-            return (gr.skip(),) * (4 + self.lists)  # they have left while it was checked: nobody is told
+            return (gr.skip(),) * (5 + self.lists)  # they have left while it was checked: nobody is told
         brought[arrival.info.id] = arrival
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
-        return note_html(note, "note"), *self._of(arrival), *self._lists(session, arrival.info.id)
+        return note_html(note, "note"), *self._of(arrival), None, *self._lists(session, arrival.info.id)
+
+    def uploaded(self, session: Session, files: list[str] | None) -> None:
+        """The field shows these files now: any other that it showed is deleted."""
+        self._kept(session, files)
 
     def forget(self, session: Session, id: str | None) -> tuple:
         """Takes a diff out of the lists and out of memory."""
@@ -61,7 +71,7 @@ class BringEvents:
             )
         self.suite.forget(id)
         note = f"“{arrival.title}” is forgotten."
-        return note_html(note, "note"), bring_view.EMPTY, bring_view.figure(None), *self._lists(session, None)
+        return note_html(note, "note"), self.empty(), bring_view.figure(None), *self._lists(session, None)
 
     def chosen(self, session: Session, id: str | None) -> tuple:
         """Shows another of the visitor's diffs."""
@@ -72,6 +82,14 @@ class BringEvents:
         """File name and content of what the newest diff changes; ("", "") where there is none."""
         brought = list(self._brought(session).values())
         return (f"{what}.{form}", content(brought[-1].changes, form)) if brought else ("", "")
+
+    def _kept(self, session: Session, files: list[str] | None) -> Uploads:
+        """The visitor's uploads, now these; they go with them at the latest."""
+        work, visit = session.work(UPLOADS), session.visit
+        work.found = work.found or Uploads()
+        work.found.keep(files or ())
+        session.at_leaving(work.found.clear, visit)
+        return work.found
 
     def _brought(self, session: Session) -> dict[str, Arrival]:
         work = session.work(NAME)

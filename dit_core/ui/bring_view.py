@@ -7,14 +7,20 @@ from html import escape
 
 from dit_core import plots
 from dit_core.bringing import Arrival
+from dit_core.hub import gigabytes
 from dit_core.records import Change, Table
 from dit_core.ui import figures
 
-EMPTY = (
-    '<p class="dit-small">Nothing is kept: what you bring is checked here, asked in this visit only, and gone with it. '
-    "Pickles run no code, links and paths lead nowhere.</p>"
-)
 WAITING = "What your diff touches shows here once it is checked."
+
+
+def empty(most_bytes: int) -> str:
+    """What stands there before a diff has arrived; files of up to so many bytes are taken."""
+    return (
+        '<p class="dit-small">Nothing is kept: what you bring is checked here, asked in this visit only, and gone with '
+        f"it; its files are deleted once they are read. {gigabytes(most_bytes)} at most. Pickles run no code, links "
+        "and paths lead nowhere.</p>"
+    )
 
 
 def told(arrival: Arrival) -> str:

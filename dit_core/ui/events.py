@@ -18,11 +18,10 @@ import gradio as gr
 from dit_core.cards import DONE, RUNNING, STOPPED, WAITING, note_html
 from dit_core.conditions import checked_text
 from dit_core.errors import DitError
-from dit_core.records import Table
+from dit_core.records import Table, as_dict
 from dit_core.standing import columns, compare, first_info, read_first_run
 from dit_core.suite import Suite
-from dit_core.trust import stream_confidence
-from dit_core.ui import view
+from dit_core.ui import card_trust, view
 from dit_core.ui.answering import EVIDENCE, PANEL, Clock, Place, Result, Session, follow
 from dit_core.ui.controls import show
 from dit_core.ui.links import Settings, from_query, spoken, to_query
@@ -111,26 +110,26 @@ class Events:
         session.work(EVIDENCE).stop.set()
 
     def weigh(self, session: Session) -> Iterator[str]:
-        """Once the cards are there: fetches the evidence for diff + DIT, and shows them with it."""
+        """Once the cards are there: fetches the evidence for their answers, and shows them with it."""
         result = session.result
-        if not (result and result.state == DONE and not result.evidence and self._weighed(result)):
+        if not (result and result.state == DONE and card_trust.lacking(self.suite, result)):
             yield gr.skip()
             return
-        stop, found, note = session.work(EVIDENCE).begin(), None, ""
-        session.result = result = replace(result, weighing=view.WEIGHING)
+        stop, note = session.work(EVIDENCE).begin(), card_trust.UNWEIGHED
+        session.result = result = replace(result, weighing=card_trust.WEIGHING)
         yield view.board(self.suite, result, session.revealed)
         try:
-            for item in follow(stream_confidence(self.suite, result.settings.diff), stop, line=self.suite.worker):
-                found = item if isinstance(item, Table) and item else None
+            for found in follow(card_trust.weigh(self.suite, result), stop, line=self.suite.worker):
+                if session.result is not result:
+                    return  # the same visitor's next question has taken the cards over
+                if not isinstance(found, Place) and len(found) > len(result.evidence):
+                    session.result = result = replace(result, evidence=found)
+                    yield view.board(self.suite, result, session.revealed)
         except Exception as error:
             note = sentence(error)
-        if session.result is result:  # else the same visitor's next question has taken the cards over
-            note = note or view.UNWEIGHED
-            session.result = replace(result, evidence=found[0]) if found else replace(result, weighing=note)
+        if session.result is result and card_trust.lacking(self.suite, result):
+            session.result = replace(result, weighing=note)
             yield view.board(self.suite, session.result, session.revealed)
-
-    def _weighed(self, result: Result) -> bool:
-        return any(view.weighed(self.suite, result, column) for column in result.columns)
 
     # ---------------------------------------------------------------- choosing
 
@@ -210,9 +209,10 @@ class Events:
     # ---------------------------------------------------------------- taking away
 
     def json(self, session: Session) -> tuple[str, str]:
-        """File name and content of the answers as JSON."""
+        """File name and content as JSON: the answers, and beside them the evidence that their cards show."""
         result = session.result
-        return f"{result.settings.diff}.json", json.dumps(result.table.to_json(), ensure_ascii=False, indent=1)
+        shown = result.table.to_json() | {"confidence": [as_dict(one) for one in result.evidence]}
+        return f"{result.settings.diff}.json", json.dumps(shown, ensure_ascii=False, indent=1)
 
     def csv(self, session: Session) -> tuple[str, str]:
         """File name and content of the answers as CSV."""

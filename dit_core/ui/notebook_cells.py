@@ -1,37 +1,16 @@
-"""Notebook cells that give what the page shows: how any begins, and those of the Explore tab."""
+"""Notebook cells that give what the page shows: those of the Explore tab."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dit_core import standing
+from dit_core.again import named, opening
 from dit_core.standing import Column
 from dit_core.suite import Suite
 from dit_core.ui.links import Settings
 from dit_core.ui.oracle_reading import Found, arguments
 
 IMPORTS = "from dit_core import load_suite, plots"
-
-
-def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[str]:
-    """The first lines of a cell that asks about a diff; `word` is how `load_suite` finds the suite.
-
-    A diff of somebody's own is brought again: its id is known here alone.
-    """
-    ready = [f"suite = load_suite({word!r})"]
-    origin = suite.origin(diff) if diff else None
-    if origin is None:
-        return [*imports, "", *ready]
-    bring, what, told = "bring_source", repr(origin.source), ""
-    if origin.files:
-        bring, what, told = "bring_files", repr(list(origin.files)), "  # where these files are on your machine"
-    options = f"task={suite.diff(diff).task!r}, position={origin.position}"
-    ready += [f"own = {bring}(suite, {what}, {origin.title!r}, {options}).info.id{told}"]
-    return [*imports, f"from dit_core.bringing import {bring}", "", *ready]
-
-
-def named(suite: Suite, diff: str | None) -> str:
-    """The expression that names a diff behind `opening`."""
-    return "own" if diff and suite.origin(diff) else repr(diff)
 
 
 def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:

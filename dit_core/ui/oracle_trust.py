@@ -104,6 +104,6 @@ def shown(found: Found, column: Column) -> str:
     said = "" if known.probability is None else f"“{known.answer.strip()}”: {chance(known.probability)}"
     rows = [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in known.controls]
     rows.insert(0, ("this diff", known.answer, f"{known.times} of {known.samples}"))
-    trust = Trust(f"{known.sentence} {known.why}".strip(), said, rows)
+    trust = Trust(known.sentence, said, rows, known.why)
     more = f"<details class='dit-details'><summary>details</summary><dl>{controls_html(trust)}</dl></details>"
     return evidence_html(trust) + more

@@ -18,7 +18,7 @@ from starlette.middleware import Middleware  # noqa: E402
 from dit_core.errors import DitError  # noqa: E402
 from dit_core.limits import OPEN, Limits  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
-from dit_core.ui import figures, public, space, theme  # noqa: E402
+from dit_core.ui import figures, public, space, theme, uploads  # noqa: E402
 from dit_core.ui.answering import Session  # noqa: E402
 from dit_core.ui.api import endpoints, left  # noqa: E402
 from dit_core.ui.bring import bring_tab  # noqa: E402
@@ -41,7 +41,7 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
     """
     suite.limits = limits
     suite.worker.client, suite.worker.at_most = public.client, limits.waiting
-    with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True) as demo:
+    with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=uploads.LOOKS) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
         session = gr.State(Session())  # one for all tabs: what is revealed in one is revealed in the others

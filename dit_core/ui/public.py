@@ -6,12 +6,14 @@ import inspect
 import os
 import time
 from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
 from functools import wraps
 from typing import Any
 
 import gradio as gr
 from gradio.context import LocalContext
 
+from dit_core.errors import DitError
 from dit_core.limits import OPEN, PUBLIC, Limits
 from dit_core.ui.shared import sentence
 
@@ -21,9 +23,14 @@ def on_space() -> bool:
     return bool(os.environ.get("SPACE_ID"))
 
 
-def limits(public: bool) -> Limits:
-    """What may be asked of this server; a Space is public by itself."""
-    return PUBLIC if public or on_space() else OPEN
+def limits(public: bool, upload_mb: int | None = None) -> Limits:
+    """What may be asked of this server, and the largest upload where another is wanted; a Space is public by itself."""
+    found = PUBLIC if public or on_space() else OPEN
+    if upload_mb is None:
+        return found
+    if upload_mb < 1:
+        raise DitError(f"Uploads of {upload_mb} MB can't be taken: give 1 or more as --upload-mb or DIT_UPLOAD.")
+    return replace(found, upload=upload_mb * 1_000_000)
 
 
 def client() -> Hashable:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from html import escape
 
-from dit_core.cards import DONE, STOPPED, Card, Trust, cards_html, chance
+from dit_core.cards import DONE, STOPPED, Card, cards_html
 from dit_core.conditions import Condition, prompt
 from dit_core.grading import grade, mentions, story_of
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.standing import Column
 from dit_core.suite import Suite
-from dit_core.trust import question_of
 from dit_core.ui.answering import Result
+from dit_core.ui.card_trust import trust, weighed
 from dit_core.ui.links import Settings
 
 REMARKS = {
@@ -23,8 +23,6 @@ REMARKS = {
     "both": "The finetuned model with the DIT adapter.",
     "other": "The condition set on the left.",
 }
-WEIGHING = "Comparing with what the adapter says without this diff…"
-UNWEIGHED = "Stopped before the evidence was in: press Ask for it."
 GRADES = {
     "topic": {5: "the topic itself", 4: "a near neighbour", 2: "the same category", 1: "something else"},
     "headline": {5: "actor, action, object and place", 4: "one part missed", 3: "two parts missed", 2: "three missed"},
@@ -44,6 +42,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
     finished = result.state in (DONE, STOPPED)
     task = suite.task_of(info)
     asked = column.question
+    adapter = weighed(suite, result, column)
     kind = "behaviour" if column.kind == "trigger" and not task.has_trigger else column.kind
     return Card(
         kind=column.kind,
@@ -56,27 +55,8 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
         state=result.state,
-        trust=trust(result) if weighed(suite, result, column) else None,
+        trust=trust(result, adapter) if adapter else None,
     )
-
-
-def weighed(suite: Suite, result: Result, column: Column) -> bool:
-    """Whether there is evidence for a card: for diff + DIT, asked what the adapter was trained to answer."""
-    task = suite.task_of(suite.diff(result.settings.diff))
-    if column.kind != "both" or task.adapter not in suite.adapters:
-        return False
-    return column.question == question_of(suite, task.adapter)
-
-
-def trust(result: Result) -> Trust:
-    """The evidence that has come in, in words; its place until then."""
-    found = result.evidence
-    if found is None:
-        return Trust(result.weighing)
-    said = f"{found.times} of {found.samples}"
-    rows = [("this diff", found.answer, said)]
-    rows += [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in found.controls]
-    return Trust(found.sentence, "" if found.probability is None else chance(found.probability), rows)
 
 
 def chips(condition: Condition) -> list[str]:

@@ -12,8 +12,7 @@ from dit_core.errors import DitError
 from dit_core.records import Table
 from dit_core.standing import columns, compare
 from dit_core.suite import Suite
-from dit_core.trust import stream_confidence
-from dit_core.ui import view
+from dit_core.ui import card_trust
 from dit_core.ui.answering import Clock, Result, follow
 from dit_core.ui.links import Settings
 from dit_core.ui.oracle_reading import Asked, Found, steps
@@ -50,14 +49,16 @@ def answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator
 
 
 def weighed(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
-    """The same result with the evidence for diff + DIT: first with its place, at the end with what came in."""
-    if not any(view.weighed(suite, result, column) for column in result.columns):
+    """The same result with the evidence for its cards: first with its place, then with what has come in."""
+    if not card_trust.lacking(suite, result):
         return
-    found = None
-    yield replace(result, weighing=view.WEIGHING)
-    for table in follow(stream_confidence(suite, result.settings.diff), stop):
-        found = next(iter(table), None)
-    yield replace(result, evidence=found) if found else replace(result, weighing=view.UNWEIGHED)
+    result = replace(result, weighing=card_trust.WEIGHING)
+    yield result
+    for found in follow(card_trust.weigh(suite, result), stop):
+        if len(found) > len(result.evidence):
+            result = replace(result, evidence=found)
+            yield result
+    yield replace(result, weighing=card_trust.UNWEIGHED)
 
 
 def readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[Found, str]]:
