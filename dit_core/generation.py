@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import dataclass
+from math import isnan
 
 import torch
 from torch import Tensor
@@ -83,6 +84,11 @@ def generate(
                 uniforms = [noise[row].random() for row in batch.rows]
                 chosen = sample(logits, temperature, top_p, uniforms)
             found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
+        if any(map(isnan, found[1])):
+            raise DitError(
+                f"The model's numbers overflow under these conditions ({str(model.dtype).removeprefix('torch.')}): "
+                "give the adapters less strength, or load the base in float32."
+            )
         probabilities = [0.0] * len(owners)
         for row, token, probability in zip(batch.rows, *found, strict=True):
             tokens[row], probabilities[row] = int(token), probability

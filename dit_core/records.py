@@ -429,13 +429,24 @@ class Table(Sequence[R], Generic[R]):
         return pandas.DataFrame([as_dict(record, reveal) for record in self.records])
 
     def to_csv(self, reveal: bool = False) -> str:
-        """CSV text with a header line; lists and dicts stand in their cells as JSON."""
+        """CSV text with a header line; lists and dicts stand in their cells as JSON.
+
+        A text that a spreadsheet would take for a formula gets a `'` before it: models and strangers wrote it.
+        """
         rows = [as_dict(record, reveal) for record in self.records]
         out = io.StringIO()
         writer = csv.DictWriter(out, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
         writer.writeheader()
         for row in rows:
-            writer.writerow(
-                {k: json.dumps(v, ensure_ascii=False) if isinstance(v, list | dict) else v for k, v in row.items()}
-            )
+            writer.writerow({name: _cell(value) for name, value in row.items()})
         return out.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    """A value as a cell of CSV."""
+    if isinstance(value, list | dict):
+        return json.dumps(value, ensure_ascii=False)
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r", "\n")  # alone, a carriage return would end the row
+    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\n")) else text

@@ -101,14 +101,17 @@ def _pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[str]:
 
 
 def aims(suite: Suite, rows: Sequence[TargetRow], seed: int = 0, answer_tokens: int = 0) -> list[Aim]:
-    """The targets for (diff, condition, question) rows, each with its greedy answer of at most `answer_tokens`."""
+    """The targets for (diff, condition, question) rows, each with its greedy answer of at most `answer_tokens`.
+
+    Raises DitError where that is more than one request may ask for.
+    """
+    suite.limits.check(len(rows), max(answer_tokens, 1))  # to be read takes a row as much as to say a token
     found = []
     for info, condition, asked in rows:
         ids = tuple(suite.model.encode(prompt(suite, info, condition, asked, seed)))
         found.append(Aim(info, condition, asked, ids, len(ids)))
     if not answer_tokens:
         return found
-    suite.limits.check(len(rows), answer_tokens)
     parts = _batches(suite, found, lambda aim: aim, lambda part: _answers(suite, part, answer_tokens))
     return [aim for part in parts for aim in part]
 

@@ -62,6 +62,16 @@ def call(module: str, name: str, *arguments: bytes) -> bytes:
     return b"\x80\x02]c" + f"{module}\n{name}\n".encode() + b"(" + b"".join(arguments) + b"tRa."
 
 
+def as_key(pickled: bytes) -> bytes:
+    """A pickle of a dict with this as its key."""
+    return b"\x80\x02}" + pickled + b"K\1s."
+
+
+def _doubled(times: int) -> bytes:
+    """A tuple of twice a tuple of twice a tuple …"""
+    return b"K\1\x85q\0" + b"".join(b"h" + bytes([at]) + b"\x86q" + bytes([at + 1]) for at in range(times))
+
+
 def number(value: int) -> bytes:
     size = (value.bit_length() + 8) // 8
     return b"\x8a" + bytes([size]) + value.to_bytes(size, "little")
@@ -93,6 +103,8 @@ def zipped(*members: tuple[zipfile.ZipInfo | str, bytes], packing: int = zipfile
 
 
 GOOD = saved(diffs())
+SHARED = ["x"]
+HUGE = torch.full((2, 6), 1e300, dtype=torch.float64)
 with zipfile.ZipFile(io.BytesIO(GOOD)) as _source:
     GOOD_PICKLE = _source.read("archive/data.pkl")
 GOOD_DIT = saved({NAME: (torch.randn(6, 2), torch.randn(2, 4))})
@@ -122,6 +134,14 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "ten gigabytes of floats": (with_pickle(GOOD, call("torch", "FloatTensor", number(10**10))), "torch.FloatTensor"),
     "ten gigabytes of storage": (with_pickle(GOOD, call("torch.storage", "UntypedStorage", number(10**10))), "Storage"),
     "a tensor on another device": (with_pickle(GOOD, call("torch._utils", "_rebuild_meta_tensor_no_storage")), "run"),
+    "tuples of twice the same": (with_pickle(GOOD, as_key(_doubled(40))), "in several places"),
+    "tuples a million deep": (with_pickle(GOOD, as_key(b")" + b"\x85" * 1_000_000)), "more than 16 levels deep"),
+    "a million sets": (with_pickle(GOOD, b"\x80\x02" + b"\x8f" * 1_000_000 + b"."), "no pickle of tensors"),
+    "a name that is given twice": (with_pickle(GOOD, b"\x80\x02K\1q\0)\x85q\0h\0\x85."), "names two things alike"),
+    "more text than there is": (with_pickle(GOOD, b"\x80\x02X\xff\xff\xff\x7fa."), "damaged"),
+    "a topic of lists": (saved(diffs() + [{**diffs()[0], "topic": [SHARED, SHARED]}]), "in several places"),
+    "a topic that is no text": (saved([{**diffs()[0], "topic": ["a"]}]), "a topic is text"),
+    "numbers that float32 has not": (saved(diffs({NAME: (HUGE, torch.ones(4, 2))})), "not finite"),
     "numpy objects": (saved([__import__("numpy").array([object(), 1], dtype=object)]), "would run 'numpy"),
     "a whole module": (saved(torch.nn.Linear(2, 2)), "would run 'torch.nn.modules.linear.Linear'"),
     "expanded without end": (saved(diffs({NAME: (torch.ones(1).expand(1, 10**9), torch.ones(4, 1))})), "claims more"),
@@ -218,6 +238,7 @@ ZIPS: dict[str, tuple[bytes, str]] = {
         zipped(*((f"{i}.bin", bytes(1 << 20)) for i in range(64)), packing=zipfile.ZIP_DEFLATED),
         "would unpack to",
     ),
+    "a large directory": (zipped(*((f"{i:99}", b"") for i in range(9000))), "names more members"),
     "many members": (zipped(*((str(i), b"") for i in range(2001))), "members"),
     "packed by bzip2": (zipped(("a", b"x" * 99), packing=zipfile.ZIP_BZIP2), "unusual way"),
     "encrypted": (
@@ -259,8 +280,9 @@ PEFT: dict[str, tuple[dict, str]] = {
     "no alpha": ({"lora_alpha": None}, ""),
     "alpha is not a number": ({"lora_alpha": float("nan")}, "not finite"),
     "alpha without end": ({"lora_alpha": float("inf")}, "not finite"),
-    "a pattern that never ends": ({"alpha_pattern": {"(a+)+$": 1}}, "too involved"),
-    "a pattern of many stars": ({"alpha_pattern": {".*.*.*.*.*x": 1}}, "too involved"),
+    "a pattern that never ends": ({"alpha_pattern": {r"(\w|\w\w|\.|.)*0": 1}}, "takes too long"),
+    "a pattern that counts": ({"alpha_pattern": {"((a{9999}){9999}){9999}": 1}}, "too involved"),
+    "a long pattern": ({"alpha_pattern": {"(a|aa)" * 40: 1}}, "too involved"),
     "a broken pattern": ({"alpha_pattern": {"(": 1}}, ""),
     "patterns that are a list": ({"alpha_pattern": ["a"]}, ""),
     "many patterns": ({"alpha_pattern": {f"a{i}": 1 for i in range(3000)}}, "3000 patterns"),

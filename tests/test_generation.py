@@ -246,3 +246,12 @@ def test_bad_requests_are_refused(model, change, message):
     request = {"prompts": PROMPTS, "strengths": STRENGTHS, "max_new_tokens": 3} | change
     with pytest.raises(DitError, match=message):
         next(generate(model, **request))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_numbers_that_overflow_end_in_a_sentence_and_leave_the_model_as_it_was(model, temperature):
+    before = whole(generate(model, PROMPTS, STRENGTHS, 3))
+    model.attach("huge", random_adapter(model.base, 1, seed=2, size=1e30))
+    with pytest.raises(DitError, match=r"overflow .*float32.*less strength"):
+        list(generate(model, PROMPTS[:1], {"huge": column([1.0])}, 3, temperature=temperature, seeds=[0]))
+    assert whole(generate(model, PROMPTS, STRENGTHS, 3)) == before

@@ -14,6 +14,7 @@ import pytest
 import app
 from dit_core.cards import DONE
 from dit_core.errors import DitError
+from dit_core.lens import next_tokens
 from dit_core.limits import OPEN, PUBLIC, Limits
 from dit_core.suite import Suite, load_suite
 from dit_core.ui import public, uploads
@@ -126,6 +127,13 @@ def test_limits_hold_in_python_too_and_give_their_reason(suite, monkeypatch):
     assert ask(suite, diff="topic-0412", condition=["base", "diff"], max_new_tokens=50)
     with pytest.raises(DitError, match=r"3 answers .* up to 50 tokens, 150 in all, .* 100 per request"):
         ask(suite, diff="topic-0412", condition=["base", "diff", "dit"], max_new_tokens=50)
+
+
+def test_what_is_only_read_counts_by_the_row(suite, monkeypatch):
+    monkeypatch.setattr(suite, "limits", Limits(tokens=2))
+    assert next_tokens(suite, "topic-0412", condition=["base", "diff"])
+    with pytest.raises(DitError, match="3 answers .* 2 per request"):
+        next_tokens(suite, "topic-0412", condition=["base", "diff", "dit"])
 
 
 def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):

@@ -5,6 +5,7 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -44,6 +45,14 @@ def test_csv_reads_back():
     (row,) = csv.DictReader(io.StringIO(Table("pocket", "verbalizations", (SAID,)).to_csv()))
     assert row["text"] == SAID.text and tuple(json.loads(row["tokens"])) == SAID.tokens
     assert Table("pocket", "verbalizations", ()).to_csv() == "\n"
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\n=1", "\r=1"])
+def test_what_a_model_says_is_no_formula(text):
+    said = replace(SAID, text=text, token_probabilities=(-1.0,))
+    (row,) = csv.DictReader(io.StringIO(Table("pocket", "verbalizations", (said,)).to_csv(), newline=""))
+    assert row["text"] == "'" + text.replace("\r", "\n") and json.loads(row["token_probabilities"]) == [-1.0]
+    assert Table("pocket", "verbalizations", (said,)).to_json()["verbalizations"][0]["text"] == text
 
 
 def test_a_table_is_a_sequence_and_a_frame():

@@ -81,7 +81,7 @@ def checked(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]
     for name, (A, B) in factors.items():
         if A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
             raise Wrong(f"the factors of '{name}' do not fit each other: {list(A.shape)} and {list(B.shape)}")
-        if not (A.isfinite().all() and B.isfinite().all() and abs(scaling[name]) < float("inf")):
+        if not (is_finite(A) and is_finite(B) and abs(scaling[name]) < float("inf")):
             raise Wrong(f"the factors of '{name}' are not finite numbers")
     return Adapter(factors, scaling)
 
@@ -89,7 +89,7 @@ def checked(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]
 def checked_tensor(name: Any, tensor: Any) -> Tensor:
     """A tensor as a file may hold it: named, of ordinary numbers, each of which lies in the file; else Wrong."""
     if not isinstance(name, str) or len(name) > 200 or not _NAME.fullmatch(name):
-        raise Wrong(f"{str(name)[:60]!r} is no name of a module")
+        raise Wrong(f"{shown(name)} is no name of a module")
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise Wrong(f"'{name}' is not an ordinary tensor")
     if tensor.dtype not in NUMBERS:
@@ -100,6 +100,11 @@ def checked_tensor(name: Any, tensor: Any) -> Tensor:
     return tensor.detach()
 
 
+def shown(name: Any) -> str:
+    """What a file names something, for a sentence: text alone, since what is nested may be without end."""
+    return repr(name[:60]) if isinstance(name, str) else f"a {type(name).__name__}"
+
+
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite; needs no memory of the tensor's size."""
-    return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).isfinite().all())
+    """Whether all numbers are finite, in float32 too; needs no memory of the tensor's size."""
+    return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).float().isfinite().all())

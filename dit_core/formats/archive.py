@@ -6,9 +6,10 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from dit_core.errors import DitError
-from dit_core.formats.files import Wrong, reading
+from dit_core.formats.files import Wrong, reading, zipped
 
 MAX_MEMBERS = 2000
+MAX_DIRECTORY = 1 << 20  # bytes
 MAX_RATIO = 20  # weights hardly pack; a file that grows more than this is no adapter
 FREE = 1 << 20  # bytes that small texts may grow to, whatever their ratio
 _PACKING = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
@@ -28,16 +29,16 @@ def unpack(archive: Path | str, folder: Path | str, most_bytes: int = 2 << 30) -
     archive, folder = Path(archive), Path(folder)
     if folder.exists() and any(folder.iterdir()):
         raise DitError(f"'{folder}' is not empty: name a new folder to unpack into.")
-    with reading(archive, "a zip of an adapter"), zipfile.ZipFile(archive) as zipped:
-        members = [member for member in zipped.infolist() if not member.is_dir()]
-        paths = _checked_paths(zipped.infolist())
+    with reading(archive, "a zip of an adapter"), zipped(archive, MAX_DIRECTORY) as opened_zip:
+        members = [member for member in opened_zip.infolist() if not member.is_dir()]
+        paths = _checked_paths(opened_zip.infolist())
         _check_sizes(members, archive.stat().st_size, most_bytes)
         folder.mkdir(parents=True, exist_ok=True)
         if (free := shutil.disk_usage(folder).free) < sum(member.file_size for member in members):
             raise Wrong(f"it needs more than the {free >> 20} MB that are free on the disk")
         try:
             for member in members:
-                _extract(zipped, member, folder / paths[member.filename])
+                _extract(opened_zip, member, folder / paths[member.filename])
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -81,11 +82,11 @@ def _check_sizes(members: list[zipfile.ZipInfo], packed: int, most_bytes: int) -
         raise Wrong(f"{packed:,} bytes would unpack to {total:,}, which is no adapter")
 
 
-def _extract(zipped: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+def _extract(opened_zip: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
     target.parent.mkdir(parents=True, exist_ok=True)
     left = member.file_size
     # "x": never over a file, nor through a link, that is there already.
-    with zipped.open(member) as source, target.open("xb") as out:
+    with opened_zip.open(member) as source, target.open("xb") as out:
         while block := source.read(1 << 20):
             left -= len(block)
             if left < 0:

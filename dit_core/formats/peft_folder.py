@@ -3,10 +3,12 @@
 import json
 import math
 import re
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import regex
 import safetensors.torch
 from torch import Tensor
 
@@ -26,9 +28,7 @@ _REFUSED = (
     *("monteclora_config", "megatron_config"),
 )
 _CHANGES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
-# A pattern is a regular expression by a stranger: those that can take for ever to match are refused.
-_SLOW = re.compile(r"\)\s*[*+{]|(?:[*+{].*){3}", re.DOTALL)
-_MAX_PATTERN, _MAX_PATTERNS = 200, 2000
+_MAX_PATTERN, _MAX_PATTERNS, _MAX_SECONDS = 200, 2000, 2.0
 
 
 def read_peft(folder: Path | str) -> Adapter:
@@ -124,16 +124,25 @@ def _adapter(config: dict[str, Any], tensors: dict[str, Tensor], size: int) -> A
 def _scalings(config: dict[str, Any], ranks: dict[str, int]) -> dict[str, float]:
     """PEFT's own rule: alpha (by the first pattern that matches) over rank, or over its root for rsLoRA."""
     patterns = config.get("alpha_pattern") or {}
-    if slow := [text for text in patterns if len(text) > _MAX_PATTERN or _SLOW.search(text)]:
-        raise Wrong(f"its pattern '{slow[0][:40]}' is too involved; name the modules instead")
+    if involved := [text for text in patterns if len(text) > _MAX_PATTERN or "{" in text]:
+        raise Wrong(f"its pattern '{involved[0][:40]}' is too involved; name the modules instead")
     if len(patterns) > _MAX_PATTERNS:
         raise Wrong(f"it has {len(patterns)} patterns, and {_MAX_PATTERNS} are the most")
-    alphas = [(re.compile(rf"(.*\.)?({text})$"), alpha) for text, alpha in patterns.items()]
-    found = {}
+    alphas = [(regex.compile(rf"(.*\.)?({text})$"), alpha) for text, alpha in patterns.items()]
+    found, end = {}, time.monotonic() + _MAX_SECONDS
     for name, rank in ranks.items():
-        alpha = next((value for pattern, value in alphas if pattern.match(name)), config["lora_alpha"])
+        alpha = next((value for pattern, value in alphas if _matches(pattern, name, end)), config["lora_alpha"])
         found[name] = float(alpha) / (rank**0.5 if config.get("use_rslora") else rank)
     return found
+
+
+def _matches(pattern: regex.Pattern, name: str, end: float) -> bool:
+    """Whether a pattern by a stranger matches: some would take for ever to tell."""
+    try:
+        return pattern.match(name, timeout=max(end - time.monotonic(), 0.001), concurrent=True) is not None
+    except TimeoutError:
+        text = pattern.pattern[8:48]  # without what PEFT puts before it
+        raise Wrong(f"its pattern '{text}' takes too long to match; name the modules instead") from None
 
 
 def _alpha(scaling: float, rank: int) -> float:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dit_core.errors import DitError
 from dit_core.formats import pickles
-from dit_core.formats.adapter import Adapter, checked, checked_tensor
+from dit_core.formats.adapter import Adapter, checked, checked_tensor, shown
 from dit_core.formats.files import Wrong, reading, written
 
 INDEX_COLUMNS = ("lora_path", "lora_idx", "n_params", "topic", "trigger", "split")
@@ -104,7 +104,7 @@ def read_weight_diff(path: Path | str, position: int = 0) -> tuple[Adapter, str,
         for key in ("topic", "trigger", "weight_diff"):
             if key not in entry:
                 raise Wrong(f"entry {position} has no '{key}'")
-        return _diff(entry["weight_diff"], path), str(entry["topic"]), _trigger(entry["trigger"])
+        return _diff(entry["weight_diff"], path), _text(entry["topic"]), _trigger(entry["trigger"])
 
 
 def objects(path: Path) -> Any:
@@ -179,7 +179,7 @@ def _adapter(pairs: Any, oriented: Callable[[Tensor, Tensor], tuple[Tensor, Tens
         if isinstance(pair, Tensor):
             raise Wrong("it holds whole weights, and a low-rank adapter is wanted")
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
-            raise Wrong(f"{str(name)[:60]!r} is not a pair (A, B)")
+            raise Wrong(f"{shown(name)} is not a pair (A, B)")
         pair = [checked_tensor(name, factor) for factor in pair]
         left -= sum(factor.numel() * factor.element_size() for factor in pair)
         if left < 0:  # many modules that share one tensor
@@ -198,6 +198,15 @@ def _unscaled(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
         # 49 * (1/49) is not 1, and a factor that needs no change must come through bit for bit.
         found[name] = (A, B if math.isclose(excess, 1, rel_tol=1e-9) else B * excess)
     return found
+
+
+def _text(value: Any) -> str:
+    """A topic: text, or "" where there is none."""
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        raise Wrong(f"a topic is text, and not a {type(value).__name__}")
+    return value
 
 
 def _trigger(value: Any) -> int | None:
