@@ -1,5 +1,7 @@
 """Python lines that open a suite and name a diff again, in another process: how copied cells and reports begin."""
 
+from pathlib import Path
+
 from dit_core.catalog import SUITE_FILE, SUITES, listings
 from dit_core.suite import Origin, Suite
 
@@ -9,7 +11,7 @@ def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[st
 
     A diff of somebody's own is brought again: its id is known here alone.
     """
-    return beginning(suite, f"load_suite({word!r})", diff, *imports)
+    return beginning(suite, f"load_suite({_told(suite, word)!r})", diff, *imports)
 
 
 def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
@@ -32,7 +34,8 @@ def opens(suite: Suite) -> str:
     about = suite.about
     if about.file is not None:
         names = {folder / SUITE_FILE: name for name, folder in SUITES.items()}
-        return f"load_suite({names.get(about.file, str(about.file))!r})"
+        place = about.file.parent if about.file.name == SUITE_FILE else about.file
+        return f"load_suite({names.get(about.file) or _told(suite, str(place))!r})"
     if suite.name in {one.name for one in listings()}:
         return f"load_suite({suite.name!r})"
     adapter = next((str(about.at(one.file)) for one in suite.adapters.values()), None)
@@ -51,3 +54,8 @@ def _brought(origin: Origin, task: str) -> tuple[str, str]:
         return "bring_files", f"{line}  # where these files are on your machine"
     line = f"own = suite.bring(adapter, {origin.title!r}, task={task!r}).id"
     return "", f"{line}  # `adapter` is what you brought from Python"
+
+
+def _told(suite: Suite, word: str) -> str:
+    """How a suite is opened, without a folder of the machine where strangers read it."""
+    return word if suite.limits.paths or not Path(word).is_absolute() else Path(word).name

@@ -134,6 +134,21 @@ class Model:
         ]
         self._slots[slot] = Slot(len(adapters), layers, parts, tuple(twin for one in whole for twin in one))
 
+    def detach(self, slot: str) -> None:
+        """Takes a slot's tensors off the model; PEFT's wrappers stay on its layers, for other slots.
+
+        Raises DitError while strengths act.
+        """
+        from peft.tuners.lora import LoraLayer
+
+        if self._held[0] is not None:
+            raise DitError("Adapters can't be detached while strengths act: leave their context first.")
+        self._slots.pop(slot, None)
+        getattr(self.base, "peft_config", {}).pop(slot, None)
+        for module in self.base.modules():
+            if isinstance(module, LoraLayer):
+                module.delete_adapter(slot)
+
     def differences(self, adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
         """Each parameter of the base that an adapter's whole weights change, by name, with its ΔW; one at a time."""
         return changes(self.parts, self.parts.fit(adapter), tied=False)

@@ -102,6 +102,16 @@ def zipped(*members: tuple[zipfile.ZipInfo | str, bytes], packing: int = zipfile
     return out.getvalue()
 
 
+def members(content: bytes) -> list[tuple[str, bytes]]:
+    with zipfile.ZipFile(io.BytesIO(content)) as source:
+        return [(one.filename, source.read(one)) for one in source.infolist()]
+
+
+def two_directories(shown: bytes, hidden: bytes) -> bytes:
+    """Python, going back from the end, finds the first file in it; torch the other, which must be as long."""
+    return zipped(*members(hidden))[:-22] + zipped(*members(shown))
+
+
 GOOD = saved(diffs())
 SHARED = ["x"]
 HUGE = torch.full((2, 6), 1e300, dtype=torch.float64)
@@ -136,6 +146,18 @@ PICKLES: dict[str, tuple[bytes, str]] = {
     "a tensor on another device": (with_pickle(GOOD, call("torch._utils", "_rebuild_meta_tensor_no_storage")), "run"),
     "tuples of twice the same": (with_pickle(GOOD, as_key(_doubled(40))), "in several places"),
     "tuples a million deep": (with_pickle(GOOD, as_key(b")" + b"\x85" * 1_000_000)), "more than 16 levels deep"),
+    "a million dicts in each other's way": (with_pickle(GOOD, b"\x80\x02" + b"}" * 1_000_000 + b"."), "piles up more"),
+    "a million marks": (with_pickle(GOOD, b"\x80\x02" + b"(" * 1_000_000 + b"."), "piles up more"),
+    "a million dicts in lists": (
+        with_pickle(GOOD, b"\x80\x02]" + (b"(" + b"}" * 1000 + b"e") * 1000 + b"."),
+        "more lists, tuples and dicts",
+    ),
+    "a long pickle": (with_pickle(GOOD, b"\x80\x02" + bytes(65 << 20)), "larger than 64 MB"),
+    "two directories": (two_directories(GOOD, saved(diffs())), "not where it says"),
+    "a pickle in capitals beside": (
+        zipped(*members(GOOD), ("archive/DATA.PKL", GOOD_PICKLE)),
+        "not one that torch wrote",
+    ),
     "a million sets": (with_pickle(GOOD, b"\x80\x02" + b"\x8f" * 1_000_000 + b"."), "no pickle of tensors"),
     "a name that is given twice": (with_pickle(GOOD, b"\x80\x02K\1q\0)\x85q\0h\0\x85."), "names two things alike"),
     "more text than there is": (with_pickle(GOOD, b"\x80\x02X\xff\xff\xff\x7fa."), "damaged"),

@@ -8,11 +8,12 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dit_core import DitError, ask, generic_suite, load_suite
-from dit_core.again import opens
+from dit_core.again import opening, opens
 from dit_core.audit import gather, page
 from dit_core.audit.gather import Said
 from dit_core.audit.provenance import again, settings
 from dit_core.bringing import bring_source
+from dit_core.limits import PUBLIC
 from dit_core.records import Table
 from dit_core.suite import Origin
 from tests.test_command_line import run  # noqa: F401 (a fixture)
@@ -127,6 +128,13 @@ def test_what_can_not_be_named_is_told_in_the_lines(suite):
         assert lines in again(suite, info) and told in settings(suite, info, 0)["where the diff came from"]
         suite.forget(info.id)
     assert "own" not in again(suite, suite.diffs[0])
+
+
+def test_strangers_read_no_folder_of_the_machine(suite, monkeypatch):
+    here = str(suite.folder)
+    assert here in opens(suite) and here in "".join(opening(suite, here, None))
+    monkeypatch.setattr(suite, "limits", PUBLIC)
+    assert here not in opens(suite) + "".join(opening(suite, here, None)) and suite.folder.name in opens(suite)
 
 
 def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):

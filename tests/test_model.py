@@ -248,6 +248,24 @@ def test_an_adapter_that_does_not_fit_is_refused_and_the_model_stays():
     assert_same_state(before, state(model))
 
 
+def test_a_detached_slot_leaves_nothing_and_can_be_filled_again():
+    model, *_ = make()
+    before, ids = state(model), torch.randint(3, 400, (1, 9))
+    model.attach("new", random_adapter(model.base, 4, seed=9))
+    with model.strengths({"new": column([1.0])}):
+        wanted = model.base(input_ids=ids).logits
+        with pytest.raises(DitError, match="detached while strengths act"):
+            model.detach("new")
+    model.detach("new")
+    model.detach("never there")
+    assert_same_state(before, state(model))
+    with pytest.raises(DitError, match="No adapter is attached to 'new'"):
+        model.strengths({"new": column([1.0])})
+    model.attach("new", random_adapter(model.base, 4, seed=9))
+    with model.strengths({"new": column([1.0])}):
+        assert torch.equal(model.base(input_ids=ids).logits, wanted)
+
+
 def test_strengths_that_make_no_sense_are_refused():
     model, *_ = make()
     with pytest.raises(DitError, match="Did you mean 'diff'"):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import struct
 import tempfile
 import zipfile
 from contextlib import contextmanager
@@ -46,19 +47,35 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def zipped(path: Path, most_directory: int = MAX_DIRECTORY) -> zipfile.ZipFile:
-    """Opens a zip, whose directory Python reads whole and keeps at ten times its size; Wrong for a larger one."""
+    """Opens a zip whose directory all readers find in one place; Wrong for another, and for a very large one.
+
+    Python goes back from the end by the directory's size, torch goes where the file says that it begins: to each, a
+    file could show another one. Python keeps what it reads at ten times its size.
+    """
     with path.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - _ENDING))
+        length = file.seek(0, os.SEEK_END)
+        file.seek(max(0, length - _ENDING))
         tail = file.read()
     # As Python finds it: at the very end where there is no comment, else the last one before.
     plain = tail[-22:-18] == b"PK\5\6" and tail.endswith(b"\0\0")
     at = len(tail) - 22 if plain else tail.rfind(b"PK\5\6")
-    size = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if tail[max(0, at - 20) : at].startswith(b"PK\6\7"):  # its large form stands before
-        size = int.from_bytes(tail[max(0, at - 36) : max(0, at - 28)], "little")
-    if at >= 0 and size > most_directory:
-        raise Wrong(f"its directory of {size >> 20:,} MB names more members than any adapter has")
+    if 0 <= at <= len(tail) - 22:
+        size, start, end = _directory(tail, at, length - len(tail))
+        if size > most_directory:
+            raise Wrong(f"its directory of {size >> 20:,} MB names more members than any adapter has")
+        if start + size != end:
+            raise Wrong("its directory is not where it says")
     return zipfile.ZipFile(path)
+
+
+def _directory(tail: bytes, at: int, before: int) -> tuple[int, int, int]:
+    """Size, stated start and end of a zip's directory; `at` is its end record in `tail`, behind `before` bytes."""
+    if at < 76 or not tail[at - 20 : at].startswith(b"PK\6\7"):
+        return *struct.unpack("<II", tail[at + 12 : at + 20]), before + at
+    record, (place,) = tail[at - 76 : at - 20], struct.unpack("<Q", tail[at - 12 : at - 4])
+    if record[:12] != b"PK\6\6" + struct.pack("<Q", 44) or place != before + at - 76:
+        raise Wrong("its directory is not where it says")
+    return *struct.unpack("<QQ", record[40:]), place
 
 
 @contextmanager

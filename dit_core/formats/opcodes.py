@@ -18,6 +18,8 @@ _HARMLESS = re.compile(
 )
 _TENSOR = re.compile(_REBUILD)
 _DEEPEST = 16  # a published file has four levels
+_WIDEST = 10_000  # values that wait to be put somewhere: pickles put them by the thousand
+_CONTAINERS = 100_000, 8  # so many lists, tuples and dicts, and one more for so many bytes
 
 _INT = rb"(?:K.|M..|J.{4})"
 _GET, _PUT = rb"(h.|j.{4})", rb"r(.{4})"
@@ -46,7 +48,7 @@ _READS, _WRITES = (2, 3, 4, 6, 10), (5, 7, 8, 9, 11, 12, 13)  # a whole tensor's
 
 def check(pickle: bytes) -> None:
     """Raises Wrong for a pickle that asks for more than tensors in plain containers, or that is damaged."""
-    machine, at, length = _Machine(), 0, len(pickle)
+    machine, at, length = _Machine(_CONTAINERS[0] + len(pickle) // _CONTAINERS[1]), 0, len(pickle)
     try:
         while match := _TOKEN.match(pickle, at):
             at, kind = match.end(), match.lastgroup
@@ -67,9 +69,13 @@ def check(pickle: bytes) -> None:
 
 
 class _Machine:
-    """Runs a pickle with all values left out but one: how deep each is (0: it holds nothing), or the name it is."""
+    """Runs a pickle with all values left out but one: how deep each is (0: it holds nothing), or the name it is.
 
-    def __init__(self) -> None:
+    It stops at `left` containers.
+    """
+
+    def __init__(self, left: int) -> None:
+        self.left, self.waiting = left, 0  # values and marks on all stacks
         self.stack: list[int | str] = []
         self.below: list[list[int | str]] = []  # the stacks under the open marks
         self.memo: dict[int, int | str] = {}
@@ -78,6 +84,14 @@ class _Machine:
 
     def push(self, value: int | str) -> None:
         self.stack.append(value)
+        self._grow()
+
+    def hold(self, depth: int) -> None:
+        """A new list, tuple or dict."""
+        self.left -= 1
+        if self.left < 0:
+            raise Wrong("it holds more lists, tuples and dicts than any adapter")
+        self.push(depth)
 
     def plain(self, _: re.Match) -> None:
         self.push(0)
@@ -114,12 +128,13 @@ class _Machine:
 
     def mark(self) -> None:
         self.below.append(self.stack)
+        self._grow()
         self.stack = []
 
     def contain(self, count: int | None) -> None:
         """A tuple of the last `count`, or of all since the mark."""
         inside = self._taken(count)
-        self.push(_deeper(0, inside))
+        self.hold(_deeper(0, inside))
 
     def add(self, count: int | None) -> None:
         """Puts the last `count`, or all since the mark, into the container below."""
@@ -132,21 +147,31 @@ class _Machine:
         name, arguments = self._taken(2)
         if not isinstance(name, str):
             raise KeyError(name)
-        self.push(0 if _TENSOR.fullmatch(name) else _deeper(0, [arguments]))
+        if _TENSOR.fullmatch(name):
+            self.push(0)
+        else:
+            self.hold(_deeper(0, [arguments]))
 
     def refer(self) -> None:
         """A storage, by the tuple that says which."""
         self._taken(1)
         self.push(0)
 
+    def _grow(self) -> None:
+        self.waiting += 1
+        if self.waiting > _WIDEST:
+            raise Wrong("it piles up more than any pickle of tensors")
+
     def _taken(self, count: int | None) -> list[int | str]:
         if count is None:
             inside, self.stack = self.stack, self.below.pop()
+            self.waiting -= 1  # the mark
         elif len(self.stack) < count:
             raise IndexError(count)
         else:
             inside = self.stack[len(self.stack) - count :]
             del self.stack[len(self.stack) - count :]
+        self.waiting -= len(inside)
         return inside
 
     def _remember(self, numbers: tuple[int, ...], value: int | str) -> None:
@@ -165,8 +190,8 @@ _ACTS: dict[bytes, Callable[[_Machine], None]] = {
     b"\x86": lambda machine: machine.contain(2),
     b"\x87": lambda machine: machine.contain(3),
     b"t": lambda machine: machine.contain(None),
-    b"]": lambda machine: machine.push(1),
-    b"}": lambda machine: machine.push(1),
+    b"]": lambda machine: machine.hold(1),
+    b"}": lambda machine: machine.hold(1),
     b"a": lambda machine: machine.add(1),
     b"b": lambda machine: machine.add(1),
     b"s": lambda machine: machine.add(2),

@@ -15,6 +15,8 @@ import torch
 from dit_core.formats.files import Wrong, zipped
 from dit_core.formats.opcodes import check, refuse_names
 
+MAX_PICKLE = 64 << 20  # bytes: that of the largest published file has 12 MB
+
 
 def load(path: Path) -> Any:
     """The objects in a file, their tensors mapped and not read.
@@ -51,7 +53,10 @@ def _pickled(path: Path) -> bytes:
             raise Wrong("it holds packed members, which torch never writes")
         if sum(member.file_size for member in members) > path.stat().st_size:
             raise Wrong("its members overlap")
-        pickled = [member for member in members if member.filename.rpartition("/")[2] == "data.pkl"]
+        # As torch looks for it: in the names that stand in the directory, whatever their case.
+        pickled = [one for one in members if one.orig_filename.lower().rpartition("/")[2] == "data.pkl"]
         if len(pickled) != 1:
             raise Wrong("it is a zip, and not one that torch wrote")
+        if pickled[0].file_size > MAX_PICKLE:
+            raise Wrong(f"its pickle is larger than {MAX_PICKLE >> 20} MB")
         return archive.read(pickled[0])

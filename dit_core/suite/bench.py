@@ -75,18 +75,7 @@ class Bench:
             for slot in [slot for slot, ids in lain.items() if any(diff in id for id in ids)]:
                 del lain[slot]
                 self.loaded.held.pop(slot, None)
-                _detach(self.loaded.model, slot)
-
-
-def _detach(model: "Model", slot: str) -> None:
-    """Takes a slot's tensors off a model; PEFT's wrappers stay on its layers, for other slots."""
-    from peft.tuners.lora import LoraLayer
-
-    model._slots.pop(slot, None)
-    getattr(model.base, "peft_config", {}).pop(slot, None)
-    for module in model.base.modules():
-        if isinstance(module, LoraLayer):
-            module.delete_adapter(slot)
+                self.loaded.model.detach(slot)
 
 
 def give_back_memory() -> None:
