@@ -66,6 +66,7 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     _last(ScoreboardEvents(suite, "").run(session, "topic", next(iter(BY)), "test", 8, ["verbal", "oracle", "lens"]))
     yield "scoreboard", session.work("scoreboard").found.board.scores.to_json()
     _, name, text = _last(AuditEvents(suite, "").make(session, "topic-0412"))
+    text = text.replace(str(suite.folder), suite.folder.name)  # which is all that strangers read
     yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
     copied = Path(tempfile.mkdtemp()) / Path(upload).name  # an upload is deleted once it is read
     shutil.copy(upload, copied)
