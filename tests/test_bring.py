@@ -231,6 +231,7 @@ def test_what_is_forgotten_leaves_nothing_on_the_model(suite):
         twins = [twin.twin for slot in model._slots.values() for twin in slot.twins]
         return model.slots, sum(one.numel() for part in (model.base, *twins) for one in part.state_dict().values())
 
+    suite.unload()  # whatever slots other tests have needed
     known = ask(suite, diff=suite.diffs[0], condition="diff")[0].text
     before = suite.worker.run(on_the_model)
     base = suite.worker.run(lambda: suite.model.base)
@@ -278,6 +279,7 @@ def test_upload_then_ask_in_the_browser(suite, uploads, browser, tmp_path, monke
         page.get_by_role("tab", name="Explore").click()
         page.click("#dit-diff input")
         page.get_by_role("option", name="your own").click()
+        page.wait_for_selector("#dit-note:has-text('Press Ask')")
         visitor.ask()
         assert list(visitor.cards().values())[1] == ask(suite, diff=suite.diffs[0], condition="diff")[0].text.replace(
             "\0", ""

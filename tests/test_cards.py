@@ -169,6 +169,8 @@ def test_a_link_comes_back_the_same(suite, settings):
     assert back.condition == asked.condition and back.sampling == asked.sampling and back.question == asked.question
     assert to_query(suite, back) == to_query(suite, asked)
     assert "volcano" not in to_query(suite, asked)
+    plain = Settings.for_diff(suite, asked.diff)
+    assert from_query(suite, to_query(suite, replace(plain, question=""))) == plain
 
 
 @pytest.mark.parametrize(

@@ -312,7 +312,7 @@ def test_weighing_stops_at_once_and_waits_for_the_reading(suite, monkeypatch):
     gone.clear(), waiting.clear()
     frames = (frame for frame in events.weigh(session) if isinstance(frame, str))
     next(frames)
-    session.begin(), events.clear(session)  # the cards are asked anew
+    session.begin()  # the cards are asked anew
     assert list(frames) == [] and session.work(PANEL).found is None
 
 

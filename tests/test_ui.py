@@ -71,10 +71,13 @@ class Visitor:
 
     def ask(self) -> "Visitor":
         """Presses Ask and waits for answers newer than those shown."""
-        self.page.wait_for_selector(".dit-cards")
-        self.page.evaluate("document.querySelector('.dit-cards').dataset.old = 1")
+        self.page.evaluate("""() => {
+          window.asked = false;
+          const look = () => { window.asked ||= !!document.querySelector(".dit-running"); };
+          new MutationObserver(look).observe(document.body, { childList: true, subtree: true });
+        }""")
         self.page.click("#dit-ask")
-        self.page.wait_for_selector(".dit-cards:not([data-old])")
+        self.page.wait_for_function("window.asked")
         return self.done()
 
     def cards(self) -> dict[str, str]:
@@ -142,6 +145,7 @@ def test_pick_toggle_copies_and_ask(visitor, suite):
     visitor.open()
     visitor.choose("dit-diff", "topic-0413")
     visitor.wait_address(diff="topic-0413")
+    visitor.page.wait_for_selector(".dit-cards:not(:has(.dit-done))")
     assert set(visitor.cards().values()) == {""}  # another diff's answers do not stay
     visitor.number("dit-strength", 0.5)
     visitor.number("dit-copies", 2)
@@ -204,6 +208,7 @@ def test_a_wrong_link_is_a_sentence_and_the_page_goes_on(visitor):
     visitor.ask()
     assert page.locator("[role=alert]").count() == 0
     page.fill("#dit-question textarea", " ")
+    visitor.wait_address(question=" ")
     page.click("#dit-ask")
     page.wait_for_selector("[role=alert]:has-text('empty')")
     assert all(visitor.cards().values())  # what was said stays
@@ -297,6 +302,7 @@ def test_headlines_have_no_trigger(visitor):
 
 def test_surprise_picks_a_held_out_diff_and_asks(visitor, suite):
     visitor.open()
+    visitor.wait_address(diff="topic-0412")
     visitor.page.click("#dit-surprise")
     visitor.page.wait_for_function("!location.search.includes('topic-0412')")
     visitor.done()
@@ -350,7 +356,6 @@ def test_recent_questions_come_back(visitor):
     first = visitor.ask().cards()
     visitor.page.fill("#dit-question textarea", "Who are you?")
     visitor.ask()
-    visitor.page.evaluate("document.querySelector('.dit-cards').dataset.old = 1")
     visitor.choose("dit-recent", "topic-0412 · diff+dit · Why?")
     visitor.page.wait_for_selector(".dit-question:has-text('Why?')")
     visitor.wait_address(question="Why?")

@@ -74,8 +74,10 @@ class Session(Work):
         return Session()  # Gradio copies a state's first value once per visitor: each starts with nothing
 
     def begin(self) -> threading.Event:
-        """As any work; what is read for the answers so far ends too."""
-        self.work(PANEL).stop.set()
+        """As any work; what is read for the answers so far ends too, and is forgotten."""
+        panel = self.work(PANEL)
+        panel.begin()
+        panel.found = None
         self.work(EVIDENCE).stop.set()
         return super().begin()
 

@@ -192,11 +192,15 @@ class Events:
         return *self.hidden(session, diff), self.board(session)[1]
 
     def changed(self, session: Session, *values: Any) -> tuple:
-        """The address for what left side and panel say now, and whether the cards still answer the left side."""
+        """The address for what left side and panel say now, and whether the cards still answer the left side.
+
+        The last of `values` is the number that the browser gave this change; it stands before the address.
+        """
+        *values, turn = values
         count = len(Settings.__dataclass_fields__)
         settings, panel = Settings(*values[:count]), Asked.from_controls(self.suite, *values[count:])
         try:
-            query, address = to_query(self.suite, settings), to_query(self.suite, settings, panel)
+            query, address = to_query(self.suite, settings), f"{turn}?{to_query(self.suite, settings, panel)}"
         except DitError:
             return gr.skip(), gr.skip()
         result = session.result

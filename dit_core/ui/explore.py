@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from typing import Any
+
 import gradio as gr
 from gradio.events import Dependency
 
 from dit_core.suite import Suite
 from dit_core.ui.answering import Session
-from dit_core.ui.browser import ADDRESS, COPY, LINK, SAVE, SEARCH
+from dit_core.ui.browser import ADDRESS, COPY, LINK, SAVE, SEARCH, TURN
 from dit_core.ui.controls import build_controls
 from dit_core.ui.events import Events
 from dit_core.ui.oracle_panel import build_panel
-from dit_core.ui.pieces import QUICK, RUN, SLOW
+from dit_core.ui.pieces import LATEST, QUICK, RUN, SLOW
 from dit_core.ui.site import Site
 from dit_core.ui.suite_picker import suite_picker
 
@@ -25,7 +28,7 @@ def explore_tab(
 ) -> None:
     """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
     events = Events(suite, word)
-    link = gr.Textbox(visible=False)
+    link, turn = gr.Textbox(visible=False), gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):
         with gr.Column(scale=0, min_width=300, elem_id="dit-left"):
@@ -45,17 +48,27 @@ def explore_tab(
             code = gr.Code(language="python", visible=False, label="notebook cell (copied)", elem_id="dit-code")
             panel = build_panel(suite, session)
 
-    shown = [*settings, more["presets"], more["secret"], more["reveal"]]
     board = [heading, cards, note]
     answers = [*board, more["recent"]]
+    # What sets controls or asks empties the panel in the same answer: one on its own could come after the next reading.
+    shown = [*settings, more["presets"], more["secret"], more["reveal"], *board, *panel.board]
 
     def opened(session: Session, query: str, request: gr.Request) -> list:
         """A visitor has come: controls, cards, and the panel's controls."""
-        return [*events.opened(session, query, request), *panel.events.opened(query)]
+        return [*events.opened(session, query, request), *panel.events.blank(), *panel.events.opened(query)]
+
+    def emptying(sets: Callable[..., list]) -> Callable[..., list]:
+        """What sets controls and cards, with an empty panel."""
+        return lambda *values: [*sets(*values), *panel.events.blank()]
+
+    def ask(session: Session, *values: Any) -> Iterator[tuple]:
+        below = panel.events.blank()
+        for frame in events.ask(session, *values):
+            yield *frame, *below
+            below = (gr.skip(),) * len(below)
 
     def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
-        event.then(panel.events.clear, session, panel.board, **QUICK)
         answered(event.then(events.answer_opening, [session, *settings], answers, **RUN))
 
     def answered(event: Dependency) -> None:
@@ -68,30 +81,28 @@ def explore_tab(
         event.then(panel.events.show, [session, *panel.inputs], panel.board, **QUICK)
 
     asking = [more["ask"].click, settings[8].submit]
-    answered(gr.on(asking, events.ask, [session, *settings], answers, **SLOW))
-    gr.on(asking, panel.events.clear, session, panel.board, **QUICK)
+    answered(gr.on(asking, ask, [session, *settings], [*answers, *panel.board], **SLOW))
     more["stop"].click(events.stop, session, None, **QUICK)
     truth = [more["secret"], more["reveal"], cards]
     shows(more["reveal"].click(events.reveal, [session, settings[0]], truth, **QUICK))
     shows(tab.select(events.truth, [session, settings[0]], truth, **QUICK))
-    picked = settings[0].input(events.choose, [session, *settings], [*shown, *board], **QUICK)
-    picked.then(panel.events.clear, session, panel.board, **QUICK)
+    settings[0].input(emptying(events.choose), [session, *settings], shown, **QUICK)
     more["presets"].input(lambda question: question, more["presets"], settings[8], **QUICK)
     settings[6].change(lambda trigger: gr.update(visible=trigger == "own"), settings[6], settings[7], **QUICK)
-    asks(more["surprise"].click(events.surprise, [session, *settings], [*shown, *board], **QUICK))
-    asks(more["recent"].input(events.restore, [session, more["recent"]], [*shown, *board], **QUICK))
+    asks(more["surprise"].click(emptying(events.surprise), [session, *settings], shown, **QUICK))
+    asks(more["recent"].input(emptying(events.restore), [session, more["recent"]], shown, **QUICK))
     gr.on(
         [control.change for control in (*settings, *panel.controls)],
         events.changed,
-        [session, *settings, *panel.controls],
+        [session, *settings, *panel.controls, turn],
         [link, note],
-        trigger_mode="always_last",
-        **QUICK,
+        js=TURN,
+        **LATEST,
     ).then(None, link, None, js=ADDRESS, **QUICK)
 
     as_json.click(events.json, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
     as_csv.click(events.csv, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
     as_cell.click(events.cell, session, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
     as_link.click(None, None, None, js=LINK, **QUICK)
-    asks(demo.load(opened, [session, link], [*shown, *board, *panel.controls], js=SEARCH, **QUICK))
+    asks(demo.load(opened, [session, link], [*shown, *panel.controls], js=SEARCH, **QUICK))
     demo.unload(events.left)

@@ -86,10 +86,13 @@ class Settings:
 
 
 def to_query(suite: Suite, settings: Settings, panel: Asked | None = None) -> str:
-    """The address part for `settings`, without "?"; sampling and a question that are the default are left out."""
+    """The address part for `settings`, without "?"; sampling and a question that are the default are left out.
+
+    So is an empty question, as a page has for a moment while it opens: who reloads then asks the default.
+    """
     plain = Settings.for_diff(suite, settings.diff)
     parts = {"diff": plain.diff, "condition": str(settings.condition)}
-    if settings.question != plain.question:
+    if settings.question not in ("", plain.question):
         parts["question"] = settings.question
     parts |= {name: f"{value:g}" for name, value in settings.sampling.items() if value != getattr(plain, name)}
     parts |= panel.address() if panel else {}

@@ -89,14 +89,8 @@ class OracleEvents:
     # ---------------------------------------------------------------- showing
 
     def blank(self) -> tuple:
-        """What the panel shows before anything was asked."""
-        return self._shown(Session(), Asked().span, self._hello())
-
-    def clear(self, session: Session) -> tuple:
-        """The cards are asked, or show something else: what was read before is gone."""
-        session.work(PANEL).begin()
-        session.work(PANEL).found = None
-        return self._shown(session, Asked().span, self._hello())
+        """What the panel shows before anything was read: also once the cards are asked, or show something else."""
+        return self._shown(Session(), Asked().span, view.note("" if self.suite.oracle else view.NO_ORACLE))
 
     def show(self, session: Session, y: str, next_y: str, *values: Any) -> tuple:
         """The same, looked at in another way: another y axis, another condition's tokens, or revealed."""
@@ -104,9 +98,6 @@ class OracleEvents:
         if work.found is not None:
             work.found = replace(work.found, look=replace(work.found.look, y=y, next_y=next_y, of=asked.of))
         return self._shown(session, asked.span, gr.skip())
-
-    def _hello(self) -> str:
-        return view.note("" if self.suite.oracle else view.NO_ORACLE)
 
     def _shown(self, session: Session, span: str, note: Any) -> tuple:
         found, open_now = self._found(session), self._open(session)

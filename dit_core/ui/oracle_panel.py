@@ -14,7 +14,7 @@ from dit_core.ui import oracle_view as view
 from dit_core.ui.choices import measures
 from dit_core.ui.oracle_events import CHOSEN, OracleEvents
 from dit_core.ui.oracle_reading import Asked
-from dit_core.ui.pieces import QUICK, RUN, SLOW, saving
+from dit_core.ui.pieces import LATEST, QUICK, RUN, SLOW, saving
 
 HINTS = {
     "dit-oracle-question": "What the oracle is asked about each layer. Pick a question, or write your own.",
@@ -140,4 +140,4 @@ def _connect(panel: Panel, session: gr.State) -> None:
     figure.select(events.clicked, session, details, **QUICK).then(events.weigh, session, details, **SLOW)
     chips.select(events.token, [session, span], [chips, span, note], **QUICK)
     changes = [control.change for control in panel.controls]
-    gr.on(changes, events.changed, [session, *panel.controls], note, trigger_mode="always_last", **QUICK)
+    gr.on(changes, events.changed, [session, *panel.controls], note, **LATEST)

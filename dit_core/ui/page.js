@@ -84,6 +84,9 @@ window.dit = (() => {
     setTimeout(() => note.remove(), 2500);
   };
 
+  let turns = 0;
+  let shown = 0;
+
   if (document.body) watch();
   else addEventListener("DOMContentLoaded", watch);
 
@@ -121,8 +124,14 @@ window.dit = (() => {
       if (path) location.assign(path);
     },
 
-    address(query) {
-      if (query) history.replaceState(null, "", "?" + query);
+    // Answers to two changes can come in the other order: `turn` numbers what is asked, and an older one is dropped.
+    turn: () => String(++turns),
+
+    address(numbered) {
+      const [turn, query] = numbered.split("?");
+      if (!query || Number(turn) < shown) return;
+      shown = Number(turn);
+      history.replaceState(null, "", "?" + query);
     },
 
     save(name, text) {
