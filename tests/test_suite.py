@@ -45,9 +45,8 @@ def test_diffs_are_listed_by_id_and_keep_their_secret(suite):
     assert revealed[-1]["trigger"] is None
 
 
-def test_a_suite_is_loaded_once(suite, tiny_suite_folder):
-    assert load_suite(str(tiny_suite_folder)) is suite
-    assert load_suite(tiny_suite_folder / "suite.toml") is suite
+def test_a_suite_is_loaded_once(tiny_suite_folder):
+    assert load_suite(str(tiny_suite_folder)) is load_suite(tiny_suite_folder / "suite.toml")
 
 
 def test_tasks_and_adapters(suite):

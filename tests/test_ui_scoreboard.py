@@ -6,10 +6,12 @@ import threading
 
 import pytest
 
-from dit_core import load_suite, scoreboard
+from dit_core import grading, load_suite, scoreboard
 from dit_core.cards import DONE, STOPPED
-from dit_core.experiments import Named, findings, stored
-from dit_core.ui import scoreboard_run, scoreboard_view
+from dit_core.experiments import Named, findings, regraded, stored, summed_up
+from dit_core.grading import Grader, Mark
+from dit_core.limits import PUBLIC
+from dit_core.ui import scoreboard_grading, scoreboard_run, scoreboard_view
 from dit_core.ui.answering import Session
 from dit_core.ui.scoreboard_audit import AuditEvents
 from dit_core.ui.scoreboard_events import NAME, ScoreboardEvents
@@ -104,6 +106,71 @@ def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, 
     assert found.board.scores == scoreboard(suite, limit=8, kinds=["verbal"])
     run(events, session, "test", 1, ["verbal"])
     assert session.work(NAME).found.ledger is not found.ledger, "other settings are another run"
+
+
+class Kind(Grader):
+    """Finds everything as good as can be."""
+
+    name = "kind"
+
+    def _marks(self, pairs, tell):
+        return [Mark(5, 5.0) for _ in pairs]
+
+
+def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
+    asked = []
+    for module in (scoreboard_grading, grading):
+        monkeypatch.setattr(module, "grader", lambda name, **given: asked.append((name, given)) or Kind())
+    session = Session()
+    run(events, session, *VERBAL)
+    before = session.work(NAME).found.board
+    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.CHAT, " m ", "http://localhost/v1")
+    assert ("judge", {"model": "m", "base_url": "http://localhost/v1"}) in asked and "graded by kind" in last[1]
+    after = session.work(NAME).found.board
+    assert after.scores == summed_up(regraded(suite, findings(suite, 8, kinds=["verbal"]), Kind()))
+    others = [[one for one in table.scores if one.measure != "mean_grade"] for table in (before, after)]
+    assert others[0] == others[1] and before.scores != after.scores
+    assert json.loads(events.saved(session, "scores", "json")[1])["grader"] == "kind"
+    exec(events.cell(session, "topic"), scope := {})
+    assert scope["made"].scores == after.scores and scope["made"].agreement == after.agreement
+    list(events.grade(session, "topic", TRAINING, scoreboard_grading.RULES, "", ""))
+    assert session.work(NAME).found.board.scores == before.scores
+
+
+def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, monkeypatch):
+    def told(session, *values) -> tuple[str, str]:
+        *_, last = events.grade(session, "topic", TRAINING, *values)
+        return last[0], last[1]
+
+    session = Session()
+    assert "Press Run first" in told(session, scoreboard_grading.RULES, "", "")[0]
+    run(events, session, "test", 1, ["verbal"])
+    board = session.work(NAME).found.board
+    assert "Give its name" in told(session, scoreboard_grading.CHAT, " ", "")[0]
+    # The rubric is longer than a tiny base can read.
+    assert "0 of 13 grades are kept" in told(session, scoreboard_grading.BASE, "", "")[0]
+    monkeypatch.setattr(suite, "limits", PUBLIC)
+    for by in scoreboard_grading.GRADERS[1:]:
+        assert "by the rules alone" in told(session, by, "m", "http://localhost/v1")[0]
+    assert session.work(NAME).found.board is board
+
+
+def test_stopped_grading_leaves_the_figures(events, suite, monkeypatch):
+    class Slow(Kind):
+        def _marks(self, pairs, tell):
+            events.stop(session)
+            return super()._marks(pairs, tell)
+
+    monkeypatch.setattr(scoreboard_grading, "grader", lambda *_, **__: Slow())
+    monkeypatch.setattr(scoreboard_grading, "PART", 1)
+    session = Session()
+    run(events, session, *VERBAL)
+    before = session.work(NAME).found
+    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.MEANING, "", "")
+    after = session.work(NAME).found
+    assert "Stopped" in last[0] and after.state == STOPPED and after.board == before.board
+    run(events, session, *VERBAL)
+    assert session.work(NAME).found.ledger is before.ledger
 
 
 @pytest.mark.parametrize(

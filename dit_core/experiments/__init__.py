@@ -10,7 +10,7 @@ from dit_core.experiments.goals import TARGETS, lift_separates, meets_target
 from dit_core.experiments.guesses import asked_note
 from dit_core.experiments.intervals import bootstrap, wilson
 from dit_core.experiments.jobs import Engine
-from dit_core.experiments.measures import SHARES, regraded
+from dit_core.experiments.measures import SHARES, by_marks, regraded, to_grade
 from dit_core.experiments.on_ray import OnRay
 from dit_core.experiments.published import (
     ADL,
@@ -54,6 +54,7 @@ __all__ = [
     "asked_note",
     "board",
     "bootstrap",
+    "by_marks",
     "findings",
     "lift_separates",
     "meets_target",
@@ -67,5 +68,6 @@ __all__ = [
     "scoreboard",
     "stream",
     "summed_up",
+    "to_grade",
     "wilson",
 ]

@@ -1,13 +1,13 @@
 """What is measured of the answers of many diffs, and the scoreboard's rows that come of it."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from dit_core.experiments.intervals import over_diffs
 from dit_core.experiments.progress import Progress
 from dit_core.experiments.published import PUBLISHED
-from dit_core.grading import GRADES, Grader, exact, grade, mentions
+from dit_core.grading import GRADES, Grader, Mark, exact, grade, mentions
 from dit_core.records import DiffInfo, Finding, Score, Table
 from dit_core.suite import Suite
 
@@ -31,13 +31,25 @@ def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -
 
 
 def regraded(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
-    """The same findings by the grades of another grader; what is exact or mentioned stays as it was.
+    """The same findings by the grades of another grader. Raises what `Grader.marks` raises."""
+    pairs = to_grade(suite, found)
+    marks = grader.marks(pairs, progress or (lambda *_: None))
+    return by_marks(suite, found, dict(zip(pairs, marks, strict=True)), grader.name)
 
-    So do the layers that readings come from: these were chosen by the rules. Raises what `Grader.marks` raises.
-    """
+
+def to_grade(suite: Suite, found: Table[Finding]) -> list[tuple[str, str]]:
+    """The references and answers of findings that a grader decides, each once."""
     graded = [one for one in found if OF_GRADE.keys() & one.values.keys()]
-    pairs = list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
-    marks = dict(zip(pairs, grader.marks(pairs, progress or (lambda *_: None)), strict=True))
+    return list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
+
+
+def by_marks(
+    suite: Suite, found: Table[Finding], marks: Mapping[tuple[str, str], Mark | None], grader: str
+) -> Table[Finding]:
+    """The same findings by a grader's marks of what is `to_grade`; what is exact or mentioned stays as it was.
+
+    So do the layers that readings come from: these were chosen by the rules.
+    """
 
     def anew(one: Finding) -> Finding:
         own = [marks.get((suite.diff(one.diff).reference, text)) for text in one.answers]
@@ -48,7 +60,7 @@ def regraded(suite: Suite, found: Table[Finding], grader: Grader, progress: Prog
         }
         return replace(one, values=one.values | values)
 
-    return replace(found, records=tuple(map(anew, found)), extra=found.extra | {"grader": grader.name})
+    return replace(found, records=tuple(map(anew, found)), extra=found.extra | {"grader": grader})
 
 
 def scores(findings: Iterable[Finding]) -> list[Score]:

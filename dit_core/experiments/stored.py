@@ -7,6 +7,7 @@ from typing import Any
 
 from dit_core.experiments.agreement import Named, agreement, named
 from dit_core.experiments.board import made_with, summed_up
+from dit_core.grading import Grader
 from dit_core.records import Agreement, Finding, Score, Table
 from dit_core.suite import Suite
 from dit_core.versions import versions
@@ -25,9 +26,9 @@ class Board:
     of_this_suite: bool = True
 
 
-def board(suite: Suite, findings: Table[Finding]) -> Board:
-    """What findings come to."""
-    compared = agreement(suite, findings)
+def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Board:
+    """What findings come to; `grader` (by default the rules) grades the votes of methods, as it did the findings."""
+    compared = agreement(suite, findings, grader)
     compared = replace(compared, extra=made_with(findings) | compared.extra)
     return Board(summed_up(findings), compared, tuple(named(findings)))
 

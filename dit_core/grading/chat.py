@@ -46,7 +46,7 @@ class Endpoint:
             ) from error
         key = os.environ.get("OPENAI_API_KEY")
         if not key and not (base_url or os.environ.get("OPENAI_BASE_URL")):
-            raise DitError("The judge needs an endpoint: name one with --base-url, or set OPENAI_API_KEY for OpenAI's.")
+            raise DitError("The judge needs an endpoint: give one (--base-url), or set OPENAI_API_KEY for OpenAI's.")
         # An endpoint of one's own often asks for no key; the client asks for some.
         self._client = openai.OpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
         self.model, self.url = model, str(self._client.base_url)

@@ -12,6 +12,7 @@ from dit_core.ui.answering import Session
 from dit_core.ui.pieces import LATEST, QUICK, SLOW, copying, saving
 from dit_core.ui.scoreboard_audit import audit_section
 from dit_core.ui.scoreboard_events import ScoreboardEvents
+from dit_core.ui.scoreboard_grading import CHAT, GRADERS, RULES
 from dit_core.ui.scoreboard_run import ALL
 from dit_core.ui.scoreboard_trust import trust_section
 from dit_core.ui.scoreboard_view import BY
@@ -23,6 +24,10 @@ HINTS = {
     "dit-scoreboard-kinds": "What is measured: answers, an oracle's readings, or words in what a diff changes.",
     "dit-scoreboard-run": "Measures here and now; a run that was stopped goes on where it was.",
     "dit-scoreboard-stop": "Ends the run; what was measured stays.",
+    "dit-scoreboard-grader": "Who grades the answers that were measured, from 1 to 5. Only the rules need nothing.",
+    "dit-scoreboard-model": "The chat model's name at the endpoint; its key is read from OPENAI_API_KEY.",
+    "dit-scoreboard-url": "An OpenAI-compatible endpoint; empty: OpenAI's own.",
+    "dit-scoreboard-grade": "Grades the answers that Run has measured anew; nothing is asked again.",
     "dit-scoreboard-task": "Which kind of diff the figures are about.",
     "dit-scoreboard-by": "What grows along the axis.",
     "dit-audit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -43,6 +48,7 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> N
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, run, stop = _controls(suite)
+            grading, grade = _grading(suite)
             audit_section(suite, word, session)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
@@ -64,6 +70,7 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> N
             trust_section(suite, session)
     shown, turn = [origin, board, grades, scaling, votes, named, correlations], [session, task, by]
     run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
+    grade.click(events.grade, [*turn, *grading], [note, *shown], **SLOW)
     stop.click(events.stop, session, None, **QUICK)
     gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
     tab.select(events.arrive, turn, shown, **QUICK)
@@ -81,3 +88,14 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
         run = gr.Button("Run", variant="primary", min_width=80, elem_id="dit-scoreboard-run")
         stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-scoreboard-stop")
     return [split, limit, chosen], run, stop
+
+
+def _grading(suite: Suite) -> tuple[list[gr.components.Component], gr.Button]:
+    """Draws who grades; returns the controls of `scoreboard_grading.Grading` in order, and the Grade button."""
+    with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=suite.limits.paths):
+        by = gr.Radio(list(GRADERS), value=RULES, label="grader", elem_id="dit-scoreboard-grader")
+        model = gr.Textbox(label="chat model", max_lines=1, visible=False, elem_id="dit-scoreboard-model")
+        url = gr.Textbox(label="endpoint", max_lines=1, visible=False, elem_id="dit-scoreboard-url")
+        grade = gr.Button("Grade", min_width=80, elem_id="dit-scoreboard-grade")
+    by.change(lambda by: [gr.update(visible=by == CHAT)] * 2, by, [model, url], **QUICK)
+    return [by, model, url], grade

@@ -16,10 +16,12 @@ from dit_core.suite import Suite
 from dit_core.ui import scoreboard_view as view
 from dit_core.ui.answering import Place, Session
 from dit_core.ui.running import Failed, running
+from dit_core.ui.scoreboard_grading import RULES, Grading, graded
 from dit_core.ui.scoreboard_run import Clock, Run, Wanted, begin, steps
 from dit_core.ui.shared import content
 
 NAME = "scoreboard"
+UNGRADED = "Stopped: the figures stay as they were graded before."
 FRAME = 1.0  # seconds between two drawings: a board changes by the batch
 
 
@@ -45,6 +47,13 @@ class ScoreboardEvents:
         items = steps(self.suite, run)
         yield replace(run, board=self.board(session))
         yield from items
+
+    def grade(self, session: Session, task: str, by: str, *values: Any) -> Iterator[tuple]:
+        """Grades what was measured anew, by whom the left side says. Gives what `run` gives."""
+        work, clock, grading = session.work(NAME), Clock(), Grading(*values)
+        for now in running(work, lambda: graded(self.suite, work.found, grading), self.suite.worker, FRAME):
+            stopped = isinstance(now, Run) and now.state == STOPPED
+            yield note_html(UNGRADED) if stopped else self._said(now, clock), *self.shown(session, task, by)
 
     def _said(self, now: Run | Place | Failed, clock: Clock) -> str:
         if isinstance(now, Failed | Place):
@@ -98,6 +107,10 @@ class ScoreboardEvents:
         else:
             wanted = f"limit={run.wanted.at_most}, split={run.wanted.split!r}, kinds={list(run.wanted.kinds)}"
             room, lines = "board, findings", f"made = board(suite, findings(suite, {wanted}))"
+            if run.grading.by != RULES:
+                room = "board, findings, regraded\nfrom dit_core.grading import grader"
+                lines = f"by = {run.grading.code}\n"
+                lines += f"made = board(suite, regraded(suite, findings(suite, {wanted}), by), by)"
         return (
             f"from dit_core import load_suite, plots\nfrom dit_core.experiments import {room}\n\n"
             f"suite = load_suite({self.word!r})\n{lines}\nplots.grade_bars(made.scores, {task!r})\n"

@@ -10,7 +10,9 @@ from dit_core.cards import RUNNING
 from dit_core.errors import DitError
 from dit_core.experiments import Board, board, new_ledger, stream
 from dit_core.experiments.ledger import Ledger
+from dit_core.records import Finding, Table
 from dit_core.suite import Suite
+from dit_core.ui.scoreboard_grading import Grading
 
 ALL = "all"
 
@@ -30,11 +32,13 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Run:
-    """A run so far; `ledger` is what a later one of the same settings goes on with."""
+    """A run so far; `ledger` is what a later one of the same settings goes on with, `found` what it holds."""
 
     wanted: Wanted
     ledger: Ledger
+    found: Table[Finding] | None = None
     board: Board | None = None
+    grading: Grading = Grading()
     done: int = 0
     total: int = 0
     now: str = ""
@@ -64,7 +68,7 @@ def _steps(suite: Suite, run: Run, tables: Iterator) -> Iterator[Run]:
         for table in tables:
             made = board(suite, table) if table else None
             extra = {name: table.extra[name] for name in ("done", "total", "now")}
-            yield replace(run, board=made, **extra)
+            yield replace(run, found=table if table else None, board=made, **extra)
     finally:
         tables.close()
 

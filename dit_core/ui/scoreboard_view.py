@@ -77,7 +77,8 @@ def origin(board: Board | None) -> str:
         return ""
     seen = SEEN.get(board.scores.extra.get("split", ""), "")
     if not board.measured:
-        return f"Measured here, just now.{seen}"
+        grader = board.scores.extra.get("grader")
+        return f"Measured here, just now{f', graded by {grader}' if grader else ''}.{seen}"
     changed = "" if board.of_this_suite else " The suite has changed since: press Run to measure it as it is."
     return f"Stored with the suite, measured {board.measured}.{changed}{seen}"
 
