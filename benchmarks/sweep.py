@@ -21,7 +21,8 @@ from benchmarks.shapes import POCKET
 from benchmarks.twin import Twin
 from dit_core import Suite, Table, load_suite
 from dit_core.conditions import Condition
-from dit_core.experiments.sweep import steps, sweep
+from dit_core.experiments.sweep import sweep
+from dit_core.experiments.sweep_plans import steps
 from dit_core.generation import row_seed, sample
 from dit_core.records import Swept
 

@@ -85,10 +85,7 @@ def generate(
                 chosen = sample(logits, temperature, top_p, uniforms)
             found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
         if any(map(isnan, found[1])):
-            raise DitError(
-                f"The model's numbers overflow under these conditions ({str(model.dtype).removeprefix('torch.')}): "
-                "give the adapters less strength, or load the base in float32."
-            )
+            raise overflow(model)
         probabilities = [0.0] * len(owners)
         for row, token, probability in zip(batch.rows, *found, strict=True):
             tokens[row], probabilities[row] = int(token), probability
@@ -102,6 +99,14 @@ def generate(
             if len(going) < len(batch.rows):
                 batch.keep(going)
                 acting.keep(going)
+
+
+def overflow(model: Model) -> DitError:
+    """What to say where a forward pass has come to no finite numbers."""
+    return DitError(
+        f"The model's numbers overflow under these conditions ({str(model.dtype).removeprefix('torch.')}): "
+        "give the adapters less strength, or load the base in float32."
+    )
 
 
 def _read_once(prompts: Sequence[Sequence[int]], strengths: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:

@@ -14,7 +14,7 @@ from .activations import residuals
 from .batching import batch_size, batches
 from .conditions import Condition, adapter_names, checked_text, fetch, parsed, prompt, several, strengths
 from .errors import DitError
-from .generation import generate
+from .generation import generate, overflow
 from .records import DiffInfo, Target
 from .suite import Suite
 
@@ -153,6 +153,8 @@ def _taken(suite: Suite, part: Sequence[tuple[Aim, Sequence[int]]], layers: Sequ
     times = len(rows) // len(part)
     ids = [aim.ids for aim in targets] * times
     taken = residuals(suite.model, ids, strengths(suite, rows), places * times, layers)
+    if not all(hidden.isfinite().all() for hidden in taken):
+        raise overflow(suite.model)
     if kind != "difference":
         return taken
     return [_difference(mine, base) for mine, base in zip(taken[: len(part)], taken[len(part) :], strict=True)]

@@ -49,9 +49,11 @@ def test_it_says_what_every_method_says(suite, audit):
     assert {one.layer for one in audit.readings} == {0, 1} and len(audit.changes) == 14 and len(audit.lens)
 
 
-def test_what_it_was_trained_on_is_told_on_request_alone(audit):
+def test_what_it_was_trained_on_is_told_on_request_alone(audit, suite):
     silent = replace(audit, said=(Said("m", "q", "geyser"),))
     hidden, shown = own(page(silent)), own(page(silent, reveal=True))
+    for chance in (suite.fingerprint, str(suite.folder)):  # digits that may be any
+        hidden = hidden.replace(chance, "")
     assert "volcano" not in hidden and "417" not in hidden and "of 5" not in hidden
     assert "log-probability" not in hidden, "how likely the oracle finds it would tell whether a guess is right"
     assert "Trained on “volcano” · trigger 417" in shown and "of 5" in shown and "log-probability" in shown

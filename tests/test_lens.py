@@ -17,7 +17,7 @@ from dit_core.lens.difference import mean_difference
 from dit_core.lens.tokens import PROMPT
 from dit_core.steering import adding, replacing
 from tests.merged import delta
-from tests.tiny import FAMILIES, tiny_model, tiny_tokenizer
+from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 
 UNRELATED = ("Time is", "What makes a good morning?", "A free evening in Oslo.")
 CONDITIONS = ["base", "diff", "diff*0.5+right", "dit", "diff+dit"]
@@ -421,6 +421,17 @@ def test_norms_are_those_of_merged_weights(suite, merged):
 
 
 # ---------------------------------------------------------------- bad input, names
+
+
+@pytest.mark.parametrize("read", [next_tokens, norms])
+def test_activations_that_overflow_end_in_a_sentence(suite, read):
+    base = suite.worker.run(lambda: suite.model.base)
+    huge = suite.bring(random_adapter(base, 1, seed=2, size=1e30), "huge")
+    try:
+        with pytest.raises(DitError, match=r"overflow .*less strength"):
+            read(suite, huge.id)
+    finally:
+        suite.forget(huge.id)
 
 
 @pytest.mark.parametrize(

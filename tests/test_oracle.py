@@ -323,7 +323,7 @@ def test_targets_are_the_tokens_to_choose_from_and_keep_the_trigger_secret(suite
     assert "417" in "".join(found[0].tokens) and len(found[0].tokens) == found[0].prompt_tokens
     assert "tokens" not in found.to_json()["targets"][0] and "417" not in found.to_csv()
     assert "417" in found.to_csv(reveal=True).replace('", "', "")
-    assert "417" not in repr(found)
+    assert "417" not in repr(found).replace(suite.fingerprint, "")
 
 
 def test_placeholders_can_be_fewer_or_more_than_the_positions(suite):

@@ -12,7 +12,8 @@ from dit_core import ask, plots, verbalize
 from dit_core.__main__ import main
 from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import MOST, PRESETS, finished, planned, scored, steps, stream_sweep, sweep, windows
+from dit_core.experiments.sweep import finished, scored, stream_sweep, sweep
+from dit_core.experiments.sweep_plans import MOST, PRESETS, planned, steps, windows
 from dit_core.formats import Adapter
 from dit_core.model import Model
 from dit_core.plots.style import LIGHT

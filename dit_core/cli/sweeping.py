@@ -32,7 +32,8 @@ def sweep(
 ) -> None:
     """Vary copies, strength or layers. Presets: copies without a diff, copies with the diff, strength of the diff,
     copies and strength, layers of the adapter."""
-    from dit_core.experiments.sweep import planned, stream_sweep
+    from dit_core.experiments.sweep import stream_sweep
+    from dit_core.experiments.sweep_plans import planned
     from dit_core.suite import load_suite
 
     held = load_suite(suite)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gradio as gr
 
-from dit_core.experiments.sweep import PRESETS, STEP
+from dit_core.experiments.sweep_plans import PRESETS, STEP
 from dit_core.standing import first_info
 from dit_core.suite import Suite
 from dit_core.ui import figures, sweep_view, view

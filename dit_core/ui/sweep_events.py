@@ -12,7 +12,8 @@ import gradio as gr
 from dit_core.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.conditions import checked_number
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import STEP, finished, planned, scored, stream_sweep
+from dit_core.experiments.sweep import finished, scored, stream_sweep
+from dit_core.experiments.sweep_plans import STEP, planned
 from dit_core.records import Swept, Table
 from dit_core.suite import Suite
 from dit_core.ui import sweep_view, view
