@@ -80,14 +80,16 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def __getattr__(name: str):
-    """`app.demo`, for hosts that look for one: the page over the pocket suite, built when asked for."""
+    """`app.demo`, for hosts that look for one: the page as the environment alone sets it, built when asked for."""
     if name != "demo":
         raise AttributeError(f"module 'app' has no attribute '{name}'")
     from dit_core.suite import load_suite
     from dit_core.ui import public
     from dit_core.ui.page import build
 
-    return build(load_suite("pocket"), limits=public.limits(False))
+    chosen = options([])
+    suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)
+    return build(suite, chosen.suite, public.limits(chosen.public, chosen.upload_mb))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Python lines that open a suite and name a diff again, in another process: how copied cells and reports begin."""
 
+from dataclasses import asdict
 from pathlib import Path
 
 from dit_core.catalog import SUITE_FILE, SUITES, listings
@@ -11,7 +12,7 @@ def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[st
 
     A diff of somebody's own is brought again: its id is known here alone.
     """
-    return beginning(suite, f"load_suite({_told(suite, word)!r})", diff, *imports)
+    return beginning(suite, _load(suite, _told(suite, word)), diff, *imports)
 
 
 def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
@@ -35,13 +36,22 @@ def opens(suite: Suite) -> str:
     if about.file is not None:
         names = {folder / SUITE_FILE: name for name, folder in SUITES.items()}
         place = about.file.parent if about.file.name == SUITE_FILE else about.file
-        return f"load_suite({names.get(about.file) or _told(suite, str(place))!r})"
+        return _load(suite, names.get(about.file) or _told(suite, str(place)))
     if suite.name in {one.name for one in listings()}:
-        return f"load_suite({suite.name!r})"
+        return _load(suite, suite.name)
     adapter = next((str(about.at(one.file)) for one in suite.adapters.values()), None)
     diff, oracle = about.diff and str(about.diff), suite.oracle and suite.oracle.source
     places = ", ".join(map(repr, (str(about.base), diff, adapter, oracle)))
-    return f"generic_suite({places}, question={suite.task().question!r})"
+    return f"generic_suite({places}, question={suite.task().question!r}{_numbers(suite)})"
+
+
+def _load(suite: Suite, name: str) -> str:
+    return f"load_suite({name!r}{_numbers(suite)})"
+
+
+def _numbers(suite: Suite) -> str:
+    """The number type and quantization that were asked for, as further options."""
+    return "".join(f", {name}={value!r}" for name, value in asdict(suite.loading).items() if value)
 
 
 def _brought(origin: Origin, task: str) -> tuple[str, str]:

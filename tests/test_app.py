@@ -9,6 +9,7 @@ import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from dit_core.suite import Suite, load_suite
@@ -52,6 +53,15 @@ def test_help_lists_the_options_without_loading_anything():
     assert done.returncode == 0 and time.monotonic() - start < 10
     for option in ("--port", "--host", "--share", "--suite", "GRADIO_SERVER_PORT", "GRADIO_SERVER_NAME"):
         assert option in done.stdout
+
+
+def test_a_host_that_looks_for_demo_gets_the_page_as_the_environment_sets_it(monkeypatch):
+    import app
+
+    monkeypatch.setenv("DIT_UPLOAD", "3")
+    pocket = load_suite("pocket")
+    monkeypatch.setattr(pocket, "limits", pocket.limits)  # which is put back
+    assert isinstance(app.demo, gr.Blocks) and pocket.limits.upload == 3_000_000
 
 
 def test_a_suite_that_is_not_there_is_one_sentence():

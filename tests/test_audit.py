@@ -146,6 +146,8 @@ def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):
     assert opens(load_suite("pocket")) == opens(load_suite(load_suite("pocket").folder)) == "load_suite('pocket')"
     assert opens(load_suite("hidden-topic/qwen3-4b")) == "load_suite('hidden-topic/qwen3-4b')"
     monkeypatch.chdir(suite.folder)
+    for other in (load_suite("pocket", "float16"), generic_suite("base", dtype="bfloat16")):
+        assert opened(opens(other)).loading == other.loading != suite.loading
     for places in (
         ("base",),
         ("base", "nowhere", "hidden-topic/dit-adapter.pt", "oracle"),

@@ -230,13 +230,15 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
     assert "Stopped" in note and not name and not text
 
 
-def test_the_copied_cell_gives_the_same_board(events, suite):
+def test_the_copied_cell_gives_the_same_board(events, suite, monkeypatch):
     session, scope = Session(), {}
     exec(events.cell(session, "topic"), scope)
     assert scope["made"].scores == events.stored.scores, "what is stored, before anything was measured"
     run(events, session, "test", 8, ["verbal", "lens"])
     exec(events.cell(session, "topic"), scope)
     assert scope["made"].scores == session.work(NAME).found.board.scores != events.stored.scores
+    monkeypatch.setattr(suite, "limits", PUBLIC)
+    assert str(suite.folder) not in events.cell(session, "topic"), "strangers read no folder of the machine"
     assert ScoreboardEvents(load_suite("pocket"), "pocket").cell(Session(), "topic").startswith("from dit_core import")
 
 

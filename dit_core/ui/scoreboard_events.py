@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from dit_core.again import opening
 from dit_core.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.experiments import Board, read_board
 from dit_core.suite import Suite
@@ -103,15 +104,14 @@ class ScoreboardEvents:
         if self.board(session) is None:
             return ""
         if run is None or run.board is None:
-            room, lines = "read_board", "made = read_board(suite)  # measured anew: board(suite, findings(suite))"
+            rooms = ["from dit_core.experiments import read_board"]
+            lines = ["made = read_board(suite)  # measured anew: board(suite, findings(suite))"]
         else:
             wanted = f"limit={run.wanted.at_most}, split={run.wanted.split!r}, kinds={list(run.wanted.kinds)}"
-            room, lines = "board, findings", f"made = board(suite, findings(suite, {wanted}))"
+            rooms = ["from dit_core.experiments import board, findings"]
+            lines = [f"found = findings(suite, {wanted})", "made = board(suite, found)"]
             if run.grading.by != RULES:
-                room = "board, findings, regraded\nfrom dit_core.grading import grader"
-                lines = f"by = {run.grading.code}\n"
-                lines += f"made = board(suite, regraded(suite, findings(suite, {wanted}), by), by)"
-        return (
-            f"from dit_core import load_suite, plots\nfrom dit_core.experiments import {room}\n\n"
-            f"suite = load_suite({self.word!r})\n{lines}\nplots.grade_bars(made.scores, {task!r})\n"
-        )
+                rooms = [f"{rooms[0]}, regraded", "from dit_core.grading import grader"]
+                lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regraded(suite, found, by), by)"]
+        first = opening(self.suite, self.word, None, "from dit_core import load_suite, plots", *rooms)
+        return "\n".join([*first, *lines, f"plots.grade_bars(made.scores, {task!r})\n"])
