@@ -225,6 +225,16 @@ def test_stop_keeps_what_was_said(face, suite):
     assert result.table == seen[-2][0].table and len(result.table)
 
 
+def run_all(page) -> None:
+    """Runs all cells, once the kernel has answered: before that, JupyterLab forgets what it is told to run."""
+    kernel = "window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel"
+    page.wait_for_function(kernel)
+    page.evaluate(f"async () => {{ await {kernel}.info; }}")
+    page.get_by_role("menuitem", name="Run", exact=True).click()
+    page.get_by_text("Run All Cells", exact=True).first.click()
+    page.wait_for_selector(".jp-InputPrompt:has-text('*')")
+
+
 def test_in_jupyterlab(browser, tmp_path):  # noqa: F811
     """The first notebook in a real JupyterLab: run all, move the slider, ask, and read what Python gives."""
     shutil.copy(HERE / "01_what_changed.ipynb", tmp_path)
@@ -237,8 +247,7 @@ def test_in_jupyterlab(browser, tmp_path):  # noqa: F811
         page.on("pageerror", lambda error: errors.append(str(error)))
         page.goto(address.format("01_what_changed.ipynb"))
         page.wait_for_selector(".jp-Notebook .dit-card")
-        page.get_by_role("menuitem", name="Run", exact=True).click()
-        page.get_by_text("Run All Cells", exact=True).first.click()
+        run_all(page)
         page.wait_for_selector(".dit-live .dit-card")
         assert page.locator(".dit-live .dit-card").count() == 5 and page.locator(".dit-stored").count() == 1
         page.locator(".widget-slider .noUi-handle").nth(1).press("End")
