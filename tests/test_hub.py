@@ -178,8 +178,8 @@ def test_a_terminal_is_told_of_large_downloads_alone(hub, monkeypatch, capsys):
     repo = re.escape(BASES["qwen3-1.7b"])
     shown = capsys.readouterr().err
     assert re.search(rf"^{repo}: downloads 0 MB, needs 0 MB of memory", shown, re.M)
-    # Once; twice where one file was there before the size of the next was known.
-    assert len(re.findall(rf"^{repo}: 0 MB of 0 MB$", shown, re.M)) in (1, 2)
+    # Once; again wherever all files so far were there before the size of the next was known.
+    assert 1 <= len(re.findall(rf"^{repo}: 0 MB of 0 MB$", shown, re.M)) <= len(NEEDED)
 
 
 def test_what_a_suite_takes_is_told_before_anything_large_is_fetched(hub, folders):
