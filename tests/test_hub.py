@@ -14,6 +14,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import huggingface_hub
@@ -24,6 +25,7 @@ from dit_core import DitError, ask, load_suite, read, telling
 from dit_core.bringing import bring_source
 from dit_core.cached import cached, remove
 from dit_core.hub import Artefact, Fetcher, place, watching
+from dit_core.hub.progress import bar_class
 from dit_core.limits import PUBLIC
 from dit_core.suite import Suite, base, finding, generic_suite, whole
 from dit_core.telling import told
@@ -163,6 +165,27 @@ def test_progress_is_told_in_bytes(hub, folders):
     own = [(done, total) for done, total, what in seen if what == BASES["qwen3-1.7b"]]
     assert own[-1][0] == own[-1][1] > size
     assert all(before <= after for before, after in zip(own, own[1:], strict=False))
+
+
+def test_bars_of_one_download_in_many_threads_never_tell_a_step_back():
+    seen = []
+    switch = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with watching(lambda *told: seen.append(told)), bar_class("a/b") as Bar:
+            bars = [Bar(total=4_000, unit="B"), Bar(total=4_000, unit="B")]
+
+            def some(_):
+                for _ in range(500):
+                    for bar in bars:
+                        bar.update(1)
+
+            with ThreadPoolExecutor(8) as threads:
+                list(threads.map(some, range(8)))
+    finally:
+        sys.setswitchinterval(switch)
+    assert [done for done, _, _ in seen] == list(range(1, 4_001))
+    assert {told[1:] for told in seen} == {(4_000, "a/b")}
 
 
 def test_a_terminal_is_told_of_large_downloads_alone(hub, monkeypatch, capsys):

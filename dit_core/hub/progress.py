@@ -1,6 +1,7 @@
 """How far downloads are: told to listeners, of which one may end its own download."""
 
 import io
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -41,30 +42,35 @@ def gigabytes(size: float) -> str:
 
 @contextmanager
 def bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
-    """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens."""
+    """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens.
+
+    The client counts one download in several bars and threads; listeners hear the furthest of them, never a step back.
+    """
     from tqdm.auto import tqdm
 
     follower = _follower.get()  # here, for what comes is told in threads of the client's
     if not _listeners and not follower and not silent:
         yield None
         return
-    most = 0
+    most = whole = 0
+    one_at_a_time = threading.Lock()
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> bool | None:
-            nonlocal most
-            shown = super().update(n)
-            if silent or self.unit != "B":
+            nonlocal most, whole
+            with one_at_a_time:
+                shown = super().update(n)
+                if silent or self.unit != "B":
+                    return shown
+                further, most = self.n > most, max(most, int(self.n))
+                whole = max(whole, most, int(self.total or 0))
+                for listener in tuple(_listeners) if further else ():
+                    listener(most, whole, what)
+                if follower:
+                    follower(most, whole, what)
                 return shown
-            further, most = self.n > most, max(most, int(self.n))  # of several bars of one download the furthest
-            total = max(most, int(self.total or 0))
-            for listener in tuple(_listeners) if further else ():
-                listener(most, total, what)
-            if follower:
-                follower(most, total, what)
-            return shown
 
     yield Bar
