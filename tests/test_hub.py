@@ -161,9 +161,11 @@ def test_progress_is_told_in_bytes(hub, folders):
     seen = []
     with watching(lambda done, total, what: seen.append((done, total, what))):
         said(load_suite(QWEN))
-    size = (folders[BASES["qwen3-1.7b"]] / "model.safetensors").stat().st_size
+    base_folder = folders[BASES["qwen3-1.7b"]]
+    config, weights = ((base_folder / name).stat().st_size for name in ("config.json", "model.safetensors"))
     own = [(done, total) for done, total, what in seen if what == BASES["qwen3-1.7b"]]
-    assert own[-1][0] == own[-1][1] > size
+    assert own.pop(0) == (config, config)  # a download of its own, which tells the commit
+    assert own[-1][0] == own[-1][1] > weights
     assert all(before <= after for before, after in zip(own, own[1:], strict=False))
 
 

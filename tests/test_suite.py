@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
 from dit_core.suite import base, needs, whole
 from dit_core.suite.contents import pieces
+from dit_core.suite.once import once
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +50,33 @@ def test_diffs_are_listed_by_id_and_keep_their_secret(suite):
 
 def test_a_suite_is_loaded_once(tiny_suite_folder):
     assert load_suite(str(tiny_suite_folder)) is load_suite(tiny_suite_folder / "suite.toml")
+
+
+def test_what_one_object_computes_holds_up_no_other():
+    gate, begun = threading.Event(), threading.Event()
+
+    class Slow:
+        def __init__(self, waits: bool) -> None:
+            self.waits, self.times = waits, 0
+
+        @once
+        def value(self) -> int:
+            self.times += 1
+            if self.waits:
+                begun.set()
+                gate.wait(30)
+            return self.times
+
+    with ThreadPoolExecutor(2) as threads:
+        waiting = threads.submit(lambda: Slow(True).value)
+        assert begun.wait(30)
+        quick = Slow(False)
+        try:
+            assert threads.submit(lambda: (quick.value, quick.value)).result(timeout=10) == (1, 1)
+            assert not waiting.done()
+        finally:
+            gate.set()
+        assert waiting.result(timeout=10) == 1
 
 
 def test_tasks_and_adapters(suite):

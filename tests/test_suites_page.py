@@ -14,7 +14,7 @@ from dit_core.bringing import bring_source
 from dit_core.hub import place, watching
 from dit_core.limits import OPEN, PUBLIC
 from dit_core.standing import first_info
-from dit_core.suite import Suite, whole
+from dit_core.suite import Suite, finding, whole
 from dit_core.ui import page
 from dit_core.ui.answering import Session
 from dit_core.ui.opening import Cancelled, Opening
@@ -167,7 +167,9 @@ def held(hub):
         gate.set()
 
 
-def test_a_download_holds_nobody_up(suite, held):
+def test_a_download_holds_nobody_up(tiny_suite_folder, held):
+    finding._load.cache_clear()
+    suite = load_suite(tiny_suite_folder)  # one whose lists nobody has read yet
     other = threading.Thread(target=lambda: answers(load_suite(QWEN)))
     other.start()
     assert held.begun.wait(30)

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 
 from dit_core.grading import mentions
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.suite import Suite
+from dit_core.suite.once import once
 from dit_core.verbalize import ask
 
 
@@ -35,7 +35,7 @@ class Group:
     """How many questions each diff's is further on than in the first turn."""
     _said: dict[str, Verbalization] = field(default_factory=dict, compare=False, repr=False)
 
-    @cached_property
+    @once
     def everyday(self) -> dict[str, str]:
         """The question of each diff, by its id."""
         questions = self.suite.world["held_out_questions"]

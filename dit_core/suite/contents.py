@@ -5,7 +5,6 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from dit_core.limits import OPEN, Limits
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.description import AdapterInfo, Description, Task
 from dit_core.suite.diffs import OWN, Brought, Listed, Origin, Own
+from dit_core.suite.once import once
 from dit_core.suite.opening import any_diff
 
 LONE = "diff"
@@ -37,12 +37,12 @@ class Contents:
         self._listed = Listed(about.tasks.values(), about.at, self._fetcher)
         self._brought = Brought()
 
-    @cached_property
+    @once
     def diffs(self) -> Table[DiffInfo]:
         """All diffs of the suite, task by task, in the order of their `index.csv`; none that somebody brought."""
         return self.table("diffs", (*self._listed.infos, *([self._lone] if self._lone else [])))
 
-    @cached_property
+    @once
     def _lone(self) -> DiffInfo | None:
         """The one diff of a generic suite, of which no index tells anything."""
         if self.about.diff is None:
@@ -50,7 +50,7 @@ class Contents:
         adapter = any_diff(self.about.diff, self._fetcher)
         return DiffInfo(LONE, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
 
-    @cached_property
+    @once
     def _diffs_by_name(self) -> dict[str, DiffInfo]:
         """Diffs by lower-case reference and id; ids win, and so does the first of two with one reference."""
         by_reference = {info.reference.casefold(): info for info in reversed(self.diffs.records) if info.reference}
@@ -138,7 +138,7 @@ class Contents:
             raise DitError(f"The suite '{self.name}' has no DIT adapter for this: choose conditions without one.")
         return self.adapter(name).name
 
-    @cached_property
+    @once
     def world(self) -> dict[str, Any]:
         """What answers are graded by: `topics` and `headlines` (none without a world), `held_out_questions`."""
         if self.about.world is None:
@@ -153,7 +153,7 @@ class Contents:
         except (OSError, ValueError) as error:
             raise DitError(f"'{path}' is not readable JSON: get the suite's files anew.") from error
 
-    @cached_property
+    @once
     def fingerprint(self) -> str:
         """16 hex digits that change with the suite: over its files' names, sizes and content.
 

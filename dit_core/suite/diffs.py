@@ -6,7 +6,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
 from dit_core.hub import Fetcher, Place, gigabytes
 from dit_core.records import DiffInfo
 from dit_core.suite.description import Task
+from dit_core.suite.once import once
 
 OWN = "own"
 """The split of diffs that somebody brought, and how their ids begin."""
@@ -38,7 +39,7 @@ class Listed:
         self._at, self._fetcher = at, fetcher
         self.weights = lru_cache(maxsize=16)(self._weights)
 
-    @cached_property
+    @once
     def infos(self) -> tuple[DiffInfo, ...]:
         """All of them, task by task, in the order of their `index.csv`."""
         found = []
@@ -49,7 +50,7 @@ class Listed:
                 found.append(DiffInfo(id, name, row.split, rank, row.topic, row.trigger))
         return tuple(found)
 
-    @cached_property
+    @once
     def _rows(self) -> dict[str, dict[str, IndexRow]]:
         """The index rows of each task, by diff id."""
         return {

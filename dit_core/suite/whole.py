@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +16,7 @@ from dit_core.suite.contents import GONE, Contents
 from dit_core.suite.description import Description
 from dit_core.suite.diffs import OWN, Made
 from dit_core.suite.needs import Loading, Needs, needs
+from dit_core.suite.once import once
 from dit_core.suite.opening import adapter_path, any_adapter, any_diff, size
 from dit_core.worker import Worker
 
@@ -129,7 +130,7 @@ class Suite(Contents):
     def _load(self) -> "Model":
         return load_base(self.about.base, self._fetcher, self.loading, self.name)
 
-    @cached_property
+    @once
     def _key(self) -> Hashable:
         """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
         base = self.about.base
