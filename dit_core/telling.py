@@ -33,15 +33,12 @@ class _Line:
 
     def __init__(self) -> None:
         self._last = 0.0
-        self._over: tuple[str, int] | None = None
 
     def __call__(self, done: int, total: int, what: str) -> None:
         over, now = done >= total, time.monotonic()
         if total < _SMALL or (not over and (now - self._last < _EVERY or not sys.stderr.isatty())):
             return
-        if over and self._over == (what, total):
-            return  # the end of one download may be heard from several bars
-        self._last, self._over = now, (what, total) if over else None
+        self._last = now
         text = f"{what}: {gigabytes(done)} of {gigabytes(total)}"
         start, end = ("\r", "\n" if over else "") if sys.stderr.isatty() else ("", "\n")
         print(f"{start}{text}", end=end, file=sys.stderr, flush=True)

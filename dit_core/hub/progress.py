@@ -44,7 +44,8 @@ def gigabytes(size: float) -> str:
 def bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
     """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens.
 
-    The client counts one download in several bars and threads; listeners hear the furthest of them, never a step back.
+    The client counts one download in several bars and threads: listeners hear the furthest of them, never a step back.
+    How large all of it is grows while its files are begun, so that its end is told once, where the context closes.
     """
     from tqdm.auto import tqdm
 
@@ -55,6 +56,10 @@ def bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
     most = whole = 0
     one_at_a_time = threading.Lock()
 
+    def tell(total: int) -> None:
+        for listener in (*_listeners, *([follower] if follower else [])):
+            listener(most, total, what)
+
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"file": io.StringIO()})
@@ -63,14 +68,13 @@ def bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
             nonlocal most, whole
             with one_at_a_time:
                 shown = super().update(n)
-                if silent or self.unit != "B":
-                    return shown
-                further, most = self.n > most, max(most, int(self.n))
-                whole = max(whole, most, int(self.total or 0))
-                for listener in tuple(_listeners) if further else ():
-                    listener(most, whole, what)
-                if follower:
-                    follower(most, whole, what)
+                if not silent and self.unit == "B":
+                    further, most = self.n > most, max(most, int(self.n))
+                    whole = max(whole, most, int(self.total or 0))
+                    if further and most < whole:
+                        tell(whole)
                 return shown
 
     yield Bar
+    if most:
+        tell(most)
