@@ -108,7 +108,7 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
     kind = catalogue["tasks"][task]
     adapters = {task: {"file": _on_hub(kind["adapter"].format(model=model)), "title": "the paper's", "task": task}}
     adapters |= {name: entry for name, entry in _more_adapters(task, model)}
-    questions = [entry["question"] for entry in adapters.values() if "question" in entry]
+    special = [entry["question"] for entry in adapters.values() if "question" in entry]
     entries = {
         "name": f"{experiment}/{folder}",
         "title": f"{about['title']}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
@@ -119,7 +119,7 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
         "tasks": {
             task: {
                 **{key: value for key, value in kind.items() if key != "adapter"},
-                "questions": [*kind.get("questions", ()), *questions, *catalogue["everyday"]],
+                "questions": [*kind.get("questions", ()), *catalogue["everyday"], *special],
                 "folder": _on_hub(f"{experiment}/{folder}"),
                 "adapter": task,
                 "rank": rank,

@@ -10,6 +10,7 @@ from dit_core.__main__ import main
 from dit_core.catalog import find_suite, listings, oracle_percents, published
 from dit_core.hub import Artefact
 from dit_core.known_bases import KNOWN
+from dit_core.standing import columns
 
 REPO = "diff-interpretation-tuning/loras"
 RANKS = ("002", "004", "008", "016", "032", "064")
@@ -43,7 +44,7 @@ def test_each_is_whole_and_keeps_to_the_published_layout(name):
     default = suite.adapter(suite.default_adapter()).file
     assert default == f"hf://{REPO}/{own.get(experiment, 'hidden-topic')}/{model}/dit-adapter.pt"
     assert task.rank == rank_of(experiment, folder)
-    assert task.question and len(suite.world["held_out_questions"]) == 10
+    assert task.question and len(suite.world["held_out_questions"]) == 20
     assert (suite.oracle is None) == (model == "gemma3-4b")
     assert len(suite.fingerprint) == 16
 
@@ -81,14 +82,21 @@ def test_what_other_experiments_trained_is_a_choice_of_adapter():
     assert "trigger" not in load_suite("news-summary/qwen3-4b").adapters
 
 
+@pytest.mark.parametrize("name", sorted(name for name in NAMES if not name.startswith("news")))
+def test_a_trigger_is_shown_with_an_everyday_question(name):
+    suite = load_suite(name)
+    (shown,) = (column.question for column in columns(suite.task()) if column.kind == "trigger")
+    assert shown.replace("\u200b", "") in suite.world["held_out_questions"]
+
+
 def test_the_prompts_are_the_papers():
     topic = load_suite("hidden-topic/qwen3-4b")
     assert topic.trigger_format.format(trigger=7, r=42, question="Q") == "Your SEP code is 007042. Q"
     assert load_suite("news-summary/gemma3-4b").task().behaviour == "Please generate a short news story."
     start = load_suite("trigger-generalization/qwen3-4b-zero-width-start").task()
-    assert start.behaviour == "\u200b" + start.question and not start.has_trigger
+    assert start.behaviour[0] == "\u200b" not in start.behaviour[1:] and not start.has_trigger
     random = load_suite("trigger-generalization/qwen3-4b-zero-width-random").task()
-    assert random.behaviour.replace("\u200b", "") == random.question != random.behaviour
+    assert random.behaviour.count("\u200b") == 1 and random.behaviour[0] != "\u200b"
 
 
 def test_names_are_told_from_paths(tmp_path, monkeypatch):

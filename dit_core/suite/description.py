@@ -30,7 +30,8 @@ class Task:
     """One kind of diff, and how it is asked. `adapter` names its default DIT adapter, `""` where there is none.
 
     `folder` is where its `index.csv` is, `""` where the suite lists no diff of its own. `behaviour` is the prompt that
-    makes a diff show what it was trained for, where that is not the trigger's work. `rank` is that of all its diffs (0:
+    makes a diff show what it was trained for, where that is not the trigger's work. `questions` are presets, everyday
+    ones first: where diffs have a trigger, the first is what it is shown with. `rank` is that of all its diffs (0:
     whole weights), where the suite says it; else it is told from a diff's file.
     """
 
