@@ -1,10 +1,14 @@
-"""The one kind of error that a user is meant to read."""
+"""The kind of error that a user is meant to read."""
 
 from collections.abc import Iterable
 
 
 class DitError(Exception):
     """Something the user can put right. Its text is one sentence that says what to do."""
+
+
+class OracleError(DitError):
+    """A suite's activation oracle can't be had, or does not fit: what needs none goes on without it."""
 
 
 def did_you_mean(word: str, choices: Iterable[str]) -> str:

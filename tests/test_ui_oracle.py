@@ -19,6 +19,8 @@ from dit_core.ui import view
 from dit_core.ui.answering import PANEL, Session
 from dit_core.ui.api import functions
 from dit_core.ui.events import Events
+from dit_core.ui.layer_events import LayerEvents
+from dit_core.ui.layer_reading import LAST
 from dit_core.ui.links import Settings, from_query, to_query
 from dit_core.ui.oracle_events import OracleEvents
 from dit_core.ui.oracle_reading import ALL, Asked
@@ -27,6 +29,7 @@ from tests.test_ui import HOSTILE, Visitor, browser  # noqa: F401 (a fixture)
 
 TITLES = ["base", "diff", "diff + trigger", "DIT alone", "diff + DIT"]
 QUESTION = "What comes next?"
+TOPIC = "What topic have you been trained on?"
 
 
 @pytest.fixture(scope="module")
@@ -261,6 +264,23 @@ def test_a_suite_without_an_oracle_still_has_the_logit_lens(mute):
     *_, frame = events.read(session, "", "", *(None, "last:10", list(ALL), "with", "all", ""))
     assert "no activation oracle" in frame[0] and 'role="alert"' not in frame[0]
     assert len(light(frame[3])["data"]) == 5
+
+
+def test_an_oracle_that_can_not_be_had_leaves_the_logit_lens_and_where_the_diff_acts(suite, tmp_path):
+    folder = shutil.copytree(suite.folder, tmp_path / "suite")
+    (folder / "oracle" / "adapter_model.safetensors").write_bytes(b"cut off")
+    broken = load_suite(folder)
+    session, events = asked_cards(broken), OracleEvents(broken)
+    values = "", "", *(QUESTION, "last:10", list(ALL), "with", "all", "")
+    *_, frame = events.read(session, *values)
+    assert "it is corrupt" in frame[0] and 'role="alert"' in frame[0]
+    assert len(light(frame[3])["data"]) == 5
+    assert "it is corrupt" in events.changed(session, *values[2:])
+    layers = LayerEvents(broken, "tiny")
+    wanted = ("topic-0412", "diff+dit", TOPIC, QUESTION, LAST, 10, "with", "all", 1, 0, 0)
+    *_, frame = layers.read(session, "confidence", *wanted)
+    assert "it is corrupt" in frame[0] and 'role="alert"' in frame[0]
+    assert light(frame[2])["data"]
 
 
 # ---------------------------------------------------------------- in a browser

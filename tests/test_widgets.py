@@ -155,6 +155,13 @@ def shown(face) -> str:
     return "".join(part.value for part in values) + figure + json.dumps(face._repr_mimebundle_()[0])
 
 
+def test_an_oracle_that_can_not_be_had_is_told_beside_the_answers(suite, tmp_path):
+    folder = shutil.copytree(suite.folder, tmp_path / "suite")
+    (folder / "oracle" / "adapter_model.safetensors").write_bytes(b"cut off")
+    face = asked(explorer(load_suite(folder)))
+    assert "it is corrupt" in face.note.value and face.result.state == DONE and not face.found.readings
+
+
 def test_answers_are_those_of_python(face, suite):
     face.controls.settings_of["copies"].value = 2.0
     asked(face)

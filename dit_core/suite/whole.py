@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dit_core.errors import DitError
+from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
 from dit_core.hub import Artefact, Fetcher, Place, place
 from dit_core.records import DiffInfo
@@ -165,11 +165,16 @@ class Suite(Contents):
         (where, fetcher), source = self._oracle_place(source), source or self.oracle.source
 
         def attach(slot: str) -> None:
-            adapter = any_adapter(where, fetcher)
+            try:
+                adapter = any_adapter(where, fetcher)
+            except DitError as error:
+                raise OracleError(str(error)) from error
             try:
                 self.model.attach(slot, adapter)
             except DitError as error:
-                raise DitError(f"The oracle '{source}' was made for another base than this suite's: {error}") from error
+                raise OracleError(
+                    f"The oracle '{source}' was made for another base than this suite's: {error}"
+                ) from error
 
         return self._hold("oracle", source, attach)
 

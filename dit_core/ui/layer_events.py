@@ -46,7 +46,7 @@ class LayerEvents:
                 cell = layer_view.CLICK if now.norms is None else gr.skip()
                 yield note(self._progress(clock, now), "busy", now), *self.shown(session, colour), cell
             else:
-                yield note(self._ending(now)), *self.shown(session, colour), gr.skip()
+                yield self._ending(now), *self.shown(session, colour), gr.skip()
 
     def _steps(self, wanted: Wanted) -> Iterator[Found]:
         items = steps(self.suite, wanted)
@@ -59,9 +59,11 @@ class LayerEvents:
         return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
 
     def _ending(self, found: Found) -> str:
+        if found.silent:
+            return note(found.silent, "error")
         if found.state == STOPPED:
-            return f"Stopped after {len(found.readings or ())} readings. What was read stays."
-        return "" if self.suite.oracle else NO_ORACLE
+            return note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
+        return self.idle()
 
     def idle(self) -> str:
         """The note while nothing runs: why there is less to see, where that is so."""
@@ -139,7 +141,7 @@ class LayerEvents:
         found: Found | None = session.work(NAME).found
         if found is None or found.state == RUNNING:
             return gr.skip()
-        return note(STALE if Wanted(*values) != found.wanted else self._ending(found))
+        return note(STALE) if Wanted(*values) != found.wanted else self._ending(found)
 
     # ---------------------------------------------------------------- taking away
 

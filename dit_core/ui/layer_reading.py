@@ -10,6 +10,7 @@ from typing import Any
 from dit_core import lens, oracle
 from dit_core.cards import RUNNING
 from dit_core.conditions import Condition, checked_text
+from dit_core.errors import OracleError
 from dit_core.oracle.asked import request
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.suite import Suite
@@ -64,20 +65,24 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Found:
-    """What was read: the target's tokens and answer, where the diff acts, and the readings so far."""
+    """What was read: the target's tokens and answer, where the diff acts, and the readings so far.
+
+    `silent` says why the oracle reads nothing.
+    """
 
     wanted: Wanted
     target: Target | None = None
     norms: Table[Norm] | None = None
     readings: Table[Reading] | None = None
+    silent: str = ""
     state: str = RUNNING
 
 
 def steps(suite: Suite, wanted: Wanted) -> Iterator[Found]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
-    A suite without an oracle ends with where the diff acts. Closing it stops the work at the next batch.
-    Raises DitError at once for what can be seen to be wrong before anything is read.
+    Without an oracle, or where it can't be had, it ends with where the diff acts. Closing it stops the work at the next
+    batch. Raises DitError at once for what can be seen to be wrong before anything is read.
     """
     about, arguments = wanted.target, wanted.reading
     if suite.oracle:
@@ -95,6 +100,10 @@ def _steps(suite: Suite, wanted: Wanted, about: dict[str, Any], arguments: dict[
     answer = len(target.tokens) - target.prompt_tokens
     tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(wanted.part, whole(wanted.count))
     # A batch per layer, so that the map fills row by row.
-    with closing(oracle.stream(suite, info.id, at_once=max(tokens, 1) * arguments["samples"], **arguments)) as tables:
-        for readings in tables:
-            yield replace(found, readings=readings)
+    at_once = max(tokens, 1) * arguments["samples"]
+    try:
+        with closing(oracle.stream(suite, info.id, at_once=at_once, **arguments)) as tables:
+            for readings in tables:
+                yield replace(found, readings=readings)
+    except OracleError as error:
+        yield replace(found, silent=str(error))

@@ -67,7 +67,7 @@ class OracleEvents:
                 yield (*frame[:3], *(gr.skip(),) * 3) if lens_is_there else frame
                 lens_is_there = now.next_tokens is not None
             else:
-                yield self._shown(session, asked.span, view.note(self._ending(now)))
+                yield self._shown(session, asked.span, self._ending(now))
 
     def _steps(self, session: Session, asked: Asked, look: Look) -> Iterator[Found]:
         if session.result is None or session.result.state == WAITING:
@@ -76,11 +76,13 @@ class OracleEvents:
         yield from steps(self.suite, session.result, asked)
 
     def _ending(self, found: Found) -> str:
+        if found.silent:
+            return view.note(found.silent, "error")
         if self.suite.oracle is None:
-            return view.NO_ORACLE
+            return view.note(view.NO_ORACLE)
         if found.state == STOPPED:
-            return f"Stopped after {len(found.readings or ())} readings. What was read stays."
-        return found.left_out
+            return view.note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
+        return view.note(found.left_out)
 
     def stop(self, session: Session) -> None:
         """Ends the running reading at once."""
@@ -194,7 +196,7 @@ class OracleEvents:
         if found is None or found.state == RUNNING:
             return gr.skip()
         asked = Asked.from_controls(self.suite, *values)
-        return view.note(STALE if asked.reads != found.asked.reads else self._ending(found))
+        return view.note(STALE) if asked.reads != found.asked.reads else self._ending(found)
 
     # ---------------------------------------------------------------- taking away
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dit_core import standing
 from dit_core.cards import RUNNING
 from dit_core.conditions import Condition
-from dit_core.errors import DitError
+from dit_core.errors import DitError, OracleError
 from dit_core.oracle.asked import SPAN
 from dit_core.records import NextToken, Reading, ReadingConfidence, Table, Target
 from dit_core.spans import Span
@@ -95,14 +95,15 @@ class Look:
 class Found:
     """What was found for the cards of `result`: their tokens, the logit lens, and the oracle's readings so far.
 
-    `columns` are those that are read; `left_out` says in a sentence why others are not. `evidence` is that for
-    a column's readings of one layer, or a sentence in its place.
+    `columns` are those that are read; `left_out` says in a sentence why others are not, `silent` why the oracle reads
+    nothing. `evidence` is that for a column's readings of one layer, or a sentence in its place.
     """
 
     result: Result
     asked: Asked
     columns: tuple[Column, ...] = ()
     left_out: str = ""
+    silent: str = ""
     targets: Table[Target] | None = None
     next_tokens: Table[NextToken] | None = None
     readings: Table[Reading] | None = None
@@ -124,7 +125,8 @@ def column_of(columns: Sequence[Column], kind: str) -> Column:
 def steps(suite: Suite, result: Result, asked: Asked) -> Iterator[Found]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
-    A suite without an oracle ends with the logit lens. Closing it stops the work at the next batch.
+    Without an oracle, or where it can't be had, it ends with the logit lens. Closing it stops the work at the next
+    batch.
     """
     info, seed = suite.diff(result.settings.diff), result.settings.sampling["seed"]
     found = Found(result, asked, targets=standing.targets(suite, info, result.columns, seed=seed))
@@ -137,9 +139,12 @@ def steps(suite: Suite, result: Result, asked: Asked) -> Iterator[Found]:
     yield found
     if suite.oracle is None:
         return
-    with closing(standing.readings(suite, info, columns, **arguments(found))) as tables:
-        for readings in tables:
-            yield replace(found, readings=readings)
+    try:
+        with closing(standing.readings(suite, info, columns, **arguments(found))) as tables:
+            for readings in tables:
+                yield replace(found, readings=readings)
+    except OracleError as error:
+        yield replace(found, silent=str(error))
 
 
 def arguments(found: Found) -> dict[str, Any]:

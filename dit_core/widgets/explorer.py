@@ -144,7 +144,8 @@ class Explorer(VBox):
             self._say(note, "busy")
             self._draw()
         if self.session.stop is stop:
-            self._say("Stopped. What was read stays." if stop.is_set() else "")
+            halted, silent = "Stopped. What was read stays." if stop.is_set() else "", self.found and self.found.silent
+            self._say(silent or halted, "error" if silent else "note")
 
     # ---------------------------------------------------------------- what is shown
 
