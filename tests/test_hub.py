@@ -29,6 +29,7 @@ from dit_core.hub.progress import bar_class
 from dit_core.limits import PUBLIC
 from dit_core.suite import Suite, base, finding, generic_suite, whole
 from dit_core.telling import told
+from dit_core.trust import standing
 from tests.hub_artefacts import BASES, LORAS, ORACLES, tiny_base, write_hub
 from tests.hub_server import TOKEN, connect, running
 
@@ -167,6 +168,10 @@ def test_progress_is_told_in_bytes(hub, folders):
     assert own.pop(0) == (config, config)  # a download of its own, which tells the commit
     assert own[-1][0] == own[-1][1] > weights and sum(done == total for done, total in own) == 1
     assert all(before <= after for before, after in zip(own, own[1:], strict=False))
+
+
+def test_where_no_calibration_can_be_fitted_nobody_is_told_to_fit_one(hub):
+    assert "calibration', and the suite lists none" in refused(lambda: standing(load_suite(QWEN)))
 
 
 def test_bars_of_one_download_in_many_threads_never_tell_a_step_back():

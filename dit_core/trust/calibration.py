@@ -27,7 +27,6 @@ WEIGHTS = ("constant", "share", "lift")
 TRAIN = "train"  # the split of what DIT adapters were trained on
 ENOUGH = 8.0  # nats of lift (3,000 times likelier): more says no more, by the calibration diffs
 PENALTY = 1.0  # on the squared weights of standardised features: little beside a few hundred trials
-ANEW = {of: f"run `python -m dit_core calibrate --of {of} --anew`" for of in FILES}
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def load(suite: Suite, *adapters: str, of: str = ANSWERS) -> Calibration:
     for name in adapters:
         if found.adapters.get(name) != digest(suite, name):
             what = f"oracle than '{suite.oracle.title}'" if name == ORACLE else f"DIT adapter than this '{name}'"
-            raise DitError(f"The suite's calibration of {of} was made with another {what}: {ANEW[of]}.")
+            raise DitError(f"The suite's calibration of {of} was made with another {what}: {_anew(suite, of)}.")
     return found
 
 
@@ -105,9 +104,9 @@ def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliabilit
         recipe |= {name: list(recipe.get(name, ())) for name in ("by", "layers")}
         return Calibration(*weights, dict(stored["adapters"]), recipe), table
     except FileNotFoundError as error:
-        raise DitError(f"The suite '{suite.name}' has no calibration of {of} yet: {ANEW[of]}.") from error
+        raise DitError(f"The suite '{suite.name}' has no calibration of {of} yet: {_anew(suite, of)}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DitError(f"The suite's '{FILES[of]}' can't be read: {ANEW[of]}.") from error
+        raise DitError(f"The suite's '{FILES[of]}' can't be read: {_anew(suite, of)}.") from error
 
 
 def standing(suite: Suite, of: str = ANSWERS) -> Table[Reliability]:
@@ -132,6 +131,14 @@ def write(suite: Suite, calibration: Calibration, report: Table[Reliability], of
     except OSError as error:
         raise DitError(f"The calibration can't be written to '{path}': make room, or copy the suite.") from error
     return path
+
+
+def _anew(suite: Suite, of: str) -> str:
+    """What brings a calibration that stands."""
+    if not any(info.split == "calibration" for info in suite.diffs):
+        return "fitting one takes diffs of the split 'calibration', and the suite lists none"
+    own = "" if suite.name == "pocket" else ", with `--suite` and its path"
+    return f"run `python -m dit_core calibrate --of {of} --anew`{own}"
 
 
 def _row(stored: dict[str, Any]) -> Reliability:
