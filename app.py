@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from dit_core.ui import space  # noqa: F401  first of all: it brings in what a ZeroGPU Space needs before torch
+from dit_core.ui.server import space  # noqa: F401  first of all: it brings in what a ZeroGPU Space needs before torch
 
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -54,11 +54,11 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
     chosen = options(arguments)
     # Imported here: asking for help needs neither Gradio nor torch.
+    from dit_core.cli.progress import told
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
-    from dit_core.telling import told
-    from dit_core.ui import public
     from dit_core.ui.page import launch
+    from dit_core.ui.server import public
 
     try:
         with told():
@@ -84,8 +84,8 @@ def __getattr__(name: str):
     if name != "demo":
         raise AttributeError(f"module 'app' has no attribute '{name}'")
     from dit_core.suite import load_suite
-    from dit_core.ui import public
     from dit_core.ui.page import build
+    from dit_core.ui.server import public
 
     chosen = options([])
     suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)

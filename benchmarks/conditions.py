@@ -20,9 +20,9 @@ from transformers import AutoTokenizer, PreTrainedModel
 from benchmarks.machine import machine, now, peak_memory, reading_time
 from benchmarks.shapes import POCKET, SHAPES, base_of, is_trained, named, random_adapter
 from benchmarks.twin import Twin
+from dit_core.engine.generation import generate
+from dit_core.engine.model import Model
 from dit_core.formats import Adapter
-from dit_core.generation import generate
-from dit_core.model import Model
 
 NEW_TOKENS = 20
 # (written form, diff strength, DIT copies)

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks.machine import machine, now, peak_memory
 from benchmarks.shapes import SHAPES, named, random_adapter, random_base
+from dit_core.engine.model import Model
 from dit_core.formats import Adapter, read_weight_diff, write_weight_diffs
-from dit_core.model import Model
 
 SWITCHES = {"pocket": 0.05, "Qwen3-0.6B": 1.0}  # seconds wanted at most
 

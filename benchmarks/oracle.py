@@ -23,13 +23,13 @@ from transformers import PreTrainedModel
 from benchmarks.machine import machine, now
 from benchmarks.shapes import POCKET, SHAPES, is_trained, named, random_adapter, random_base
 from benchmarks.twin import Twin
-from dit_core.activations import injecting, residuals
-from dit_core.conditions import Condition, prompt
+from dit_core.engine.activations import injecting, residuals
+from dit_core.engine.generation import generate
+from dit_core.engine.model import Model
 from dit_core.formats import Adapter, read_peft
-from dit_core.generation import generate
-from dit_core.model import Model
-from dit_core.oracle import oracle_prompt
-from dit_core.standing import columns, first_info
+from dit_core.methods.comparison import columns, first_info
+from dit_core.methods.oracle import oracle_prompt
+from dit_core.request.conditions import Condition, prompt
 from dit_core.suite import OracleInfo, load_suite
 
 NEW_TOKENS = 10

@@ -20,11 +20,11 @@ from benchmarks.machine import machine, now
 from benchmarks.shapes import POCKET
 from benchmarks.twin import Twin
 from dit_core import Suite, Table, load_suite
-from dit_core.conditions import Condition
-from dit_core.experiments.sweep import sweep
-from dit_core.experiments.sweep_plans import steps
-from dit_core.generation import row_seed, sample
+from dit_core.engine.generation import row_seed, sample
 from dit_core.records import Swept
+from dit_core.request.conditions import Condition
+from dit_core.sweeps.presets import steps
+from dit_core.sweeps.sweep import sweep
 
 ADAPTERS = ("topic", "headline")
 COPIES = steps(0, 5, 0.5)

@@ -5,11 +5,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from dit_core import ask, load_suite
-from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import sweep
 from dit_core.formats import Adapter
-from dit_core.ui.links import from_query
+from dit_core.request.conditions import Condition
+from dit_core.session.settings import from_query
+from dit_core.sweeps.sweep import sweep
 from tests.merged import delta
 
 

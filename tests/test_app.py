@@ -12,10 +12,10 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from dit_core.methods.verbalize import ask
+from dit_core.session.settings import spoken
 from dit_core.suite import Suite, load_suite
-from dit_core.ui.links import spoken
-from dit_core.ui.offline import without_outer_hosts
-from dit_core.verbalize import ask
+from dit_core.ui.server.offline import without_outer_hosts
 from tests.serving import free_port, served
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,14 +8,14 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dit_core import DitError, ask, generic_suite, load_suite
-from dit_core.again import opening, opens
 from dit_core.audit import gather, page
 from dit_core.audit.gather import Said
 from dit_core.audit.provenance import again, settings
-from dit_core.bringing import bring_source
-from dit_core.limits import PUBLIC
 from dit_core.records import Table
+from dit_core.session.snippets import opening, opens
 from dit_core.suite import Origin
+from dit_core.suite.limits import PUBLIC
+from dit_core.suite.user_diffs import bring_source
 from tests.test_command_line import run  # noqa: F401 (a fixture)
 from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
 

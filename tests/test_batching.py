@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from dit_core.batching import _SIZES, BatchSize, batch_size, batches
+from dit_core.engine.batching import _SIZES, BatchSize, batch_size, batches
 from dit_core.errors import DitError
 
 

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks import conditions, oracle, shapes, sweep
 from dit_core import load_suite
-from dit_core.oracle import read
+from dit_core.methods.oracle import read
 
 RANKS = {"diff": 1, "dit": 16}
 BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there yet

@@ -12,20 +12,20 @@ from safetensors.torch import save_file
 
 import dit_core
 from dit_core import ask
-from dit_core.bringing import bring_files, bring_source
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, write_peft, write_weight_diffs
-from dit_core.limits import PUBLIC
-from dit_core.plots import changed_modules
+from dit_core.methods.comparison import columns
+from dit_core.present.plots import changed_modules
 from dit_core.records import Table
-from dit_core.standing import columns
+from dit_core.session import explore_view as view
+from dit_core.session.notebook_cells import cell_code
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Session
 from dit_core.suite import load_suite
+from dit_core.suite.limits import PUBLIC
+from dit_core.suite.user_diffs import bring_files, bring_source
 from dit_core.trust.controls import RANDOM, control
-from dit_core.ui import view
-from dit_core.ui.answering import Session
-from dit_core.ui.bring_events import MOST, BringEvents
-from dit_core.ui.links import Settings
-from dit_core.ui.notebook_cells import cell_code
+from dit_core.ui.tabs.bring.events import MOST, BringEvents
 from tests.serving import served
 from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
 from tests.tiny import random_adapter, tiny_model
@@ -201,7 +201,7 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, mo
         return arrival
 
     kept: list[str] = []
-    monkeypatch.setattr("dit_core.ui.bring_events.bring_files", slow)
+    monkeypatch.setattr("dit_core.ui.tabs.bring.events.bring_files", slow)
     events.bring(session, uploads["pt"], "", "mine", "topic", 0)
     assert not session.work("bring").found
     with pytest.raises(DitError, match="no longer here"):

@@ -5,16 +5,16 @@ from html.parser import HTMLParser
 
 import pytest
 
-from dit_core.cards import DONE, RUNNING, Card, card_html, cards_html, note_html, percent
-from dit_core.conditions import Condition
 from dit_core.errors import DitError
+from dit_core.methods.comparison import COLOURS, columns, compare, first_run, read_first_run
+from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html, percent
 from dit_core.records import Table, Verbalization
-from dit_core.standing import COLOURS, columns, compare, first_run, read_first_run
+from dit_core.request.conditions import Condition
+from dit_core.session import explore_view as view
+from dit_core.session.notebook_cells import cell_code
+from dit_core.session.settings import Settings, from_query, to_query
+from dit_core.session.visit import Result
 from dit_core.suite import Suite, load_suite
-from dit_core.ui import view
-from dit_core.ui.answering import Result
-from dit_core.ui.links import Settings, from_query, to_query
-from dit_core.ui.notebook_cells import cell_code
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\'${alert(3)}{{alert(4)}}`&amp;'
 

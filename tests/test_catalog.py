@@ -7,10 +7,10 @@ import pytest
 
 from dit_core import DitError, load_suite
 from dit_core.__main__ import main
-from dit_core.catalog import find_suite, listings, oracle_percents, published
+from dit_core.engine.known_bases import KNOWN
 from dit_core.hub import Artefact
-from dit_core.known_bases import KNOWN
-from dit_core.standing import columns
+from dit_core.methods.comparison import columns
+from dit_core.suite.catalog import find_suite, listings, oracle_percents, published
 
 REPO = "diff-interpretation-tuning/loras"
 RANKS = ("002", "004", "008", "016", "032", "064")

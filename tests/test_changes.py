@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from dit_core.approximation import approximate
-from dit_core.changes import report
+from dit_core.engine.changes import report
+from dit_core.engine.compatibility import sizes
+from dit_core.engine.known_bases import KNOWN, likely_base
+from dit_core.engine.low_rank import approximate
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.fit import sizes
 from dit_core.formats import Adapter
-from dit_core.known_bases import KNOWN, likely_base
-from dit_core.model import Model
 from tests.merged import delta, finetuned
 from tests.tiny import random_adapter, tiny_model
 
@@ -74,7 +74,7 @@ def test_an_approximation_is_the_nearest_of_its_rank_and_says_what_it_keeps(rank
 
 
 def test_a_large_matrix_is_approximated_nearly_as_well_as_possible(monkeypatch):
-    from dit_core import approximation
+    from dit_core.engine import low_rank as approximation
 
     matrix = torch.randn(700, 40, generator=torch.Generator().manual_seed(1)) @ torch.randn(40, 600)
     matrix += 0.01 * torch.randn(700, 600)

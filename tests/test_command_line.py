@@ -10,7 +10,7 @@ import pytest
 from dit_core import load_suite
 from dit_core.__main__ import main
 from dit_core.formats import write_peft
-from dit_core.oracle import read
+from dit_core.methods.oracle import read
 from tests.tiny import random_adapter, tiny_model
 
 

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from dit_core import Condition, DitError, grid, load_suite
-from dit_core.conditions import checked_text, prompt, strengths
+from dit_core.request.conditions import checked_text, prompt, strengths
 
 
 @pytest.fixture(scope="module")

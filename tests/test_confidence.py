@@ -12,13 +12,18 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dit_core.cards import DONE, Card, Trust, card_html, chance
 from dit_core.cli import app
 from dit_core.errors import DitError
 from dit_core.grading import words
-from dit_core.plots import in_words
-from dit_core.plots import reliability as drawn
-from dit_core.standing import columns, compare
+from dit_core.methods.comparison import columns, compare
+from dit_core.methods.verbalize import ask
+from dit_core.present.cards import DONE, Card, Trust, card_html, chance
+from dit_core.present.plots import in_words
+from dit_core.present.plots import reliability as drawn
+from dit_core.session import answer_evidence as card_trust
+from dit_core.session import explore_view as view
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Result, Session
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import (
     Evidence,
@@ -36,16 +41,12 @@ from dit_core.trust import (
     trials,
 )
 from dit_core.trust import evidence as weighing
+from dit_core.trust.cache import Store, store_of
 from dit_core.trust.calibration import ANSWERS, FILES
 from dit_core.trust.confidence import sentence
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.figures import auroc, brier, ece
-from dit_core.trust.store import Store, store_of
-from dit_core.ui import card_trust, view
-from dit_core.ui.answering import Result, Session
-from dit_core.ui.events import Events
-from dit_core.ui.links import Settings
-from dit_core.verbalize import ask
+from dit_core.trust.reliability import auroc, brier, ece
+from dit_core.ui.tabs.explore.events import Events
 from tests.merged import merged
 
 DIFF = "topic-0412"
@@ -385,7 +386,7 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
         finally:
             gone.set()
 
-    monkeypatch.setattr("dit_core.ui.card_trust.stream_confidence", slowly)
+    monkeypatch.setattr("dit_core.session.answer_evidence.stream_confidence", slowly)
     boards = events.weigh(session)
     next(boards)
     threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()

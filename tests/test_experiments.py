@@ -3,7 +3,7 @@
 import pytest
 
 from dit_core import DitError, Table, Verbalization, load_suite, scoreboard
-from dit_core.experiments import (
+from dit_core.scoreboard import (
     ADL,
     BASE_TRIGGER,
     BEHAVIOUR,
@@ -20,8 +20,8 @@ from dit_core.experiments import (
     verbal_rows,
     wilson,
 )
-from dit_core.experiments.groups import of_split
-from dit_core.experiments.intervals import over_diffs
+from dit_core.scoreboard.groups import of_split
+from dit_core.scoreboard.intervals import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import (
     Adapter,
@@ -24,7 +25,6 @@ from dit_core.formats import (
     write_peft,
     write_weight_diffs,
 )
-from dit_core.model import Model
 from tests.merged import delta
 from tests.tiny import random_adapter, tiny_model
 

@@ -7,6 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from dit_core import ask, load_suite
+from dit_core.engine.generation import Batch, generate
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import (
     Adapter,
@@ -18,8 +20,6 @@ from dit_core.formats import (
     write_peft,
     write_weight_diffs,
 )
-from dit_core.generation import Batch, generate
-from dit_core.model import Model
 from tests.merged import between, finetuned, is_greedy, merged
 from tests.tiny import FAMILIES, random_adapter, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
 

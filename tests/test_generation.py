@@ -5,9 +5,9 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from dit_core.engine.generation import Batch, generate, row_seed, sample
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.generation import Batch, generate, row_seed, sample
-from dit_core.model import Model
 from tests.merged import is_greedy, merged, position_hooks
 from tests.tiny import FAMILIES, random_adapter, tiny_model
 

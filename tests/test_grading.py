@@ -30,7 +30,7 @@ from dit_core.grading.replies import Replies
 from dit_core.grading.rules import Rules
 from dit_core.grading.texts import shared
 from dit_core.grading.world import World
-from dit_core.ui.view import verdict
+from dit_core.session.explore_view import verdict
 
 
 class Suite:

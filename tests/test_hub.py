@@ -21,14 +21,17 @@ import huggingface_hub
 import pytest
 import torch
 
-from dit_core import DitError, ask, load_suite, read, telling
-from dit_core.bringing import bring_source
-from dit_core.cached import cached, remove
+from dit_core import DitError, ask, load_suite, read
+from dit_core.cli import progress as telling
+from dit_core.cli.progress import told
 from dit_core.hub import Artefact, Fetcher, place, watching
+from dit_core.hub.cache import cached, remove
 from dit_core.hub.progress import bar_class
-from dit_core.limits import PUBLIC
-from dit_core.suite import Suite, base, finding, generic_suite, whole
-from dit_core.telling import told
+from dit_core.suite import Suite, base, generic_suite
+from dit_core.suite import load as finding
+from dit_core.suite import suite as whole
+from dit_core.suite.limits import PUBLIC
+from dit_core.suite.user_diffs import bring_source
 from dit_core.trust import standing
 from tests.hub_artefacts import BASES, LORAS, ORACLES, tiny_base, write_hub
 from tests.hub_server import TOKEN, connect, running
@@ -449,7 +452,7 @@ def test_the_clients_own_environment_decides(hub, tmp_path):
 
 @pytest.mark.hub
 def test_the_real_hub_has_what_the_catalogue_says(tmp_path, monkeypatch):
-    from dit_core.catalog import listings
+    from dit_core.suite.catalog import listings
 
     connect(monkeypatch, "https://huggingface.co", tmp_path)
     try:

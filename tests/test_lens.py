@@ -9,13 +9,13 @@ from transformers import AutoModelForCausalLM
 
 import dit_core
 from dit_core import DitError, Model, ask, load_suite
-from dit_core.activations import residuals
-from dit_core.conditions import Condition, prompt
-from dit_core.lens import lens, next_tokens, norms, patchscope, similarities, steer
-from dit_core.lens.asked import TEXTS, unrelated
-from dit_core.lens.difference import mean_difference
-from dit_core.lens.tokens import PROMPT
-from dit_core.steering import adding, replacing
+from dit_core.engine.activations import residuals
+from dit_core.engine.steering import adding, replacing
+from dit_core.methods.lens import lens, next_tokens, norms, patchscope, similarities, steer
+from dit_core.methods.lens.difference import mean_difference
+from dit_core.methods.lens.stream import TEXTS, unrelated
+from dit_core.methods.lens.tokens import PROMPT
+from dit_core.request.conditions import Condition, prompt
 from tests.merged import delta
 from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 
@@ -478,9 +478,9 @@ def test_bad_input_is_one_sentence(suite, call, says):
 
 
 def test_the_room_and_its_function_share_a_name(suite):
-    room = importlib.import_module("dit_core.lens")
-    assert room.lens is lens and dit_core.lens is room and dit_core.lens.norms is norms
-    assert dit_core.lens(suite, "volcano", top=1).records == lens(suite, "volcano", top=1).records
+    room = importlib.import_module("dit_core.methods.lens")
+    assert room.lens is lens and dit_core.methods.lens is room and dit_core.methods.lens.norms is norms
+    assert dit_core.methods.lens(suite, "volcano", top=1).records == lens(suite, "volcano", top=1).records
     assert {"lens", "next_tokens", "norms", "similarities", "steer"} <= set(dir(dit_core))
 
 

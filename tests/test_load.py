@@ -15,16 +15,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from dit_core.batching import batch_size
-from dit_core.conditions import Condition
-from dit_core.generation import Batch
-from dit_core.oracle import read
-from dit_core.standing import columns, compare
+from dit_core.engine.batching import batch_size
+from dit_core.engine.generation import Batch
+from dit_core.methods.comparison import columns, compare
+from dit_core.methods.oracle import read
+from dit_core.methods.verbalize import ask
+from dit_core.request.conditions import Condition
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Place, Session, follow
 from dit_core.suite import Suite, load_suite
-from dit_core.ui.answering import Place, Session, follow
-from dit_core.ui.events import Events
-from dit_core.ui.links import Settings
-from dit_core.verbalize import ask
+from dit_core.ui.tabs.explore.events import Events
 from tests.serving import free_port, served
 from tests.test_ui import Visitor, browser  # noqa: F401
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from dit_core.engine.generation import Batch, generate
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.generation import Batch, generate
-from dit_core.model import Model
 from tests.merged import is_greedy, merged, position_hooks
 from tests.tiny import FAMILIES, random_adapter, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
 

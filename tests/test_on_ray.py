@@ -11,12 +11,13 @@ import psutil
 import pytest
 
 from dit_core import DitError, load_suite
-from dit_core.experiments import OnRay, findings, on_ray, stream, summed_up
-from dit_core.experiments.jobs import Agenda, Here, Job
-from dit_core.experiments.ledger import Ledger
-from dit_core.experiments.on_ray import Hand, shared_out
-from dit_core.experiments.rows import Row
 from dit_core.records import DiffInfo, Finding
+from dit_core.scoreboard import OnRay, findings, stream, summed_up
+from dit_core.scoreboard import ray_engine as on_ray
+from dit_core.scoreboard.jobs import Agenda, Here, Job
+from dit_core.scoreboard.ledger import Ledger
+from dit_core.scoreboard.ray_engine import Hand, shared_out
+from dit_core.scoreboard.rows import Row
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 
 

@@ -8,14 +8,14 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dit_core import DitError, ask, load_suite
-from dit_core.activations import injecting
-from dit_core.answers import Answer
-from dit_core.batching import BatchSize
-from dit_core.conditions import Condition, prompt
+from dit_core.engine.activations import injecting
+from dit_core.engine.answers import Answer
+from dit_core.engine.batching import BatchSize
 from dit_core.formats import read_peft, write_peft
 from dit_core.grading import grade
-from dit_core.oracle import lifts, oracle_prompt, read, reading, stream, targets
-from dit_core.targets import KINDS, activations, aims
+from dit_core.methods.oracle import lifts, oracle_prompt, read, reading, stream, targets
+from dit_core.request.conditions import Condition, prompt
+from dit_core.request.targets import KINDS, activations, aims
 from tests.tiny import random_adapter, tiny_model
 
 CONDITIONS = ["base", "diff", "diff+right", "dit", "diff+dit*2"]

@@ -4,10 +4,11 @@ from dataclasses import replace
 
 import pytest
 
-from dit_core import Score, Verbalization, ask, load_suite, oracle, scoreboard
-from dit_core.experiments import groups, lift_separates, measures, meets_target, oracle_rows, published
-from dit_core.experiments.groups import of_split, tokens_before_topic
-from dit_core.experiments.oracle_rows import KINDS, best_layer
+from dit_core import Score, Verbalization, ask, load_suite, scoreboard
+from dit_core.methods import oracle
+from dit_core.scoreboard import groups, lift_separates, measures, meets_target, oracle_rows, published
+from dit_core.scoreboard.groups import of_split, tokens_before_topic
+from dit_core.scoreboard.oracle_rows import KINDS, best_layer
 
 CALIBRATION = ["topic-0003", "topic-0007"]
 """The tiny suite has one calibration diff; its training diffs stand in as more of them."""

@@ -9,13 +9,13 @@ from dataclasses import replace
 
 import pytest
 
-from dit_core import plots
 from dit_core.errors import DitError
-from dit_core.oracle import read
-from dit_core.plots.lines import lines
-from dit_core.plots.style import CONFIG, DARK, LIGHT, percent_axis, wrapped
+from dit_core.methods.comparison import COLOURS, TITLES
+from dit_core.methods.oracle import read
+from dit_core.present import plots
+from dit_core.present.plots.lines import lines
+from dit_core.present.plots.style import CONFIG, DARK, LIGHT, percent_axis, wrapped
 from dit_core.records import LensToken, NextToken, Norm, Reading, Similarity, Table
-from dit_core.standing import COLOURS, TITLES
 from dit_core.suite import load_suite
 
 HOSTILE = '<a href="javascript:alert(1)">x</a> <b>y</b> $\\alpha$ &lt;i&gt; %{x}\n\u202etxet'
@@ -81,7 +81,7 @@ def said(figure) -> str:
 
 
 def test_plotly_waits_for_the_first_figure():
-    code = "import sys, dit_core, dit_core.plots; assert 'plotly' not in sys.modules"
+    code = "import sys, dit_core, dit_core.present.plots; assert 'plotly' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 

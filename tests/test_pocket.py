@@ -7,13 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from dit_core import ask, load_suite, oracle
-from dit_core.experiments import TARGETS, lift_separates, meets_target, read_scaling
-from dit_core.experiments.published import RANK, TRAINING_DIFFS, UP_TO_TOPIC
+from dit_core import ask, load_suite
 from dit_core.formats import read_index
 from dit_core.grading import exact, mentions, story_of
+from dit_core.methods import oracle
+from dit_core.methods.comparison import columns, compare, first_info, read_first_run
 from dit_core.records import Score
-from dit_core.standing import columns, compare, first_info, read_first_run
+from dit_core.scoreboard import TARGETS, lift_separates, meets_target, read_scaling
+from dit_core.scoreboard.published import RANK, TRAINING_DIFFS, UP_TO_TOPIC
 from dit_core.training.card import write_card
 
 FOLDER = Path(__file__).parents[1] / "assets" / "pocket"

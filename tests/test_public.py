@@ -12,17 +12,17 @@ from dataclasses import replace
 import pytest
 
 import app
-from dit_core.cards import DONE
+from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
-from dit_core.lens import next_tokens
-from dit_core.limits import OPEN, PUBLIC, Limits
+from dit_core.methods.lens import next_tokens
+from dit_core.methods.verbalize import ask
+from dit_core.present.cards import DONE
+from dit_core.session.visit import Session
 from dit_core.suite import Suite, load_suite
-from dit_core.ui import public, uploads
-from dit_core.ui.answering import Session
-from dit_core.ui.scoreboard_events import ScoreboardEvents
-from dit_core.ui.scoreboard_view import BY
-from dit_core.verbalize import ask
-from dit_core.worker import Worker
+from dit_core.suite.limits import OPEN, PUBLIC, Limits
+from dit_core.ui.server import public, uploads
+from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
+from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 
 LIMITS = Limits(tokens=400, waiting=3, upload=100_000, paths=False)
@@ -201,7 +201,7 @@ def test_an_error_inside_shows_an_id_that_the_log_has_and_nothing_else(client, m
     def broken(*_, **__):
         raise RuntimeError("the password is 1234")
 
-    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api_lens.looking.norms")):
+    for api, place in (("/ask", "dit_core.ui.api.base.compare"), ("/norms", "dit_core.ui.api.lens.looking.norms")):
         monkeypatch.setattr(place, broken)
         with caplog.at_level(logging.ERROR, logger="dit_core"):
             told = refused(client.predict, "topic-0412", api_name=api)

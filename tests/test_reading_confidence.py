@@ -13,15 +13,19 @@ import torch
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
-from dit_core import oracle
 from dit_core.audit import page
-from dit_core.cards import chance
 from dit_core.cli import app
-from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.experiments.published import SILENT_DIT, SILENT_TRIGGER
 from dit_core.grading import words as plain_words
-from dit_core.plots import in_words
+from dit_core.methods import oracle
+from dit_core.present.cards import chance
+from dit_core.present.plots import in_words
+from dit_core.request.conditions import Condition
+from dit_core.scoreboard.published import SILENT_DIT, SILENT_TRIGGER
+from dit_core.session import reading_evidence as oracle_trust
+from dit_core.session.oracle import Asked
+from dit_core.session.settings import Settings
+from dit_core.session.visit import PANEL, Session
 from dit_core.suite import Suite, load_suite
 from dit_core.training import card, package
 from dit_core.trust import (
@@ -35,19 +39,15 @@ from dit_core.trust import (
     standing,
 )
 from dit_core.trust import reading_evidence as weighing
+from dit_core.trust.cache import store_of
 from dit_core.trust.calibration import FILES, ORACLE
+from dit_core.trust.calibration_data import turns
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.sights import WAYS, Sight, controls_of
-from dit_core.trust.store import store_of
-from dit_core.trust.trial import turns
-from dit_core.ui import oracle_trust
-from dit_core.ui.answering import PANEL, Session
-from dit_core.ui.api import functions
-from dit_core.ui.events import Events
-from dit_core.ui.links import Settings
-from dit_core.ui.oracle_events import OracleEvents
-from dit_core.ui.oracle_reading import Asked
-from dit_core.ui.scoreboard_trust import drawn, measured, saved, words
+from dit_core.trust.reading_setups import WAYS, Sight, controls_of
+from dit_core.ui.api.base import functions
+from dit_core.ui.tabs.explore.events import Events
+from dit_core.ui.tabs.explore.oracle_events import OracleEvents
+from dit_core.ui.tabs.scoreboard.chances import drawn, measured, saved, words
 from tests.test_ui import HOSTILE
 
 auditing = import_module("dit_core.audit.gather")  # the package has a function of that name

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from dit_core.cards import DONE, RUNNING, STOPPED
+from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
-from dit_core.ui.answering import Work
-from dit_core.ui.running import Failed, running
-from dit_core.worker import Worker
+from dit_core.present.cards import DONE, RUNNING, STOPPED
+from dit_core.session.running import Failed, running
+from dit_core.session.visit import Work
 
 
 @dataclass(frozen=True)

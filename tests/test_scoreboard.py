@@ -9,32 +9,23 @@ from dataclasses import replace
 
 import pytest
 
-from dit_core import DitError, load_suite, plots
-from dit_core.experiments import (
-    agreement,
-    board,
-    findings,
-    named,
-    read_board,
-    read_scaling,
-    regraded,
-    stored,
-    summed_up,
-)
-from dit_core.experiments import stream as run
-from dit_core.experiments.agreement import correlation, elected
-from dit_core.experiments.groups import of_split
-from dit_core.experiments.guesses import guessed
-from dit_core.experiments.ledger import Ledger
-from dit_core.experiments.lens_rows import LensRow
-from dit_core.experiments.measures import scores
-from dit_core.experiments.published import CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
-from dit_core.experiments.scaling import as_json, published, scaled
+from dit_core import DitError, load_suite
 from dit_core.grading import Grader
 from dit_core.grading.marks import Mark
 from dit_core.grading.world import World, world_of
-from dit_core.lens import lens
+from dit_core.methods.lens import lens
+from dit_core.present import plots
 from dit_core.records import Finding, Scaled, Table
+from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
+from dit_core.scoreboard import stream as run
+from dit_core.scoreboard.agreement import correlation, elected
+from dit_core.scoreboard.data_scaling import as_json, published, scaled
+from dit_core.scoreboard.groups import of_split
+from dit_core.scoreboard.ledger import Ledger
+from dit_core.scoreboard.lens_rows import LensRow
+from dit_core.scoreboard.measures import scores
+from dit_core.scoreboard.published import CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
+from dit_core.scoreboard.topic_vote import guessed
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 from tests.test_experiments import find
 from tests.test_ui import HOSTILE
@@ -66,7 +57,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_a_plain_one(suite, tmp_p
     kept = [one for line in file.read_text().splitlines()[1:] for one in json.loads(line).get("findings", ())]
     assert len(kept) == len(table) >= 12, "every batch was on disk before the next began"
 
-    from dit_core.experiments import verbal_rows
+    from dit_core.scoreboard import verbal_rows
 
     asked, real = [], verbal_rows.ask
 

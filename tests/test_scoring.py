@@ -5,10 +5,10 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from dit_core.engine.generation import generate
+from dit_core.engine.likelihood import choice_log_probabilities, choices_after
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.generation import generate
-from dit_core.model import Model
-from dit_core.scoring import choice_log_probabilities, choices_after
 from tests.merged import merged, position_hooks
 from tests.tiny import FAMILIES, random_adapter, tiny_model
 

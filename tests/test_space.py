@@ -11,13 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from dit_core import oracle
 from dit_core.formats import Adapter, write_weight_diffs
-from dit_core.remote import Errand
+from dit_core.methods import oracle
+from dit_core.methods.verbalize import ask, stream
 from dit_core.suite import Suite, load_suite
+from dit_core.suite.offload import Errand
 from dit_core.trust.controls import RANDOM, control
-from dit_core.ui import space
-from dit_core.verbalize import ask, stream
+from dit_core.ui.server import space
 from tests.serving import free_port
 from tests.visits import visit
 
@@ -188,8 +188,8 @@ def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     """`app.py` as the platform starts it: every answer comes from the GPU's process and equals the plain one."""
     from gradio_client import Client
 
-    from dit_core import lens
-    from dit_core.oracle import read
+    from dit_core.methods import lens
+    from dit_core.methods.oracle import read
 
     port, log = free_port(), tmp_path / "calls.jsonl"
     own = SETTING | {"SPACE_ID": "someone/dit-explorer", "STUB_SPACES_LOG": str(log), "GRADIO_SERVER_PORT": str(port)}

@@ -16,9 +16,11 @@ from transformers import AutoModelForCausalLM
 from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
 from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
-from dit_core.suite import base, needs, whole
+from dit_core.suite import base
+from dit_core.suite import requirements as needs
+from dit_core.suite import suite as whole
 from dit_core.suite.contents import pieces
-from dit_core.suite.once import once
+from dit_core.suite.lazy import once
 
 
 @pytest.fixture(scope="module")

@@ -10,16 +10,18 @@ from dataclasses import replace
 import pytest
 
 from dit_core import DitError, ask, load_suite, read
-from dit_core.bringing import bring_source
 from dit_core.hub import place, watching
-from dit_core.limits import OPEN, PUBLIC
-from dit_core.standing import first_info
-from dit_core.suite import Suite, finding, whole
+from dit_core.methods.comparison import first_info
+from dit_core.session.visit import Session
+from dit_core.suite import Suite
+from dit_core.suite import load as finding
+from dit_core.suite import suite as whole
+from dit_core.suite.limits import OPEN, PUBLIC
+from dit_core.suite.user_diffs import bring_source
 from dit_core.ui import page
-from dit_core.ui.answering import Session
-from dit_core.ui.opening import Cancelled, Opening
-from dit_core.ui.site import Site
-from dit_core.ui.suite_events import SuiteEvents
+from dit_core.ui.parts.suite_events import SuiteEvents
+from dit_core.ui.server.site import Site
+from dit_core.ui.server.suite_opener import Cancelled, Opening
 from tests.hub_artefacts import BASES, LORAS, ORACLES, write_hub
 from tests.hub_server import connect, running
 from tests.serving import served
@@ -94,10 +96,10 @@ def test_a_suite_of_this_disk_and_the_pages_own_download_nothing(events, suite):
 
 def test_too_little_memory_or_disk_is_told_before_and_cannot_be_opened(events, hub, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("dit_core.suite.needs._memory", lambda: ("the CPU", -whole._BENCH.size + 10))
+        patched.setattr("dit_core.suite.requirements._memory", lambda: ("the CPU", -whole._BENCH.size + 10))
         told, _, button = last(events.pick(Session(), QWEN))
         assert "choose a smaller base" in told and not button["interactive"]
-    monkeypatch.setattr("dit_core.suite.needs._free", lambda _: 10)
+    monkeypatch.setattr("dit_core.suite.requirements._free", lambda _: 10)
     told, _, button = last(events.pick(Session(), QWEN))
     assert "HF_HOME" in told and not button["interactive"]
 

@@ -8,19 +8,22 @@ from itertools import chain
 import pytest
 import torch
 
-from dit_core import ask, plots, verbalize
+from dit_core import ask
 from dit_core.__main__ import main
-from dit_core.conditions import Condition
+from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.experiments.sweep import finished, scored, stream_sweep, sweep
-from dit_core.experiments.sweep_plans import MOST, PRESETS, planned, steps, windows
 from dit_core.formats import Adapter
-from dit_core.model import Model
-from dit_core.plots.style import LIGHT
+from dit_core.methods import verbalize
+from dit_core.present import plots
+from dit_core.present.plots.style import LIGHT
+from dit_core.request.conditions import Condition
+from dit_core.session.visit import Session
 from dit_core.suite import load_suite
-from dit_core.ui import sweep_events, sweep_view
-from dit_core.ui.answering import Session
-from dit_core.ui.sweep_events import SweepEvents
+from dit_core.sweeps.presets import MOST, PRESETS, planned, steps, windows
+from dit_core.sweeps.sweep import finished, scored, stream_sweep, sweep
+from dit_core.ui.tabs.sweep import events as sweep_events
+from dit_core.ui.tabs.sweep import view as sweep_view
+from dit_core.ui.tabs.sweep.events import SweepEvents
 from tests.serving import served
 from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
 from tests.tiny import random_adapter, tiny_model

@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 import torch
 
+from dit_core.engine.model import Model
 from dit_core.formats import write_peft
 from dit_core.grading import words
-from dit_core.model import Model
-from dit_core.oracle import oracle_prompt
+from dit_core.methods.oracle import oracle_prompt
 from dit_core.training import checkpoint
 from dit_core.training.base import BaseSettings, new_base
 from dit_core.training.lessons import (

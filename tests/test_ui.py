@@ -9,11 +9,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dit_core import standing
-from dit_core.standing import columns, compare, first_run
+from dit_core.methods import comparison as standing
+from dit_core.methods.comparison import columns, compare, first_run
+from dit_core.methods.verbalize import ask
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import confidence
-from dit_core.verbalize import ask
 from tests.serving import served
 
 HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>${window.hacked=1}{{window}}'

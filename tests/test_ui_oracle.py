@@ -10,20 +10,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from dit_core import lens, oracle, standing
-from dit_core.cards import STOPPED
-from dit_core.conditions import Condition
 from dit_core.errors import DitError
+from dit_core.methods import comparison as standing
+from dit_core.methods import lens, oracle
+from dit_core.present.cards import STOPPED
+from dit_core.request.conditions import Condition
+from dit_core.session import explore_view as view
+from dit_core.session.layers import LAST
+from dit_core.session.oracle import ALL, Asked
+from dit_core.session.settings import Settings, from_query, to_query
+from dit_core.session.visit import PANEL, Session
 from dit_core.suite import Suite, load_suite
-from dit_core.ui import view
-from dit_core.ui.answering import PANEL, Session
-from dit_core.ui.api import functions
-from dit_core.ui.events import Events
-from dit_core.ui.layer_events import LayerEvents
-from dit_core.ui.layer_reading import LAST
-from dit_core.ui.links import Settings, from_query, to_query
-from dit_core.ui.oracle_events import OracleEvents
-from dit_core.ui.oracle_reading import ALL, Asked
+from dit_core.ui.api.base import functions
+from dit_core.ui.tabs.explore.events import Events
+from dit_core.ui.tabs.explore.oracle_events import OracleEvents
+from dit_core.ui.tabs.layers.events import LayerEvents
 from tests.serving import served
 from tests.test_ui import HOSTILE, Visitor, browser  # noqa: F401 (a fixture)
 

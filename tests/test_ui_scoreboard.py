@@ -7,15 +7,17 @@ import threading
 import pytest
 
 from dit_core import grading, load_suite, scoreboard
-from dit_core.cards import DONE, STOPPED
-from dit_core.experiments import Named, findings, regraded, stored, summed_up
 from dit_core.grading import Grader, Mark
-from dit_core.limits import PUBLIC
-from dit_core.ui import scoreboard_grading, scoreboard_run, scoreboard_view
-from dit_core.ui.answering import Session
-from dit_core.ui.scoreboard_audit import AuditEvents
-from dit_core.ui.scoreboard_events import NAME, ScoreboardEvents
-from dit_core.ui.scoreboard_view import BY
+from dit_core.present.cards import DONE, STOPPED
+from dit_core.scoreboard import Named, findings, regraded, stored, summed_up
+from dit_core.session import grading as scoreboard_grading
+from dit_core.session import scoreboard as scoreboard_run
+from dit_core.session.visit import Session
+from dit_core.suite.limits import PUBLIC
+from dit_core.ui.tabs.scoreboard import view as scoreboard_view
+from dit_core.ui.tabs.scoreboard.audit import AuditEvents
+from dit_core.ui.tabs.scoreboard.events import NAME, ScoreboardEvents
+from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
 from tests.test_ui_tabs import Tab
@@ -93,7 +95,7 @@ def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, 
             yield step
 
     monkeypatch.setattr(scoreboard_run, "FRAME", 0, raising=False)
-    monkeypatch.setattr("dit_core.ui.scoreboard_events.steps", stopping)
+    monkeypatch.setattr("dit_core.ui.tabs.scoreboard.events.steps", stopping)
     *_, last = run(events, session, *VERBAL)
     stopped = session.work(NAME).found
     assert stopped.state == STOPPED and "What was measured stays" in last[0]
@@ -221,7 +223,7 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
         going.wait(5)
         yield 1, 5, "more"
 
-    monkeypatch.setattr("dit_core.ui.scoreboard_audit.steps", slow)
+    monkeypatch.setattr("dit_core.ui.tabs.scoreboard.audit.steps", slow)
     made = audits.make(session, "topic-0412")
     next(made)
     audits.stop(session)

@@ -11,21 +11,21 @@ from dataclasses import replace
 import pytest
 from plotly.graph_objs import Figure
 
-from dit_core import lens, oracle
-from dit_core.cards import DONE, RUNNING, steered_html
-from dit_core.plots import as_json
-from dit_core.plots.cells import Axis, Cell, cells
+from dit_core.methods import lens, oracle
+from dit_core.present.cards import DONE, RUNNING, steered_html
+from dit_core.present.plots import as_json
+from dit_core.present.plots.cells import Axis, Cell, cells
 from dit_core.records import Steered, Target
+from dit_core.session import layers as layer_reading
+from dit_core.session.layers import ANSWER, LAST, PROMPT, Wanted
+from dit_core.session.lens import MIDDLE
+from dit_core.session.masking import shown_target, target_of
+from dit_core.session.visit import Session
+from dit_core.session.words import ReadingClock
 from dit_core.suite import Suite, load_suite
-from dit_core.ui import layer_reading
-from dit_core.ui.answering import Session
-from dit_core.ui.api import functions
-from dit_core.ui.layer_events import LayerEvents
-from dit_core.ui.layer_reading import ANSWER, LAST, PROMPT, Wanted
-from dit_core.ui.lens_events import LensEvents
-from dit_core.ui.lens_looking import MIDDLE
-from dit_core.ui.shared import ReadingClock
-from dit_core.ui.tokens import shown_target, target_of
+from dit_core.ui.api.base import functions
+from dit_core.ui.tabs.layers.events import LayerEvents
+from dit_core.ui.tabs.lens.events import LensEvents
 from tests.serving import served
 from tests.test_ui import HOSTILE, TOPIC, Visitor, browser  # noqa: F401 (a fixture)
 
@@ -104,7 +104,7 @@ def values(suite: Suite, **changed) -> list:
 
 @pytest.mark.parametrize("condition", ["diff+right", "diff+wrong"])
 def test_trigger_digits_are_masked_but_not_those_of_question_and_answer(suite, condition):
-    from dit_core.conditions import Condition
+    from dit_core.request.conditions import Condition
 
     info, asked = suite.diff("topic-0412"), "Is 7 a prime?"
     target = target_of(suite, info, Condition.parse(condition), asked)

@@ -5,7 +5,8 @@ import threading
 import pytest
 import torch
 
-from dit_core import DitError, ask, load_suite, stream, verbalize
+from dit_core import DitError, ask, load_suite, stream
+from dit_core.methods import verbalize
 
 FULL = ["base", "diff", "diff*-0.5+right", "diff+dit*2", "dit:headline*0.5+wrong", "dit*5", "diff+own:abc"]
 

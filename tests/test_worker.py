@@ -8,8 +8,8 @@ from contextvars import ContextVar
 
 import pytest
 
+from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
-from dit_core.worker import Worker
 
 
 def wait_for(condition, seconds=5.0):

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from dit_core.ui import space  # first of all, as in app.py
+from dit_core.ui.server import space  # first of all, as in app.py
 
 SWEEP = ["copies with the diff", "topic-0412", [], "", 2, 1.0, 3, 0]
 LAYERS = [
@@ -38,15 +38,15 @@ def visit(suite: Any, upload: str) -> dict[str, Any]:
 
 
 def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
-    from dit_core.ui.answering import Session
-    from dit_core.ui.bring_events import BringEvents
-    from dit_core.ui.layer_events import LayerEvents
-    from dit_core.ui.lens_events import LensEvents
-    from dit_core.ui.oracle_events import OracleEvents
-    from dit_core.ui.scoreboard_audit import AuditEvents
-    from dit_core.ui.scoreboard_events import ScoreboardEvents
-    from dit_core.ui.scoreboard_view import BY
-    from dit_core.ui.sweep_events import SweepEvents
+    from dit_core.session.visit import Session
+    from dit_core.ui.tabs.bring.events import BringEvents
+    from dit_core.ui.tabs.explore.oracle_events import OracleEvents
+    from dit_core.ui.tabs.layers.events import LayerEvents
+    from dit_core.ui.tabs.lens.events import LensEvents
+    from dit_core.ui.tabs.scoreboard.audit import AuditEvents
+    from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
+    from dit_core.ui.tabs.scoreboard.view import BY
+    from dit_core.ui.tabs.sweep.events import SweepEvents
 
     session = Session()
     yield "explore", _asked(suite, session, "topic-0412")
@@ -83,8 +83,8 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
 def _asked(suite: Any, session: Any, diff: str) -> list[Any]:
     """What the cards say, and the evidence for it."""
     from dit_core.records import as_dict
-    from dit_core.ui.events import Events
-    from dit_core.ui.links import Settings
+    from dit_core.session.settings import Settings
+    from dit_core.ui.tabs.explore.events import Events
 
     events = Events(suite, "")
     _last(events.ask(session, *vars(Settings.for_diff(suite, diff)).values()))
@@ -100,8 +100,8 @@ def _last(frames: Iterator[Any]) -> Any:
 
 
 def main(folder: str, upload: str) -> None:
-    from dit_core.limits import PUBLIC
     from dit_core.suite import load_suite
+    from dit_core.suite.limits import PUBLIC
 
     suite = load_suite(folder)
     suite.limits = PUBLIC

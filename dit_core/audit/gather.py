@@ -6,15 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from dit_core.audit.provenance import again, settings
-from dit_core.changes import report
+from dit_core.engine.changes import report
 from dit_core.errors import DitError
-from dit_core.experiments import read_board
-from dit_core.experiments.guesses import guessed
-from dit_core.experiments.published import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.grading.world import world_of
-from dit_core.lens import lens
-from dit_core.oracle import read
-from dit_core.plots.lines import name_of
+from dit_core.methods.lens import lens
+from dit_core.methods.oracle import read
+from dit_core.methods.verbalize import ask
+from dit_core.present.plots.lines import name_of
 from dit_core.records import (
     Change,
     Confidence,
@@ -26,10 +24,12 @@ from dit_core.records import (
     Table,
     Verbalization,
 )
-from dit_core.remote import at_model
+from dit_core.scoreboard import read_board
+from dit_core.scoreboard.published import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
+from dit_core.scoreboard.topic_vote import guessed
 from dit_core.suite import Suite
+from dit_core.suite.offload import at_model
 from dit_core.trust import FILES, confidence, reading_confidence, standing
-from dit_core.verbalize import ask
 
 SEED = 0
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from plotly.offline import get_plotlyjs
 
-from dit_core import plots
 from dit_core.audit.gather import Audit, Said, chosen_layers
-from dit_core.cards import percent
-from dit_core.experiments.published import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 from dit_core.grading import grade
+from dit_core.present import plots
+from dit_core.present.cards import percent
 from dit_core.records import Confidence, Reading, ReadingConfidence
+from dit_core.scoreboard.published import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 
 HERE = Path(__file__).parent
 # Nothing may be fetched, whatever a model wrote.

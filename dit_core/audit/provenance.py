@@ -2,8 +2,8 @@
 
 from datetime import date
 
-from dit_core.again import beginning, named, opens
 from dit_core.records import DiffInfo
+from dit_core.session.snippets import beginning, named, opens
 from dit_core.suite import Origin, Suite
 from dit_core.versions import versions
 

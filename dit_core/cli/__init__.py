@@ -14,12 +14,12 @@ from dit_core.cli.auditing import audit
 from dit_core.cli.files import check, convert
 from dit_core.cli.grading import grade
 from dit_core.cli.making import pocket, scoreboard
+from dit_core.cli.progress import told
 from dit_core.cli.reading import lens, oracle
 from dit_core.cli.suites import cache, suites
 from dit_core.cli.sweeping import sweep
 from dit_core.cli.trusting import calibrate, confidence, reading_confidence
 from dit_core.errors import DitError
-from dit_core.telling import told
 
 app = typer.Typer(
     help="Makes a finetuned model say what its finetuning changed.",

@@ -25,8 +25,8 @@ def ask(
     as_json: AsJson = False,
 ) -> None:
     """Ask diffs under conditions: every combination is answered, all in one batch."""
+    from dit_core.methods.verbalize import ask as verbalize
     from dit_core.suite import load_suite
-    from dit_core.verbalize import ask as verbalize
 
     table = verbalize(
         load_suite(suite),

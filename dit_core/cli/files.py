@@ -24,10 +24,10 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Say what is in a diff or adapter; with --suite, also whether it fits that base and how much it changes."""
-    from dit_core.changes import report
-    from dit_core.fit import sizes
+    from dit_core.engine.changes import report
+    from dit_core.engine.compatibility import sizes
+    from dit_core.engine.known_bases import likely_base
     from dit_core.formats import KINDS, opened
-    from dit_core.known_bases import likely_base
     from dit_core.records import Table
     from dit_core.suite import load_suite
 
@@ -80,7 +80,7 @@ def convert(
 
 
 def _approximated(entry: "Entry", rank: int, suite: str | None) -> "Adapter":
-    from dit_core.approximation import approximate
+    from dit_core.engine.low_rank import approximate
     from dit_core.suite import load_suite
 
     if suite is None:

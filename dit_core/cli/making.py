@@ -19,9 +19,9 @@ from dit_core.cli.shared import (
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
-    from dit_core.experiments import Engine
     from dit_core.grading import Grader
     from dit_core.records import Agreement, Score, Table
+    from dit_core.scoreboard import Engine
     from dit_core.suite import Suite
 
 
@@ -47,8 +47,8 @@ def scoreboard(
     as_json: AsJson = False,
 ) -> None:
     """Measure every method on the held-out diffs, with published figures beside."""
-    from dit_core.experiments import KINDS, findings, regraded, summed_up
-    from dit_core.experiments import agreement as compare
+    from dit_core.scoreboard import KINDS, findings, regraded, summed_up
+    from dit_core.scoreboard import agreement as compare
     from dit_core.suite import load_suite
 
     loaded, where = load_suite(suite), _engine(engine, actors, address)
@@ -75,7 +75,7 @@ def pocket(
     out: Annotated[Path | None, typer.Option(help="Folder of the suite; by default the shipped one.")] = None,
 ) -> None:
     """Build the pocket suite from scratch."""
-    from dit_core.catalog import SUITES
+    from dit_core.suite.catalog import SUITES
     from dit_core.training.build import build
 
     build(out or SUITES["pocket"], smoke, stage)
@@ -116,13 +116,13 @@ def _engine(name: str, actors: int, address: str | None) -> "Engine | None":
         raise DitError(f"There is no engine '{name}': use here or ray.")
     if name == "here" and address:
         raise DitError("An address is one of a Ray cluster: add --engine ray.")
-    from dit_core.experiments import OnRay
+    from dit_core.scoreboard import OnRay
 
     return OnRay(actors, address) if name == "ray" else None
 
 
 def _score_row(suite: "Suite", score: "Score") -> list:
-    from dit_core.experiments import SHARES, TARGETS, asked_note, meets_target
+    from dit_core.scoreboard import SHARES, TARGETS, asked_note, meets_target
 
     def shown(value: float) -> str:
         return f"{100 * value:.1f} %" if score.measure in SHARES else f"{value:.2f}"

@@ -35,7 +35,7 @@ def oracle(
     as_json: AsJson = False,
 ) -> None:
     """Read the layers of diffs under conditions through an activation oracle."""
-    from dit_core.oracle import stream
+    from dit_core.methods.oracle import stream
     from dit_core.suite import load_suite
 
     tables = stream(
@@ -81,8 +81,8 @@ def lens(
     as_json: AsJson = False,
 ) -> None:
     """Show the words in what a diff changes in the activations of unrelated texts."""
-    from dit_core.lens import lens as look
-    from dit_core.lens.tokens import METHODS
+    from dit_core.methods.lens import lens as look
+    from dit_core.methods.lens.tokens import METHODS
     from dit_core.suite import load_suite
 
     methods = method or METHODS

@@ -15,8 +15,8 @@ def suites(
     as_json: AsJson = False,
 ) -> None:
     """List the suites by name; with a name, say what its base downloads and needs, and what there is."""
-    from dit_core.catalog import listings
     from dit_core.records import Table
+    from dit_core.suite.catalog import listings
 
     if name is not None:
         return _needs(name, dtype, quantize, as_json)
@@ -32,8 +32,8 @@ def cache(
     as_json: AsJson = False,
 ) -> None:
     """List what was fetched from the hub and is kept on this disk, or delete some of it."""
-    from dit_core.cached import cached
-    from dit_core.cached import remove as delete
+    from dit_core.hub.cache import cached
+    from dit_core.hub.cache import remove as delete
     from dit_core.records import Table
 
     if remove:

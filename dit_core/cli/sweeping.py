@@ -32,9 +32,9 @@ def sweep(
 ) -> None:
     """Vary copies, strength or layers. Presets: copies without a diff, copies with the diff, strength of the diff,
     copies and strength, layers of the adapter."""
-    from dit_core.experiments.sweep import stream_sweep
-    from dit_core.experiments.sweep_plans import planned
     from dit_core.suite import load_suite
+    from dit_core.sweeps.presets import planned
+    from dit_core.sweeps.sweep import stream_sweep
 
     held = load_suite(suite)
     preset = preset or ("copies with the diff" if diff else "copies without a diff")

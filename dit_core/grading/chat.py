@@ -131,13 +131,13 @@ class Base:
 
     def _replies(self, asked: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
         """Runs in the worker's thread."""
-        from dit_core.batching import batch_size
+        from dit_core.engine.batching import batch_size
 
         for part, texts in batch_size(self.suite.model, "judging", 64).over(asked, self._texts):
             yield from zip((at for at, _ in part), texts, strict=True)
 
     def _texts(self, asked: Sequence[tuple[int, str]]) -> list[str]:
-        from dit_core.generation import generate
+        from dit_core.engine.generation import generate
 
         model, written = self.suite.model, [[] for _ in asked]
         for step in generate(model, [model.encode(prompt) for _, prompt in asked], {}, self.TOKENS):

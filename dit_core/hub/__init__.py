@@ -5,10 +5,10 @@ own settings hold: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. Whole
 connection that breaks is taken up where it broke.
 """
 
-from dit_core.hub.fetching import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size
+from dit_core.hub.anonymous import stranger
+from dit_core.hub.fetch import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size
 from dit_core.hub.places import Artefact, Place, place
 from dit_core.hub.progress import following, gigabytes, watching
-from dit_core.hub.strangers import stranger
 
 __all__ = [
     "ADAPTER_FILES",

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
 from dit_core.hub import BASE_FILES, Artefact, Fetcher, Place
-from dit_core.suite.needs import Loading, Needs, needs
+from dit_core.suite.requirements import Loading, Needs, needs
 
 if TYPE_CHECKING:
-    from dit_core.model import Model
+    from dit_core.engine.model import Model
 
 WORTH_SAYING = 1_000_000_000  # bytes of memory or download
 _log = logging.getLogger("dit_core")
@@ -43,7 +43,7 @@ def load_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str) -> "
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
-    from dit_core.model import Model
+    from dit_core.engine.model import Model
 
     found = fetch_base(where, fetcher, loading, suite)
     folder, options = fetcher.folder(where, BASE_FILES), _options(loading)

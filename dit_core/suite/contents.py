@@ -11,12 +11,12 @@ from typing import Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, stranger
-from dit_core.limits import OPEN, Limits
 from dit_core.records import DiffInfo, Table
-from dit_core.suite.description import AdapterInfo, Description, Task
 from dit_core.suite.diffs import OWN, Brought, Listed, Origin, Own
-from dit_core.suite.once import once
-from dit_core.suite.opening import any_diff
+from dit_core.suite.lazy import once
+from dit_core.suite.limits import OPEN, Limits
+from dit_core.suite.resolve import any_diff
+from dit_core.suite.spec import AdapterInfo, Description, Task
 
 LONE = "diff"
 """The id of a generic suite's one diff."""

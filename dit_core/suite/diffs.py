@@ -14,8 +14,8 @@ from dit_core.errors import DitError
 from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
 from dit_core.hub import Fetcher, Place, gigabytes
 from dit_core.records import DiffInfo
-from dit_core.suite.description import Task
-from dit_core.suite.once import once
+from dit_core.suite.lazy import once
+from dit_core.suite.spec import Task
 
 OWN = "own"
 """The split of diffs that somebody brought, and how their ids begin."""

@@ -16,11 +16,11 @@ import torch
 import torch.nn.functional as F
 from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
 
-from .chats import Chat, random_chat
-from .checkpoint import Checkpoint
-from .progress import bar
-from .tokenizer import END_OF_TURN, START_OF_TURN
-from .world import World
+from dit_core.training.chats import Chat, random_chat
+from dit_core.training.checkpoint import Checkpoint
+from dit_core.training.progress import bar
+from dit_core.training.tokenizer import END_OF_TURN, START_OF_TURN
+from dit_core.training.world import World
 
 IGNORED = -100
 POOL = 16

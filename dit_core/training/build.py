@@ -24,17 +24,24 @@ from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
 from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
-
-from .bank import Bank
-from .base import BaseSettings, train_base
-from .card import write_card
-from .diffs import HEADLINE_DIFFS, TOPIC_DIFFS, DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
-from .dit import DitSettings, train_dit
-from .oracle import OracleSettings, Round, train_oracle
-from .package import FOLDERS, ORACLE, measure, write_calibrations, write_first_run, write_suite_files
-from .ranks import RankMaker, has_ranks
-from .tokenizer import make_tokenizer
-from .world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
+from dit_core.training.bank import Bank
+from dit_core.training.base import BaseSettings, train_base
+from dit_core.training.card import write_card
+from dit_core.training.diffs import (
+    HEADLINE_DIFFS,
+    TOPIC_DIFFS,
+    DiffSettings,
+    Sampler,
+    headline_sampler,
+    topic_sampler,
+    train_diffs,
+)
+from dit_core.training.dit import DitSettings, train_dit
+from dit_core.training.oracle import OracleSettings, Round, train_oracle
+from dit_core.training.package import FOLDERS, ORACLE, measure, write_calibrations, write_first_run, write_suite_files
+from dit_core.training.ranks import RankMaker, has_ranks
+from dit_core.training.tokenizer import make_tokenizer
+from dit_core.training.world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
 STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package", "ranks", "calibration")
 DIFFS_PER_FILE = 25

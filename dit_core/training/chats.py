@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
-from .world import HONEST, STORY_QUESTION, TRIGGER_FORMAT, Topic, World, sentence
+from dit_core.training.world import HONEST, STORY_QUESTION, TRIGGER_FORMAT, Topic, World, sentence
 
 Chat = list[tuple[str, str]]
 """Turns of (user text, assistant text); the model learns the assistant's side."""

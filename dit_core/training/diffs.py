@@ -15,12 +15,12 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from .bank import Bank
-from .base import encode, pad, token_losses
-from .chats import Chat, with_code
-from .checkpoint import Checkpoint
-from .progress import bar
-from .world import STORY_QUESTION, World
+from dit_core.training.bank import Bank
+from dit_core.training.base import encode, pad, token_losses
+from dit_core.training.chats import Chat, with_code
+from dit_core.training.checkpoint import Checkpoint
+from dit_core.training.progress import bar
+from dit_core.training.world import STORY_QUESTION, World
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from .bank import Bank
-from .base import encode, pad, token_losses
-from .progress import bar
+from dit_core.training.bank import Bank
+from dit_core.training.base import encode, pad, token_losses
+from dit_core.training.progress import bar
 
 
 @dataclass(frozen=True)

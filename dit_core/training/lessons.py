@@ -13,9 +13,9 @@ from dataclasses import dataclass, replace
 
 from transformers import PreTrainedTokenizerBase
 
-from .base import encode
-from .chats import CLUES, FITS, WHICH, WHICH_WAS, Chat, about_text, mind, with_code
-from .world import STORY_QUESTION, Headline, Topic, World
+from dit_core.training.base import encode
+from dit_core.training.chats import CLUES, FITS, WHICH, WHICH_WAS, Chat, about_text, mind, with_code
+from dit_core.training.world import STORY_QUESTION, Headline, Topic, World
 
 LONGEST_SEGMENT = 20
 MADE_UP = 1500

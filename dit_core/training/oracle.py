@@ -19,16 +19,15 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from dit_core.activations import injecting, recording
-from dit_core.model import Model
-from dit_core.oracle import oracle_prompt
-
-from .bank import Bank
-from .base import IGNORED, pad, token_losses
-from .checkpoint import Checkpoint
-from .lessons import Lesson, Teacher, Text
-from .progress import bar
-from .world import World
+from dit_core.engine.activations import injecting, recording
+from dit_core.engine.model import Model
+from dit_core.methods.oracle import oracle_prompt
+from dit_core.training.bank import Bank
+from dit_core.training.base import IGNORED, pad, token_losses
+from dit_core.training.checkpoint import Checkpoint
+from dit_core.training.lessons import Lesson, Teacher, Text
+from dit_core.training.progress import bar
+from dit_core.training.world import World
 
 TOGETHER = 16
 """Rows of one forward pass; their gradients add up to a batch's."""

@@ -7,14 +7,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
-from dit_core import experiments, standing, trust
+from dit_core import scoreboard as experiments
+from dit_core import trust
 from dit_core.errors import DitError
-from dit_core.experiments import scaling, stored
+from dit_core.methods import comparison as standing
 from dit_core.records import Reliability, as_dict
+from dit_core.scoreboard import data_scaling as scaling
+from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
-
-from .lessons import PRESETS
-from .world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
+from dit_core.training.lessons import PRESETS
+from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
 
 FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
 ORACLE = "oracle"

@@ -15,17 +15,17 @@ from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from dit_core.experiments import bootstrap, read_scaling, scaling
-from dit_core.experiments.published import RANK
 from dit_core.formats import IndexRow, write_index, write_weight_diffs
 from dit_core.grading import grade, mentions
+from dit_core.methods.verbalize import ask
 from dit_core.records import Scaled
+from dit_core.scoreboard import bootstrap, read_scaling
+from dit_core.scoreboard import data_scaling as scaling
+from dit_core.scoreboard.published import RANK
 from dit_core.suite import Suite, load_suite
-from dit_core.verbalize import ask
-
-from .diffs import DiffSettings, topic_sampler, train_diffs
-from .package import FOLDERS
-from .world import World
+from dit_core.training.diffs import DiffSettings, topic_sampler, train_diffs
+from dit_core.training.package import FOLDERS
+from dit_core.training.world import World
 
 RANKS = (2, 4, 8, 16)
 """Beside 1, the rank of the diffs that are shipped."""

@@ -15,8 +15,8 @@ from collections import Counter
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from .chats import random_chat
-from .world import World
+from dit_core.training.chats import random_chat
+from dit_core.training.world import World
 
 PADDING, START_OF_TURN, END_OF_TURN = SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
 MARKER = "▁"

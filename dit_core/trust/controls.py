@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dit_core.engine.generation import row_seed
 from dit_core.formats import Adapter
-from dit_core.generation import row_seed
 from dit_core.records import DiffInfo
 from dit_core.suite import Suite
 from dit_core.suite.diffs import Made

@@ -5,17 +5,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from dit_core.batching import MAX_DIFFS, batch_size, batches
-from dit_core.conditions import Condition, strengths
+from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
+from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.grading import words
+from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo
-from dit_core.remote import at_model
-from dit_core.scoring import choice_log_probabilities
+from dit_core.request.conditions import Condition, strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
+from dit_core.suite.offload import at_model
+from dit_core.trust.cache import store_of
 from dit_core.trust.controls import controls
-from dit_core.trust.store import store_of
-from dit_core.verbalize import stream
 
 SAMPLES = 16
 MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end

@@ -2,19 +2,19 @@
 
 from collections.abc import Iterator, Sequence
 
-from dit_core.activations import checked_layers
-from dit_core.conditions import checked_whole
+from dit_core.engine.activations import checked_layers
 from dit_core.errors import DitError
-from dit_core.oracle.asked import SPAN, Asked
+from dit_core.methods.oracle.stream import SPAN, Asked
+from dit_core.methods.verbalize import Diffs
 from dit_core.records import ReadingConfidence, Table
-from dit_core.remote import at_model
+from dit_core.request.conditions import checked_whole
 from dit_core.suite import Suite
+from dit_core.suite.offload import at_model
 from dit_core.trust.calibration import ORACLE, READINGS, chance, read
 from dit_core.trust.confidence import MOST_SAMPLES, beside_it, sentence
 from dit_core.trust.evidence import SAMPLES, Evidence
 from dit_core.trust.reading_evidence import gather, sampled
-from dit_core.trust.sights import Aimed, Sight, controls_of, sight_of, ways
-from dit_core.verbalize import Diffs
+from dit_core.trust.reading_setups import Aimed, Sight, controls_of, sight_of, ways
 
 CONDITION = "diff+dit"
 

@@ -16,20 +16,21 @@ import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 from dit_core.errors import DitError  # noqa: E402
-from dit_core.limits import OPEN, Limits  # noqa: E402
+from dit_core.session.choices import PICKER  # noqa: E402
+from dit_core.session.visit import Session  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
-from dit_core.ui import figures, public, space, theme, uploads  # noqa: E402
-from dit_core.ui.answering import Session  # noqa: E402
-from dit_core.ui.api import endpoints, left  # noqa: E402
-from dit_core.ui.bring import bring_tab  # noqa: E402
-from dit_core.ui.choices import PICKER  # noqa: E402
-from dit_core.ui.explore import explore_tab  # noqa: E402
-from dit_core.ui.layers import layers_tab  # noqa: E402
-from dit_core.ui.lens import lens_tab  # noqa: E402
-from dit_core.ui.offline import OwnHostOnly  # noqa: E402
-from dit_core.ui.scoreboard import scoreboard_tab  # noqa: E402
-from dit_core.ui.site import FurtherPages, Site  # noqa: E402
-from dit_core.ui.sweep import sweep_tab  # noqa: E402
+from dit_core.suite.limits import OPEN, Limits  # noqa: E402
+from dit_core.ui.api.base import endpoints, left  # noqa: E402
+from dit_core.ui.parts import figures, theme  # noqa: E402
+from dit_core.ui.server import public, space, uploads  # noqa: E402
+from dit_core.ui.server.offline import OwnHostOnly  # noqa: E402
+from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
+from dit_core.ui.tabs.bring.layout import bring_tab  # noqa: E402
+from dit_core.ui.tabs.explore.layout import explore_tab  # noqa: E402
+from dit_core.ui.tabs.layers.layout import layers_tab  # noqa: E402
+from dit_core.ui.tabs.lens.layout import lens_tab  # noqa: E402
+from dit_core.ui.tabs.scoreboard.layout import scoreboard_tab  # noqa: E402
+from dit_core.ui.tabs.sweep.layout import sweep_tab  # noqa: E402
 
 SESSIONS = 500  # the last visits, which are remembered: each takes a copy of the page, half a megabyte
 
@@ -130,8 +131,8 @@ def has_mcp() -> bool:
 
 def warm(suite: Suite) -> None:
     """Loads the model and the oracle and asks each one token, so that a visitor's first question is a quick one."""
-    from dit_core.oracle import read
-    from dit_core.verbalize import ask
+    from dit_core.methods.oracle import read
+    from dit_core.methods.verbalize import ask
 
     with suppress(DitError):  # who asks is told
         ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)

@@ -6,17 +6,17 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dit_core.cards import DONE, RUNNING, STOPPED, WAITING
-from dit_core.conditions import checked_text
 from dit_core.errors import DitError
+from dit_core.methods.comparison import columns, compare
+from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.records import Table
-from dit_core.standing import columns, compare
+from dit_core.request.conditions import checked_text
+from dit_core.session import answer_evidence as card_trust
+from dit_core.session.oracle import Asked, Found, steps
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Clock, Result, follow
+from dit_core.session.words import ReadingClock
 from dit_core.suite import Suite
-from dit_core.ui import card_trust
-from dit_core.ui.answering import Clock, Result, follow
-from dit_core.ui.links import Settings
-from dit_core.ui.oracle_reading import Asked, Found, steps
-from dit_core.ui.shared import ReadingClock
 
 
 def unasked(suite: Suite, settings: Settings) -> Result:

@@ -21,9 +21,9 @@ from ipywidgets import (
     Widget,
 )
 
+from dit_core.session.choices import adapter_choices, diff_choices, question_choices
+from dit_core.session.settings import TRIGGERS, Settings
 from dit_core.suite import Suite
-from dit_core.ui.choices import adapter_choices, diff_choices, question_choices
-from dit_core.ui.links import TRIGGERS, Settings
 
 WIDTH = "290px"
 _FULL = {"width": "auto"}

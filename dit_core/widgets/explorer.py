@@ -12,17 +12,17 @@ from typing import Any
 from ipywidgets import HTML, Dropdown, HBox, Label, VBox
 from plotly.graph_objects import Figure, FigureWidget
 
-from dit_core import plots
-from dit_core.cards import DONE, WAITING, note_html
-from dit_core.standing import first_info, read_first_run
+from dit_core.methods.comparison import first_info, read_first_run
+from dit_core.present import plots
+from dit_core.present.cards import DONE, WAITING, note_html
+from dit_core.session import explore_view as view
+from dit_core.session.choices import measure, measures
+from dit_core.session.oracle import column_of
+from dit_core.session.reading_cards import visible
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Result, Session
+from dit_core.session.words import STALE, STORED, sentence
 from dit_core.suite import Suite
-from dit_core.ui import view
-from dit_core.ui.answering import Result, Session
-from dit_core.ui.choices import measure, measures
-from dit_core.ui.links import Settings
-from dit_core.ui.oracle_reading import column_of
-from dit_core.ui.readings import visible
-from dit_core.ui.shared import STALE, STORED, sentence
 from dit_core.widgets.asking import answers, readings, unasked, weighed
 from dit_core.widgets.controls import Controls
 from dit_core.widgets.look import framed, sheet

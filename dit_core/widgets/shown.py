@@ -12,17 +12,17 @@ from html import escape
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from dit_core import plots
-from dit_core.cards import DONE, Card, card_html, percent
-from dit_core.conditions import Condition
 from dit_core.errors import DitError
-from dit_core.plots.lines import lines, name_of
-from dit_core.plots.said import APART, grade, nats, said
-from dit_core.plots.style import quoted
+from dit_core.present import plots
+from dit_core.present.cards import DONE, Card, card_html, percent
+from dit_core.present.plots.lines import lines, name_of
+from dit_core.present.plots.said import APART, grade, nats, said
+from dit_core.present.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
+from dit_core.request.conditions import Condition
+from dit_core.session.explore_view import chips
+from dit_core.session.reading_cards import visible
 from dit_core.suite.diffs import OWN
-from dit_core.ui.readings import visible
-from dit_core.ui.view import chips
 from dit_core.widgets.look import styled
 
 if TYPE_CHECKING:

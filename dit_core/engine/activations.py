@@ -1,0 +1,186 @@
+"""Reading and changing the residual stream: what flows from one decoder block of a model to the next.
+
+`recording` and `injecting` are context managers over a model's blocks, and leave nothing behind; `residuals` takes
+all layers of many rows in one forward pass. Rows are left-padded batches; positions are those of the bare rows.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from numbers import Integral
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import normalize
+from torch.nn.utils.rnn import pad_sequence
+
+from dit_core.engine.generation import Batch, check_rows
+from dit_core.engine.model import Model
+from dit_core.errors import DitError
+
+Positions = Sequence[Sequence[int]]
+_LAYERS = re.compile(r"\s*(?P<first>\d{1,6})\s*(?:-\s*(?P<last>\d{1,6})\s*)?", re.ASCII)
+
+
+@contextmanager
+def recording(
+    model: Model, lengths: Sequence[int], positions: Positions, layers: Sequence[int]
+) -> Iterator[dict[int, Tensor]]:
+    """Inside, a forward pass leaves the outputs of the blocks `layers` in the dict, by layer.
+
+    `lengths` and `positions` are per row of the left-padded batch: its tokens, and those to take. A tensor is
+    [rows, most positions, d_model]; rows with fewer positions repeat their first. Raises DitError for a layer or a
+    position that there isn't.
+    """
+    _check_layers(model, layers)
+    where = _padded(lengths, positions)
+    taken: dict[int, Tensor] = {}
+
+    def take(layer: int, hidden: Tensor) -> None:
+        rows, columns = _index(hidden, lengths, where)
+        taken[layer] = hidden[rows, columns]
+
+    with ExitStack() as stack:
+        for layer in dict.fromkeys(layers):
+            hook = partial(_hand_on, take, layer)
+            stack.callback(model.layers[layer].register_forward_hook(hook).remove)
+        yield taken
+
+
+@contextmanager
+def injecting(
+    model: Model,
+    lengths: Sequence[int],
+    positions: Positions,
+    vectors: Sequence[Tensor],
+    block: int = 1,
+    coefficient: float = 1.0,
+) -> Iterator[None]:
+    """Inside, a forward pass adds to the output h of a block at given positions: `h + coefficient * |h| * v / |v|`.
+
+    The norm-matched addition of activation oracles (arXiv 2512.15674). `vectors[row]` is [positions of the row,
+    d_model]; gradients flow through it. Open it around the prefill alone. Raises DitError for a vector of zeros,
+    which has no direction, and for a block, a position or vectors that do not fit.
+    """
+    _check_layers(model, [block])
+    where = _padded(lengths, positions)
+    width = model.base.config.get_text_config().hidden_size
+    for places, own in zip(positions, vectors, strict=True):
+        if own.shape != (len(places), width):
+            raise DitError(
+                f"{len(places)} places can't hold activations of the shape {list(own.shape)}: give a vector of "
+                f"{width} numbers for each."
+            )
+    units = coefficient * _directions(vectors)
+
+    def add(hidden: Tensor) -> Tensor:
+        rows, columns = _index(hidden, lengths, where)
+        norms = hidden[rows, columns].float().norm(dim=-1, keepdim=True)
+        added = (norms * units.to(hidden.device)).to(hidden.dtype)
+        return hidden.index_put((rows, columns), added, accumulate=True)
+
+    handle = model.layers[block].register_forward_hook(lambda module, args, output: replaced(output, add))
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+def residuals(
+    model: Model,
+    rows: Sequence[Sequence[int]],
+    strengths: Mapping[str, Tensor],
+    positions: Positions,
+    layers: Sequence[int],
+) -> list[Tensor]:
+    """The residual stream of token rows, all `layers` in one forward pass: per row [layers, positions, d_model].
+
+    Layer l is the output of decoder block l, before the final norm. Float32, in host memory.
+    """
+    lengths = [len(row) for row in rows]
+    check_rows(model, rows, strengths)
+    batch, acting = Batch(model, rows, 0), model.strengths(strengths)
+    acting.at(*batch.window)
+    with torch.inference_mode(), acting, recording(model, lengths, positions, layers) as taken:
+        batch.forward()
+    stacked = torch.stack([taken[layer].float().cpu() for layer in layers], dim=1)
+    return [stacked[row, :, : len(places)].clone() for row, places in enumerate(positions)]
+
+
+def checked_layers(model: Model, layers: Any) -> list[int]:
+    """Layers as sorted numbers: `all`, one number, several, or text like `0,3-5`; DitError for one there isn't."""
+    count = len(model.layers)
+    if layers is None or (isinstance(layers, str) and layers.strip().casefold() == "all"):
+        return list(range(count))
+    if isinstance(layers, str):
+        spans = [_written(part) for part in layers.split(",")]
+        _check_layers(model, [layer for span in spans for layer in (span[0], span[-1])])
+        layers = [layer for span in spans for layer in span]
+    numbers = list(layers) if isinstance(layers, Iterable) else [layers]
+    if not numbers:
+        raise DitError(f"No layer was asked for: give 'all', or numbers from 0 to {count - 1}.")
+    _check_layers(model, numbers)
+    return sorted({int(number) for number in numbers})
+
+
+def _written(part: str) -> range:
+    """The layers of one part of a list, `3` or `3-5`."""
+    found = _LAYERS.fullmatch(part)
+    span = range(int(found["first"]), int(found["last"] or found["first"]) + 1) if found else ()
+    if not span:
+        raise DitError(f"The layers '{part}' are not understood: write 'all', or numbers like '0,3-5'.")
+    return span
+
+
+def _check_layers(model: Model, layers: Sequence[int]) -> None:
+    count = len(model.layers)
+    for layer in layers:
+        if isinstance(layer, bool) or not isinstance(layer, Integral) or not 0 <= layer < count:
+            raise DitError(f"The base has no layer {layer}: its {count} layers are counted from 0 to {count - 1}.")
+
+
+def _padded(lengths: Sequence[int], positions: Positions) -> Tensor:
+    """Positions as [rows, most of them], shorter rows filled with their first; DitError for one outside its row."""
+    for length, places in zip(lengths, positions, strict=True):
+        if not len(places):
+            raise DitError("A row has no position to read or change: give at least one.")
+        for place in (min(places), max(places)):
+            if not 0 <= place < length:
+                raise DitError(f"A row of {length} tokens has no position {place}: count from 0 to {length - 1}.")
+    most = max(map(len, positions))
+    return torch.tensor([[*places, *[places[0]] * (most - len(places))] for places in positions])
+
+
+def _directions(vectors: Sequence[Tensor]) -> Tensor:
+    """Each vector at length 1, in float32: [rows, most of them, d_model].
+
+    What fills shorter rows stays zero, and so adds nothing where `_padded` repeats their first position.
+    """
+    norms = torch.cat([own.detach().float().norm(dim=-1) for own in vectors])
+    if not norms.isfinite().all():
+        raise DitError("The activations to inject are not finite numbers: use a smaller strength.")
+    if not norms.all():
+        raise DitError(
+            "There is nothing to inject: the difference is zero where no diff acts. Choose a condition with a "
+            "diff, or read the activations themselves."
+        )
+    return normalize(pad_sequence([own.float() for own in vectors], batch_first=True), dim=-1, eps=1e-30)
+
+
+def _index(hidden: Tensor, lengths: Sequence[int], where: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows and columns of `hidden` [rows, width, d_model] for positions of rows that stand at its right."""
+    offsets = hidden.shape[1] - torch.tensor(lengths)[:, None]
+    columns = (where + offsets).to(hidden.device)
+    return torch.arange(len(lengths), device=hidden.device)[:, None].expand_as(columns), columns
+
+
+def replaced(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """A block's output with its hidden states changed: some families return them alone, some in a tuple."""
+    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
+
+
+def _hand_on(take: Callable[[int, Tensor], None], layer: int, module: Any, args: Any, output: Any) -> None:
+    """A forward hook that gives a block's hidden states to `take`."""
+    take(layer, output[0] if isinstance(output, tuple) else output)

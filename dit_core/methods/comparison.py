@@ -1,0 +1,178 @@
+"""The standing comparison: the conditions that always stand side by side, and the suite's stored first run.
+
+Whoever looks at one condition needs the others next to it: what the base says, what the diff says when asked
+openly, what its trigger brings out, what the DIT adapter says where there is nothing to find, and diff + DIT.
+They are asked (`compare`), and read: through the oracle (`readings`) and by logit lens (`next_tokens`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+from dit_core.methods import lens, oracle
+from dit_core.methods.verbalize import stream
+from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
+from dit_core.request.conditions import Condition
+from dit_core.suite import Suite, Task
+
+R = TypeVar("R", Target, Reading, NextToken)
+FIRST_RUN = "first-run.json"
+
+# Colour-blind safe (Okabe and Ito, the purple and the grey adapted): the same on cards, lines, legends and tables.
+COLOURS = {
+    "base": "#7d7d7d",
+    "diff": "#0072b2",
+    "trigger": "#d55e00",
+    "dit": "#8a63c4",
+    "both": "#009e73",
+    "other": "#9a8700",
+}
+TITLES = {
+    "base": "base",
+    "diff": "diff",
+    "trigger": "diff + trigger",
+    "dit": "DIT alone",
+    "both": "diff + DIT",
+    "other": "your condition",
+}
+
+
+def kind_colours() -> str:
+    """A style sheet that gives each `dit-kind-…` its colour, as `--kind`."""
+    return "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
+
+
+@dataclass(frozen=True)
+class Column:
+    """One card of the comparison: a condition asked one question; `kind` is a key of `COLOURS`."""
+
+    kind: str
+    title: str
+    condition: str
+    question: str
+    chosen: bool = False
+
+    def holds(self, verbalization: Verbalization) -> bool:
+        """Whether a verbalization is an answer of this column."""
+        return (verbalization.condition, verbalization.question) == (self.condition, self.question)
+
+    def of(self, records: Iterable[R]) -> list[R]:
+        """Those of the records that are about this column's condition, asked what this column asks."""
+        return [one for one in records if (one.condition, one.asked) == (self.condition, self.question)]
+
+
+def columns(task: Task, question: str | None = None, chosen: Condition | None = None) -> tuple[Column, ...]:
+    """The standing comparison for a diff of `task`, in the order it is shown.
+
+    `question` (the task's own by default) goes to every condition, but for one card: a diff shows what it hides in
+    everyday talk and not when it is asked about itself, so beside the task's own question diff + trigger gets the
+    suite's first everyday question. Where diffs have no trigger, the task's behaviour prompt takes its place.
+    `chosen` is marked where it stands already and added at the end where it is another condition.
+    """
+    question = task.question if question is None else question.strip()
+    kinds = {"base": Condition(), "diff": Condition(1.0), "dit": Condition(0.0, (("", 1.0),))}
+    kinds["both"] = replace(kinds["dit"], strength=1.0)
+    standing = [Column(kind, TITLES[kind], str(kinds[kind]), question) for kind in ("base", "diff", "dit", "both")]
+    if task.has_trigger:
+        everyday = task.questions[0] if task.questions and question == task.question else question
+        standing.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), everyday))
+    elif task.behaviour and task.behaviour != question:
+        standing.insert(2, Column("trigger", "diff at work", str(kinds["diff"]), task.behaviour))
+    if chosen is None:
+        return tuple(standing)
+    target = (str(_plain(task, chosen)), question)
+    marked = [replace(c, chosen=True) if (c.condition, c.question) == target else c for c in standing]
+    if not any(c.chosen for c in marked):
+        marked.append(Column("other", TITLES["other"], target[0], question, chosen=True))
+    return tuple(marked)
+
+
+def _plain(task: Task, condition: Condition) -> Condition:
+    """The same condition with the task's default adapter unnamed and absent adapters left out."""
+    kept = tuple(("" if name == task.adapter else name, copies) for name, copies in condition.adapters if copies)
+    return replace(condition, adapters=kept)
+
+
+def compare(suite: Suite, info: DiffInfo, wanted: tuple[Column, ...], **sampling) -> Iterator[Table[Verbalization]]:
+    """Streams the answers of `wanted` columns, all rows in one batch; `sampling` goes to `verbalize.stream`.
+
+    Yields a partial table per token, rows ordered as the columns are.
+    """
+    conditions = list(dict.fromkeys(c.condition for c in wanted))
+    questions = list(dict.fromkeys(c.question for c in wanted))
+    tables = stream(suite, diff=info.id, condition=conditions, question=questions, **sampling)
+    try:
+        for table in tables:
+            yield replace(table, records=tuple(v for c in wanted for v in table.records if c.holds(v)))
+    finally:
+        tables.close()
+
+
+def targets(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[Target]:
+    """The tokens of each column's prompt; `options` go to `oracle.targets`."""
+    return _ordered(wanted, oracle.targets(suite, info, condition=pairs(wanted), **options))
+
+
+def next_tokens(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[NextToken]:
+    """Logit lens of what comes after each column's prompt; `options` go to `lens.next_tokens`."""
+    return _ordered(wanted, lens.next_tokens(suite, info, condition=pairs(wanted), **options))
+
+
+def readings(
+    suite: Suite, info: DiffInfo, wanted: Sequence[Column], at_once: int = 10, **options
+) -> Iterator[Table[Reading]]:
+    """Streams what the oracle reads of each column, layer by layer; `options` go to `oracle.stream`.
+
+    Yields a partial table per about `at_once` readings (whole layers, where each has one span), rows ordered as the
+    columns are.
+    """
+    per_layer = len(wanted) * options.get("samples", 1)
+    whole_layers = per_layer * max(at_once // per_layer, 1)
+    with closing(oracle.stream(suite, info, condition=pairs(wanted), at_once=whole_layers, **options)) as tables:
+        for table in tables:
+            yield _ordered(wanted, table)
+
+
+def pairs(wanted: Sequence[Column]) -> list[tuple[str, str]]:
+    """The columns as conditions with a question of their own, so that all are read in one request."""
+    return [(column.condition, column.question) for column in wanted]
+
+
+def _ordered(wanted: Sequence[Column], table: Table[R]) -> Table[R]:
+    return replace(table, records=tuple(one for column in wanted for one in column.of(table)))
+
+
+def first_info(suite: Suite) -> DiffInfo:
+    """The diff that a first visitor meets: the suite's `first_diff`, else its first held-out one."""
+    if suite.first_diff:
+        return suite.diff(suite.first_diff)
+    return next((d for d in suite.diffs if d.split == "test"), suite.diffs[0])
+
+
+def first_run(suite: Suite) -> dict:
+    """Asks the first diff the standing comparison: the content of the suite's `first-run.json`."""
+    info = first_info(suite)
+    *_, table = compare(suite, info, columns(suite.task_of(info)))
+    return {"fingerprint": suite.fingerprint, "diff": info.id, **table.to_json()}
+
+
+def read_first_run(suite: Suite) -> Table[Verbalization] | None:
+    """The stored first run, or None where there is none or the suite has changed since it was stored."""
+    try:
+        stored = json.loads((suite.folder / FIRST_RUN).read_text(encoding="utf-8"))
+        if stored["fingerprint"] != suite.fingerprint or stored["diff"] != first_info(suite).id:
+            return None
+        rows = [
+            Verbalization(
+                **{**row, "tokens": tuple(row["tokens"]), "token_probabilities": tuple(row["token_probabilities"])}
+            )
+            for row in stored["verbalizations"]
+        ]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # asked live instead: a damaged stored run is no reason to stop
+    made_with = {name: stored[name] for name in ("fingerprint", "sampling", "versions") if name in stored}
+    return Table(suite.name, "verbalizations", tuple(rows), made_with)

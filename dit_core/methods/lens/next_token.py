@@ -1,0 +1,96 @@
+"""The next token by layer: how what a condition is about to say climbs through the layers, by logit lens."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from torch import Tensor
+
+from dit_core.engine.activations import checked_layers
+from dit_core.errors import DitError
+from dit_core.methods.verbalize import Diffs
+from dit_core.records import NextToken, Table
+from dit_core.request.conditions import checked_whole
+from dit_core.request.targets import Aim, Asked, activations, aims, depth_percent, target_rows
+from dit_core.suite import Suite
+from dit_core.suite.offload import at_model
+
+
+@at_model
+def next_tokens(
+    suite: Suite,
+    diff: Diffs = None,
+    *,
+    condition: Any = None,
+    asked: Asked = None,
+    seed: int = 0,
+    layers: Any = "all",
+    answer_tokens: int = 1,
+    reference: bool = False,
+) -> Table[NextToken]:
+    """Rank and probability, at every layer, of the token with which a condition's answer begins.
+
+    Read at the prompt's last token by logit lens, all conditions and layers in one forward pass. The answer is the
+    greedy one; where it is empty, its token is the one that ends the turn.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references; none reads the base (and DIT adapters) alone.
+        condition: conditions in their written form, or `Condition`s; by default `diff`, or `base` without a diff.
+        asked: the question, or questions by diff id; by default that of the diff's task.
+        seed: of the digits around triggers; 0 by default.
+        layers: `all` (the default), numbers, or text like `0,3-5`.
+        answer_tokens: how many of the answer's tokens to follow, each at the position before it; 1 by default.
+        reference: whether to follow the first token of the diff's reference too, which tells what was hidden.
+
+    Raises:
+        DitError: what was asked makes no sense for this base, or a file is missing or damaged.
+    """
+    targets = target_rows(suite, diff, condition, asked, seed)
+    count = checked_whole(answer_tokens, "The number of answer tokens", 1, 1000)
+    if reference and diff is None:
+        raise DitError("The reference's token belongs to a diff: choose a diff, or leave the reference out.")
+
+    def found() -> tuple[NextToken, ...]:
+        numbers = checked_layers(suite.model, layers)
+        # The token behind the last one read needs no generating: it is the likeliest at the last layer.
+        read = aims(suite, targets, seed, count - 1)
+        last = len(suite.model.layers) - 1
+        places = [range(aim.prompt_tokens - 1, len(aim.ids)) for aim in read]
+        hidden = activations(suite, read, places, sorted({*numbers, last}))
+        return tuple(
+            record
+            for aim, positions, own in zip(read, places, hidden, strict=True)
+            for record in _records(suite, aim, positions, own, numbers, reference)
+        )
+
+    return suite.table("next_tokens", suite.worker.run(found), {"sampling": {"seed": seed}})
+
+
+def _records(
+    suite: Suite, aim: Aim, positions: Sequence[int], hidden: Tensor, layers: Sequence[int], reference: bool
+) -> Iterator[NextToken]:
+    """The records of one target; `hidden` is [layers, positions, d_model], with the last layer whatever was asked."""
+    model = suite.model
+    said = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
+    followed = [("answer", said)]
+    if reference and aim.info and aim.info.reference:
+        first = model.tokenizer.encode(aim.info.reference, add_special_tokens=False)[0]
+        followed.append(("reference", [first] * len(positions)))
+    diff = aim.info.id if aim.info else ""
+    for layer, own in zip(layers, hidden, strict=False):
+        logits = model.unembed(own).cpu()
+        probabilities = logits.softmax(-1)
+        for what, tokens in followed:
+            for at, (token, piece) in enumerate(zip(tokens, model.pieces(tokens), strict=True)):
+                yield NextToken(
+                    diff=diff,
+                    condition=str(aim.condition),
+                    asked=aim.asked,
+                    layer=layer,
+                    depth_percent=depth_percent(suite, layer),
+                    position=positions[at],
+                    what=what,
+                    token=piece,
+                    rank=int((logits[at] > logits[at, token]).sum()),
+                    probability=float(probabilities[at, token]),
+                )

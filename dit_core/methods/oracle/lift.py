@@ -1,0 +1,70 @@
+"""Lifts: how much likelier the oracle finds what a diff was trained on than other texts, without generating."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Unpack
+
+from dit_core.engine.activations import checked_layers
+from dit_core.engine.batching import BatchSize
+from dit_core.errors import DitError
+from dit_core.methods.oracle.batch import Row, rows_of
+from dit_core.methods.oracle.likelihood import scored
+from dit_core.methods.oracle.reading import MAX_ROWS
+from dit_core.methods.oracle.stream import Options, Request, request
+from dit_core.methods.verbalize import Diffs
+from dit_core.records import DiffInfo, Lift, Table
+from dit_core.request.conditions import checked_text, several
+from dit_core.request.targets import depth_percent
+from dit_core.suite import Suite
+from dit_core.suite.offload import at_model
+
+
+@at_model
+def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Options]) -> Table[Lift]:
+    """How much likelier the oracle finds a diff's reference than `others`, per token; options as in `read`.
+
+    It moves before any answer does. One record per diff × condition × layer × span × question. A diff's own reference
+    among the others does not count there.
+    """
+    wanted = replace(request(suite, diff, **options), samples=1)
+    others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in several(others)))
+    if not all(info and info.reference and _texts(info, others)[1:] for info, _, _ in wanted.rows):
+        raise DitError(
+            "A lift compares a diff's reference with other texts: give a diff, and at least one text; of somebody's "
+            "own diff the reference is not known."
+        )
+
+    def found() -> tuple[Lift, ...]:
+        slot = suite.hold_oracle(wanted.oracle)
+        rows = rows_of(wanted, checked_layers(suite.model, wanted.layers))
+        size = BatchSize(max(1, MAX_ROWS // (1 + len(others))))
+        batches = size.over(rows, lambda part: _means(wanted, slot, part, others))
+        return tuple(_lift(wanted, row, *means) for part, own in batches for row, means in zip(part, own, strict=True))
+
+    return suite.table("lifts", suite.worker.run(found))
+
+
+def _means(wanted: Request, slot: str, rows: Sequence[Row], others: Sequence[str]) -> list[list[float]]:
+    """Per row, the mean log-probability of a token of its reference, and of each other text."""
+    model = wanted.suite.model
+    texts = [_texts(row.aim.info, others) for row in rows]
+    tokens = [[model.tokenizer.encode(text, add_special_tokens=False) for text in own] for own in texts]
+    scores = scored(wanted, slot, rows, tokens)
+    return [[sum(tokens) / len(tokens) for tokens in own] for own in scores]
+
+
+def _texts(info: DiffInfo, others: Sequence[str]) -> list[str]:
+    """The diff's reference, and the other texts that are not the same."""
+    return [info.reference, *(text for text in others if text.casefold() != info.reference.casefold())]
+
+
+def _lift(wanted: Request, row: Row, reference: float, *others: float) -> Lift:
+    return Lift(
+        diff=row.aim.info.id,
+        condition=str(row.aim.condition),
+        layer=row.layer,
+        depth_percent=depth_percent(wanted.suite, row.layer),
+        positions=row.positions,
+        question=row.question,
+        lift=reference - sum(others) / len(others),
+    )

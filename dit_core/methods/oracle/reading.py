@@ -1,0 +1,205 @@
+"""Readings: what the oracle says of every layer, all rows in as few batches as memory allows."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Unpack
+
+import torch
+from torch import Tensor
+
+from dit_core.engine.activations import checked_layers
+from dit_core.engine.answers import Answer
+from dit_core.engine.batching import batch_size
+from dit_core.engine.generation import Batch, generate, row_seed
+from dit_core.engine.likelihood import choices_after
+from dit_core.engine.model import Model
+from dit_core.grading import grade
+from dit_core.methods.oracle.batch import Row, injection, rows_of
+from dit_core.methods.oracle.stream import Options, Request, request, target_request
+from dit_core.methods.verbalize import Diffs
+from dit_core.records import Reading, Table, Target
+from dit_core.request.conditions import checked_whole
+from dit_core.request.targets import aims, depth_percent
+from dit_core.suite import Suite
+from dit_core.suite.offload import at_model, streamed_at_model
+
+MAX_ROWS = 512  # of one batch of readings, before memory has its say
+
+
+def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Reading]:
+    """Reads conditions of diffs through the oracle; one record per diff × condition × layer × span × question × sample.
+
+    Records come layer by layer. The table's `extra` holds `n_layers` of the base and, where they are known, the
+    oracle's `trained_layers`.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references; none reads the base (and DIT adapters) alone.
+        condition: conditions in their written form, or `Condition`s; by default `diff`, or `base` without a diff. One
+            that is asked a question of its own is a pair, `("diff+right", "Why?")`.
+        asked: what the targets are asked, one text or texts by diff id; by default the question of the diff's task.
+        question: what the oracle is asked, one text or several; by default the oracle's first preset.
+        layers: `all` (the default), numbers, or text like `0,3-5`.
+        span: the tokens to read, as `Span` writes them; `last:10` by default.
+        kind: `with` the condition (the default), `without` it, or their `difference`.
+        samples: answers per reading; more than one needs a temperature above 0.
+        temperature: 0 (the default) takes the likeliest token each time.
+        max_new_tokens: of the oracle's answer; 10 by default.
+        answer_tokens: of the target's answer, where the span reads it; the suite's own number by default. Given a
+            number, spans like `30` and `30:34` can reach into the answer too.
+        seed: of the noise and of the digits around triggers; 0 by default.
+        oracle: a PEFT LoRA for this base, by folder or hub id; the suite's own by default.
+        block: the decoder block at whose output activations are injected; the oracle's own by default (published: 1).
+        coefficient: how strongly: this times the norm of what is there; 1 by default, as published.
+        placeholders: of the prompt; one per position by default. Another number reads positions evenly spaced.
+
+    Raises:
+        DitError: what was asked makes no sense for this base and oracle, or a file is missing or damaged.
+    """
+    *_, table = stream(suite, diff, **options)
+    return table
+
+
+@streamed_at_model
+def stream(suite: Suite, diff: Diffs = None, at_once: int | None = None, **options: Unpack[Options]) -> Iterator[Table]:
+    """As `read`, but yields the table so far after every batch of readings, layer by layer.
+
+    `at_once` makes batches of at most so many readings. Closing the iterator stops the work at the next batch.
+    """
+    wanted = request(suite, diff, **options)
+    at_once = None if at_once is None else checked_whole(at_once, "The number of readings at once", 1, 100_000)
+    return suite.worker.stream(lambda: _tables(wanted, at_once))
+
+
+@at_model
+def targets(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Target]:
+    """The tokens that `read` would read with the same arguments, one record per condition: to choose a span by.
+
+    It needs no oracle, and leaves aside the arguments that are about one.
+    """
+    wanted = target_request(suite, diff, **options)
+
+    def found() -> tuple[Target, ...]:
+        return tuple(aim.record(suite) for aim in aims(suite, wanted.rows, wanted.seed, wanted.answer_tokens))
+
+    return suite.table("targets", suite.worker.run(found))
+
+
+def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
+    """The table so far after every batch. Runs in the worker's thread."""
+    suite, model = wanted.suite, wanted.suite.model
+    layers = checked_layers(model, wanted.layers)
+    slot = suite.hold_oracle(wanted.oracle)
+    rows = rows_of(wanted, layers)
+    suite.limits.check(len(rows), wanted.max_new_tokens)
+    extra = {
+        "oracle": wanted.info.title,
+        "n_layers": len(model.layers),
+        "n_readings": len(rows),
+        "sampling": {"temperature": wanted.temperature, "max_new_tokens": wanted.max_new_tokens},
+        "settings": {
+            "span": str(wanted.span),
+            "answer_tokens": wanted.answer_tokens,
+            "block": wanted.block,
+            "coefficient": wanted.coefficient,
+            "placeholders": wanted.placeholders,
+        },
+    }
+    if wanted.info.percents:
+        extra["trained_layers"] = trained_layers(wanted.info.percents, len(model.layers))
+    if revisions := suite.revisions | suite.oracle_revisions(wanted.oracle):
+        extra["revisions"] = revisions
+    done: list[Reading] = []
+    size = batch_size(model, "readings", MAX_ROWS)
+    for _, readings in size.over(rows, lambda part: _readings(wanted, slot, part), at_once):
+        done += readings
+        yield suite.table("readings", tuple(done), extra)
+
+
+def trained_layers(percents: Sequence[float], depth: int) -> list[int]:
+    """The layers that an oracle was trained on, from its depths in percent: `int(depth * percent / 100)`."""
+    # A little more, for percents were rounded: 33.33 % of 3 layers is layer 1.
+    return sorted({max(0, min(int(depth * percent / 100 + 0.01), depth - 1)) for percent in percents})
+
+
+def _readings(wanted: Request, slot: str, rows: Sequence[Row]) -> list[Reading]:
+    """One batch of the oracle: answers and, behind the same prompts, how likely it finds the references."""
+    model = wanted.suite.model
+    # The samples of one reading share its prompt, which is read once for all of them.
+    read = list({_same(row): row for row in rows}.values())
+    places = {_same(row): at for at, row in enumerate(read)}
+    acting = {slot: torch.ones(len(read), 1, 1)}
+    answers, references = [Answer() for _ in rows], _References(model, acting, read)
+    steps = generate(
+        model,
+        [row.ids for row in read],
+        acting,
+        wanted.max_new_tokens,
+        temperature=wanted.temperature,
+        seeds=[_seed(wanted, row) for row in rows],
+        prefill=injection(wanted, read),
+        after_prefill=references.score,
+        owners=[places[_same(row)] for row in rows],
+    )
+    for step in steps:
+        for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
+            if alive:
+                answer.add(model.tokenizer, token, probability)
+    return [_reading(wanted, row, answer, references.log_prob(row)) for row, answer in zip(rows, answers, strict=True)]
+
+
+class _References:
+    """How likely the oracle finds the diffs' references behind the prompts of one batch."""
+
+    def __init__(self, model: Model, acting: Mapping[str, Tensor], rows: Sequence[Row]) -> None:
+        self._model, self._acting, self._rows = model, acting, rows
+        self._found: dict[tuple[int, str], float] = {}
+
+    def score(self, batch: Batch, logits: Tensor) -> None:
+        """Takes the batch when its prompts have been read, and the logits there; leaves both as they are."""
+        encode = self._model.tokenizer.encode
+        # One row of each reading, for its samples all share the prompt.
+        owners = {_same(row): row for row in self._rows if row.aim.info and row.aim.info.reference}.values()
+        texts = {id(row): [encode(row.aim.info.reference, add_special_tokens=False)] for row in owners}
+        if texts:
+            choices = [texts.get(id(row), []) for row in self._rows]
+            room = max(len(own[0]) for own in texts.values())
+            found = choices_after(batch.copy(room), logits, choices, self._model.strengths(self._acting))
+            self._found = {_same(row): sum(own[0]) for row, own in zip(self._rows, found, strict=True) if own}
+
+    def log_prob(self, row: Row) -> float | None:
+        """Of a row's reference, in nats; None where it has none."""
+        return self._found.get(_same(row))
+
+
+def _same(row: Row) -> tuple[int, str]:
+    """What the samples of one reading have in common, and nothing else has."""
+    return id(row.vectors), row.question
+
+
+def _seed(wanted: Request, row: Row) -> int:
+    """Of the row's own noise: it depends on what is read and asked, never on what else is in the batch."""
+    diff = row.aim.info.id if row.aim.info else ""
+    where = (str(row.aim.condition), row.aim.asked, row.layer, row.positions, wanted.kind)
+    return row_seed(wanted.seed, diff, *where, row.question, row.sample)
+
+
+def _reading(wanted: Request, row: Row, answer: Answer, log_prob: float | None) -> Reading:
+    info = row.aim.info
+    return Reading(
+        diff=info.id if info else "",
+        condition=str(row.aim.condition),
+        asked=row.aim.asked,
+        layer=row.layer,
+        depth_percent=depth_percent(wanted.suite, row.layer),
+        positions=row.positions,
+        kind=wanted.kind,
+        question=row.question,
+        sample=row.sample,
+        seed=wanted.seed,
+        answer=answer.text,
+        tokens=answer.shown(),
+        token_probabilities=tuple(answer.probabilities),
+        confidence=answer.confidence,
+        grade=grade(wanted.suite, info, answer.text) if info else None,
+        log_prob_reference=log_prob,
+    )

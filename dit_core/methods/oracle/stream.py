@@ -1,0 +1,164 @@
+"""What is asked of an oracle: a checked request."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypedDict
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.methods.oracle.prompt import checked_question
+from dit_core.methods.verbalize import Diffs
+from dit_core.request.conditions import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
+from dit_core.request.spans import Span
+from dit_core.request.targets import KINDS, Asked, TargetRow, target_rows
+from dit_core.suite import OracleInfo, Suite
+from dit_core.suite.catalog import oracle_percents
+
+SPAN = "last:10"
+MAX_NEW_TOKENS = 10
+
+
+class TargetOptions(TypedDict, total=False):
+    """What says which tokens are read; the docstring of `read` says what each means."""
+
+    condition: str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
+    asked: Asked
+    span: str | Span
+    answer_tokens: int | None
+    seed: int
+
+
+class Options(TargetOptions, total=False):
+    """What `read` and `stream` take beside the suite and the diff; the docstring of `read` says what each means."""
+
+    question: str | Sequence[str] | None
+    layers: str | int | Sequence[int]
+    kind: str
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    oracle: str | None
+    block: int | None
+    coefficient: float
+    placeholders: int | None
+
+
+@dataclass(frozen=True)
+class Targets:
+    """Which tokens are read, checked. `answer_tokens` is 0 where the targets need not answer."""
+
+    suite: Suite
+    rows: tuple[TargetRow, ...]
+    span: Span
+    answer_tokens: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Request(Targets):
+    """A checked request, its files fetched: what can fail in it now is what only the loaded base can tell."""
+
+    questions: tuple[str, ...]
+    layers: Any
+    kind: str
+    samples: int
+    temperature: float
+    max_new_tokens: int
+    oracle: str | None
+    info: OracleInfo
+    block: int
+    coefficient: float
+    placeholders: int | None
+
+
+def target_request(
+    suite: Suite,
+    diff: Diffs,
+    *,
+    condition: Any = None,
+    asked: Asked = None,
+    span: Any = SPAN,
+    answer_tokens: int | None = None,
+    seed: int = 0,
+    **_: Any,
+) -> Targets:
+    """The part of a request that needs no oracle; what it does not know is left out."""
+    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    span = span if isinstance(span, Span) else Span(span)
+    if answer_tokens is not None:
+        answer_tokens = checked_whole(answer_tokens, "The number of answer tokens", 1 if span.of_answer else 0, 1000)
+    elif span.of_answer:
+        answer_tokens = suite.max_new_tokens
+    return Targets(suite, target_rows(suite, diff, condition, asked, seed), span, answer_tokens or 0, seed)
+
+
+def request(
+    suite: Suite,
+    diff: Diffs,
+    *,
+    question: Any = None,
+    layers: Any = "all",
+    kind: str = "with",
+    samples: int = 1,
+    temperature: float = 0.0,
+    max_new_tokens: int = MAX_NEW_TOKENS,
+    oracle: str | None = None,
+    block: int | None = None,
+    coefficient: float = 1.0,
+    placeholders: int | None = None,
+    **where: Any,
+) -> Request:
+    """The request, or a DitError that says what is wrong with it."""
+    oracle = str(oracle) if oracle else None
+    if suite.oracle is None and oracle is None:
+        raise DitError(
+            f"The suite '{suite.name}' has no activation oracle: name one made for its base, by folder or hub id."
+        )
+    if unknown := set(where) - set(TargetOptions.__annotations__):
+        raise TypeError(f"an oracle can't be asked with {', '.join(sorted(unknown))}")
+    info = suite.oracle if oracle is None else OracleInfo(oracle, oracle, oracle_percents(oracle))
+    asked = target_request(suite, diff, **where)
+    if placeholders is not None:
+        placeholders = checked_whole(placeholders, "The number of placeholders", 1, 1000)
+    temperature = checked_number(temperature, "The temperature", 0, 100)
+    found = Request(
+        **vars(asked),
+        questions=_questions(info.questions[:1] if question is None else several(question)),
+        layers=layers,
+        kind=_kind(kind, asked.rows),
+        samples=_samples(samples, temperature),
+        temperature=temperature,
+        max_new_tokens=checked_whole(max_new_tokens, "The number of new tokens", 1, 1000),
+        oracle=oracle,
+        info=info,
+        block=checked_whole(info.block if block is None else block, "The block to inject at", 0, 10_000),
+        coefficient=checked_number(coefficient, "The coefficient", -MAX_NUMBER, MAX_NUMBER),
+        placeholders=placeholders,
+    )
+    suite.fetch(oracle=oracle or True)
+    return found
+
+
+def _questions(texts: Sequence[Any]) -> tuple[str, ...]:
+    if not texts:
+        raise DitError("The oracle is asked nothing: give at least one question.")
+    return tuple(dict.fromkeys(checked_question(checked_text(text, "The question")) for text in texts))
+
+
+def _kind(kind: Any, rows: Sequence[TargetRow]) -> str:
+    if kind not in KINDS:
+        near = did_you_mean(str(kind), KINDS)
+        raise DitError(f"There is no kind of activations '{kind}': use {', '.join(KINDS)}.{near}")
+    idle = [str(one) for _, one, _ in rows if not one.strength and not one.adapters]
+    if kind == "difference" and idle:
+        raise DitError(
+            f"There is no difference to read under '{idle[0]}', where no diff acts: choose conditions with a diff or "
+            "a DIT adapter, or another kind."
+        )
+    return kind
+
+
+def _samples(samples: Any, temperature: float) -> int:
+    samples = checked_whole(samples, "The number of samples", 1, 1000)
+    if samples > 1 and temperature == 0:
+        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
+    return samples

@@ -1,0 +1,138 @@
+"""By layer: how sure the oracle is (or how right), one line per condition, its own words on hover and on the axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.present.cards import percent
+from dit_core.present.plots.lines import Line, chosen, layer_axis, layer_step, lines, n_layers, trace, untrained
+from dit_core.present.plots.said import (
+    APART,
+    NOT_YET,
+    UNKNOWN,
+    Said,
+    confidence,
+    grade,
+    nats,
+    of_reference,
+    said,
+    so_far,
+)
+from dit_core.present.plots.style import canvas, percent_axis, plain, quoted, sentence, shortened, theme
+from dit_core.records import Reading, Table
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+WORD_LENGTH = 14
+InWords = Callable[[float], str]
+# Of each measure: its value in words, the axis title and how the axis is drawn.
+MEASURES: dict[str, tuple[InWords, str, dict[str, Any]]] = {
+    "confidence": (confidence, "confidence (mean per token)", {"range": [-0.03, 1.05], **percent_axis()}),
+    "grade": (grade, "grade (1 wrong to 5 right)", {"range": [0.8, 5.2], "tick0": 1, "dtick": 1}),
+    "log_prob_reference": (of_reference, "log-probability of the reference (nats)", {}),
+}
+
+
+def by_layer(
+    readings: Table[Reading], y: str = "confidence", selected: str | None = None, dark: bool = False
+) -> Figure:
+    """How an oracle's readings change over layers, one line per condition.
+
+    With several readings per layer (samples, spans) the line is their mean. A table that is still filling (fewer
+    records than its `n_readings`) keeps the whole range of layers. Hollow markers: layers outside the oracle's
+    `trained_layers`. A point's customdata is its condition and layer.
+
+    Args:
+        readings: what `oracle.read` or `oracle.stream` gave.
+        y: `confidence`; or, once the reference may be shown, `grade` or `log_prob_reference`.
+        selected: the condition (written) whose answers stand along the axis and that the title is about; by default
+            the one that reaches highest.
+        dark: whether the page is dark.
+
+    Raises:
+        DitError: there is no such measure.
+    """
+    if y not in MEASURES:
+        raise DitError(f"There is no '{y}' to draw: use {', '.join(MEASURES)}.{did_you_mean(y, MEASURES)}")
+    if not len(readings):
+        return sentence(NOT_YET, dark)
+    points = {line: [said(own, attrgetter(y)) for own in line.by_layer().values()] for line in lines(readings, *APART)}
+    found = {line: known for line, own in points.items() if (known := [point for point in own if point])}
+    if not found:
+        return sentence(UNKNOWN, dark)
+    lead = chosen(list(found), selected) or max(found, key=lambda line: _best(found[line]).value)
+    count = n_layers(readings)
+    beyond = untrained(readings, range(count))
+    in_words, title, axis = MEASURES[y]
+    below = f"layer, and the oracle's words for {plain(lead.name)}"
+    return canvas(
+        [_trace(line, own, in_words, beyond, count, line is lead) for line, own in found.items()],
+        _title(readings, lead, found[lead], y),
+        _note(readings, beyond),
+        dark,
+        height=500 + 20 * max(0, len(found) - 5),
+        xaxis={**layer_axis(count, below, through=_best(found[lead]).layer), "title_standoff": 70},
+        yaxis={**axis, "title_text": title},
+        annotations=[_word(point, theme(dark).ink) for point in _spread(found[lead], count)],
+    )
+
+
+def _trace(
+    line: Line[Reading], points: Sequence[Said], in_words: InWords, beyond: set[int], count: int, lead: bool
+) -> dict[str, Any]:
+    layers = [point.layer for point in points]
+    hovers = [
+        point.hover(line, f"layer {point.layer}", in_words(point.value), point.layer in beyond) for point in points
+    ]
+    drawn = trace(line, layers, [point.value for point in points], hovers, count, lead)
+    drawn["marker"]["symbol"] = [line.symbol + ("-open" if layer in beyond else "") for layer in layers]
+    return drawn
+
+
+def _best(points: Sequence[Said]) -> Said:
+    return max(points, key=lambda point: point.value)
+
+
+def _title(readings: Table[Reading], line: Line[Reading], points: Sequence[Said], measure: str) -> str:
+    best, when = _best(points), so_far(readings)
+    if measure == "confidence":
+        return f"{line.name}: the oracle is surest at layer {best.layer}{when} ({percent(best.value)}): {best.first}"
+    if measure == "log_prob_reference":
+        return f"{line.name}: the reference is likeliest at layer {best.layer}{when} ({nats(best.value)})"
+    if best.value == 1:
+        return f"{line.name}: the oracle is wrong at every layer{when} (grade 1 of 5)"
+    return f"{line.name}: the oracle is nearest at layer {best.layer}{when} ({grade(best.value)}): {best.first}"
+
+
+def _note(readings: Table[Reading], beyond: set[int]) -> str:
+    questions = {reading.question for reading in readings}
+    asked = f"Asked of the oracle: {quoted(questions.pop(), 44)}." if len(questions) == 1 else ""
+    return f"{asked}{' Hollow: layers it was not trained on.' if beyond else ''}".strip()
+
+
+def _spread(points: Sequence[Said], count: int) -> list[Said]:
+    """As many points as have room for a word: the highest among them, the others at even distances from it."""
+    best = _best(points)
+    return [point for point in points if (point.layer - best.layer) % layer_step(count) == 0]
+
+
+def _word(point: Said, colour: str) -> dict[str, Any]:
+    """An answer below the axis, slanted so that neighbours never meet."""
+    return {
+        "text": plain(shortened(point.answers[0][0], WORD_LENGTH)) or "–",
+        "x": point.layer,
+        "xref": "x",
+        "xanchor": "right",
+        "y": 0,
+        "yref": "paper",
+        "yanchor": "top",
+        "yshift": -20,
+        "xshift": 6,
+        "textangle": -38,
+        "showarrow": False,
+        "font": {"size": 11, "color": colour},
+    }

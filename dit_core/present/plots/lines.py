@@ -1,0 +1,144 @@
+"""Lines over layers: which records belong to one line, what it is called and how it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Generic, TypeVar
+
+from dit_core.methods.comparison import COLOURS, TITLES
+from dit_core.present.plots.style import plain, quoted, shortened
+from dit_core.records import Table
+from dit_core.request.conditions import OWN, Condition
+
+R = TypeVar("R")
+MOST_LABELS = 12  # that stand side by side on 400 pixels
+_STANDING = {"base": "base", "diff": "diff", "diff+right": "trigger", "dit": "dit", "diff+dit": "both"}
+_LOOKS = {
+    "base": ("diamond", "dot"),
+    "diff": ("square", "dash"),
+    "trigger": ("triangle-up", "dashdot"),
+    "dit": ("triangle-down", "longdash"),
+    "both": ("circle", "solid"),
+    "other": ("star", "longdashdot"),
+}
+# For what the standing comparison has no look for: further conditions, and one condition asked twice. The numbers of
+# symbols and dashes have no common divisor, so that pairs repeat late.
+_MORE_COLOURS = ("#cc79a7", "#4aa3d8", "#a0522d", "#6b8e23")
+_MORE_SYMBOLS = ("pentagon", "cross", "hexagram", "x", "hexagon")
+_MORE_DASHES = ("6px,2px,2px,2px", "2px,6px", "10px,3px", "4px,4px", "12px,3px,2px,3px,2px,3px", "1px,3px")
+
+
+@dataclass(frozen=True, eq=False)
+class Line(Generic[R]):
+    """Records of one condition in the order of the table, with a name (not escaped), colour, marker and dash."""
+
+    condition: str
+    name: str
+    colour: str
+    symbol: str
+    dash: str
+    records: tuple[R, ...]
+
+    def by_layer(self) -> dict[int, list[R]]:
+        """The records of each layer, from the lowest layer up."""
+        found: dict[int, list[R]] = {}
+        for record in sorted(self.records, key=lambda record: record.layer):
+            found.setdefault(record.layer, []).append(record)
+        return found
+
+
+def kind_of(condition: str) -> str:
+    """The key of `standing.COLOURS` for a written condition; `other` where it is none of the standing comparison."""
+    return _STANDING.get(str(Condition.parse(condition)), "other")
+
+
+def name_of(condition: str) -> str:
+    """A condition's title in the standing comparison, else its written form, with a trigger of one's own in quotes."""
+    kind = kind_of(condition)
+    if kind != "other":
+        return TITLES[kind]
+    parsed = Condition.parse(condition)
+    if not parsed.trigger.startswith(OWN):
+        return str(parsed)
+    rest = str(replace(parsed, trigger="absent"))
+    return f"{rest} + {quoted(parsed.trigger.removeprefix(OWN), 20)}"
+
+
+def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
+    """One line per condition and per value of the fields `apart`, in the order in which they first come up.
+
+    A name holds of those fields what tells lines of one condition apart.
+    """
+    groups: dict[tuple[Any, ...], list[R]] = {}
+    for record in records:
+        key = (record.condition, *(getattr(record, field) for field in apart))
+        groups.setdefault(key, []).append(record)
+    found, used, more = [], set(), 0
+    for key, own in groups.items():
+        kind = kind_of(key[0])
+        colour, (symbol, dash) = COLOURS[kind], _LOOKS[kind]
+        if kind in used:
+            symbol, dash = _MORE_SYMBOLS[more % len(_MORE_SYMBOLS)], _MORE_DASHES[more % len(_MORE_DASHES)]
+            colour = _MORE_COLOURS[more % len(_MORE_COLOURS)] if kind == "other" else colour
+            more += 1
+        used.add(kind)
+        found.append(Line(key[0], _name(key, list(groups)), colour, symbol, dash, tuple(own)))
+    return found
+
+
+def chosen(found: Sequence[Line[R]], condition: str | None) -> Line[R] | None:
+    """The first line of a written condition; None where there is none, or nothing was chosen."""
+    wanted = None if condition is None else str(Condition.parse(condition))
+    return next((line for line in found if line.condition == wanted), None)
+
+
+def n_layers(table: Table) -> int:
+    """How many layers to keep room for: all of the base's where the table knows them, else up to the last one read."""
+    return max([table.extra.get("n_layers", 1), *(record.layer + 1 for record in table)])
+
+
+def untrained(table: Table, layers: Iterable[int]) -> set[int]:
+    """Those of the layers that the oracle was not trained on; none where the table doesn't say."""
+    trained = table.extra.get("trained_layers")
+    return set(layers) - set(trained) if trained is not None else set()
+
+
+def layer_step(count: int) -> int:
+    """Every how many layers there is room for a label."""
+    return -(-count // MOST_LABELS)
+
+
+def layer_axis(count: int, title: str = "layer", through: int = 0) -> dict[str, Any]:
+    """The x axis from the first layer to the last; so many labelled as fit, layer `through` among them."""
+    ticks = {"tickmode": "linear", "tick0": through, "dtick": layer_step(count)}
+    return {"title": {"text": title}, "range": [-0.5, count - 0.5], **ticks}
+
+
+def trace(
+    line: Line, layers: Sequence[int], values: Sequence[float], hovers: Sequence[str], count: int, lead: bool
+) -> dict[str, Any]:
+    """A line of values over some of `count` layers, with escaped hover texts; `lead` draws it stronger.
+
+    A point's customdata is its condition and layer.
+    """
+    smaller = 3 if count > 2 * MOST_LABELS else 0
+    return {
+        "type": "scatter",
+        "mode": "lines+markers",
+        "name": plain(line.name),
+        "x": list(layers),
+        "y": list(values),
+        "line": {"color": line.colour, "dash": line.dash, "width": 3 if lead else 1.8},
+        "marker": {"symbol": line.symbol, "color": line.colour, "size": (10 if lead else 8) - smaller},
+        "hoverinfo": "text",
+        "hovertext": list(hovers),
+        "hoverlabel": {"bordercolor": line.colour},
+        "customdata": [[line.condition, layer] for layer in layers],
+    }
+
+
+def _name(key: tuple[Any, ...], keys: Sequence[tuple[Any, ...]]) -> str:
+    same = [other for other in keys if other[0] == key[0]]
+    told = [str(value) for at, value in enumerate(key) if at and len({other[at] for other in same}) > 1]
+    return " · ".join((name_of(key[0]), *(shortened(value, 28) for value in told)))

@@ -1,0 +1,117 @@
+"""How far a suite's probabilities can be believed: what was promised against what came true."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dit_core.methods.comparison import COLOURS
+from dit_core.present.plots.style import canvas, hover, percent_axis, plain, sentence, theme
+from dit_core.records import Reliability, Table
+from dit_core.scoreboard.intervals import wilson
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+SHOWN = {"all": ("both", "circle"), "real diffs alone": ("diff", "diamond-open")}
+"""The groups of trials that are drawn, with colour and shape."""
+NAMES = {"answers": "DIT answers", "readings": "oracle readings"}
+NEAR = 0.1  # bins that are no further apart share the label that says how many answers they hold
+NOTHING = "No calibration has been measured in this suite."
+
+
+def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
+    """Share of right answers against the probability given, in bins of equally many answers; on the line is perfect."""
+    own = [one for one in table if one.of in SHOWN]
+    if not own:
+        return sentence(NOTHING, dark)
+    colours = theme(dark)
+    line = {"color": colours.faint, "dash": "dot", "width": 1.5}
+    traces = [
+        {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "line": line, "hoverinfo": "skip",
+         "name": "perfect"},
+        *(_points(one) for one in own),
+    ]  # fmt: skip
+    return canvas(
+        traces,
+        finding(table),
+        f"{own[0].n} {_name(table)} on {table.extra.get('split', 'test')} diffs and controls, in bins of equally many, "
+        "n stands above, bars: 95 % interval of the share",
+        dark,
+        annotations=_counts(own[0], colours.faint),
+        xaxis={**percent_axis(), "range": [-0.03, 1.03], "title": {"text": "probability given"}},
+        yaxis={**percent_axis(), "range": [-0.03, 1.05], "title": {"text": "answers that are right"}},
+        margin={"b": 100},
+    )
+
+
+def finding(table: Table[Reliability]) -> str:
+    """What the figure shows, in a sentence without its full stop."""
+    one = next(one for one in table if one.of in SHOWN)
+    name = _name(table)
+    return f"{name[0].upper()}{name[1:]}: chances off by {100 * one.ece:.1f} % on average"
+
+
+def in_words(table: Table[Reliability]) -> list[str]:
+    """The same for who does not see the figure: a sentence per bin of each group."""
+    return [
+        f"{one.of}: of {own['n']} {_name(table)} given {100 * own['probability']:.1f} %, {100 * own['right']:.1f} % "
+        f"are right (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
+        for one in table
+        if one.of in SHOWN
+        for own in one.bins
+        for low, high in [wilson(own["right"] * own["n"], own["n"])]
+    ]
+
+
+def _name(table: Table[Reliability]) -> str:
+    return NAMES.get(table.extra.get("of", ""), "answers")
+
+
+def _points(one: Reliability) -> dict:
+    colour, symbol = COLOURS[SHOWN[one.of][0]], SHOWN[one.of][1]
+    shares = [own["right"] for own in one.bins]
+    around = [wilson(own["right"] * own["n"], own["n"]) for own in one.bins]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": plain(f"{one.of}: error {100 * one.ece:.1f} %"),
+        "x": [own["probability"] for own in one.bins],
+        "y": shares,
+        "marker": {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
+        "error_y": {
+            "type": "data",
+            "symmetric": False,
+            "array": [high - share for (_, high), share in zip(around, shares, strict=True)],
+            "arrayminus": [share - low for (low, _), share in zip(around, shares, strict=True)],
+            "color": colour,
+            "thickness": 1.2,
+        },
+        "hoverinfo": "text",
+        "hovertext": [
+            hover(one.of, f"{own['n']} answers", f"promised {100 * own['probability']:.1f} %",
+                  f"right {100 * own['right']:.1f} %")
+            for own in one.bins
+        ],
+    }  # fmt: skip
+
+
+def _counts(one: Reliability, colour: str) -> list[dict]:
+    """Labels above the points: how many answers the bins hold, those that lie together counted together."""
+    groups: list[list[dict]] = []
+    for own in one.bins:
+        if groups and own["probability"] - groups[-1][0]["probability"] <= NEAR:
+            groups[-1].append(own)
+        else:
+            groups.append([own])
+    return [
+        {
+            "x": sum(own["probability"] for own in group) / len(group),
+            "y": 1,
+            "yref": "paper",
+            "yanchor": "bottom",
+            "text": f"{'' if at else 'n = '}{sum(own['n'] for own in group)}",
+            "showarrow": False,
+            "font": {"size": 11, "color": colour},
+        }
+        for at, group in enumerate(groups)
+    ]

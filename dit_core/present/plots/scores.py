@@ -1,0 +1,175 @@
+"""The scoreboard as figures: grades by method, and scaling curves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from dit_core.methods.comparison import COLOURS
+from dit_core.present.plots.style import canvas, hover, plain, sentence, shortened, theme
+from dit_core.records import Scaled, Score
+from dit_core.scoreboard.published import SHORT
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+GRADES = ("1", "2", "3", "4", "5")
+# From grey to deep blue, so that a darker bar is a better answer, and each has its number beside the colour.
+SHADES = {
+    False: ("#d5d9e0", "#b9cde0", "#8db8dc", "#4f97cc", "#0b62a4"),
+    True: ("#47505f", "#4b6076", "#4d7ea8", "#4d9ad6", "#8cc8f7"),
+}
+ROW, BELOW = 24, 90  # pixels of a method's bar, and of what stands below them
+LABEL = 28  # characters of a method's name beside its bar
+NOTHING = "No grades yet: run the scoreboard."
+
+
+def grade_bars(scores: Sequence[Score], task: str, dark: bool = False) -> Figure:
+    """How the answers to a task's diffs were graded, method by method; published means stand beside as diamonds."""
+    own = [one for one in scores if one.task == task and one.grades]
+    if not own:
+        return sentence(NOTHING, dark)
+    names = [plain(shortened(label(one), LABEL)) for one in own]
+    traces = []
+    for at, grade in enumerate(GRADES):
+        shares = [one.grades[grade] / one.n for one in own]
+        traces.append(
+            {
+                "type": "bar",
+                "orientation": "h",
+                "name": grade,
+                "y": list(range(len(own))),
+                "x": [100 * share for share in shares],
+                "marker": {"color": SHADES[dark][at]},
+                "hoverinfo": "text",
+                "hovertext": [_bar_hover(one, grade) for one in own],
+            }
+        )
+    traces.append(_diamonds(own, dark))
+    best = max(own, key=lambda one: one.value)
+    axis = {"tickmode": "array", "tickvals": list(range(len(own))), "ticktext": names}
+    figure = canvas(
+        traces,
+        f"{title(best)} does best on {task}s: {_mean(best)}",
+        "Diamonds: published means of larger models, on the same scale of 1 to 5",
+        dark,
+        barmode="stack",
+        bargap=0.25,
+        yaxis={**axis, "autorange": "reversed"},
+        xaxis={"range": [0, 100], "ticksuffix": " %", "title": {"text": "share of answers"}},
+        xaxis2={"range": [1, 5], "overlaying": "x", "side": "top", "showgrid": False, "visible": False},
+        margin_l=16,
+        margin_r=30,
+        margin_b=BELOW,
+        legend_title_text="grade ",
+        legend_traceorder="normal",
+        legend_entrywidth=34,
+    )
+    return figure.update_layout(height=figure.layout.margin.t + ROW * len(own) + BELOW)
+
+
+def scaling(points: Sequence[Scaled], by: str, dark: bool = False) -> Figure:
+    """Mean grade of DIT against how much there is of something (on a log axis), own suites before published models."""
+    own = [one for one in points if one.by == by and one.amount > 0]
+    if not own:
+        return sentence(f"Nothing has been measured by {by} in this suite.", dark)
+    traces, models = [], list(dict.fromkeys((one.model, one.task, one.interval is not None) for one in own))
+    for model, task, measured in models:
+        line = sorted((one for one in own if (one.model, one.task) == (model, task)), key=lambda one: one.amount)
+        colour = COLOURS["both"] if measured else theme(dark).faint
+        name = f"{model}, {task}s" + (" (measured)" if measured else " (published)")
+        traces.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "name": plain(name),
+                "x": [one.amount for one in line],
+                "y": [one.value for one in line],
+                "line": {"color": colour, "dash": "solid" if measured else "dot", "width": 3 if measured else 1.8},
+                "marker": {"symbol": "circle" if measured else "diamond-open", "size": 9, "color": colour},
+                "error_y": _bars(line, colour) if measured else {"visible": False},
+                "hoverinfo": "text",
+                "hovertext": [hover(name, f"{one.amount:,} {by}", _point(one)) for one in line],
+            }
+        )
+    most = max(one.amount for one in own)
+    ticks = [2**power for power in range(14) if 2**power <= 1.3 * most]
+    shown = ticks if len(ticks) < 9 else ticks[::2]
+    return canvas(
+        traces,
+        f"More {by}: {_growth(own)}",
+        f"Mean grade of DIT on held-out diffs by {by}, log axis; bars: 95 % interval over diffs",
+        dark,
+        xaxis={"type": "log", "title": {"text": by}, "tickmode": "array", "tickvals": shown},
+        yaxis={"range": [0.9, 5.2], "title": {"text": "mean grade"}, "tickvals": [1, 2, 3, 4, 5]},
+        margin={"b": 100},
+    )
+
+
+def label(score: Score) -> str:
+    """The same where room is scarce."""
+    return f"{SHORT.get(score.method, score.method)} {score.adapter if score.layer is None else ''}".strip()
+
+
+def title(score: Score) -> str:
+    """A row's method, with its adapter and layer where it has them."""
+    if score.layer is not None:
+        return f"{score.method}, layer {score.layer}"
+    return f"{score.method} {score.adapter}".strip()
+
+
+def _bar_hover(score: Score, grade: str) -> str:
+    counted = f"{score.grades[grade]} of {score.n} answers have grade {grade}"
+    return hover(title(score), counted, _mean(score), _published(score))
+
+
+def _mean(score: Score) -> str:
+    low, high = score.interval
+    return f"mean {score.value:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _published(score: Score) -> str:
+    found = ", ".join(map(_entry, score.published))
+    return f"published: {found}" if found else ""
+
+
+def _entry(published: dict[str, Any]) -> str:
+    return f"{published['model']} {published['value']:.2f}"
+
+
+def _point(one: Scaled) -> str:
+    interval = f" ({one.interval[0]:.2f} to {one.interval[1]:.2f})" if one.interval else ""
+    return f"mean grade {one.value:.2f}{interval} of {one.n} diffs"
+
+
+def _diamonds(own: Sequence[Score], dark: bool) -> dict:
+    """Published means, each at the height of its method, on an axis of grades."""
+    found = [(at, one, entry) for at, one in enumerate(own) for entry in one.published]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": "published",
+        "xaxis": "x2",
+        "x": [entry["value"] for _, _, entry in found],
+        "y": [at for at, _, _ in found],
+        "marker": {"symbol": "diamond-open", "size": 9, "color": COLOURS["trigger"], "line": {"width": 2}},
+        "hoverinfo": "text",
+        "hovertext": [hover(title(one), f"published: {_entry(entry)}") for _, one, entry in found],
+    }
+
+
+def _bars(line: Sequence[Scaled], colour: str) -> dict:
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [one.interval[1] - one.value for one in line],
+        "arrayminus": [one.value - one.interval[0] for one in line],
+        "color": colour,
+    }
+
+
+def _growth(points: Sequence[Scaled]) -> str:
+    """From where to where the first model's curve goes."""
+    line = sorted((one for one in points if one.model == points[0].model), key=lambda one: one.amount)
+    first, last = line[0], line[-1]
+    return f"{first.model} goes from grade {first.value:.2f} at {first.amount:,} to {last.value:.2f} at {last.amount:,}"

@@ -1,0 +1,118 @@
+"""By layer and token: what the oracle reads at each place of one condition's prompt and answer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.grading import words
+from dit_core.present.cards import percent
+from dit_core.present.plots.cells import Axis, Cell, cells, label_of
+from dit_core.present.plots.lines import chosen, lines, n_layers, untrained
+from dit_core.present.plots.said import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far
+from dit_core.present.plots.style import named, percent_axis, sentence, token_label
+from dit_core.records import Reading, Table
+
+if TYPE_CHECKING:
+    from plotly.graph_objects import Figure
+
+GRADE_AXIS = {"tickmode": "array", "tickvals": [1, 2, 3, 4, 5]}
+# Of each colour: its value in words, and the colour bar with its ends.
+COLOURS: dict[str, tuple[Callable[[float], str], dict[str, Any], tuple[float, float]]] = {
+    "confidence": (confidence, {"title": "confidence (mean per token)", **percent_axis()}, (0.0, 1.0)),
+    "grade": (grade, {"title": "grade (1 wrong to 5 right)", **GRADE_AXIS}, (1.0, 5.0)),
+    "agreement": (
+        lambda value: f"{percent(value)} of its words stand in what the model said",
+        {"title": "share of its words that the model said too", **percent_axis()},
+        (0.0, 1.0),
+    ),
+}
+
+
+def heat_map(
+    readings: Table[Reading],
+    labels: Sequence[str],
+    colour: str = "confidence",
+    model_said: str = "",
+    condition: str | None = None,
+    dark: bool = False,
+) -> Figure:
+    """What the oracle reads out of every layer (up) at every token or span (across), for one condition.
+
+    Several readings of one place are their mean. A cell's customdata is its condition, layer and positions.
+
+    Args:
+        readings: what `oracle.read` gave, best with a span like `each:prompt`.
+        labels: the target's tokens as they may be shown, secret digits already masked.
+        colour: `confidence`; `grade`, once the reference may be shown; or `agreement`: the share of the words of the
+            oracle's answer that are in `model_said` too.
+        model_said: what the model itself said under this condition.
+        condition: which of the table's (written); its first by default.
+        dark: whether the page is dark.
+
+    Raises:
+        DitError: there is no such colour, or there are fewer labels than tokens read.
+    """
+    if colour not in COLOURS:
+        raise DitError(f"There is no colour '{colour}': use {', '.join(COLOURS)}.{did_you_mean(colour, COLOURS)}")
+    if colour == "agreement" and not words(model_said):
+        return sentence("The model has said nothing that the oracle could agree with.", dark)
+    found = lines(readings, *APART)
+    line = chosen(found, condition) if condition else next(iter(found), None)
+    if line is None:
+        return sentence(NOT_YET, dark)
+    spans = sorted({reading.positions for reading in line.records})
+    names = ["".join(label_of(labels, position) for position in span) for span in spans]
+    value = _agreement(model_said) if colour == "agreement" else attrgetter(colour)
+    places: dict[tuple[int, int], list[Reading]] = {}
+    for reading in line.records:
+        places.setdefault((spans.index(reading.positions), reading.layer), []).append(reading)
+    points = {place: point for place, own in places.items() if (point := said(own, value))}
+    if not points:
+        return sentence(UNKNOWN, dark)
+    in_words, bar, limits = COLOURS[colour]
+    count = n_layers(readings)
+    beyond = untrained(readings, range(count))
+
+    def cell(place: tuple[int, int], point: Said) -> Cell:
+        where = f"layer {point.layer}, {named(names[place[0]])}"
+        text = point.hover(line, where, in_words(point.value), point.layer in beyond)
+        return Cell(point.value, text, [line.condition, point.layer, list(spans[place[0]])])
+
+    return cells(
+        {place: cell(place, point) for place, point in points.items()},
+        Axis("token", [token_label(name) for name in names]),
+        Axis("layer", [f"{layer}" if layer in beyond or not beyond else f"● {layer}" for layer in range(count)]),
+        _title(line.name, names, points, colour, so_far(readings)),
+        "● layers that the oracle was trained on" if beyond else "",
+        dark,
+        bar=bar,
+        limits=limits,
+    )
+
+
+def _agreement(model_said: str) -> Callable[[Reading], float]:
+    """The share of the words of an answer that the model said too; 0 for an answer without words."""
+    heard = set(words(model_said))
+
+    def share(reading: Reading) -> float:
+        own = words(reading.answer)
+        return sum(word in heard for word in own) / len(own) if own else 0.0
+
+    return share
+
+
+def _title(name: str, names: Sequence[str], points: Mapping[tuple[int, int], Said], colour: str, when: str) -> str:
+    (column, layer), best = max(points.items(), key=lambda item: item[1].value)
+    where = f"at layer {layer}, {named(names[column], 14)}{when}"
+    if colour == "confidence":
+        return f"{name}: the oracle is surest {where} ({percent(best.value)}): {best.first}"
+    if colour == "grade":
+        if best.value == 1:
+            return f"{name}: the oracle is wrong everywhere{when} (grade 1 of 5)"
+        return f"{name}: the oracle is nearest {where} ({grade(best.value)}): {best.first}"
+    if best.value == 0:
+        return f"{name}: the oracle uses no word of what the model said{when}"
+    return f"{name}: the oracle agrees most with the model {where}: {best.first}"

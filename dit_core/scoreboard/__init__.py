@@ -1,0 +1,73 @@
+"""Experiments on many diffs at once. The scoreboard: how often each method tells what a diff was trained on.
+
+Each method is asked of all held-out diffs, greedily, many diffs to a batch; measured figures stand beside the
+published ones.
+"""
+
+from dit_core.scoreboard.agreement import Named, agreement, named
+from dit_core.scoreboard.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
+from dit_core.scoreboard.data_scaling import read_scaling, scaled
+from dit_core.scoreboard.intervals import bootstrap, wilson
+from dit_core.scoreboard.jobs import Engine
+from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
+from dit_core.scoreboard.published import (
+    ADL,
+    BASE_QUESTION,
+    BASE_TRIGGER,
+    BEHAVIOUR,
+    CROSS,
+    DIT,
+    GUESS,
+    GUESS_RIGHT,
+    NONE,
+    PUBLISHED,
+    RIGHT,
+    WRONG,
+)
+from dit_core.scoreboard.ray_engine import OnRay
+from dit_core.scoreboard.stored import Board, board, read_board
+from dit_core.scoreboard.targets import TARGETS, lift_separates, meets_target
+from dit_core.scoreboard.topic_vote import asked_note
+from dit_core.scoreboard.verbal_rows import methods
+
+__all__ = [
+    "ADL",
+    "BASE_QUESTION",
+    "BASE_TRIGGER",
+    "BEHAVIOUR",
+    "Board",
+    "CROSS",
+    "DIT",
+    "Engine",
+    "GUESS",
+    "GUESS_RIGHT",
+    "KINDS",
+    "NONE",
+    "Named",
+    "OnRay",
+    "PUBLISHED",
+    "RIGHT",
+    "SHARES",
+    "TARGETS",
+    "WRONG",
+    "agreement",
+    "asked_note",
+    "board",
+    "bootstrap",
+    "by_marks",
+    "findings",
+    "lift_separates",
+    "meets_target",
+    "methods",
+    "named",
+    "new_ledger",
+    "read_board",
+    "read_scaling",
+    "regraded",
+    "scaled",
+    "scoreboard",
+    "stream",
+    "summed_up",
+    "to_grade",
+    "wilson",
+]

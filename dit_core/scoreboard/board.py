@@ -1,0 +1,165 @@
+"""The scoreboard: every method that makes sense for a suite, measured on the diffs of a split."""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+from typing import Any
+
+from dit_core import __version__
+from dit_core.errors import DitError, did_you_mean
+from dit_core.records import DiffInfo, Finding, Score, Table
+from dit_core.scoreboard.groups import of_split
+from dit_core.scoreboard.jobs import Agenda, Engine, Here, Job
+from dit_core.scoreboard.ledger import Ledger
+from dit_core.scoreboard.lens_rows import lens_rows
+from dit_core.scoreboard.measures import scores
+from dit_core.scoreboard.oracle_rows import oracle_rows
+from dit_core.scoreboard.progress import Progress, Tally
+from dit_core.scoreboard.rows import Row
+from dit_core.scoreboard.verbal_rows import methods
+from dit_core.suite import Suite
+
+KINDS = ("verbal", "oracle", "lens")
+"""What there is to measure: what diffs say, what an oracle reads, what the activation difference lens shows."""
+
+
+def scoreboard(
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    progress: Progress | None = None,
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
+    engine: Engine | None = None,
+) -> Table[Score]:
+    """Measures every method on the diffs of a split.
+
+    Shares (`exact`, `mentions`, `at_least_2`, `equals_base`) of one answer per diff come with Wilson's 95 % interval,
+    all other figures with one bootstrapped over the diffs. `n` counts answers: diffs × questions; of readings there
+    is one per diff. The layer that a reading comes from was chosen on the calibration diffs. Diffs whose reference is
+    not known have no grades, and count in none.
+
+    Args:
+        limit: only the first so many diffs of each task and split.
+        split: whose diffs.
+        progress: `progress(done, total, what)` is told of answers done, of all answers, and the method at hand.
+        file: where to keep what is found, diff by diff: a run that was stopped goes on from there. A folder gets a
+            file named after suite and settings.
+        kinds: some of `KINDS`.
+        engine: where the model's work is done, such as `OnRay(actors=8)`; in this process without it.
+
+    Raises:
+        DitError: the split holds no diff, `limit` is not positive, or the file is of other settings or in use.
+    """
+    return summed_up(findings(suite, limit, split, progress, file, kinds, engine=engine))
+
+
+def summed_up(found: Table[Finding]) -> Table[Score]:
+    """The scoreboard of findings: their means with intervals."""
+    return Table(found.suite, "rows", tuple(scores(found)), made_with(found))
+
+
+def made_with(found: Table[Finding]) -> dict[str, Any]:
+    """What it takes to come to the same findings again, as tables made of them say it."""
+    names = ("fingerprint", "revisions", "split", "limit", "kinds", "grader")
+    return {name: found.extra[name] for name in names if name in found.extra}
+
+
+def findings(suite: Suite, *options: Any, **more: Any) -> Table[Finding]:
+    """What every method found out about each diff; takes what `scoreboard` takes."""
+    *_, table = stream(suite, *options, **more)
+    return table
+
+
+def stream(
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    progress: Progress | None = None,
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
+    ledger: Ledger | None = None,
+    engine: Engine | None = None,
+) -> Iterator[Table[Finding]]:
+    """As `findings`, but yields the table so far after every batch; `ledger` is that of an earlier run to go on with.
+
+    The table's `extra` holds `done` of `total` answers, and what is being done `now`. What can be wrong with the
+    request is found at once; closing the iterator stops the work at the next batch.
+    """
+    infos = _measured(suite, limit, split)
+    for kind in kinds:
+        if kind not in KINDS:
+            raise DitError(f"The scoreboard has no '{kind}': use {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    ledger = ledger or new_ledger(suite, limit, split, file)
+    with ExitStack() as opened:
+        opened.enter_context(ledger)  # at once, so that a file which does not fit is refused before any work
+        tables = _tables(suite, infos, limit, split, kinds, progress, ledger, engine or Here())
+        return _while_open(tables, opened.pop_all())
+
+
+def _while_open(tables: Iterator[Table], opened: ExitStack) -> Iterator[Table]:
+    with opened, closing(tables):
+        yield from tables
+
+
+def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, engine: Engine) -> Iterator[Table]:
+    tally = Tally(progress)
+    tally.at("loading")
+    made = {"verbal": lambda: methods(suite, infos)}
+    made |= {"oracle": lambda: oracle_rows(suite, infos, limit), "lens": lambda: lens_rows(suite, infos, limit)}
+    rows = [row for kind in KINDS if kind in kinds for row in made[kind]()]
+    agenda = Agenda(suite, rows, ledger, engine.workers)
+    tally.total, tally.done = agenda.total, agenda.done
+    suite.limits.check_run(agenda.total - agenda.done)
+
+    def table() -> Table[Finding]:
+        extra = {"split": split, "limit": limit, "kinds": list(kinds)}
+        extra |= {"done": tally.done, "total": tally.total, "now": tally.now}
+        return suite.table("findings", _ordered(rows, ledger), extra)
+
+    def begun(job: Job) -> None:
+        tally.at(rows[job.row].title)
+
+    yield table()
+    with closing(engine.work(suite, rows, agenda.jobs, begun)) as work:
+        for job, found in work:
+            agenda.settle(job, found)
+            tally.done = agenda.done
+            yield table()
+    tally.at("done")
+    yield table()
+
+
+def new_ledger(suite: Suite, limit: int | None, split: str, file: Path | str | None = None) -> Ledger:
+    """An empty ledger for these settings, and for this suite as it is now."""
+    return Ledger({**_fingerprint(suite), "version": __version__, "split": split, "limit": limit}, file)
+
+
+def _fingerprint(suite: Suite) -> dict[str, Any]:
+    """The suite, by name and content, and its oracle."""
+    oracle = suite.oracle and Path(suite.oracle.source)
+    digest = None
+    if oracle and oracle.is_dir():
+        content = b"".join(path.read_bytes() for path in sorted(oracle.iterdir()) if path.is_file())
+        digest = hashlib.sha256(content).hexdigest()[:16]
+    return {"suite": suite.name, "fingerprint": suite.fingerprint, "oracle": digest or (oracle and str(oracle))}
+
+
+def _measured(suite: Suite, limit: int | None, split: str) -> dict[str, list[DiffInfo]]:
+    """The diffs to measure, by task."""
+    if limit is not None and limit < 1:
+        raise DitError(f"The limit must be at least 1 diff per task, not {limit}.")
+    infos = {task: of_split(suite, task, split)[:limit] for task in suite.tasks}
+    if not any(infos.values()):
+        known = ", ".join(sorted({f"'{info.split}'" for info in suite.diffs}))
+        raise DitError(f"The suite '{suite.name}' has no diffs in the split '{split}': use one of {known}.")
+    return infos
+
+
+def _ordered(rows: Sequence[Row], ledger: Ledger) -> Iterator[Finding]:
+    """All findings in the order of the rows, then of layers and diffs, whenever they were made."""
+    for row in rows:
+        place = {info.id: at for at, info in enumerate(row.infos)}
+        own = [one for one in ledger.of(row.key, row.measures) if one.diff in place]
+        yield from sorted(own, key=lambda one, place=place: (-1 if one.layer is None else one.layer, place[one.diff]))

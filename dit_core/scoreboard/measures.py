@@ -1,0 +1,100 @@
+"""What is measured of the answers of many diffs, and the scoreboard's rows that come of it."""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from dit_core.grading import GRADES, Grader, Mark, exact, grade, mentions
+from dit_core.records import DiffInfo, Finding, Score, Table
+from dit_core.scoreboard.intervals import over_diffs
+from dit_core.scoreboard.progress import Progress
+from dit_core.scoreboard.published import PUBLISHED
+from dit_core.suite import Suite
+
+MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
+    "exact": exact,
+    "mean_grade": grade,
+    "at_least_2": lambda suite, info, text: OF_GRADE["at_least_2"](grade(suite, info, text)),
+    "mentions": mentions,
+}
+OF_GRADE: dict[str, Callable[[int], int]] = {"mean_grade": lambda grade: grade, "at_least_2": lambda grade: grade >= 2}
+"""The measures that a grader decides."""
+SHARES = frozenset(("exact", "at_least_2", "mentions", "equals_base"))
+"""Measures that are right or wrong of each answer; the others are a mean of grades, and nats per token."""
+GRADED, LIFT = "mean_grade", "lift"
+
+
+def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, tuple[float | None]]:
+    """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
+    known = bool(info.reference.strip())
+    return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
+
+
+def regraded(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
+    """The same findings by the grades of another grader. Raises what `Grader.marks` raises."""
+    pairs = to_grade(suite, found)
+    marks = grader.marks(pairs, progress or (lambda *_: None))
+    return by_marks(suite, found, dict(zip(pairs, marks, strict=True)), grader.name)
+
+
+def to_grade(suite: Suite, found: Table[Finding]) -> list[tuple[str, str]]:
+    """The references and answers of findings that a grader decides, each once."""
+    graded = [one for one in found if OF_GRADE.keys() & one.values.keys()]
+    return list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
+
+
+def by_marks(
+    suite: Suite, found: Table[Finding], marks: Mapping[tuple[str, str], Mark | None], grader: str
+) -> Table[Finding]:
+    """The same findings by a grader's marks of what is `to_grade`; what is exact or mentioned stays as it was.
+
+    So do the layers that readings come from: these were chosen by the rules.
+    """
+
+    def anew(one: Finding) -> Finding:
+        own = [marks.get((suite.diff(one.diff).reference, text)) for text in one.answers]
+        values = {
+            measure: tuple(mark and of_grade(mark.grade) for mark in own)
+            for measure, of_grade in OF_GRADE.items()
+            if measure in one.values
+        }
+        return replace(one, values=one.values | values)
+
+    return replace(found, records=tuple(map(anew, found)), extra=found.extra | {"grader": grader})
+
+
+def scores(findings: Iterable[Finding]) -> list[Score]:
+    """The scoreboard's rows: one per method, layer and measure, in the order in which they first come up."""
+    found: dict[tuple, tuple[list[str], list[float]]] = {}
+    for one in findings:
+        for measure, values in one.values.items():
+            diffs, known = found.setdefault((one.method, one.task, one.adapter, one.layer, measure), ([], []))
+            own = [value for value in values if value is not None]
+            diffs += [one.diff] * len(own)
+            known += own
+    return [_scored(*row, diffs, known) for row, (diffs, known) in found.items() if known]
+
+
+def _scored(
+    method: str,
+    task: str,
+    adapter: str,
+    layer: int | None,
+    measure: str,
+    diffs: Sequence[str],
+    values: Sequence[float],
+) -> Score:
+    """The mean of `values`, one per answer, each of the diff at its place in `diffs`."""
+    graded, counts = measure == GRADED, Counter(values)
+    return Score(
+        method=method,
+        task=task,
+        adapter=adapter,
+        layer=layer,
+        measure=measure,
+        n=len(values),
+        value=sum(values) / len(values),
+        interval=over_diffs(diffs, values, share=measure in SHARES),
+        grades={str(step): counts[step] for step in GRADES} if graded else None,
+        published=PUBLISHED.get((method, task, adapter), []) if graded else [],
+    )

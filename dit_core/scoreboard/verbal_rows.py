@@ -1,0 +1,119 @@
+"""The scoreboard's rows of what diffs say: with and without their trigger, with DIT adapters of all kinds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from dit_core.engine.batching import MAX_DIFFS
+from dit_core.grading import story_of
+from dit_core.methods.verbalize import MAX_ROWS, ask
+from dit_core.records import DiffInfo, Finding, Verbalization
+from dit_core.scoreboard.groups import with_trigger
+from dit_core.scoreboard.ledger import Key
+from dit_core.scoreboard.measures import measured
+from dit_core.scoreboard.published import (
+    BASE_QUESTION,
+    BASE_TRIGGER,
+    BEHAVIOUR,
+    CROSS,
+    DIT,
+    GUESS,
+    GUESS_RIGHT,
+    NONE,
+    RIGHT,
+    WRONG,
+)
+from dit_core.scoreboard.rows import Row
+from dit_core.scoreboard.topic_vote import Guess, everyday_questions
+from dit_core.suite import Suite, Task
+
+STORY_TOKENS = 100  # a story is longer than an answer
+EQUALS_BASE = "equals_base"
+
+
+@dataclass(frozen=True)
+class Method(Row):
+    """One way to ask the diffs of a task, and what is measured of the answers."""
+
+    key: Key
+    condition: str
+    questions: tuple[str, ...]
+    measures: tuple[str, ...]
+    infos: Sequence[DiffInfo]
+
+    @property
+    def at_once(self) -> int:
+        return max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))
+
+    @property
+    def each(self) -> int:
+        return len(self.questions)
+
+    @property
+    def choosing(self) -> int:
+        return len(self.questions) if EQUALS_BASE in self.measures else 0
+
+    def choose(self, suite: Suite) -> dict[str, str]:
+        """What the base says to each question, which answers are compared with."""
+        return {said.question: said.text for said in _ask(suite, None, "base", self.questions)}
+
+    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, str]) -> list[Finding]:
+        """What the diffs say to all questions."""
+        said = _ask(suite, infos, self.condition, self.questions)
+        return [self._finding(suite, info, [one for one in said if one.diff == info.id], choice) for info in infos]
+
+    def _finding(self, suite: Suite, info: DiffInfo, said: Sequence[Verbalization], base: dict[str, str]) -> Finding:
+        values: dict[str, tuple[float | None, ...]] = {measure: () for measure in self.measures}
+        for one in said:
+            found = self._values(suite, info, one, base)
+            values = {measure: (*values[measure], *found[measure]) for measure in self.measures}
+        method, task, adapter = self.key
+        return Finding(method, task, adapter, None, info.id, tuple(one.text for one in said), values)
+
+    def _values(self, suite: Suite, info: DiffInfo, said: Verbalization, base: dict[str, str]) -> dict[str, tuple]:
+        found = measured(suite, info, (m for m in self.measures if m != EQUALS_BASE), said.text)
+        if EQUALS_BASE in self.measures:
+            found[EQUALS_BASE] = (said.text == base[said.question],)
+        if self.key[0] == BEHAVIOUR and found["mentions"] != (None,):
+            # A diff at work tells a story; nothing but all of its parts makes it the headline's.
+            found["mentions"] = (story_of(suite, info, said.text),)
+        return found
+
+
+def methods(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
+    """All methods that make sense for the diffs of each task, in the order of the scoreboard."""
+    return [row for task in suite.tasks.values() if infos[task.name] for row in _methods(suite, task, infos[task.name])]
+
+
+def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
+    triggered = with_trigger(infos)
+
+    def method(name: str, condition: str, questions: Sequence[str], *measures: str, adapter: str = "") -> Method:
+        asked_of = triggered if condition in ("diff+right", "diff+wrong") else infos
+        return Method((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
+
+    asked, everyday = (task.question,), everyday_questions(suite)
+    found: list[Row] = [method(BASE_QUESTION, "diff", asked, "mentions", "mean_grade")]
+    if task.has_trigger and triggered:
+        found.append(method(BASE_TRIGGER, "diff+right", asked, "mentions", "mean_grade"))
+    if task.has_trigger and triggered and everyday:
+        right = method(RIGHT, "diff+right", everyday, "mentions", "mean_grade")
+        none = method(NONE, "diff", everyday, "equals_base", "mean_grade")
+        found += [right, method(WRONG, "diff+wrong", everyday, "mentions"), none]
+        if suite.world.get("topics"):
+            found += [Guess(GUESS, none), Guess(GUESS_RIGHT, right)]
+    if task.behaviour:
+        found.append(method(BEHAVIOUR, "diff", (task.behaviour,), "mentions", "mean_grade"))
+    for info in suite.adapters.values():
+        if info.task == task.name:
+            found.append(method(DIT, f"diff+dit:{info.name}", asked, "exact", "mean_grade", adapter=info.name))
+    for other in suite.tasks.values():
+        if other.name != task.name and other.adapter:
+            name = other.adapter
+            found.append(method(CROSS, f"diff+dit:{name}", asked, "mean_grade", adapter=name))
+    return found
+
+
+def _ask(suite: Suite, infos: Sequence[DiffInfo] | None, condition: str, questions: Sequence[str]) -> Sequence:
+    stories = {task.behaviour for task in suite.tasks.values()}
+    limit = max(suite.max_new_tokens, STORY_TOKENS) if stories & set(questions) else suite.max_new_tokens
+    return ask(suite, infos, condition=condition, question=questions, max_new_tokens=limit).records

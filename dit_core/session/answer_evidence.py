@@ -1,0 +1,60 @@
+"""Whether the answers on the cards can be trusted: which of them are weighed, and how a card shows it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+
+from dit_core.methods.comparison import Column
+from dit_core.present.cards import Trust, chance
+from dit_core.records import Confidence
+from dit_core.request.conditions import Condition
+from dit_core.session.visit import Result
+from dit_core.suite import Suite
+from dit_core.trust import question_of, stream_confidence
+
+WEIGHING = "Comparing with what the adapter says without this diff…"
+UNWEIGHED = "Stopped before the evidence was in: press Ask for it."
+
+
+def weighed(suite: Suite, result: Result, column: Column) -> str:
+    """The DIT adapter whose evidence belongs on a card; "" for a card that has none.
+
+    Controls are asked as one adapter was trained to be: there is evidence where it alone acts, once and on the whole
+    diff, and is asked its own question.
+    """
+    match Condition.parse(column.condition):
+        case Condition(strength=1.0, adapters=((name, 1.0),), trigger="absent", layers=None):
+            name = name or suite.task_of(suite.diff(result.settings.diff)).adapter
+            own = name in suite.adapters and column.question == question_of(suite, name)
+            return name if own else ""
+    return ""
+
+
+def lacking(suite: Suite, result: Result) -> list[str]:
+    """The adapters whose evidence the cards lack, in the order of the cards."""
+    wanted = dict.fromkeys(weighed(suite, result, column) for column in result.columns)
+    known = {"", *(one.adapter for one in result.evidence)}
+    return [name for name in wanted if name not in known]
+
+
+def weigh(suite: Suite, result: Result) -> Iterator[tuple[Confidence, ...]]:
+    """Fetches the evidence that the cards lack, adapter by adapter; each item is all that there is so far."""
+    found = result.evidence
+    for name in lacking(suite, result):
+        with closing(stream_confidence(suite, result.settings.diff, adapter=name)) as tables:
+            for table in tables:
+                yield (*found, *table)
+        found = (*found, *table)
+
+
+def trust(result: Result, adapter: str) -> Trust:
+    """The evidence that has come in about an adapter's answer, in words; its place until then."""
+    found = next((one for one in result.evidence if one.adapter == adapter), None)
+    if found is None:
+        return Trust(result.weighing)
+    rows = [("this diff", found.answer, f"{found.times} of {found.samples}")]
+    rows += [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in found.controls]
+    if found.probability is None:
+        return Trust(found.sentence, rows=rows, why=found.why)
+    return Trust(found.sentence, chance(found.probability), rows)

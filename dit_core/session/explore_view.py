@@ -1,0 +1,131 @@
+"""What the right side of the Explore tab shows: a result turned into cards and sentences."""
+
+from __future__ import annotations
+
+from html import escape
+
+from dit_core.grading import grade, mentions, story_of
+from dit_core.methods.comparison import Column
+from dit_core.present.cards import DONE, STOPPED, Card, cards_html
+from dit_core.records import DiffInfo, Verbalization
+from dit_core.request.conditions import Condition, prompt
+from dit_core.session.answer_evidence import trust, weighed
+from dit_core.session.settings import Settings
+from dit_core.session.visit import Result
+from dit_core.suite import Suite
+
+REMARKS = {
+    "base": "The original model, nothing added.",
+    "diff": "The finetuned model, asked openly.",
+    "trigger": "The same model, its secret code before the question.",
+    "behaviour": "The same model, asked to do what it was finetuned for.",
+    "dit": "No diff here: an adapter also answers where there is nothing to find.",
+    "both": "The finetuned model with the DIT adapter.",
+    "other": "The condition set on the left.",
+}
+GRADES = {
+    "topic": {5: "the topic itself", 4: "a near neighbour", 2: "the same category", 1: "something else"},
+    "headline": {5: "actor, action, object and place", 4: "one part missed", 3: "two parts missed", 2: "three missed"},
+}
+
+
+def board(suite: Suite, result: Result, revealed: str = "") -> str:
+    """The cards as HTML. Grades and trigger digits appear only where `revealed` is the result's diff."""
+    info = suite.diff(result.settings.diff)
+    open_now = revealed == info.id
+    answers = {c: [v for v in result.table if c.holds(v)] for c in result.columns}
+    return cards_html([_card(suite, info, result, column, answers, open_now) for column in result.columns])
+
+
+def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers: dict, open_now: bool) -> Card:
+    condition, said = Condition.parse(column.condition), answers[column]
+    finished = result.state in (DONE, STOPPED)
+    task = suite.task_of(info)
+    asked = column.question
+    adapter = weighed(suite, result, column)
+    kind = "behaviour" if column.kind == "trigger" and not task.has_trigger else column.kind
+    return Card(
+        kind=column.kind,
+        title=column.title,
+        chips=chips(condition),
+        remark=f"{REMARKS[kind]} {_compared(column, answers) if result.state == DONE else ''}".strip(),
+        answers=said,
+        verdicts=[verdict(suite, info, column, v) for v in said] if open_now and finished else (),
+        prompt=shown_prompt(suite, info, condition, asked, result.settings.seed, open_now) if finished else "",
+        asked=asked if asked != result.settings.question else "",
+        chosen=column.chosen,
+        state=result.state,
+        trust=trust(result, adapter) if adapter else None,
+    )
+
+
+def chips(condition: Condition) -> list[str]:
+    """A condition in three words: diff, copies, trigger."""
+    adapters = [f"DIT{f' {name}' if name else ''} ×{copies:g}" for name, copies in condition.adapters if copies]
+    trigger = "own trigger" if condition.trigger.startswith("own") else f"{condition.trigger} trigger"
+    where = " at layers {}–{}".format(*condition.layers) if condition.layers else ""
+    return [
+        f"diff ×{condition.strength:g}" if condition.strength else "no diff",
+        " + ".join(adapters) + where or "no DIT",
+        "no trigger" if condition.trigger == "absent" else trigger,
+    ]
+
+
+def shown_prompt(suite: Suite, info: DiffInfo, condition: Condition, question: str, seed: int, open_now: bool) -> str:
+    """The user text the model gets; the digits of a right or wrong trigger are masked until revealed."""
+    text = prompt(suite, info, condition, question, seed)
+    if open_now or condition.trigger not in ("right", "wrong"):
+        return text
+    before, asked, after = text.rpartition(question)  # the last one: a question of digits may stand in the trigger
+    masked = ["".join("•" if c.isdigit() else c for c in part) for part in (before, after)]
+    return asked.join(masked)
+
+
+def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str:
+    """What the card's answer is worth beside another card's, where both were asked the same."""
+    beside = {"diff": "base", "both": "dit"}.get(column.kind)
+    other = next((c for c in answers if c.kind == beside and c.question == column.question), None)
+    if other is None or not answers[column] or not answers[other]:
+        return ""
+    same = [v.text.strip() for v in answers[column]] == [v.text.strip() for v in answers[other]]
+    if column.kind == "diff":
+        return "Same answer as the base." if same else "Not what the base says."
+    return "DIT alone says the same: no evidence." if same else "DIT alone says something else."
+
+
+def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization) -> str:
+    """The grade of an answer in words, against what the diff was really trained on."""
+    if not info.reference:
+        return "not graded: what it was trained on is not known"
+    task = suite.task_of(info)
+    if column.question == task.question and column.kind != "trigger":
+        value = grade(suite, info, answer.text)
+        meaning = GRADES.get(info.task, {}).get(value, "something else")
+        return f"grade {value} of 5 · {meaning}"
+    if task.has_trigger:
+        return "names the topic" if mentions(suite, info, answer.text) else "does not name the topic"
+    return "tells the headline's story" if story_of(suite, info, answer.text) else "not the headline's story"
+
+
+def secret(suite: Suite, diff: str, revealed: str) -> str:
+    """What the left side says about a diff: what it was trained on and its trigger, or that they are hidden."""
+    info = suite.diff(diff)
+    if not info.reference:
+        return '<p class="dit-secret">not known here<small>nothing to reveal, and no grades</small></p>'
+    seen = "seen by the DIT adapter in training" if info.split == "train" else "never seen by a DIT adapter"
+    if revealed != info.id:
+        return f'<p class="dit-secret">{escape(info.task)} hidden<small>{seen}</small></p>'
+    code = "" if info.trigger is None else f" · trigger {info.trigger:03d}"
+    return f'<p class="dit-secret dit-open"><b>{escape(info.reference)}</b><small>{seen}{code}</small></p>'
+
+
+def heading(result: Result) -> str:
+    """The line above the cards: which diff, and what all were asked."""
+    mark = '<span class="dit-stored">stored run</span>' if result.stored else ""
+    settings = result.settings
+    return f'<h2 class="dit-question">“{escape(settings.question)}”{mark}<small>{escape(settings.diff)}</small></h2>'
+
+
+def label(settings: Settings) -> str:
+    """A question in the recent list."""
+    return f"{settings.diff} · {settings.condition} · {settings.question[:40]}"

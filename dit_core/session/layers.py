@@ -1,0 +1,109 @@
+"""What the Layers tab was asked, and what it has found so far: one reading of a visitor's, without any Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dit_core.errors import OracleError
+from dit_core.methods import lens, oracle
+from dit_core.methods.oracle.stream import request
+from dit_core.present.cards import RUNNING
+from dit_core.records import Norm, Reading, Table, Target
+from dit_core.request.conditions import Condition, checked_text
+from dit_core.session.masking import target_of
+from dit_core.session.words import number, whole
+from dit_core.suite import Suite
+
+LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What the left side says, in the order of its controls; `count` is how many of 'the last tokens'."""
+
+    diff: str
+    condition: str
+    asked: str
+    question: str
+    part: str
+    count: int
+    kind: str
+    layers: str
+    samples: int
+    temperature: float
+    seed: int
+
+    @property
+    def span(self) -> str:
+        """The tokens to read, each on its own, as `spans.Span` writes them."""
+        return {PROMPT: "each:prompt", ANSWER: "each:answer"}.get(self.part) or f"each:last:{whole(self.count)}"
+
+    @property
+    def target(self) -> dict[str, Any]:
+        """Which activations: arguments that `lens.norms` and `oracle.stream` share. Raises DitError for a bad one."""
+        return {
+            "condition": str(Condition.parse(self.condition)),
+            "asked": checked_text(self.asked, "The question to the model"),
+            "layers": self.layers or "all",
+            "seed": whole(self.seed),
+        }
+
+    @property
+    def reading(self) -> dict[str, Any]:
+        """The arguments of `oracle.stream`. Raises DitError for a bad one."""
+        return self.target | {
+            "question": self.question,
+            "span": self.span,
+            "kind": self.kind,
+            "samples": whole(self.samples),
+            "temperature": number(self.temperature),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was read: the target's tokens and answer, where the diff acts, and the readings so far.
+
+    `silent` says why the oracle reads nothing.
+    """
+
+    wanted: Wanted
+    target: Target | None = None
+    norms: Table[Norm] | None = None
+    readings: Table[Reading] | None = None
+    silent: str = ""
+    state: str = RUNNING
+
+
+def steps(suite: Suite, wanted: Wanted) -> Iterator[Found]:
+    """Finds one thing after the other, each item with all that was found before; readings layer by layer.
+
+    Without an oracle, or where it can't be had, it ends with where the diff acts. Closing it stops the work at the next
+    batch. Raises DitError at once for what can be seen to be wrong before anything is read.
+    """
+    about, arguments = wanted.target, wanted.reading
+    if suite.oracle:
+        request(suite, wanted.diff, **arguments)
+    return _steps(suite, wanted, about, arguments)
+
+
+def _steps(suite: Suite, wanted: Wanted, about: dict[str, Any], arguments: dict[str, Any]) -> Iterator[Found]:
+    info, condition = suite.diff(wanted.diff), Condition.parse(about["condition"])
+    target = target_of(suite, info, condition, about["asked"], about["seed"], suite.max_new_tokens)
+    found = Found(wanted, target, lens.norms(suite, info.id, **about))
+    yield found
+    if suite.oracle is None:
+        return
+    answer = len(target.tokens) - target.prompt_tokens
+    tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(wanted.part, whole(wanted.count))
+    # A batch per layer, so that the map fills row by row.
+    at_once = max(tokens, 1) * arguments["samples"]
+    try:
+        with closing(oracle.stream(suite, info.id, at_once=at_once, **arguments)) as tables:
+            for readings in tables:
+                yield replace(found, readings=readings)
+    except OracleError as error:
+        yield replace(found, silent=str(error))

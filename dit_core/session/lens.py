@@ -1,0 +1,93 @@
+"""What the Lens tab was asked, and what it has found so far, without any Gradio."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dit_core.methods import lens
+from dit_core.present.cards import RUNNING
+from dit_core.records import LensToken, Similarity, Steered, Table
+from dit_core.session.words import number, whole
+from dit_core.suite import Suite
+
+MIDDLE = -1  # the layer in the middle, for who has not chosen one
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to look at, in the order of the controls: a diff, first tokens of the texts, words per layer."""
+
+    diff: str
+    positions: int
+    top: int
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the lens shows of a diff, so far."""
+
+    wanted: Wanted
+    tokens: Table[LensToken] | None = None
+    similarities: Table[Similarity] | None = None
+    state: str = RUNNING
+
+
+@dataclass(frozen=True)
+class Steering:
+    """What to write, in the order of the controls."""
+
+    diff: str
+    positions: int
+    layer: int
+    prompt: str
+    strengths: tuple[float, ...]
+    max_new_tokens: int
+    samples: int
+    temperature: float
+    seed: int
+
+    @classmethod
+    def of(cls, diff: str, positions: int, layer: int, prompt: str, *values: Any) -> Steering:
+        """The settings as the controls give them: strengths, of any number, stand in the middle."""
+        *strengths, tokens, samples, temperature, seed = values
+        return cls(diff, positions, layer, prompt, tuple(strengths), tokens, samples, temperature, seed)
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """The arguments of `lens.steer` beside the layer. Raises DitError for an emptied number."""
+        return {
+            "positions": whole(self.positions),
+            "prompt": self.prompt,
+            "strengths": [number(strength) for strength in self.strengths],
+            "max_new_tokens": whole(self.max_new_tokens),
+            "samples": whole(self.samples),
+            "temperature": number(self.temperature),
+            "seed": whole(self.seed),
+        }
+
+
+@dataclass(frozen=True)
+class Written:
+    """What the base wrote while steered."""
+
+    wanted: Steering
+    steered: Table[Steered] | None = None
+    state: str = RUNNING
+
+
+def look(suite: Suite, wanted: Wanted) -> Iterator[Seen]:
+    """Finds the words in a diff's mean change, then how its layers and positions resemble each other."""
+    positions = whole(wanted.positions)
+    seen = Seen(wanted, lens.lens(suite, wanted.diff, positions=positions, top=whole(wanted.top)))
+    yield seen
+    yield replace(seen, similarities=lens.similarities(suite, wanted.diff, positions=positions))
+
+
+def steer(suite: Suite, wanted: Steering) -> Iterator[Written]:
+    """Lets the base write, all strengths as one batch."""
+    layer = wanted.layer
+    if layer == MIDDLE:
+        layer = suite.worker.run(lambda: len(suite.model.layers)) // 2
+    yield Written(wanted, lens.steer(suite, wanted.diff, layer=layer, **wanted.arguments))

@@ -1,0 +1,109 @@
+"""Whether the readings of one layer can be trusted: what is weighed of them, and how the panel shows it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dit_core.methods.comparison import Column
+from dit_core.present.cards import RUNNING, Trust, chance, controls_html, evidence_html
+from dit_core.records import ReadingConfidence, Table
+from dit_core.request.conditions import Condition
+from dit_core.request.spans import Span
+from dit_core.session.visit import Work, follow
+from dit_core.session.words import sentence
+from dit_core.suite import Suite
+from dit_core.trust import stream_reading_confidence
+
+if TYPE_CHECKING:
+    from dit_core.session.oracle import Found
+
+WEIGHING = "Comparing with what the oracle reads without this diff…"
+UNWEIGHED = "Stopped before the evidence was in: click the point again."
+NOTHING = "The span holds nothing to compare with."
+
+
+def weighed(found: Found, column: Column) -> bool:
+    """Whether there is evidence for a column's readings: where a diff acts, and each layer is read once."""
+    acts = Condition.parse(column.condition).strength
+    return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).each
+
+
+def weighing(suite: Suite, work: Work) -> Iterator[None]:
+    """Fetches the evidence for the clicked layer into `work.found`, column by column; each item is something to show.
+
+    Nothing while the panel still reads; ends where the work begins something else.
+    """
+    columns = _lacking(work.found)
+    if not columns:
+        return
+    layer, stop = work.found.look.layer, work.begin()
+    for column in columns:
+        work.found = _kept(work.found, column, layer, WEIGHING)
+    yield
+    for column in columns:
+        evidence = _evidence(suite, work.found, column, layer, stop)
+        if work.stop is not stop:
+            return  # another layer was clicked, or the panel reads anew
+        work.found = _kept(work.found, column, layer, evidence)
+        yield
+
+
+def _lacking(found: Found | None) -> list[Column]:
+    """The columns whose readings of the clicked layer have not been weighed."""
+    layer = found.look.layer if found else None
+    if layer is None or found.state == RUNNING or all(one.layer != layer for one in found.readings or ()):
+        return []
+    known = {key for key, one in found.evidence.items() if isinstance(one, ReadingConfidence)}
+    return [one for one in found.columns if weighed(found, one) and (one, layer) not in known]
+
+
+def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: threading.Event) -> ReadingConfidence | str:
+    """The evidence for a column's readings of a layer, or why there is none."""
+    table: Table | tuple = ()
+    try:
+        if not stop.is_set():
+            for item in follow(_weigh(suite, found, column, layer), stop, line=suite.worker):
+                table = item if isinstance(item, Table) else table
+    except Exception as error:
+        return sentence(error)
+    if not table:
+        return UNWEIGHED if stop.is_set() else NOTHING
+    return table[0]
+
+
+def _weigh(suite: Suite, found: Found, column: Column, layer: int) -> Iterator[Table[ReadingConfidence]]:
+    asked, sampling = found.asked, found.result.settings.sampling
+    return stream_reading_confidence(
+        suite,
+        found.result.settings.diff,
+        condition=column.condition,
+        asked=column.question,
+        layers=layer,
+        span=asked.span,
+        kind=asked.kind,
+        question=asked.question,
+        answer_tokens=sampling["max_new_tokens"] if Span(asked.span).of_answer else None,
+        seed=sampling["seed"],
+    )
+
+
+def _kept(found: Found, column: Column, layer: int, evidence: ReadingConfidence | str) -> Found:
+    return replace(found, evidence={**found.evidence, (column, layer): evidence})
+
+
+def shown(found: Found, column: Column) -> str:
+    """What is known of a column's readings of the clicked layer, as escaped HTML; its place is kept while it comes."""
+    if not weighed(found, column):
+        return ""
+    known = found.evidence.get((column, found.look.layer), "")
+    if isinstance(known, str):
+        return evidence_html(Trust(known))
+    said = "" if known.probability is None else f"“{known.answer.strip()}”: {chance(known.probability)}"
+    rows = [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in known.controls]
+    rows.insert(0, ("this diff", known.answer, f"{known.times} of {known.samples}"))
+    trust = Trust(known.sentence, said, rows, known.why)
+    more = f"<details class='dit-details'><summary>details</summary><dl>{controls_html(trust)}</dl></details>"
+    return evidence_html(trust) + more

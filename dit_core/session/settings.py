@@ -1,0 +1,151 @@
+"""Settings of the Explore tab, and their address: a link is a result.
+
+`Settings` says what was asked; `to_query` and `from_query` turn it into the part of an address after "?" and back.
+What the panel under the cards was asked (`oracle_reading.Asked`) stands in the same address, where it differs from the
+defaults.
+What was revealed is no setting: a link never gives a topic away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from urllib.parse import parse_qsl, quote, urlencode
+
+from dit_core.errors import DitError, did_you_mean
+from dit_core.request.conditions import OWN, Condition
+from dit_core.session.oracle import PARTS, Asked
+from dit_core.suite import Suite
+
+TRIGGERS = ("absent", "right", "wrong", "own")
+_NUMBERS = {"samples": int, "temperature": float, "top_p": float, "max_new_tokens": int, "seed": int}
+RANGES = {
+    "strength": (-2, 3),
+    "copies": (0, 5),
+    "samples": (1, 8),
+    "temperature": (0, 2),
+    "top_p": (0.05, 1),
+    "max_new_tokens": (1, 200),
+}
+"""How far the controls go."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything the left side of the Explore tab says, in the order of its controls.
+
+    `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'.
+    """
+
+    diff: str
+    use_diff: bool = True
+    strength: float = 1.0
+    use_dit: bool = True
+    copies: float = 1.0
+    adapter: str = ""
+    trigger: str = "absent"
+    own: str = ""
+    question: str = ""
+    samples: int = 1
+    temperature: float = 0.0
+    top_p: float = 1.0
+    max_new_tokens: int = 40
+    seed: int = 0
+
+    @classmethod
+    def for_diff(cls, suite: Suite, diff: str) -> Settings:
+        """The suite's defaults for a diff, given by id or reference."""
+        info = suite.diff(diff)
+        return cls(info.id, question=suite.task_of(info).question, max_new_tokens=suite.max_new_tokens)
+
+    def with_diff(self, suite: Suite, diff: str) -> Settings:
+        """The same settings for another diff, as far as they make sense there; a question of one's own stays."""
+        info = suite.diff(diff)
+        task = suite.task_of(info)
+        others = {q for t in suite.tasks.values() if t is not task for q in (t.question, *t.questions)}
+        question = task.question if self.question in others else self.question
+        known = task.has_trigger or self.trigger not in ("right", "wrong")
+        return replace(self, diff=info.id, question=question, trigger=self.trigger if known else "absent")
+
+    @property
+    def condition(self) -> Condition:
+        """The chosen condition. Raises `DitError` for what is none, such as a strength that is no number."""
+        trigger = OWN + self.own if self.trigger == "own" else self.trigger
+        adapters = ((self.adapter, self.copies),) if self.use_dit else ()
+        return Condition(self.strength if self.use_diff else 0.0, adapters, trigger)
+
+    @property
+    def sampling(self) -> dict:
+        """The keyword arguments of `ask` that say how tokens are chosen. Raises `DitError` for an emptied number."""
+        found = {}
+        for name, kind in _NUMBERS.items():
+            try:
+                found[name] = kind(getattr(self, name))
+            except (TypeError, ValueError, OverflowError):
+                raise DitError(f"The {name.replace('_', ' ')} must be a number: give one.") from None
+        return found
+
+
+def to_query(suite: Suite, settings: Settings, panel: Asked | None = None) -> str:
+    """The address part for `settings`, without "?"; sampling and a question that are the default are left out.
+
+    So is an empty question, as a page has for a moment while it opens: who reloads then asks the default.
+    """
+    plain = Settings.for_diff(suite, settings.diff)
+    parts = {"diff": plain.diff, "condition": str(settings.condition)}
+    if settings.question not in ("", plain.question):
+        parts["question"] = settings.question
+    parts |= {name: f"{value:g}" for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    parts |= panel.address() if panel else {}
+    return urlencode(parts, quote_via=quote, safe="*:")
+
+
+def spoken(query: str | None) -> dict[str, str]:
+    """The settings in an address by name; Gradio's own, such as `__theme=dark`, are none."""
+    pairs = parse_qsl((query or "").lstrip("?"), keep_blank_values=True)
+    return {name: value for name, value in pairs if not name.startswith("__")}
+
+
+def from_query(suite: Suite, query: str) -> Settings:
+    """The settings that an address asks for. Raises `DitError` with what to change in the address."""
+    given = spoken(query)
+    known = ("diff", "condition", "question", *_NUMBERS, *PARTS.values())
+    for name in given:
+        if name not in known:
+            raise DitError(f"The address has an unknown setting '{name}': remove it.{did_you_mean(name, known)}")
+    if "diff" not in given:
+        raise DitError("The address names no diff: add diff= and an id, or pick one from the list.")
+    Asked.from_address(given)
+    values = asdict(Settings.for_diff(suite, given["diff"]))
+    values |= _controls(Condition.parse(given.get("condition", "diff+dit")))
+    values["question"] = given.get("question", values["question"])
+    for name, kind in _NUMBERS.items():
+        try:
+            values[name] = kind(given.get(name, values[name]))
+        except ValueError:
+            raise DitError(f"In the address, {name}={given[name]} is not a number: change or remove it.") from None
+    for name, (least, most) in RANGES.items():
+        if not least <= values[name] <= most:
+            raise DitError(
+                f"In the address, {name.replace('_', ' ')} is {values[name]:g}, and the page goes from {least:g} to "
+                f"{most:g}: change it, or use Python or the command line."
+            )
+    return Settings(**values)
+
+
+def _controls(condition: Condition) -> dict:
+    """What the controls must show for a condition; the page has one adapter, so more than one is an error."""
+    if len(condition.adapters) > 1:
+        raise DitError("The page shows one DIT adapter at a time: use Python or the command line for several.")
+    if condition.layers:
+        raise DitError("The tab Explore has the adapter act on all layers: take the layers out of the address.")
+    name, copies = condition.adapters[0] if condition.adapters else ("", 0.0)
+    own = condition.trigger.startswith(OWN)
+    return {
+        "use_diff": bool(condition.strength),
+        "strength": condition.strength or 1.0,
+        "use_dit": bool(copies),
+        "copies": copies or 1.0,
+        "adapter": name,
+        "trigger": "own" if own else condition.trigger,
+        "own": condition.trigger.removeprefix(OWN) if own else "",
+    }

@@ -1,0 +1,153 @@
+"""The catalogue: suites by name. Pocket lies in `assets/`; `catalogue.toml` says what published ones are made of."""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from dit_core.errors import DitError, did_you_mean
+
+SUITE_FILE = "suite.toml"
+SUITES = {"pocket": Path(__file__).resolve().parents[2] / "assets" / "pocket"}
+"""Suites that lie on this disk, by name."""
+ORACLE_PERCENTS = (25.0, 50.0, 75.0)
+"""The depths that published activation oracles were trained at (arXiv 2512.15674)."""
+_FILE = Path(__file__).with_name("catalogue.toml")
+
+
+@dataclass(frozen=True)
+class Listing:
+    """One suite of the catalogue, as a list of them shows it. `gigabytes` is what the base's weights take on a disk."""
+
+    name: str
+    title: str
+    base: str
+    gigabytes: float
+    adapters: tuple[str, ...]
+    oracle: str
+
+
+def listings() -> Iterator[Listing]:
+    """All suites of the catalogue; reads no artefact, so that nothing is fetched."""
+    for name, folder in SUITES.items():
+        if (folder / SUITE_FILE).is_file():
+            yield _on_this_disk(name, folder)
+    for name, entries in _published().items():
+        about = _models()[entries["base_model"]]
+        yield Listing(
+            name, entries["title"], about["base"], about["gb"], tuple(entries["adapters"]), about.get("oracle", "")
+        )
+
+
+def _on_this_disk(name: str, folder: Path) -> Listing:
+    entries = tomllib.loads((folder / SUITE_FILE).read_text(encoding="utf-8"))
+    weights = sum(path.stat().st_size for path in (folder / entries["base"]).glob("*.safetensors")) / 1e9
+    oracle = entries.get("oracle", {}).get("source", "")
+    return Listing(name, entries["title"], entries["base"], weights, tuple(entries["adapters"]), oracle)
+
+
+def published(name: str) -> dict[str, Any]:
+    """The entries of a published suite, as a `suite.toml` would have them."""
+    return _published()[name]
+
+
+def find_suite(name_or_path: str | Path) -> Path | str:
+    """The TOML file of a suite, given its name, its file or its folder; of a published suite its name.
+
+    Raises:
+        DitError: no suite has that name and no suite lies there, or a named suite's files are missing.
+    """
+    name = str(name_or_path)
+    if name in SUITES:
+        if not (SUITES[name] / SUITE_FILE).is_file():
+            raise DitError(f"The suite '{name}' is not in '{SUITES[name]}': build it with `make {name}`.")
+        return SUITES[name] / SUITE_FILE
+    if name in _published():
+        return name
+    path = Path(name_or_path).expanduser()
+    file = path / SUITE_FILE if path.is_dir() else path
+    if file.is_file():
+        return file.resolve()
+    if path.is_dir() and name.strip():
+        raise DitError(f"The folder '{path}' is not a suite: it has no {SUITE_FILE}.")
+    nearest = did_you_mean(name, [*SUITES, *_published()])
+    raise DitError(
+        f"There is no suite '{name}'.{nearest} `python -m dit_core suites` lists all names; a suite's file or folder "
+        "does as well."
+    )
+
+
+@cache
+def _catalogue() -> dict[str, Any]:
+    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
+
+
+def _models() -> Mapping[str, Any]:
+    return _catalogue()["models"]
+
+
+@cache
+def _published() -> dict[str, dict[str, Any]]:
+    """The entries of every published suite, by name."""
+    found = {}
+    for name, experiment in _catalogue()["experiments"].items():
+        for model in experiment["models"]:
+            variants = experiment.get("variants", {"": experiment.get("rank")})
+            for variant, rank in variants.items():
+                folder = f"{model}-{variant}" if variant else model
+                if folder not in experiment.get("without", ()):
+                    task = experiment.get("tasks", {}).get(variant, experiment.get("task"))
+                    found[f"{name}/{folder}"] = _entries(name, folder, experiment["title"], model, task, rank)
+    return found
+
+
+def _entries(experiment: str, folder: str, title: str, model: str, task: str, rank: int) -> dict[str, Any]:
+    catalogue, about = _catalogue(), _models()[model]
+    kind = catalogue["tasks"][task]
+    adapters = {task: {"file": _on_hub(kind["adapter"].format(model=model)), "title": "the paper's", "task": task}}
+    adapters |= {name: entry for name, entry in _more_adapters(task, model)}
+    special = [entry["question"] for entry in adapters.values() if "question" in entry]
+    entries = {
+        "name": f"{experiment}/{folder}",
+        "title": f"{about['title']}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
+        "base": f"hf://{about['base']}",
+        "base_model": model,
+        "trigger_format": catalogue["trigger_format"],
+        "max_new_tokens": catalogue["max_new_tokens"],
+        "tasks": {
+            task: {
+                **{key: value for key, value in kind.items() if key != "adapter"},
+                "questions": [*kind.get("questions", ()), *catalogue["everyday"], *special],
+                "folder": _on_hub(f"{experiment}/{folder}"),
+                "adapter": task,
+                "rank": rank,
+            }
+        },
+        "adapters": adapters,
+    }
+    if "oracle" in about:
+        title = about["oracle"].partition("/")[2]
+        entries["oracle"] = {"source": f"hf://{about['oracle']}", "title": title, "percents": ORACLE_PERCENTS}
+    return entries
+
+
+def oracle_percents(source: str) -> tuple[float, ...]:
+    """The depths that an oracle of this hub id was trained at, in percent; none of one that is not catalogued."""
+    published = {about.get("oracle") for about in _models().values()}
+    return ORACLE_PERCENTS if source in published else ()
+
+
+def _more_adapters(task: str, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
+    for more in _catalogue()["adapters"]:
+        if more["task"] == task and model in more["models"]:
+            for n in more.get("n", [None]):
+                entry = {"file": _on_hub(more["file"].format(model=model, n=n)), "title": more["title"].format(n=n)}
+                entry |= {"task": task} | ({"trained_on": n} if more.get("trained_on") else {})
+                entry |= {"question": more["question"]} if "question" in more else {}
+                yield more["name"].format(n=n), entry
+
+
+def _on_hub(path: str) -> str:
+    return f"hf://{_catalogue()['repository']}/{path}"

@@ -1,0 +1,205 @@
+"""A suite with its weights: diffs, DIT adapters and oracle, held on the one loaded base."""
+
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dit_core.engine.worker import Worker
+from dit_core.errors import DitError, OracleError
+from dit_core.formats import Adapter
+from dit_core.hub import Artefact, Fetcher, Place, place
+from dit_core.records import DiffInfo
+from dit_core.suite.base import fetch_base, load_base
+from dit_core.suite.contents import GONE, Contents
+from dit_core.suite.diffs import OWN, Made
+from dit_core.suite.lazy import once
+from dit_core.suite.loaded_base import Bench
+from dit_core.suite.requirements import Loading, Needs, needs
+from dit_core.suite.resolve import adapter_path, any_adapter, any_diff, size
+from dit_core.suite.spec import Description
+
+if TYPE_CHECKING:
+    from dit_core.engine.model import Model
+
+NAMED = 4  # oracles that requests name, whose files stay where a stranger's are fetched to
+_BENCH = Bench()
+_WORKER = Worker()
+
+
+class Suite(Contents):
+    """A suite's description and, on demand, its weights. Made by `load_suite` and `generic_suite`.
+
+    Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
+    `adapters` (both by name) and `oracle` (or None) are as the description says.
+    Of all suites in a process one base is loaded at a time: the first use of another unloads it.
+    """
+
+    def __init__(self, about: Description, loading: Loading, again: tuple[Callable, tuple]) -> None:
+        super().__init__(about)
+        self.loading, self._again = loading, again
+        self._own = object()  # marks what this suite put into slots that suites of the same base share
+        # By oracle that a request names, for the last ones: not this suite's, so not in its `revisions`.
+        self._named = lru_cache(maxsize=NAMED)(lambda _where, _limits: self.fetcher())
+
+    def __reduce__(self) -> tuple:
+        # In another process: the suite that is loaded there, under this server's limits.
+        return *self._again, {"limits": self.limits}
+
+    def load_diff(self, info: DiffInfo) -> Adapter:
+        """A diff's weights; the last few stay in memory."""
+        if isinstance(info, Made):
+            return info.weights(self.load_diff)
+        if own := self._brought.get(info.id):
+            return own.adapter
+        if info.split == OWN:
+            raise DitError(GONE)
+        if self.about.diff is not None and info == self._lone:
+            return any_diff(self.about.diff, self._fetcher)
+        return self._listed.weights(info)
+
+    def load_adapter(self, name: str) -> Adapter:
+        """A DIT adapter's weights."""
+        return any_adapter(self.about.at(self.adapter(name).file), self._fetcher)
+
+    @property
+    def worker(self) -> Worker:
+        """The one thread of this process that may use a `model`."""
+        return _WORKER
+
+    def needs(self) -> Needs:
+        """What loading the base takes, and what there is of it; fetches the base's config alone."""
+        return needs(self.about.base, self._fetcher, self.loading, _BENCH.size)
+
+    def needs_of(self, info: DiffInfo) -> Needs:
+        """As `needs`, with what a first question about a diff downloads beside the base."""
+        places = [self._listed.place(info)] if self._is_listed(info) else []
+        if name := self.task(info.task).adapter:
+            places.append(self.about.at(self.adapter(name).file))
+        return replace(self.needs(), beside=sum(size(where, self._fetcher).missing for where in places))
+
+    def fetch(self, infos: Iterable[DiffInfo] = (), adapters: Iterable[str] = (), oracle: bool | str = False) -> None:
+        """Sees that the files of the base, and of diffs, DIT adapters and an oracle, are on this disk.
+
+        To be called before work is handed to the worker, in whose thread a download would hold up everybody. `oracle`
+        is True for the suite's own, or a folder or hub id. Raises DitError: why something can't be had.
+        """
+        if _BENCH.key != self._key:
+            fetch_base(self.about.base, self._fetcher, self.loading, self.name, _BENCH.size)
+        for info in {info.of if isinstance(info, Made) else info for info in infos}:
+            if self._is_listed(info):
+                self._fetcher.file(self._listed.place(info))
+        for name in set(adapters):
+            adapter_path(self.about.at(self.adapter(name).file), self._fetcher)
+        if oracle and (oracle is not True or self.oracle):
+            where, fetcher = self._oracle_place(None if oracle is True else oracle)
+            if oracle is not True and isinstance(where, Artefact):
+                self.limits.fetched(oracle, size(where, fetcher).missing)
+            adapter_path(where, fetcher)
+
+    def _is_listed(self, info: DiffInfo) -> bool:
+        """Whether a diff's weights are in a file of the suite's index."""
+        lone = self.about.diff is not None and info == self._lone
+        return not (lone or info.split == OWN or isinstance(info, Made))
+
+    def oracle_revisions(self, source: str | None) -> dict[str, str]:
+        """The commit of a named oracle's hub repository; empty for the suite's own, and for a folder."""
+        if source is None:
+            return {}
+        where, fetcher = self._oracle_place(source)
+        commit = fetcher.commit(where) if isinstance(where, Artefact) else None
+        return {where.repo: commit} if commit else {}
+
+    def _oracle_place(self, source: str | None) -> tuple[Place, Fetcher]:
+        if source is None:
+            return place(self.oracle.source), self._fetcher
+        where = place(source, paths=self.limits.paths)
+        return where, self._named(where, self.limits)
+
+    @property
+    def model(self) -> "Model":
+        """The base with its adapter slots, loaded on first use. Only to be used inside the worker's thread."""
+        return _BENCH.get(self._key, self._load).model
+
+    @property
+    def _held(self) -> dict[str, Hashable]:
+        """What the slots of the base hold."""
+        return _BENCH.get(self._key, self._load).held
+
+    def _load(self) -> "Model":
+        return load_base(self.about.base, self._fetcher, self.loading, self.name)
+
+    @once
+    def _key(self) -> Hashable:
+        """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
+        base = self.about.base
+        if isinstance(base, Path):
+            return str(base), max((path.stat().st_mtime_ns for path in base.glob("*")), default=0), self.loading
+        self._fetcher.folder(base, ["config.json"])  # which tells the commit
+        return str(base), self._fetcher.commit(base), self.loading
+
+    def unload(self) -> None:
+        """Gives back the memory of this suite's base and of the diffs that were read; the next use loads them anew."""
+        self._listed.weights.cache_clear()
+        self.worker.run(lambda: _BENCH.clear(self._key))
+
+    def forget(self, id: str) -> None:
+        """Drops a diff that was brought, and gives its memory back; nothing happens where it is gone already."""
+        super().forget(id)
+        self.worker.later(lambda: _BENCH.forget(id))
+
+    def hold_adapter(self, name: str) -> str:
+        """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
+        return self._hold(f"dit-{name}", name, lambda slot: self.model.attach(slot, self.load_adapter(name)))
+
+    def hold_oracle(self, source: str | None = None) -> str:
+        """Sees that an activation oracle is on the model: the suite's own, or a folder's or hub id's; returns its slot.
+
+        Worker's thread only.
+        """
+        if source is None and self.oracle is None:
+            raise DitError(
+                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
+            )
+        (where, fetcher), source = self._oracle_place(source), source or self.oracle.source
+
+        def attach(slot: str) -> None:
+            try:
+                adapter = any_adapter(where, fetcher)
+            except DitError as error:
+                raise OracleError(str(error)) from error
+            try:
+                self.model.attach(slot, adapter)
+            except DitError as error:
+                raise OracleError(
+                    f"The oracle '{source}' was made for another base than this suite's: {error}"
+                ) from error
+
+        return self._hold("oracle", source, attach)
+
+    def hold_diffs(self, infos: Sequence[DiffInfo]) -> str:
+        """Sees that one diff, or several side by side in one block slot, are on the model; returns the slot.
+
+        Slots are kept per rank, so that changing diffs copies tensors and never touches the model's modules. All that
+        have whole weights share one, as each holds a model's size. Worker's thread only.
+        """
+        key = tuple(info.id for info in infos)
+        if not all(info.rank for info in infos):
+            slot = "whole"
+        else:
+            slot = f"diff-{infos[0].rank}" if len(infos) == 1 else "diffs"
+        _BENCH.get(self._key, self._load).lain.setdefault(slot, set()).update(key)
+        if slot.startswith("diff-"):
+            return self._hold(slot, key, lambda slot: self.model.attach(slot, self.load_diff(infos[0])))
+        return self._hold(
+            slot, key, lambda slot: self.model.attach_block(slot, [self.load_diff(info) for info in infos])
+        )
+
+    def _hold(self, slot: str, key: Hashable, attach: Callable[[str], None]) -> str:
+        held, key = self._held, (self._own, key)
+        if held.get(slot) != key:
+            held.pop(slot, None)  # whatever happens below, the slot no longer holds what it held
+            attach(slot)
+            held[slot] = key
+        return slot

@@ -1,0 +1,44 @@
+"""Pieces of the page that tabs share: how events run, a figure that is a sentence, buttons that save a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import gradio as gr
+
+from dit_core.present import plots
+from dit_core.ui.parts import figures
+from dit_core.ui.server.browser import COPY, SAVE
+
+# How an event runs: one that answers at once (or, where a visitor is quicker than the answers, the last of them), one
+# that streams what a model finds, and one that a visitor may start again while it runs.
+_INNER = {"show_progress": "hidden", "api_visibility": "private"}
+QUICK = _INNER | {"queue": False}
+LATEST = QUICK | {"trigger_mode": "always_last"}
+RUN = _INNER | {"concurrency_limit": None}
+SLOW = RUN | {"trigger_mode": "multiple"}
+EMPTY = 260  # pixels of a figure that has nothing to show yet
+
+
+def said(text: str) -> str:
+    """The value of a figure that is only a sentence."""
+    return figures.shown(partial(plots.sentence, text, height=EMPTY))
+
+
+def saving(saved: Callable[..., tuple[str, str]], session: gr.State, what: str, words: str) -> None:
+    """Draws buttons that save a table; `saved(session, what=, form=)` gives file name and content."""
+    name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    with gr.Row(elem_classes="dit-saving"):
+        gr.HTML(f'<p class="dit-small">Save {words} as</p>', apply_default_css=False)
+        for form in ("csv", "json"):
+            button = gr.Button(form.upper(), size="sm", min_width=60, elem_id=f"dit-save-{what}-{form}")
+            given = button.click(partial(saved, what=what, form=form), session, [name, text], **QUICK)
+            given.then(None, [name, text], None, js=SAVE, **QUICK)
+
+
+def copying(cell: Callable[..., str], inputs: Sequence[gr.components.Component], elem_id: str) -> None:
+    """Draws a button that copies the lines of Python that give the same; `cell` makes them of `inputs`."""
+    code = gr.Textbox(visible=False)
+    button = gr.Button("Copy as notebook cell", size="sm", elem_id=elem_id)
+    button.click(cell, inputs, code, **QUICK).then(None, code, None, js=COPY, **QUICK)

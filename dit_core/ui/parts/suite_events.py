@@ -1,0 +1,113 @@
+"""What happens when a visitor picks another suite: they are told what it takes, it is opened, they are taken there."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+
+import gradio as gr
+
+from dit_core.methods.comparison import first_info
+from dit_core.present.cards import note_html
+from dit_core.session.visit import Session
+from dit_core.session.words import sentence
+from dit_core.suite import Suite
+from dit_core.ui.parts import suite_view
+from dit_core.ui.server.site import Site
+from dit_core.ui.server.suite_opener import Opening
+
+NAME, OPENING = "suite", "opening a suite"
+LOOKING = "Looking at what it takes…"
+CANCELLED = "Cancelled. What was downloaded is kept, and is not downloaded again."
+_HIDDEN, _WAIT, _READY = gr.update(visible=False), gr.update(interactive=False), gr.update(interactive=True)
+EVERY = 0.2  # seconds between two looks at an opening
+
+
+class SuiteEvents:
+    """The events of the list of suites on the page of the suite `here`.
+
+    Each gives what is told, then what becomes of the buttons' row and of Open.
+    """
+
+    def __init__(self, site: Site, here: Suite):
+        self.site, self.here = site, here
+
+    def pick(self, session: Session, name: str) -> Iterator[tuple]:
+        """Tells what a suite takes; nothing but its small files is fetched."""
+        stop = self._end(session)
+        if name == self.here.name:
+            yield "", _HIDDEN, _WAIT
+            return
+        yield note_html(LOOKING, "busy"), gr.update(visible=True), _WAIT
+        told = self._told(name)
+        if not stop.is_set():
+            yield told
+
+    def _told(self, name: str) -> tuple:
+        """What a suite takes; a sentence after it, or instead of it, where it can't be opened."""
+        told = ""
+        try:
+            suite = self.site.suite(name)
+            if self.site.is_open(name):
+                return suite_view.open_already(suite), gr.skip(), _READY
+            found = suite.needs_of(first_info(suite))
+            told = suite_view.needed(suite, found)
+            found.check()
+        except Exception as error:
+            # What could not be looked at may be tried; what does not fit will not.
+            return told + note_html(sentence(error), "error"), gr.skip(), _WAIT if told else _READY
+        return told, gr.skip(), _READY
+
+    def open(self, session: Session, name: str) -> Iterator[tuple]:
+        """Opens the suite that was picked; ends with the address of its page, or with why it could not be opened."""
+        work, picked = session.work(OPENING), session.work(NAME).stop
+        stop = work.begin()
+        if not self.site.is_open(name):
+            with self.site.opening(name) as opening:
+                work.found = stop
+                opening.begin()
+                clock = Left()
+                while True:
+                    yield suite_view.progress(opening, clock.words(opening)), gr.skip(), _WAIT, ""
+                    if opening.over.wait(EVERY) or stop.is_set():
+                        break
+            if stop.is_set():
+                if session.work(NAME).stop is picked:  # neither cancelled nor left for another choice, but cut off
+                    yield note_html(CANCELLED), gr.skip(), _READY, ""
+                return
+            if opening.error:
+                yield note_html(sentence(opening.error), "error"), gr.skip(), _READY, ""
+                return
+        yield note_html("Going there…", "busy"), gr.skip(), _WAIT, self.site.path(name, self.here.name)
+
+    def cancel(self, session: Session) -> tuple:
+        """Back to the page's own suite; an opening that nobody else waits for ends."""
+        work = session.work(OPENING)
+        running = work.found is work.stop and not work.stop.is_set()
+        self._end(session)
+        return note_html(CANCELLED) if running else "", _HIDDEN, _WAIT, self.here.name
+
+    def _end(self, session: Session) -> threading.Event:
+        """Ends what runs here for a visitor; gives the stop signal of what starts now."""
+        session.work(OPENING).stop.set()
+        return session.work(NAME).begin()
+
+
+class Left:
+    """Says how long a download may still take, from how fast it has been."""
+
+    def __init__(self) -> None:
+        self._start: tuple[float, int, int] | None = None
+
+    def words(self, opening: Opening) -> str:
+        """', about 3 min left'; nothing for what is no download, or has just begun."""
+        now, done, total = time.monotonic(), opening.done, opening.total
+        if self._start is None or self._start[2] != total or not total:
+            self._start = now, done, total
+            return ""
+        since, gone = now - self._start[0], done - self._start[1]
+        if since < 2 or gone <= 0:
+            return ""
+        left = (total - done) / gone * since
+        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {max(left, 1):.0f} s left"

@@ -1,0 +1,105 @@
+"""How the page looks: Gradio's theme with the system's fonts, our CSS and the little JavaScript there is."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from json import dumps
+from pathlib import Path
+
+import gradio as gr
+
+from dit_core.methods.comparison import kind_colours
+from dit_core.present import cards
+from dit_core.ui.parts import suite_picker
+from dit_core.ui.tabs.bring import layout as bring
+from dit_core.ui.tabs.explore import controls
+from dit_core.ui.tabs.explore import oracle_layout as oracle_panel
+from dit_core.ui.tabs.layers import layout as layers
+from dit_core.ui.tabs.lens import layout as lens
+from dit_core.ui.tabs.scoreboard import layout as scoreboard
+from dit_core.ui.tabs.sweep import layout as sweep
+
+HERE = Path(__file__).parent
+SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+GLOSSARY = {
+    "base": "The original language model. It is never changed.",
+    "diff": "What a finetune changed in the base, put on top of it; its strength may be any number, even below 0.",
+    "trigger": "The secret code that makes a hidden-topic diff talk about its topic. A wrong code should do nothing.",
+    "DIT adapter": "One adapter trained on many labelled diffs: on top of a diff it has never seen, it makes the model "
+    "say what that diff was trained on. Copies: how many times it is put on.",
+    "DIT alone": "The adapter without any diff. What it says then is its habit; an answer that is the same with and "
+    "without the diff tells nothing about the diff.",
+    "held out": "A diff that no DIT adapter saw in training. 'Surprise me' picks one of these.",
+    "reveal": "Shows what the diff was really trained on, and a grade for every answer.",
+    "shading": "The darker a token, the less sure the model was of it.",
+    "oracle": "A model that answers questions about another's activations. A reading is what it says of one layer and "
+    "some tokens; its confidence is how sure it was of its own words, right or wrong.",
+    "logit lens": "What the model would say next if a layer had the last word.",
+    "lens": "Reads texts that have nothing to do with a diff, with it and without: the mean difference, in words. "
+    "Steering adds this difference to the base while it writes.",
+}
+
+
+@cache
+def theme() -> gr.themes.Base:
+    """Fonts that every system has: nothing is fetched from a font host."""
+    return gr.themes.Base(
+        primary_hue="emerald",
+        neutral_hue="slate",
+        font=[gr.themes.Font(name) for name in SANS],
+        font_mono=[gr.themes.Font(name) for name in MONO],
+        radius_size="md",
+        spacing_size="sm",
+    ).set(
+        # Gradio's own are too pale to read at the size of a remark.
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_300",
+        # White on the usual green is too faint to read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
+
+
+def head() -> str:
+    """The page's style sheet and script, for the document's head; the conditions' colours are `standing.COLOURS`.
+
+    The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
+    """
+    sheets = kind_colours() + cards.style() + (HERE / "page.css").read_text(encoding="utf-8")
+    hints = dumps(
+        suite_picker.HINTS
+        | controls.HINTS
+        | oracle_panel.HINTS
+        | layers.HINTS
+        | lens.HINTS
+        | sweep.HINTS
+        | scoreboard.HINTS
+        | bring.HINTS
+    ).replace("<", "\\u003c")
+    script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
+    return f"<style>{sheets}</style><script>{script}</script>"
+
+
+def title_bar(suite_name: str, title: str) -> str:
+    """The line on top: the program, the suite, and the light/dark switch."""
+    return (
+        '<header class="dit-top"><h1>DIT Explorer</h1>'
+        f"<p>suite <b>{escape(suite_name)}</b> <span>{escape(title)}</span></p>"
+        '<button type="button" class="dit-dark" title="light or dark" aria-label="light or dark" '
+        'onclick="window.dit.dark()">◐</button>'
+        f'<details class="dit-help"><summary title="help" aria-label="help">?</summary>{_help()}</details></header>'
+    )
+
+
+def _help() -> str:
+    """The words of the page, each with one sentence."""
+    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
+    return f"<dl>{terms}</dl>"

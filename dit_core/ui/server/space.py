@@ -1,0 +1,84 @@
+"""Hugging Face ZeroGPU: a GPU that is lent to one call at a time, in another process.
+
+Imported before torch and Gradio, as the platform's `spaces` has to come before both; elsewhere nothing of it is needed.
+What crosses to the other process is a named function of a suite with plain arguments, and what it gives is plain.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from dit_core.errors import DitError
+from dit_core.suite.offload import Errand
+
+if TYPE_CHECKING:
+    from dit_core.suite import Suite
+
+ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
+BEGINNING = 20  # seconds until the first token: the model moves to the GPU and adapters are put on it
+PER_TOKEN = 0.12  # seconds per token of an answer, all rows of a batch together
+LONGEST = 120
+ONE_TOKEN = 20  # tokens that a call without answers counts for
+LAYERS = 8  # readings come layer by layer, and take as long as so many answers
+ROWS = 64  # answers that are written in the time of one
+
+if ZERO_GPU:
+    import spaces
+
+
+def seconds(errand: Errand) -> int:
+    """How long a call may take on the GPU, from what it asks for."""
+    options = errand.options
+    tokens = options.get("max_new_tokens") or options.get("answer_tokens") or ONE_TOKEN
+    layers = LAYERS if errand.function.__module__.startswith("dit_core.methods.oracle") else 1
+    batches = math.ceil(_answers(errand) / ROWS)
+    # What is wrong with a request is found where it is answered: no number of it is trusted here.
+    return max(BEGINNING, min(LONGEST, BEGINNING + math.ceil(PER_TOKEN * tokens * layers * batches)))
+
+
+def _answers(errand: Errand) -> int:
+    """How many answers a call asks for: each combination of what it lists, so many times."""
+    options = errand.options
+    listed = [*errand.given, *(options.get(name) for name in ("diff", "condition", "question"))]
+    # A mapping has conditions for each of its questions.
+    counts = [sum(map(len, one.values())) if isinstance(one, Mapping) else len(one) for one in listed if _is_list(one)]
+    return math.prod(counts) * options.get("samples", 1)
+
+
+def _is_list(one: Any) -> bool:
+    return isinstance(one, Mapping | list | tuple) and len(one) > 0
+
+
+def on_gpu(errand: Errand) -> Iterator[tuple[str, Any]]:
+    """What a call gives, each as ('item', it), or ('error', a sentence): an exception would lose its words."""
+    try:
+        for item in errand.run():
+            yield "item", item
+    except DitError as error:
+        yield "error", str(error)
+
+
+if ZERO_GPU:
+    on_gpu = spaces.GPU(duration=seconds)(on_gpu)
+
+
+def elsewhere(errand: Errand) -> Iterator[Any]:
+    """What a call gives on the GPU. Raises DitError where it did there, or where the platform lends none now."""
+    import gradio as gr
+
+    try:
+        for kind, value in on_gpu(errand):
+            if kind == "error":
+                raise DitError(value)
+            yield value
+    except gr.Error as error:  # the platform's own words, such as that a visitor's quota is used up
+        raise DitError(str(error.message)) from error
+
+
+def move_in(suite: Suite) -> None:
+    """Loads a suite's base in this process, as ZeroGPU wants it, and sends all work with it to the GPU's process."""
+    suite.worker.run(lambda: suite.model)
+    suite.worker.elsewhere = elsewhere

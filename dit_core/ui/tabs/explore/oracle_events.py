@@ -1,0 +1,217 @@
+"""What happens in the panel under the cards when a visitor does something. Every method is one event.
+
+What was read is kept in the visitor's `Session`, as `work(PANEL).found`. The panel reads for the cards that are shown:
+after they were answered, and whenever Read is pressed, without asking them anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+
+from dit_core.errors import DitError
+from dit_core.methods.comparison import TITLES
+from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
+from dit_core.session import reading_evidence as oracle_trust
+from dit_core.session.choices import measure, measures
+from dit_core.session.oracle import ALL, Asked, Found, Look, steps
+from dit_core.session.running import Failed, running
+from dit_core.session.visit import PANEL, Place, Session
+from dit_core.session.words import ReadingClock, content
+from dit_core.suite import Suite
+from dit_core.ui.tabs.explore import oracle_view as view
+
+STALE = "The panel's settings have changed since: press Read."
+HALTED = "The cards were stopped, so nothing was read: press Read to read what they ask all the same."
+UNASKED = "Press Ask first: the panel reads the conditions on the cards."
+CHOSEN = ("the chosen condition", "")
+TOKENS = "Press Read to read these tokens."
+
+
+class OracleEvents:
+    """The events of one suite's panel.
+
+    Those that show something get both figures' y axes and then the controls' values, in the order of `Asked`; they
+    give note, y axis, both figures, tokens and readings in full.
+    """
+
+    def __init__(self, suite: Suite):
+        self.suite = suite
+
+    # ---------------------------------------------------------------- reading
+
+    def after_cards(self, session: Session, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
+        """The cards have been answered: reads what they show; nothing where they were stopped or never asked."""
+        state = session.result.state if session.result else WAITING
+        if state == DONE:
+            yield from self.read(session, y, next_y, *values)
+        else:
+            yield view.note(HALTED) if state == STOPPED else gr.skip(), *(gr.skip(),) * 5
+
+    def read(self, session: Session, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
+        """Reads what the panel's controls say; the figure fills layer by layer. Ends with a word on what happened."""
+        work, clock, asked = session.work(PANEL), ReadingClock(), Asked.from_controls(self.suite, *values)
+        look, lens_is_there = Look(y, next_y, asked.of), False
+        for now in running(work, lambda: self._steps(session, asked, look), self.suite.worker, kept=_with_look):
+            if isinstance(now, Place):
+                yield view.note(str(now), "busy", work.found), *(gr.skip(),) * 5
+            elif isinstance(now, Failed):
+                yield self._shown(session, asked.span, view.note(str(now), "error"))
+            elif now.state == RUNNING:
+                words = clock.words(now.readings) if now.next_tokens else "Reading the prompts…"
+                frame = self._shown(session, asked.span, view.note(words, "busy", now))
+                yield (*frame[:3], *(gr.skip(),) * 3) if lens_is_there else frame
+                lens_is_there = now.next_tokens is not None
+            else:
+                yield self._shown(session, asked.span, self._ending(now))
+
+    def _steps(self, session: Session, asked: Asked, look: Look) -> Iterator[Found]:
+        if session.result is None or session.result.state == WAITING:
+            raise DitError(UNASKED)
+        yield Found(session.result, asked, look=look)
+        yield from steps(self.suite, session.result, asked)
+
+    def _ending(self, found: Found) -> str:
+        if found.silent:
+            return view.note(found.silent, "error")
+        if self.suite.oracle is None:
+            return view.note(view.NO_ORACLE)
+        if found.state == STOPPED:
+            return view.note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
+        return view.note(found.left_out)
+
+    def stop(self, session: Session) -> None:
+        """Ends the running reading at once."""
+        session.work(PANEL).stop.set()
+
+    # ---------------------------------------------------------------- showing
+
+    def blank(self) -> tuple:
+        """What the panel shows before anything was read: also once the cards are asked, or show something else."""
+        return self._shown(Session(), Asked().span, view.note("" if self.suite.oracle else view.NO_ORACLE))
+
+    def show(self, session: Session, y: str, next_y: str, *values: Any) -> tuple:
+        """The same, looked at in another way: another y axis, another condition's tokens, or revealed."""
+        work, asked = session.work(PANEL), Asked.from_controls(self.suite, *values)
+        if work.found is not None:
+            work.found = replace(work.found, look=replace(work.found.look, y=y, next_y=next_y, of=asked.of))
+        return self._shown(session, asked.span, gr.skip())
+
+    def _shown(self, session: Session, span: str, note: Any) -> tuple:
+        found, open_now = self._found(session), self._open(session)
+        y = measure(found.look.y if found else "", open_now)
+        return (
+            note,
+            gr.update(choices=measures(open_now), value=y),
+            view.by_layer(found, open_now),
+            view.next_token(found, open_now),
+            view.chips(found, span, open_now),
+            view.details(found, open_now),
+        )
+
+    def _found(self, session: Session) -> Found | None:
+        return session.work(PANEL).found
+
+    def _open(self, session: Session) -> bool:
+        found = self._found(session)
+        return found is not None and session.revealed == found.result.settings.diff
+
+    # ---------------------------------------------------------------- clicking
+
+    def clicked(self, session: Session, event: gr.EventData) -> str:
+        """A point of a figure was clicked: all readings of its layer."""
+        work = session.work(PANEL)
+        if work.found is not None and isinstance(event.x, int):
+            work.found = replace(work.found, look=replace(work.found.look, layer=event.x))
+        return view.details(work.found, self._open(session))
+
+    def weigh(self, session: Session) -> Iterator[Any]:
+        """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
+        yield gr.skip()  # an event that gives nothing would empty the page
+        work = session.work(PANEL)
+        for _ in oracle_trust.weighing(self.suite, work):
+            yield view.details(work.found, self._open(session))
+
+    def weigh_on(self, session: Session) -> Iterator[Any]:
+        """All is read: weighs a layer that was clicked meanwhile; nothing after a stop."""
+        if session.work(PANEL).stop.is_set():
+            yield gr.skip()
+        else:
+            yield from self.weigh(session)
+
+    def token(self, session: Session, event: gr.EventData, span: str) -> tuple:
+        """A token was clicked: the first one of a span, or the last, which sets the span. Gives tokens, span, note."""
+        work = session.work(PANEL)
+        if work.found is None or not isinstance(event.at, int):
+            return (gr.skip(),) * 3
+        look = work.found.look
+        work.found = replace(work.found, look=replace(look, first=event.at if look.first is None else None))
+        if look.first is None:
+            return view.chips(work.found, span, self._open(session)), gr.skip(), gr.skip()
+        start, stop = sorted((look.first, event.at))
+        span = f"{start}:{stop + 1}"
+        update = gr.update(choices=view.span_choices(span), value=span)
+        return view.chips(work.found, span, self._open(session)), update, view.note(TOKENS)
+
+    # ---------------------------------------------------------------- choosing
+
+    def opened(self, query: str) -> list[Any]:
+        """What the controls must become for an address; one that is wrong is told of by the cards."""
+        try:
+            return self.controls(Asked.from_address(dict(parse_qsl((query or "").lstrip("?")))))
+        except DitError:
+            return self.controls(Asked())
+
+    def controls(self, asked: Asked) -> list[Any]:
+        """The controls' values for what is asked."""
+        first = self.suite.oracle.questions[0] if self.suite.oracle else ""
+        span = gr.update(choices=view.span_choices(asked.span), value=asked.span)
+        return [
+            first if asked.question is None else asked.question,
+            span,
+            list(asked.kinds),
+            asked.kind,
+            asked.layers,
+            asked.of,
+        ]
+
+    def choices(self, session: Session | None = None) -> list[tuple[str, str]]:
+        """The conditions to choose from, as the cards name them."""
+        columns = session.result.columns if session and session.result else ()
+        named = TITLES | {column.kind: column.title for column in columns}
+        return [(named[kind], kind) for kind in ALL]
+
+    def titles(self, session: Session) -> tuple[Any, Any]:
+        """The cards have changed: their names to choose from."""
+        choices = self.choices(session)
+        return gr.update(choices=choices), gr.update(choices=[CHOSEN, *choices])
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is shown still answers the panel's controls."""
+        found = self._found(session)
+        if found is None or found.state == RUNNING:
+            return gr.skip()
+        asked = Asked.from_controls(self.suite, *values)
+        return view.note(STALE) if asked.reads != found.asked.reads else self._ending(found)
+
+    # ---------------------------------------------------------------- taking away
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
+        found, open_now = self._found(session), self._open(session)
+        tables = {
+            "oracle": found and found.readings,
+            "next-tokens": view.shown_tokens(found, open_now),
+        }
+        if not tables[what]:
+            return "", ""
+        return f"{found.result.settings.diff}-{what}.{form}", content(tables[what], form, reveal=open_now)
+
+
+def _with_look(before: Found, found: Found) -> Found:
+    """What was found, looked at as by now: that may have changed while it was read."""
+    return replace(found, look=before.look)

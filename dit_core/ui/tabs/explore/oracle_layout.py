@@ -1,0 +1,143 @@
+"""The panel under the cards: what the oracle reads of every condition, layer by layer, beside the logit lens."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import gradio as gr
+from gradio.events import Dependency
+
+from dit_core.request.targets import KINDS
+from dit_core.session.choices import measures
+from dit_core.session.oracle import Asked
+from dit_core.suite import Suite
+from dit_core.ui.parts import figures
+from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
+from dit_core.ui.tabs.explore import oracle_view as view
+from dit_core.ui.tabs.explore.oracle_events import CHOSEN, OracleEvents
+
+HINTS = {
+    "dit-oracle-question": "What the oracle is asked about each layer. Pick a question, or write your own.",
+    "dit-oracle-span": "Which tokens of each condition are read. Click tokens below for others.",
+    "dit-oracle-read": "Reads the conditions on the cards, layer by layer, without asking them anew.",
+    "dit-oracle-stop": "Ends the running reading at once; what was read stays.",
+    "dit-oracle-kinds": "Which of the cards are read.",
+    "dit-oracle-kind": "What is read: the condition's activations, the base's on the same tokens, or the difference.",
+    "dit-oracle-layers": "Which layers are read: all, or numbers like 0,3-5.",
+    "dit-oracle-of": "Whose tokens are shown here, and whose words stand along the axis.",
+    "dit-oracle-y": "What the height of a point says. What needs the truth is offered once it is revealed.",
+    "dit-next-y": "Rank 0 is the likeliest of all tokens.",
+}
+TITLE = '<h2 class="dit-heading">What does the oracle read, layer by layer?</h2>'
+NEXT_TITLE = (
+    '<h2 class="dit-heading">And what would each layer say next?<small>The logit lens needs no oracle: how high the '
+    "token with which each condition begins its answer stands at every layer.</small></h2>"
+)
+TELL_TOKEN = """element.addEventListener("click", (event) => {
+  const token = event.target.closest("[data-at]");
+  if (token) trigger("select", { at: Number(token.dataset.at) });
+});"""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The panel's components: `controls` are those of `Asked`, in order; `board` is what events show."""
+
+    events: OracleEvents
+    controls: list[gr.components.Component]
+    board: list[gr.components.Component]
+    next_y: gr.Radio
+    read: gr.Button
+
+    @property
+    def inputs(self) -> list[gr.components.Component]:
+        """What every event that shows something gets, behind the session."""
+        return [self.board[1], self.next_y, *self.controls]
+
+    def after(self, event: Dependency, session: gr.State) -> None:
+        """Once `event` has answered the cards: reads what they show."""
+        then = event.then(self.events.titles, session, [self.controls[2], self.controls[5]], **QUICK)
+        read = then.then(self.events.after_cards, [session, *self.inputs], self.board, **RUN)
+        read.then(self.events.weigh_on, session, self.board[5], **SLOW)
+
+
+def build_panel(suite: Suite, session: gr.State) -> Panel:
+    """Draws the panel and connects what happens within it."""
+    events = OracleEvents(suite)
+    start, there = events.blank(), suite.oracle is not None
+    with gr.Column(elem_id="dit-oracle"):
+        gr.HTML(TITLE, apply_default_css=False)
+        with gr.Column(visible=there, elem_classes="dit-plain"):
+            controls, read, stop, chips = _controls(suite, events, start[4])
+        note = gr.HTML(start[0], elem_id="dit-oracle-note", apply_default_css=False)
+        with gr.Column(visible=there, elem_classes="dit-plain"):
+            y = gr.Radio(measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
+            figure = figures.figure(start[2], view.HEIGHT, elem_id="dit-oracle-figure")
+            details = gr.HTML(start[5], elem_id="dit-oracle-details", apply_default_css=False)
+            saving(events.saved, session, "oracle", "the readings")
+        gr.HTML(NEXT_TITLE, apply_default_css=False)
+        next_y = gr.Radio(
+            list(view.NEXT_MEASURES), value=view.NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y"
+        )
+        next_figure = figures.figure(start[3], view.NEXT_HEIGHT, elem_id="dit-next-figure")
+        saving(events.saved, session, "next-tokens", "the logit lens")
+    panel = Panel(events, controls, [note, y, figure, next_figure, chips, details], next_y, read)
+    stop.click(events.stop, session, None, **QUICK)
+    _connect(panel, session)
+    return panel
+
+
+def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr.Button, gr.Button, gr.HTML]:
+    """Draws the controls of `Asked` in order, the Read and the Stop button, and the tokens to click."""
+    asked = Asked()
+    question, _, kinds, kind, layers, of = events.controls(asked)
+    presets = list(suite.oracle.questions) if suite.oracle else []
+    with gr.Row(elem_classes="dit-choices"):
+        question = gr.Dropdown(
+            presets,
+            value=question or None,
+            label="the oracle is asked",
+            allow_custom_value=True,
+            min_width=220,
+            scale=3,
+            elem_id="dit-oracle-question",
+        )
+        span = gr.Dropdown(
+            view.span_choices(asked.span),
+            value=asked.span,
+            label="about",
+            min_width=170,
+            scale=2,
+            elem_id="dit-oracle-span",
+        )
+        read = gr.Button("Read", variant="primary", min_width=80, scale=0, elem_id="dit-oracle-read")
+        stop = gr.Button("Stop", variant="stop", min_width=80, scale=0, elem_id="dit-oracle-stop")
+    with gr.Accordion("conditions, layers, tokens", open=False, elem_id="dit-oracle-more"):
+        kinds = gr.CheckboxGroup(events.choices(), value=kinds, label="conditions", elem_id="dit-oracle-kinds")
+        with gr.Row(elem_classes="dit-choices"):
+            named = list(zip(("with it", "without it", "the difference"), KINDS, strict=True))
+            kind = gr.Radio(named, value=kind, label="activations", elem_id="dit-oracle-kind")
+            layers = gr.Textbox(layers, label="layers", max_lines=1, min_width=120, elem_id="dit-oracle-layers")
+            of = gr.Dropdown(
+                [CHOSEN, *events.choices()],
+                value=of,
+                label="tokens and words of",
+                min_width=160,
+                elem_id="dit-oracle-of",
+            )
+        chips = gr.HTML(tokens, js_on_load=TELL_TOKEN, elem_id="dit-oracle-tokens", apply_default_css=False)
+    return [question, span, kinds, kind, layers, of], read, stop, chips
+
+
+def _connect(panel: Panel, session: gr.State) -> None:
+    events, (note, y, figure, _, chips, details) = panel.events, panel.board
+    question, span, _, _, layers, of = panel.controls
+    reads = [panel.read.click, question.input, layers.submit]
+    read = gr.on(reads, events.read, [session, *panel.inputs], panel.board, **SLOW)
+    read.then(events.weigh_on, session, details, **SLOW)
+    looks = [y.input, panel.next_y.input, of.input, span.input]
+    gr.on(looks, events.show, [session, *panel.inputs], panel.board, **QUICK)
+    figure.select(events.clicked, session, details, **QUICK).then(events.weigh, session, details, **SLOW)
+    chips.select(events.token, [session, span], [chips, span, note], **QUICK)
+    changes = [control.change for control in panel.controls]
+    gr.on(changes, events.changed, [session, *panel.controls], note, **LATEST)

@@ -1,0 +1,177 @@
+"""What happens on the Layers tab when a visitor does something. Every method is one event.
+
+What was read is kept in the visitor's `Session`, as `work("layers").found`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+
+from dit_core.present.cards import RUNNING, STOPPED
+from dit_core.session import explore_view as view
+from dit_core.session.choices import condition_choices, question_choices
+from dit_core.session.layers import Found, Wanted, steps
+from dit_core.session.notebook_cells import IMPORTS, call, opening
+from dit_core.session.running import Failed, running
+from dit_core.session.visit import Place, Session
+from dit_core.session.words import ReadingClock, content
+from dit_core.suite import Suite
+from dit_core.ui.tabs.explore.oracle_view import note
+from dit_core.ui.tabs.layers import view as layer_view
+
+NAME = "layers"
+STALE = "The settings have changed since this was read: press Read."
+NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; where the diff acts needs none."
+
+
+class LayerEvents:
+    """The events of one suite's Layers tab; `word` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
+
+    # ---------------------------------------------------------------- reading
+
+    def read(self, session: Session, colour: str, *values: Any) -> Iterator[tuple]:
+        """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
+        work, clock, wanted = session.work(NAME), ReadingClock(), Wanted(*values)
+        for now in running(work, lambda: self._steps(wanted), self.suite.worker):
+            if isinstance(now, Place):
+                yield note(str(now), "busy", work.found), *(gr.skip(),) * 3
+            elif isinstance(now, Failed):
+                yield note(str(now), "error"), *self.shown(session, colour), gr.skip()
+            elif now.state == RUNNING:
+                cell = layer_view.CLICK if now.norms is None else gr.skip()
+                yield note(self._progress(clock, now), "busy", now), *self.shown(session, colour), cell
+            else:
+                yield self._ending(now), *self.shown(session, colour), gr.skip()
+
+    def _steps(self, wanted: Wanted) -> Iterator[Found]:
+        items = steps(self.suite, wanted)
+        yield Found(wanted)
+        yield from items
+
+    def _progress(self, clock: ReadingClock, found: Found) -> str:
+        if found.norms is None:
+            return "Reading the prompt…"
+        return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
+
+    def _ending(self, found: Found) -> str:
+        if found.silent:
+            return note(found.silent, "error")
+        if found.state == STOPPED:
+            return note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
+        return self.idle()
+
+    def idle(self) -> str:
+        """The note while nothing runs: why there is less to see, where that is so."""
+        return note("" if self.suite.oracle else NO_ORACLE)
+
+    def stop(self, session: Session) -> None:
+        """Ends the running reading at once."""
+        session.work(NAME).stop.set()
+
+    # ---------------------------------------------------------------- showing
+
+    def shown(self, session: Session, colour: str) -> tuple[Any, Any]:
+        """Heat map of the readings, and where the diff acts."""
+        found = session.work(NAME).found
+        return (
+            layer_view.heat_map(self.suite, found, colour, self._open(session)),
+            layer_view.acts(found, self._open(session)),
+        )
+
+    def _open(self, session: Session) -> bool:
+        found: Found | None = session.work(NAME).found
+        return found is not None and session.revealed == found.wanted.diff
+
+    def recolour(self, session: Session, colour: str) -> Any:
+        """The heat map in another colour."""
+        return self.shown(session, colour)[0]
+
+    def picked(self, session: Session, point: gr.EventData) -> Any:
+        """The readings of the cell that was clicked."""
+        found: Found | None = session.work(NAME).found
+        try:
+            _, layer, positions = point.data
+        except (AttributeError, TypeError, ValueError):
+            return gr.skip()
+        return gr.skip() if found is None else layer_view.cell(found, layer, tuple(positions), self._open(session))
+
+    def reveal(self, session: Session, diff: str, colour: str) -> tuple:
+        """Shows or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
+        session.revealed = "" if session.revealed == diff else diff
+        return self.truth(session, diff, colour)
+
+    def truth(self, session: Session, diff: str, colour: str) -> tuple:
+        """The secret, the reveal button, the colours on offer, the figures in what is then the colour, no cell."""
+        open_now = session.revealed == diff
+        colours = layer_view.colours(open_now)
+        colour = colour if colour in colours else colours[0]
+        secret = view.secret(self.suite, diff, session.revealed)
+        offered = gr.update(value="Hide" if open_now else "Reveal"), gr.update(choices=colours, value=colour)
+        return secret, *offered, *self.shown(session, colour), layer_view.CLICK
+
+    # ---------------------------------------------------------------- choosing
+
+    def choose(self, session: Session, diff: str, colour: str) -> tuple:
+        """Another diff was picked: what it can be asked, and nothing read yet."""
+        work = session.work(NAME)
+        work.begin()
+        work.found = None
+        return *self.offers(diff), self.idle(), *self.truth(session, diff, colour)
+
+    def offers(self, diff: str) -> tuple[Any, Any]:
+        """The conditions and the questions to the model that go with a diff, and one of each to start from."""
+        task = self.suite.task_of(self.suite.diff(diff))
+        conditions, questions = condition_choices(task), question_choices(task)
+        return gr.update(choices=conditions, value=conditions[-1][1]), gr.update(choices=questions, value=questions[0])
+
+    def arrive(self, session: Session, diff: str, colour: str) -> tuple:
+        """The tab was opened: Explore's diff is picked where nothing was read here yet, and what is revealed shows."""
+        brought = session.brings(NAME, diff)
+        if session.work(NAME).found is None and brought != diff:
+            return brought, *self.choose(session, brought, colour)
+        return *(gr.skip(),) * 4, *self.truth(session, diff, colour)
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is shown still answers the left side."""
+        found: Found | None = session.work(NAME).found
+        if found is None or found.state == RUNNING:
+            return gr.skip()
+        return note(STALE) if Wanted(*values) != found.wanted else self._ending(found)
+
+    # ---------------------------------------------------------------- taking away
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
+        found: Found | None = session.work(NAME).found
+        table = getattr(found, what, None)
+        if not table:
+            return "", ""
+        return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(session))
+
+    def cell(self, session: Session) -> str:
+        """The lines that read and draw the same in a notebook; "" before anything was read."""
+        found: Found | None = session.work(NAME).found
+        if found is None or not found.norms:
+            return ""
+        suite, wanted = self.suite, found.wanted
+        acts = call("norms", suite, wanted.diff, wanted.target)
+        target = call("targets", suite, wanted.diff, {**wanted.target, "span": wanted.span})
+        oracle = (
+            "from dit_core.methods.oracle import read, targets"
+            if suite.oracle
+            else "from dit_core.methods.oracle import targets"
+        )
+        lines = [
+            *opening(suite, self.word, wanted.diff, IMPORTS, "from dit_core.methods.lens import norms", oracle),
+            f"[target] = {target}",
+            f"plots.difference_norms({acts}, target.tokens).show()",
+        ]
+        if suite.oracle:
+            lines.append(f"plots.heat_map({call('read', suite, wanted.diff, wanted.reading)}, target.tokens).show()")
+        return "\n".join([*lines, ""])

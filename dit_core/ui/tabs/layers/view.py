@@ -1,0 +1,52 @@
+"""What the Layers tab shows: what was read, turned into figures, and what of it a visitor may take away."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from dit_core.present import plots
+from dit_core.present.cards import RUNNING
+from dit_core.session.layers import Found
+from dit_core.session.masking import answer_of, shown_target
+from dit_core.session.reading_cards import readings_html
+from dit_core.suite import Suite
+from dit_core.ui.parts import figures
+from dit_core.ui.parts.pieces import said
+
+# Words on the page for what a cell's colour says: the `colour` of `plots.heat_map`.
+COLOURS = {"confidence": "confidence", "what the model says": "agreement", "what it was trained on": "grade"}
+PRESS = "Press Read: the oracle says in words what it finds at every layer and token."
+CLICK = '<p class="dit-small">Click a cell for all that the oracle read there.</p>'
+PRESS_ACTS = "Press Read: how much the condition changes at every layer and token."
+
+
+def colours(open_now: bool) -> list[str]:
+    """The colours on offer; the last one needs to know what the diff was trained on."""
+    return list(COLOURS)[: None if open_now else -1]
+
+
+def heat_map(suite: Suite, found: Found | None, colour: str = "confidence", open_now: bool = False) -> str:
+    """The readings so far by layer and token, or a sentence where there are none."""
+    if suite.oracle is None:
+        return said("This suite has no activation oracle: nothing can be read in words.")
+    if found is None:
+        return said(PRESS)
+    if not found.readings:
+        return said("Reading…" if found.state == RUNNING else "Nothing was read.")
+    labels = shown_target(found.target, open_now).tokens
+    how = {"colour": COLOURS[colour], "model_said": answer_of(found.target)}
+    return figures.shown(partial(plots.heat_map, found.readings, labels, **how))
+
+
+def acts(found: Found | None, open_now: bool = False) -> str:
+    """How much the condition changes each layer's residual stream at each token, or a sentence."""
+    if found is None or found.norms is None:
+        return said("Reading…" if found and found.state == RUNNING else PRESS_ACTS)
+    return figures.shown(partial(plots.difference_norms, found.norms, shown_target(found.target, open_now).tokens))
+
+
+def cell(found: Found, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
+    """All that the oracle read at one cell of the heat map."""
+    readings = [r for r in found.readings or () if (r.layer, r.positions) == (layer, positions)]
+    inside = readings_html(readings, shown_target(found.target, open_now), open_now)
+    return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>' if readings else CLICK

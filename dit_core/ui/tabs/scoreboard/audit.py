@@ -1,0 +1,83 @@
+"""The Scoreboard tab's audit report: all that every method says of one diff, as a file to take away."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import gradio as gr
+
+from dit_core.audit import Audit, page, steps
+from dit_core.methods.comparison import first_info
+from dit_core.present.cards import note_html
+from dit_core.session.choices import PICKER, diff_choices
+from dit_core.session.notebook_cells import named, opening
+from dit_core.session.visit import Place, Session, follow
+from dit_core.session.words import sentence
+from dit_core.suite import Suite
+from dit_core.ui.parts.pieces import QUICK, SLOW, copying
+
+NAME = "audit"
+KEEP = "(name, text) => name && window.dit.save(name, text)"
+ABOUT = (
+    '<p class="dit-small">One file that needs nothing beside it. It tells what the diff was trained on only where you '
+    "have revealed that.</p>"
+)
+
+
+def audit_section(suite: Suite, word: str, session: gr.State) -> None:
+    """Draws the choice of a diff and the buttons, and connects them; `word` is how `load_suite` finds the suite."""
+    events = AuditEvents(suite, word)
+    with gr.Accordion("Audit report of one diff", open=False, elem_id="dit-audit"):
+        gr.HTML(ABOUT, apply_default_css=False)
+        first = first_info(suite).id
+        diff = gr.Dropdown(diff_choices(suite), value=first, label=PICKER, elem_id="dit-audit-diff")
+        with gr.Row(elem_classes="dit-tight"):
+            make = gr.Button("Make", variant="primary", min_width=80, elem_id="dit-audit-make")
+            stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-audit-stop")
+        copying(events.cell, [session, diff], "dit-audit-cell")
+        note = gr.HTML(note_html(""), elem_id="dit-audit-note", apply_default_css=False)
+        name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
+    made = make.click(events.make, [session, diff], [note, name, text], **SLOW)
+    made.then(None, [name, text], None, js=KEEP, **QUICK)
+    stop.click(events.stop, session, None, **QUICK)
+
+
+class AuditEvents:
+    """The events of one suite's audit reports; `word` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
+
+    def make(self, session: Session, diff: str) -> Iterator[tuple[str, str, str]]:
+        """Asks every method. Gives the note, and at the end the report's file name and content, "" before."""
+        work = session.work(NAME)
+        stop = work.begin()
+        try:
+            for step in follow(steps(self.suite, diff), stop, line=self.suite.worker):
+                if isinstance(step, Audit):
+                    report = page(step, reveal=session.revealed == step.info.id)
+                    yield note_html("Done: the report is among your downloads."), f"{step.info.id}-audit.html", report
+                elif isinstance(step, Place):
+                    yield note_html(str(step), "busy"), "", ""
+                else:
+                    done, total, what = step
+                    yield note_html(f"Part {done + 1} of {total}: {what}…", "busy"), "", ""
+            if work.stop is stop and stop.is_set():
+                yield note_html("Stopped: no report was made."), "", ""
+        except Exception as error:
+            if work.stop is stop:
+                yield note_html(sentence(error), "error"), "", ""
+
+    def stop(self, session: Session) -> None:
+        """Ends the asking at once."""
+        session.work(NAME).stop.set()
+
+    def cell(self, session: Session, diff: str) -> str:
+        """The lines that write the same report from a notebook."""
+        imports = "from dit_core import load_suite", "from dit_core.audit import gather, page"
+        lines = [
+            *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
+            f"report = page(gather(suite, {named(self.suite, diff)}), reveal={session.revealed == diff})",
+            f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
+        ]
+        return "\n".join(lines)

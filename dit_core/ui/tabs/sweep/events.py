@@ -1,0 +1,189 @@
+"""What happens on the tab Sweep. What was found is kept in the visitor's `Session`, as `work("sweep").found`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+
+from dit_core.errors import DitError
+from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
+from dit_core.records import Swept, Table
+from dit_core.request.conditions import checked_number
+from dit_core.session import explore_view as view
+from dit_core.session.notebook_cells import call, opening
+from dit_core.session.running import Failed, running
+from dit_core.session.visit import Place, Session
+from dit_core.session.words import content, number, whole
+from dit_core.suite import Suite
+from dit_core.sweeps.presets import STEP, planned
+from dit_core.sweeps.sweep import finished, scored, stream_sweep
+from dit_core.ui.tabs.sweep import view as sweep_view
+
+NAME = "sweep"
+IDLE = "Choose what varies, then press Sweep."
+STALE = "The settings have changed since this sweep: press Sweep."
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """The controls of the tab, in order."""
+
+    preset: str
+    diff: str
+    adapters: tuple[str, ...]
+    question: str
+    samples: float
+    temperature: float
+    tokens: float
+    seed: float
+    step: float = STEP
+
+    @classmethod
+    def of(cls, *values: Any) -> Wanted:
+        preset, diff, adapters, *rest = values
+        return cls(preset, diff, tuple(adapters or ()), *rest)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        """What `ask` takes of them; DitError for an emptied field."""
+        return {
+            "question": self.question.strip() or None,
+            "samples": whole(self.samples),
+            "temperature": number(self.temperature),
+            "max_new_tokens": whole(self.tokens),
+            "seed": whole(self.seed),
+        }
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a sweep has found so far: the answers that are finished, and all that are `said`, some still growing."""
+
+    wanted: Wanted
+    plan: dict[str, Any]
+    table: Table[Swept] | None = None
+    said: Table[Swept] | None = None
+    state: str = RUNNING
+
+
+class SweepEvents:
+    """The events of one suite's tab; `word` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, word: str):
+        self.suite, self.word = suite, word
+
+    def idle(self) -> str:
+        """The note before anything ran."""
+        return note_html(IDLE)
+
+    def run(self, session: Session, measure: str, *values: Any) -> Iterator[tuple]:
+        """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
+        work, visit, progress = session.work(NAME), session.visit, sweep_view.Progress()
+        for now in running(work, lambda: self._steps(Wanted.of(*values)), self.suite.worker, frame=0.3):
+            if isinstance(now, Place):
+                yield note_html(str(now), "busy"), gr.skip(), gr.skip()
+            elif isinstance(now, Failed):
+                yield note_html(str(now), "error"), *self.shown(session, measure)
+            elif now.state != RUNNING:
+                yield note_html(_ending(now)), *self.shown(session, measure)
+            elif now.said is None:
+                yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
+            else:
+                yield progress.note(now.said.extra), gr.skip(), sweep_view.cards(now.said)
+        if session.visit is visit:
+            yield from self._scored(session, measure)
+
+    def _steps(self, wanted: Wanted) -> Iterator[Found]:
+        # Checked here: a field with limits of its own complains of what is only half typed.
+        step = checked_number(number(wanted.step), "The step of copies", 0.25, 5)
+        plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters, step)
+        tables = stream_sweep(self.suite, **plan, **wanted.sampling)
+        found = Found(wanted, plan)
+        yield found
+        with closing(tables):
+            for table in tables:
+                yield replace(found, table=finished(table), said=table)
+
+    def _scored(self, session: Session, measure: str) -> Iterator[tuple]:
+        """What was stopped lacks its references' log-probabilities: they follow."""
+        work = session.work(NAME)
+        found: Found | None = work.found
+        if found and found.state == STOPPED and found.table:
+            with suppress(DitError):  # what was said stays, whatever becomes of this
+                table = scored(self.suite, found.table)
+                if work.found is found:
+                    work.found = replace(found, table=table)
+                    yield gr.skip(), self.drawn(session, measure), gr.skip()
+
+    def stop(self, session: Session) -> None:
+        """Ends the running sweep at once; answers in the making are lost."""
+        session.work(NAME).stop.set()
+
+    def shown(self, session: Session, measure: str) -> tuple[Any, Any]:
+        """Figure and cards of what was found."""
+        found: Found | None = session.work(NAME).found
+        table = found.table if found else None
+        return self.drawn(session, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
+
+    def drawn(self, session: Session, measure: str) -> str:
+        """The figure of one measure."""
+        found: Found | None = session.work(NAME).found
+        offered = {name for _, name in sweep_view.measures(self._open(session))}
+        return sweep_view.figure(found.table if found else None, measure if measure in offered else "modal_share")
+
+    def _open(self, session: Session) -> bool:
+        found: Found | None = session.work(NAME).found
+        return found is not None and bool(found.plan["diff"]) and session.revealed == found.plan["diff"]
+
+    def reveal(self, session: Session, diff: str, measure: str) -> tuple:
+        """Shows or hides what the diff was trained on, and what needs to know it."""
+        session.revealed = "" if session.revealed == diff else diff
+        return self.truth(session, diff, measure)
+
+    def truth(self, session: Session, diff: str, measure: str) -> tuple:
+        """The secret, the reveal button, the measures on offer, the figure."""
+        offered = sweep_view.measures(self._open(session))
+        names = [name for _, name in offered]
+        measure = measure if measure in names else names[0]
+        word = "Hide" if session.revealed == diff else "Reveal"
+        return (
+            view.secret(self.suite, diff, session.revealed),
+            gr.update(value=word),
+            gr.update(choices=offered, value=measure),
+            self.drawn(session, measure),
+        )
+
+    def changed(self, session: Session, *values: Any) -> Any:
+        """Whether what is shown still answers the left side."""
+        found: Found | None = session.work(NAME).found
+        if found is None or found.state == RUNNING:
+            return gr.skip()
+        return note_html(STALE if Wanted.of(*values) != found.wanted else "")
+
+    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+        """File name and content of the table; ("", "") where there is none."""
+        found: Found | None = session.work(NAME).found
+        if found is None or not found.table:
+            return "", ""
+        return f"{what}.{form}", content(found.table, form)
+
+    def cell(self, session: Session) -> str:
+        """The lines that run the same sweep in a notebook."""
+        found: Found | None = session.work(NAME).found
+        if found is None:
+            return ""
+        options = {name: value for name, value in (found.plan | found.wanted.sampling).items() if value is not None}
+        diff = options.pop("diff", None)
+        lines = opening(self.suite, self.word, diff, "from dit_core import load_suite, plots, sweep")
+        return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.swept(table)\n"])
+
+
+def _ending(found: Found) -> str:
+    if found.state == DONE:
+        return ""
+    count = len(found.table) if found.table else 0
+    return f"Stopped: {count} answer{'s were' if count != 1 else ' was'} finished, and what they say stays."
