@@ -28,6 +28,8 @@ test-hub: $(VENV)/.dev
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # `make pocket SMOKE=1` runs every stage in miniature, into build/.
 pocket: $(VENV)/.app
