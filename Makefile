@@ -7,20 +7,25 @@ POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
 KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 
-.PHONY: app test test-slow test-network test-hub lint pocket notebooks lab pictures benchmark clean
+.PHONY: app test test-slow test-network test-package test-hub lint pocket notebooks lab pictures benchmark clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
-# A process a core, each with one thread: models this small gain nothing from more.
+# A process a core, each with one thread: models this small gain nothing from more. Before it, a browser is looked for.
 test: $(VENV)/.dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not network and not hub"
+	$(BIN)/python -m tests.browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not network and not hub and not package"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
 
 test-network: $(VENV)/.dev
 	$(BIN)/python -m pytest -m network
+
+# Builds the wheel, installs it into an environment of its own and uses it from an empty folder.
+test-package: $(VENV)/.dev
+	$(BIN)/python -m pytest -m package
 
 test-hub: $(VENV)/.dev
 	$(BIN)/python -m pytest -m hub
@@ -59,8 +64,10 @@ $(VENV)/.app: requirements.txt constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
 	touch $@
 
-$(VENV)/.dev: $(VENV)/.app requirements-dev.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt -c constraints.txt
+# Tests go through every extra but the embedding models, which are large.
+TESTED := $(foreach extra,dev judge notebooks ray,requirements-$(extra).txt)
+$(VENV)/.dev: $(VENV)/.app $(TESTED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check $(addprefix -r ,$(TESTED)) -c constraints.txt
 	touch $@
 
 # With the path file, a kernel of this environment finds the code from every folder, in VS Code too.

@@ -12,7 +12,7 @@ Names load their rooms when first used: importing the package alone starts neith
 from importlib import import_module
 from typing import Any
 
-__version__ = "0.1.0"
+from dit_core.project import VERSION as __version__
 
 _ROOMS = {
     "DitError": "errors",

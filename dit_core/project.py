@@ -1,63 +1,106 @@
-"""Where the project is published, and what every notebook starts with because of it: one place for the address.
+"""The project itself: its version, what a result was made with, where it is published, and what it ships.
 
-There is no public address yet. Until there is, the owner's name holds a "_", which no account can have: nobody can be
-fetched from by mistake. A fork needs no edit here: `make notebooks` asks `repository`.
+The version and every address stand here once. There is no public address yet: until REPOSITORY has one, no badge and no
+link is shown, and notebooks install from the clone they lie in. A fork needs no edit: its `origin` is asked.
 """
 
 import os
+import platform
 import re
 import subprocess
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError
+from importlib.metadata import version as installed_version
 from pathlib import Path
 
-REPOSITORY = "owner_/dit-explorer"
+VERSION = "0.1.0"
+REPOSITORY: str | None = None
+"""`owner/name` on GitHub, once the project is published."""
 BRANCH = "main"
 COLAB = "https://colab.research.google.com"
+COMPUTING_PACKAGES = ("torch", "transformers", "peft")
 _GITHUB = re.compile(r"(?:https://|git@|ssh://git@)github\.com[:/]([\w-]+/[\w.-]+?)(?:\.git)?/?")
+_PACKAGE = Path(__file__).resolve().parent
 
 
-def repository() -> str:
-    """`owner/name` on GitHub: as DIT_REPOSITORY says, else as this clone's `origin` does, else the placeholder."""
+def assets() -> Path:
+    """Return the folder of the embedded suites: inside an installed package, beside it in a clone."""
+    installed = _PACKAGE / "assets"
+    return installed if installed.is_dir() else _PACKAGE.parent / "assets"
+
+
+@lru_cache
+def versions() -> dict[str, str]:
+    """Return the versions of this package, of Python and of what computes, by name.
+
+    Packages that are not installed are left out; none is imported.
+    """
+    found = {"dit_core": VERSION, "python": platform.python_version()}
+    for package in COMPUTING_PACKAGES:
+        try:
+            found[package] = installed_version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def repository() -> str | None:
+    """Return `owner/name` on GitHub: from DIT_REPOSITORY, else this clone's `origin`, else REPOSITORY."""
     if wanted := os.environ.get("DIT_REPOSITORY"):
         return wanted
-    here, ask = Path(__file__).parent, ["git", "remote", "get-url", "origin"]
+    command = ["git", "remote", "get-url", "origin"]
     try:
-        told = subprocess.run(ask, cwd=here, capture_output=True, text=True).stdout.strip()
+        origin = subprocess.run(command, cwd=_PACKAGE, capture_output=True, text=True).stdout.strip()
     except OSError:  # no git
-        told = ""
-    found = _GITHUB.fullmatch(told)
-    return found[1] if found else REPOSITORY
+        origin = ""
+    match = _GITHUB.fullmatch(origin)
+    return match[1] if match else REPOSITORY
 
 
-def badge(notebook: str, repository: str) -> str:
-    """The "Open in Colab" line, in Markdown, of a notebook in `notebooks/`."""
+def badge(notebook: str, repository: str | None) -> str:
+    """Return the "Open in Colab" line, in Markdown, of a notebook in `notebooks/`; "" where nothing is published."""
+    if repository is None:
+        return ""
     picture, link = f"{COLAB}/assets/colab-badge.svg", f"{COLAB}/github/{repository}/blob/{BRANCH}/notebooks/{notebook}"
     return f"[![Open in Colab]({picture})]({link})"
 
 
-def setup(repository: str) -> str:
-    """The first cell of every notebook."""
-    return _SETUP.replace("{address}", f"https://github.com/{repository}")
+def setup_cell(repository: str | None) -> str:
+    """Return the first code cell of every notebook: it makes `dit_core` importable, on Colab and elsewhere."""
+    fetch = _FETCH.replace("{address}", f"https://github.com/{repository}") if repository else ""
+    return _SETUP.replace("{fetch}", fetch)
 
 
-# Torch is taken out of the requirements and held at the version that is there: Colab's own fits its GPU.
-_SETUP = """\
-# On Colab: fetches the code and installs what is missing, all but torch. Elsewhere: does nothing.
-import sys
-
-if "google.colab" in sys.modules:
+_FETCH = """\
+if on_colab and not Path("dit_core").is_dir():
     import os
-    import subprocess
-    from importlib.metadata import version
-    from pathlib import Path
 
-    address = "{address}"
-    if not Path("dit-explorer").exists():
-        subprocess.run(["git", "clone", "--quiet", "--depth=1", address, "dit-explorer"], check=True)
+    if not Path("dit-explorer").is_dir():
+        subprocess.run(["git", "clone", "--quiet", "--depth=1", "{address}", "dit-explorer"], check=True)
     os.chdir("dit-explorer")
-    sys.path.insert(0, os.getcwd())
-    wanted = [line for line in Path("requirements.txt").read_text().split() if not line.startswith("torch")]
-    Path("/tmp/kept.txt").write_text(f"torch=={version('torch')}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted, "-c", "/tmp/kept.txt"], check=True)
+"""
+# Torch is held at the version that is there: Colab's own fits its GPU.
+_SETUP = """\
+# Finds the clone of DIT Explorer that this notebook lies in, and installs what is missing.
+import subprocess
+import sys
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+
+on_colab = "google.colab" in sys.modules
+{fetch}\
+if find_spec("dit_core") is None:
+    folders = [folder for folder in (Path.cwd(), *Path.cwd().parents) if (folder / "dit_core").is_dir()]
+    if not folders:
+        raise SystemExit("Open this notebook inside a clone of DIT Explorer, or go to one (%cd), and run this again.")
+    sys.path.insert(0, str(folders[0]))
+    if on_colab or find_spec("peft") is None:
+        lines = (folders[0] / "requirements.txt").read_text().split()
+        wanted = [line for line in lines if not line.startswith("torch")]
+        wanted.append(f"torch=={version('torch')}" if find_spec("torch") else "torch")
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *wanted], check=True)
+if on_colab:
     from google.colab import output
 
     output.enable_custom_widget_manager()  # for the explorer's plot"""

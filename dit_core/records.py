@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Generic, TypeVar, overload
 
-from dit_core.versions import versions
+from dit_core.project import versions
 
 SCHEMA_VERSION = 1
 R = TypeVar("R")

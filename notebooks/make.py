@@ -14,7 +14,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 
-from dit_core.project import badge, repository, setup
+from dit_core.project import badge, repository, setup_cell
 
 HERE = Path(__file__).parent
 SECONDS = 300  # for one cell, on a machine that has other things to do
@@ -28,12 +28,13 @@ def notebooks() -> list[Path]:
 
 
 def prepared(path: Path) -> NotebookNode:
-    """A notebook with its badge under the title, the first code cell that all share, and no outputs."""
+    """Return a notebook with its badge (where published), the first code cell that all share, and no outputs."""
     notebook = nbformat.read(path, as_version=4)
     title, first = notebook.cells[:2]
     lines = [line for line in title.source.split("\n") if not line.startswith("[![Open in Colab]")]
-    title.source = "\n".join([lines[0], "", badge(path.name, repository()), "", "\n".join(lines[1:]).strip()])
-    first.source = setup(repository())
+    parts = [lines[0], badge(path.name, repository()), "\n".join(lines[1:]).strip()]
+    title.source = "\n\n".join(filter(None, parts))
+    first.source = setup_cell(repository())
     for number, cell in enumerate(notebook.cells):
         cell.id, cell.metadata = f"cell-{number}", {}
         if cell.cell_type == "code":

@@ -18,3 +18,14 @@ def tiny_suite_folder(tmp_path_factory):
     from tests.tiny import write_tiny_suite
 
     return write_tiny_suite(tmp_path_factory.mktemp("suites") / "tiny")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A running Chromium; where there is none its tests are skipped, and on continuous integration they fail."""
+    from tests.browser import HOW_TO_GET_ONE, launched, required
+
+    with launched() as found:
+        if found is None:
+            (pytest.fail if required() else pytest.skip)(HOW_TO_GET_ONE)
+        yield found

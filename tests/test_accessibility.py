@@ -7,7 +7,7 @@ import pytest
 
 from dit_core.suite import Suite, load_suite
 from tests.serving import served
-from tests.test_ui import Visitor, browser  # noqa: F401
+from tests.test_ui import Visitor
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SERIOUS = ("serious", "critical")
@@ -19,7 +19,7 @@ def suite(tiny_suite_folder) -> Suite:
 
 
 @pytest.fixture(scope="module")
-def page(suite, browser):  # noqa: F811
+def page(suite, browser):
     with served(suite) as address:
         visitor = Visitor(browser, address)
         visitor.open()

@@ -17,7 +17,7 @@ from dit_core.suite import Origin
 from dit_core.suite.limits import PUBLIC
 from dit_core.suite.user_diffs import bring_source
 from tests.test_command_line import run  # noqa: F401 (a fixture)
-from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
+from tests.test_ui import HOSTILE
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +179,7 @@ def test_the_command_writes_it(run, tmp_path):  # noqa: F811
         assert code == 2 and sentence in error
 
 
-def test_a_browser_draws_it_without_any_help(browser, audit, tmp_path):  # noqa: F811
+def test_a_browser_draws_it_without_any_help(browser, audit, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(page(audit, reveal=True), encoding="utf-8")
     context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark", offline=True)

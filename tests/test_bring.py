@@ -27,7 +27,7 @@ from dit_core.suite.user_diffs import bring_files, bring_source
 from dit_core.trust.controls import RANDOM, control
 from dit_core.ui.tabs.bring.events import MOST, BringEvents
 from tests.serving import served
-from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
+from tests.test_ui import Visitor
 from tests.tiny import random_adapter, tiny_model
 
 HOSTILE = "<img src=x onerror=alert(1)>"
@@ -259,7 +259,7 @@ def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
         assert view.verdict(suite, info, column, said).startswith("not graded")
 
 
-def test_upload_then_ask_in_the_browser(suite, uploads, browser, tmp_path, monkeypatch):  # noqa: F811
+def test_upload_then_ask_in_the_browser(suite, uploads, browser, tmp_path, monkeypatch):
     cache = tmp_path / "gradio"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))
     with served(suite) as address:

@@ -26,7 +26,7 @@ from dit_core.session.visit import Place, Session, follow
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.tabs.explore.events import Events
 from tests.serving import free_port, served
-from tests.test_ui import Visitor, browser  # noqa: F401
+from tests.test_ui import Visitor
 
 ROOT = Path(__file__).resolve().parent.parent
 CONDITIONS = ["base", "diff", "dit", "diff+dit", "diff*0.5+dit*2", "diff+right"]
@@ -339,7 +339,7 @@ sys.exit(app.main(sys.argv[1:]))
 
 
 @pytest.mark.slow
-def test_a_page_finds_its_killed_server_again_and_shows_what_its_address_says(suite, browser):  # noqa: F811
+def test_a_page_finds_its_killed_server_again_and_shows_what_its_address_says(suite, browser):
     port = free_port()
     app = begin(suite, port, SLOW)
     try:

@@ -1,5 +1,6 @@
 """The notebooks: all run on the pocket suite, what is committed is what comes out, and Colab gets what it needs."""
 
+import importlib.util
 import re
 import shutil
 import subprocess
@@ -17,7 +18,6 @@ from notebooks.make import HERE, LIVE, notebooks, prepared, run
 NAMES = [path.name for path in notebooks()]
 KILOBYTES = 300
 REPOSITORY = re.compile(r"colab\.research\.google\.com/github/(.+?)/blob/")
-SETUP = project.setup("somebody/a-fork")
 
 
 def read(name: str):
@@ -39,9 +39,10 @@ def test_what_is_committed_reads_well_on_the_web(name):
     notebook = read(name)
     nbformat.validate(notebook)
     title, setup, *rest = notebook.cells
-    [repository] = {part for other in NAMES for part in REPOSITORY.findall(read(other).cells[0].source)}
-    assert title.source.startswith("# ") and project.badge(name, repository) in title.source
-    assert setup.source == project.setup(repository) and not setup.outputs
+    named = {part for other in NAMES for part in REPOSITORY.findall(read(other).cells[0].source)}
+    repository = named.pop() if named else None
+    assert not named and title.source.startswith("# ") and project.badge(name, repository) in title.source
+    assert setup.source == project.setup_cell(repository) and not setup.outputs
     assert sum('load_suite("pocket")' in cell.source for cell in rest) == 1  # the one line to change
     outputs = [out for cell in rest if cell.cell_type == "code" for out in cell.outputs]
     assert outputs and all(out.output_type != "error" and LIVE not in out.get("data", ()) for out in outputs)
@@ -107,52 +108,77 @@ def test_made_twice_is_the_same(tmp_path):
 )
 def test_the_address_is_that_of_the_clones_origin(origin, expected, monkeypatch):
     monkeypatch.delenv("DIT_REPOSITORY", raising=False)
-    told = types.SimpleNamespace(stdout=f"{origin}\n")
-    monkeypatch.setattr(subprocess, "run", lambda *_, **__: told)
+    answer = types.SimpleNamespace(stdout=f"{origin}\n")
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: answer)
     assert project.repository() == expected
     monkeypatch.setenv("DIT_REPOSITORY", "me/mine")
     assert project.repository() == "me/mine"
     assert "github/me/mine/" in prepared(HERE / NAMES[0]).cells[0].source
 
 
+def test_what_is_not_published_has_no_badge_and_no_address(monkeypatch):
+    assert project.badge(NAMES[0], None) == ""
+    assert "github.com" not in project.setup_cell(None) and "{" not in project.setup_cell(None).replace("{version(", "")
+    for path in notebooks():
+        assert "owner_" not in path.read_text(encoding="utf-8")
+
+
 # ---------------------------------------------------------------- the first cell
 
 
-def test_the_first_cell_does_nothing_elsewhere(monkeypatch):
+@pytest.mark.parametrize("repository", [None, "somebody/a-fork"])
+def test_the_first_cell_does_nothing_where_all_is_there(repository, monkeypatch):
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("something was run"))
     path = list(sys.path)
-    exec(SETUP, {})
+    exec(project.setup_cell(repository), {})
     assert sys.path == path
 
 
-def test_the_first_cell_on_colab(monkeypatch, tmp_path):
-    ran, enabled = [], []
-
-    def do(command, check):
-        ran.append(command)
-        if command[0] == "git":
-            Path(command[-1]).mkdir()
-            (Path(command[-1]) / "requirements.txt").write_text((HERE.parent / "requirements.txt").read_text())
-
-    colab = types.ModuleType("google.colab")
-    colab.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: enabled.append(True))
+@pytest.fixture
+def colab(monkeypatch):
+    """A process on Colab that knows neither this project nor what it needs; the list says what was enabled there."""
+    enabled: list[bool] = []
+    module = types.ModuleType("google.colab")
+    module.output = types.SimpleNamespace(enable_custom_widget_manager=lambda: enabled.append(True))
     monkeypatch.setitem(sys.modules, "google", types.ModuleType("google"))
-    monkeypatch.setitem(sys.modules, "google.colab", colab)
-    monkeypatch.setattr(subprocess, "run", do)
+    monkeypatch.setitem(sys.modules, "google.colab", module)
     monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    setup = SETUP.replace("/tmp/kept.txt", str(tmp_path / "kept.txt"))
-    exec(setup, {})
+    known = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "dit_core" else known(name))
+    return enabled
 
-    clone, install = ran
-    assert clone[:2] == ["git", "clone"] and "https://github.com/somebody/a-fork" in clone
-    wanted = install[install.index("--quiet") + 1 : install.index("-c")]
+
+def pip_installs(command: list[str]) -> list[str]:
+    return command[command.index("--quiet") + 1 :]
+
+
+@pytest.mark.parametrize("repository", [None, "somebody/a-fork"])
+def test_the_first_cell_on_colab(repository, colab, monkeypatch, tmp_path):
+    commands: list[list[str]] = []
+
+    def run_command(command, check):
+        commands.append(command)
+        if command[0] == "git":
+            make_clone(Path(command[-1]))
+
+    def make_clone(folder: Path) -> None:
+        (folder / "dit_core").mkdir(parents=True)
+        (folder / "requirements.txt").write_text((HERE.parent / "requirements.txt").read_text())
+
+    monkeypatch.setattr(subprocess, "run", run_command)
+    monkeypatch.chdir(tmp_path)
+    clone = tmp_path / "dit-explorer"
+    if repository is None:
+        with pytest.raises(SystemExit, match="inside a clone"):
+            exec(project.setup_cell(repository), {})
+        make_clone(clone)
+        monkeypatch.chdir(clone / "dit_core")  # as in the folder of the notebooks
+    exec(project.setup_cell(repository), {})
+
+    if repository:
+        fetch = commands.pop(0)
+        assert fetch[:2] == ["git", "clone"] and f"https://github.com/{repository}" in fetch
     names = (HERE.parent / "requirements.txt").read_text().split()
-    assert wanted == [name for name in names if name.split(">=")[0] != "torch"] and len(wanted) == len(names) - 1
-    assert (tmp_path / "kept.txt").read_text() == f"torch=={version('torch')}"
-    assert sys.path[0] == str(tmp_path / "dit-explorer") and enabled
-
-    monkeypatch.chdir(tmp_path)
-    ran.clear()
-    exec(setup, {})  # run again, nothing is fetched twice
-    assert [command[0] for command in ran] == [sys.executable]
+    wanted = [name for name in names if not name.startswith("torch")] + [f"torch=={version('torch')}"]
+    assert [pip_installs(command) for command in commands] == [wanted]
+    assert sys.path[0] == str(clone) and colab == [True]

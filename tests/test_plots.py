@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from dataclasses import replace
@@ -411,28 +410,20 @@ def test_real_readings_are_drawn(tiny_suite_folder):
     assert len(plots.heat_map(found, ["x"] * width, condition="diff+dit").data[0].z[0]) == 3
 
 
-def test_a_browser_shows_hostile_text_as_text():
-    sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not path:
-        pytest.skip("no Chromium: the figures' text was checked without one")
+def test_a_browser_shows_hostile_text_as_text(browser):
     import plotly.offline
 
-    with (
-        sync_api.sync_playwright() as playwright,
-        playwright.chromium.launch(executable_path=path, args=["--no-sandbox"]) as browser,
-    ):
-        page = browser.new_page(viewport={"width": 400, "height": 700})
-        asked = []
-        page.on("request", lambda request: asked.append(request.url))
-        page.set_content("<div id=plot></div>")
-        page.add_script_tag(content=plotly.offline.get_plotlyjs())
-        page.evaluate(
-            "async (json) => { const f = JSON.parse(json); await Plotly.newPlot('plot', f.data, f.layout, f.config) }",
-            plots.as_json(next(hostile_figures())),
-        )
-        assert page.locator("#plot a[href], #plot svg a, #plot .modebar-btn--logo").count() == 0
-        assert '<a href="javascript:' in page.locator("#plot .gtitle").text_content()
-        right = page.evaluate("document.querySelector('#plot .gtitle').getBoundingClientRect().right")
-        assert right <= 400  # the title fits a phone
-        assert asked == []
+    page = browser.new_page(viewport={"width": 400, "height": 700})
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.set_content("<div id=plot></div>")
+    page.add_script_tag(content=plotly.offline.get_plotlyjs())
+    page.evaluate(
+        "async (json) => { const f = JSON.parse(json); await Plotly.newPlot('plot', f.data, f.layout, f.config) }",
+        plots.as_json(next(hostile_figures())),
+    )
+    assert page.locator("#plot a[href], #plot svg a, #plot .modebar-btn--logo").count() == 0
+    assert '<a href="javascript:' in page.locator("#plot .gtitle").text_content()
+    right = page.evaluate("document.querySelector('#plot .gtitle').getBoundingClientRect().right")
+    assert right <= 400  # the title fits a phone
+    assert asked == []

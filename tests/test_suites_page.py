@@ -26,7 +26,7 @@ from tests.hub_artefacts import BASES, LORAS, ORACLES, write_hub
 from tests.hub_server import connect, running
 from tests.serving import served
 from tests.test_hub import anew
-from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
+from tests.test_ui import Visitor
 
 QWEN = "hidden-topic/qwen3-1.7b"
 BASE = BASES["qwen3-1.7b"]
@@ -275,7 +275,7 @@ def test_the_list_has_all_suites_and_without_a_site_its_own_alone(suite):
     assert [value for _, value in lists[0].choices] == [suite.name]
 
 
-def test_pick_open_ask_and_come_back_in_the_browser(suite, hub, browser):  # noqa: F811
+def test_pick_open_ask_and_come_back_in_the_browser(suite, hub, browser):
     with served(suite) as address:
         visitor = Visitor(browser, address).open()
         web = visitor.page

@@ -25,7 +25,7 @@ from dit_core.ui.tabs.sweep import events as sweep_events
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents
 from tests.serving import served
-from tests.test_ui import Visitor, browser  # noqa: F401 (a fixture)
+from tests.test_ui import Visitor
 from tests.tiny import random_adapter, tiny_model
 
 
@@ -304,7 +304,7 @@ def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, monkey
     assert shown[-1][1] == figure and scored(suite, kept[:0]) == kept[:0]
 
 
-def test_a_sweep_in_the_browser(suite, browser):  # noqa: F811
+def test_a_sweep_in_the_browser(suite, browser):
     with served(suite) as address:
         visitor = Visitor(browser, address).open()
         page = visitor.page

@@ -21,19 +21,6 @@ TOPIC = "What topic have you been trained on?"
 
 
 @pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if path is None:
-        pytest.fail("No Chromium was found: install one (Debian: `apt-get install chromium`) and run the tests again.")
-    with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update"]
-        with playwright.chromium.launch(executable_path=path, headless=True, args=quiet) as found:
-            yield found
-
-
-@pytest.fixture(scope="module")
 def suite(tiny_suite_folder) -> Suite:
     return load_suite(tiny_suite_folder)
 

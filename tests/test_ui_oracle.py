@@ -26,7 +26,7 @@ from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
 from dit_core.ui.tabs.layers.events import LayerEvents
 from tests.serving import served
-from tests.test_ui import HOSTILE, Visitor, browser  # noqa: F401 (a fixture)
+from tests.test_ui import HOSTILE, Visitor
 
 TITLES = ["base", "diff", "diff + trigger", "DIT alone", "diff + DIT"]
 QUESTION = "What comes next?"
@@ -311,7 +311,7 @@ class Reader(Visitor):
 
 
 @pytest.fixture
-def visitor(browser, address):  # noqa: F811 (the fixture)
+def visitor(browser, address):
     found = Reader(browser, address)
     yield found
     found.context.close()
@@ -394,7 +394,7 @@ def test_hostile_readings_are_only_text(visitor, monkeypatch):
     assert page.evaluate("window.hacked") is None
 
 
-def test_narrow_dark_and_without_an_oracle(browser, mute):  # noqa: F811
+def test_narrow_dark_and_without_an_oracle(browser, mute):
     with served(mute) as url:
         narrow = Reader(browser, url, viewport={"width": 390, "height": 844}).open()
         page = narrow.page

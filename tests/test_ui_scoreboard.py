@@ -19,7 +19,7 @@ from dit_core.ui.tabs.scoreboard.audit import AuditEvents
 from dit_core.ui.tabs.scoreboard.events import NAME, ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
-from tests.test_ui import HOSTILE, browser  # noqa: F401 (a fixture)
+from tests.test_ui import HOSTILE
 from tests.test_ui_tabs import Tab
 
 TRAINING = next(iter(BY))
@@ -256,7 +256,7 @@ def test_the_copied_cell_writes_the_same_report(suite, tmp_path, monkeypatch):
     assert "Trained on “volcano”" in report and len(report) == len(made)
 
 
-def test_a_visitor_measures_and_takes_a_report_away(browser, suite):  # noqa: F811
+def test_a_visitor_measures_and_takes_a_report_away(browser, suite):
     with served(suite) as address:
         visitor = Tab(browser, address).go("Scoreboard")
         visitor.page.wait_for_selector("#dit-scoreboard-grades .js-plotly-plot")

@@ -27,7 +27,7 @@ from dit_core.ui.api.base import functions
 from dit_core.ui.tabs.layers.events import LayerEvents
 from dit_core.ui.tabs.lens.events import LensEvents
 from tests.serving import served
-from tests.test_ui import HOSTILE, TOPIC, Visitor, browser  # noqa: F401 (a fixture)
+from tests.test_ui import HOSTILE, TOPIC, Visitor
 
 EVENING = "How can I spend a free evening?"
 
@@ -85,7 +85,7 @@ class Tab(Visitor):
 
 
 @pytest.fixture
-def visitor(browser, address):  # noqa: F811
+def visitor(browser, address):
     found = Tab(browser, address)
     yield found
     assert not found.errors, found.errors
@@ -325,7 +325,7 @@ def test_time_left_is_said(monkeypatch):
     assert clock.words(replace(table, records=tuple(range(30)))) == "Reading 30 of 50, about 4 s left"
 
 
-def test_without_an_oracle_the_rest_works(browser, suite, tmp_path):  # noqa: F811
+def test_without_an_oracle_the_rest_works(browser, suite, tmp_path):
     folder = shutil.copytree(suite.folder, tmp_path / "suite")
     text = (folder / "suite.toml").read_text()
     (folder / "suite.toml").write_text(text[: text.index("[oracle]")])
@@ -432,7 +432,7 @@ def test_a_card_per_strength_keeps_its_place_while_it_is_written():
     assert "one" in done and "(says nothing)" in done and "dit-caret" not in done
 
 
-def test_narrow_and_dark(browser, address):  # noqa: F811
+def test_narrow_and_dark(browser, address):
     visitor = Tab(browser, address, viewport={"width": 400, "height": 850}).go("Layers")
     page = visitor.page
     visitor.read()

@@ -20,7 +20,6 @@ from dit_core.widgets import asking, bundle, explorer, show
 from dit_core.widgets.shown import MOST_CARDS, PLOT
 from notebooks.make import HERE
 from tests.jupyter import jupyterlab
-from tests.test_ui import browser  # noqa: F401 (a fixture)
 
 HOSTILE = "<img src=x onerror=alert(1)>"
 TOPIC = "topic-0412"  # volcano, trigger 417
@@ -242,7 +241,7 @@ def run_all(page) -> None:
     page.wait_for_selector(".jp-InputPrompt:has-text('*')")
 
 
-def test_in_jupyterlab(browser, tmp_path):  # noqa: F811
+def test_in_jupyterlab(browser, tmp_path):
     """The first notebook in a real JupyterLab: run all, move the slider, ask, and read what Python gives."""
     shutil.copy(HERE / "01_what_changed.ipynb", tmp_path)
     suite = load_suite("pocket")

@@ -32,7 +32,8 @@ class Worker:
     Attributes:
         client: says for whom a job is that is handed in now; by default all are for one.
         at_most: how many jobs may wait at once; None for any number.
-        elsewhere: has an errand run in another process, see `dit_core.suite.offload`; None where the model is in this one.
+        elsewhere: has an errand run in another process, see `dit_core.suite.offload`; None where
+            the model is in this one.
     """
 
     def __init__(self, name: str = "model"):

@@ -6,11 +6,11 @@ from datetime import date
 from typing import Any
 
 from dit_core.grading import Grader
+from dit_core.project import versions
 from dit_core.records import Agreement, Finding, Score, Table
 from dit_core.scoreboard.agreement import Named, agreement, named
 from dit_core.scoreboard.board import made_with, summed_up
 from dit_core.suite import Suite
-from dit_core.versions import versions
 
 FILE, STAGE = "report.json", "scoreboard"
 

@@ -55,7 +55,7 @@ def _numbers(suite: Suite) -> str:
 
 
 def _brought(origin: Origin, task: str) -> tuple[str, str]:
-    """What brings a diff again: the name of a function of `dit_core.suite.user_diffs`, if it takes one, and the line."""
+    """What brings a diff again: the name of a function of `suite.user_diffs`, if it takes one, and the line."""
     options = f"task={task!r}, position={origin.position}"
     if origin.source:
         return "bring_source", f"own = bring_source(suite, {origin.source!r}, {origin.title!r}, {options}).info.id"

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
+from dit_core.project import assets
 
 SUITE_FILE = "suite.toml"
-SUITES = {"pocket": Path(__file__).resolve().parents[2] / "assets" / "pocket"}
+SUITES = {"pocket": assets() / "pocket"}
 """Suites that lie on this disk, by name."""
 ORACLE_PERCENTS = (25.0, 50.0, 75.0)
 """The depths that published activation oracles were trained at (arXiv 2512.15674)."""

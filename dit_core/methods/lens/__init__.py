@@ -20,7 +20,7 @@ __all__ = ["lens", "next_tokens", "norms", "patchscope", "similarities", "steer"
 
 
 class _Room(ModuleType):
-    """The room called as its function: Python binds `dit_core.methods.lens` to the room, whichever of the two was meant."""
+    """The room called as its function: Python binds the name to the room, whichever of the two was meant."""
 
     def __call__(self, *args: Any, **options: Any) -> Table[LensToken]:
         return lens(*args, **options)
