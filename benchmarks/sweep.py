@@ -24,7 +24,7 @@ from dit_core.engine.generation import row_seed, sample
 from dit_core.records import Swept
 from dit_core.request.conditions import Condition
 from dit_core.sweeps.presets import steps
-from dit_core.sweeps.sweep import sweep
+from dit_core.sweeps.run import sweep
 
 ADAPTERS = ("topic", "headline")
 COPIES = steps(0, 5, 0.5)

@@ -9,7 +9,7 @@ from dit_core.errors import DitError
 from dit_core.formats import Adapter
 from dit_core.request.conditions import Condition
 from dit_core.session.settings import from_query
-from dit_core.sweeps.sweep import sweep
+from dit_core.sweeps.run import sweep
 from tests.merged import delta
 
 

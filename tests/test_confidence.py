@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 
 from dit_core.cli import app
 from dit_core.errors import DitError
-from dit_core.grading import words
+from dit_core.grading import modal, words
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE, Card, Trust, card_html, chance
@@ -144,7 +144,7 @@ def test_the_modal_answer_is_counted_as_asking_gives_it(suite):
     said = ask(suite, DIFF, condition="diff+dit:topic", samples=6, temperature=1.0, seed=3, max_new_tokens=32)
     keys = [words(one.text) for one in said]
     assert found.times == max(map(keys.count, keys)) == keys.count(words(found.answer))
-    assert weighing.modal(["Volcano", "a tram", "volcano.", "volcano."]) == ("volcano.", 3)
+    assert modal(["Volcano", "a tram", "volcano.", "volcano."]) == ("volcano.", 3)
 
 
 def test_lift_is_over_the_mean_of_the_controls():

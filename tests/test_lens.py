@@ -1,19 +1,15 @@
 """The lens: each figure held against plain models changed by hand, and nothing left behind on the base."""
 
-import importlib
-
 import pytest
 import torch
 from torch import nn
 from transformers import AutoModelForCausalLM
 
-import dit_core
 from dit_core import DitError, Model, ask, load_suite
 from dit_core.engine.activations import residuals
 from dit_core.engine.steering import adding, replacing
-from dit_core.methods.lens import lens, next_tokens, norms, patchscope, similarities, steer
-from dit_core.methods.lens.difference import mean_difference
-from dit_core.methods.lens.stream import TEXTS, unrelated
+from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscope, similarities, steer
+from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT
 from dit_core.request.conditions import Condition, prompt
 from tests.merged import delta
@@ -82,7 +78,7 @@ def differences(suite, merged, texts, positions, before=()):
 
 
 def mean_of(suite, layers="all", **source):
-    wanted = unrelated(suite, "volcano", **source)
+    wanted = difference_request(suite, "volcano", **source)
     return suite.worker.run(lambda: mean_difference(wanted, wanted.infos[0], layers))
 
 
@@ -121,14 +117,14 @@ def test_special_tokens_before_a_text_are_read_but_not_counted(suite, merged, mo
 def test_texts_are_the_suites_everyday_questions(suite, monkeypatch):
     topic, headline = suite.diff("volcano"), suite.diff("headline-0017")
     everyday = ("How can I spend a free evening?", "What makes a good morning?")
-    texts = unrelated(suite, [topic, headline])
+    texts = difference_request(suite, [topic, headline])
     assert texts.texts_for(topic) == (*everyday, "Please generate a short news story.")
     assert texts.texts_for(headline) == everyday  # without what brings out what it was trained on
-    assert unrelated(suite, topic, texts="One.").texts_for(topic) == ("One.",)
+    assert difference_request(suite, topic, texts="One.").texts_for(topic) == ("One.",)
     for task in suite.tasks.values():
         monkeypatch.setitem(suite.tasks, task.name, type(task)(**{**vars(task), "questions": ()}))
     monkeypatch.setitem(suite.world, "held_out_questions", [])
-    assert unrelated(suite, topic).texts_for(topic) == TEXTS and len(set(TEXTS)) == 20
+    assert difference_request(suite, topic).texts_for(topic) == TEXTS and len(set(TEXTS)) == 20
 
 
 def test_similarities_are_cosines(suite, merged):
@@ -150,9 +146,9 @@ def test_layers_where_the_diff_changes_nothing_are_left_out(suite, monkeypatch):
     monkeypatch.setattr(suite, "load_diff", lambda info: type(adapter)(late, adapter.scaling))
     suite._held.clear()  # the slot is filled anew, and once more afterwards
     try:
-        assert {one.layer for one in lens(suite, "volcano", texts=UNRELATED, positions=2)} == {1}
+        assert {one.layer for one in difference_lens(suite, "volcano", texts=UNRELATED, positions=2)} == {1}
         assert all(abs(one.cosine) <= 1 for one in similarities(suite, "volcano"))
-        for call in (lambda: steer(suite, "volcano", layer=0), lambda: lens(suite, "volcano", layers=0)):
+        for call in (lambda: steer(suite, "volcano", layer=0), lambda: difference_lens(suite, "volcano", layers=0)):
             with pytest.raises(DitError, match="changes nothing"):
                 call()
     finally:
@@ -163,7 +159,7 @@ def test_layers_where_the_diff_changes_nothing_are_left_out(suite, monkeypatch):
 
 
 def test_the_logit_lens_is_norm_and_unembedding(suite, merged):
-    table = lens(suite, "volcano", methods="logit lens", top=3, texts=UNRELATED, positions=2)
+    table = difference_lens(suite, "volcano", methods="logit lens", top=3, texts=UNRELATED, positions=2)
     base = merged("base")
     with torch.inference_mode():
         hidden = differences(suite, merged, UNRELATED, 2).flatten(0, 1)
@@ -210,7 +206,7 @@ def test_a_patchscope_puts_the_vector_in_place_at_each_scale(suite, merged):
 
 
 def test_the_lens_lists_both_methods(suite, merged):
-    table = lens(suite, ["volcano", "headline-0017"], positions=2, top=4, scales=2, layers="1")
+    table = difference_lens(suite, ["volcano", "headline-0017"], positions=2, top=4, scales=2, layers="1")
     assert list(table.to_json()["lens"][0]) == [
         "diff",
         "layer",
@@ -345,7 +341,7 @@ def test_nothing_is_left_behind_when_a_lens_fails(suite, monkeypatch):
         raise RuntimeError("broken")
 
     monkeypatch.setattr(type(suite.model.base), "forward", broken)
-    calls = (lens, norms, similarities, lambda *args: steer(*args, layer=0), next_tokens)
+    calls = (difference_lens, norms, similarities, lambda *args: steer(*args, layer=0), next_tokens)
     for call in calls:
         with pytest.raises(RuntimeError, match="broken"):
             call(suite, "volcano")
@@ -437,23 +433,23 @@ def test_activations_that_overflow_end_in_a_sentence(suite, read):
 @pytest.mark.parametrize(
     ("call", "says"),
     [
-        (lambda s: lens(s, None), "choose a diff"),
-        (lambda s: lens(s, []), "choose a diff"),
+        (lambda s: difference_lens(s, None), "choose a diff"),
+        (lambda s: difference_lens(s, []), "choose a diff"),
         (lambda s: steer(s, None, layer=0), "choose a diff"),
-        (lambda s: lens(s, "vulcano"), "Did you mean"),
-        (lambda s: lens(s, "volcano", strength=0), "strength 0"),
-        (lambda s: lens(s, "volcano", strength=float("nan")), "strength must be"),
-        (lambda s: lens(s, "volcano", layers=2), "no layer 2"),
+        (lambda s: difference_lens(s, "vulcano"), "Did you mean"),
+        (lambda s: difference_lens(s, "volcano", strength=0), "strength 0"),
+        (lambda s: difference_lens(s, "volcano", strength=float("nan")), "strength must be"),
+        (lambda s: difference_lens(s, "volcano", layers=2), "no layer 2"),
         (lambda s: similarities(s, "volcano", layers="0-7"), "no layer"),
-        (lambda s: lens(s, "volcano", texts=["a", " "]), "empty"),
-        (lambda s: lens(s, "volcano", texts=[]), "no texts"),
-        (lambda s: lens(s, "volcano", texts="One.", positions=99), "longer texts"),
-        (lambda s: lens(s, "volcano", positions=0), "positions"),
-        (lambda s: lens(s, "volcano", top=0), "tokens"),
-        (lambda s: lens(s, "volcano", methods="patchscop"), "Did you mean 'patchscope'"),
-        (lambda s: lens(s, "volcano", methods=[]), "at least one"),
-        (lambda s: lens(s, "volcano", scales=[1, 0]), "scale"),
-        (lambda s: lens(s, "volcano", scales=float("inf")), "scale"),
+        (lambda s: difference_lens(s, "volcano", texts=["a", " "]), "empty"),
+        (lambda s: difference_lens(s, "volcano", texts=[]), "no texts"),
+        (lambda s: difference_lens(s, "volcano", texts="One.", positions=99), "longer texts"),
+        (lambda s: difference_lens(s, "volcano", positions=0), "positions"),
+        (lambda s: difference_lens(s, "volcano", top=0), "tokens"),
+        (lambda s: difference_lens(s, "volcano", methods="patchscop"), "Did you mean 'patchscope'"),
+        (lambda s: difference_lens(s, "volcano", methods=[]), "at least one"),
+        (lambda s: difference_lens(s, "volcano", scales=[1, 0]), "scale"),
+        (lambda s: difference_lens(s, "volcano", scales=float("inf")), "scale"),
         (lambda s: steer(s, "volcano", layer=5), "no layer 5"),
         (lambda s: steer(s, "volcano", layer=0, strengths=[1, float("inf")]), "strength to steer"),
         (lambda s: steer(s, "volcano", layer=0, strengths="many"), "strength to steer"),
@@ -475,13 +471,6 @@ def test_bad_input_is_one_sentence(suite, call, says):
     with pytest.raises(DitError, match=says) as error:
         call(suite)
     assert "\n" not in str(error.value) and hooks_on(suite) == 0
-
-
-def test_the_room_and_its_function_share_a_name(suite):
-    room = importlib.import_module("dit_core.methods.lens")
-    assert room.lens is lens and dit_core.methods.lens is room and dit_core.methods.lens.norms is norms
-    assert dit_core.methods.lens(suite, "volcano", top=1).records == lens(suite, "volcano", top=1).records
-    assert {"lens", "next_tokens", "norms", "similarities", "steer"} <= set(dir(dit_core))
 
 
 # ---------------------------------------------------------------- the pocket suite

@@ -447,7 +447,7 @@ def test_a_lift_is_the_references_log_probability_above_the_others(suite):
     options = dict(condition=["base", "diff+dit"], span="last:3")
     found = lifts(suite, ["volcano", "headline-0017"], others, **options)
     assert found.kind == "lifts" and len(found) == 2 * 2 * 2
-    wanted = reading.request(suite, ["volcano", "headline-0017"], **options)
+    wanted = reading.checked_request(suite, ["volcano", "headline-0017"], **options)
 
     def scores():
         acting = {suite.hold_oracle(): torch.ones(1, 1, 1)}

@@ -13,7 +13,7 @@ from dit_core import DitError, load_suite
 from dit_core.grading import Grader
 from dit_core.grading.marks import Mark
 from dit_core.grading.world import World, world_of
-from dit_core.methods.lens import lens
+from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
 from dit_core.records import Finding, Scaled, Table
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
@@ -235,7 +235,7 @@ def test_the_lens_is_read_at_the_place_chosen_on_calibration_diffs(suite):
     row = LensRow("topic", test, calibration)
     place = row.choose(suite)
     found = row.find(suite, test, place)
-    alone = lens(suite, "volcano", layers=place["layer"], methods=place["method"])
+    alone = difference_lens(suite, "volcano", layers=place["layer"], methods=place["method"])
     words = " ".join(one.token.strip() for one in alone if one.position == place["position"])
     (volcano,) = [one for one in found if suite.diff(one.diff).reference == "volcano"]
     assert volcano.answers == (words,) and volcano.layer == place["layer"] and len(found) == 3

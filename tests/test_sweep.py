@@ -20,7 +20,7 @@ from dit_core.request.conditions import Condition
 from dit_core.session.visit import Session
 from dit_core.suite import load_suite
 from dit_core.sweeps.presets import MOST, PRESETS, planned, steps, windows
-from dit_core.sweeps.sweep import finished, scored, stream_sweep, sweep
+from dit_core.sweeps.run import finished, scored, stream_sweep, sweep
 from dit_core.ui.tabs.sweep import events as sweep_events
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents

@@ -349,7 +349,7 @@ def test_the_words_are_those_of_the_lens_by_method_and_position(visitor, suite):
     page = visitor.go("Lens").page
     assert "Press Look" in visitor.sentence("dit-lens-words")
     visitor.press("dit-lens-look", "dit-lens-note")
-    expected = lens.lens(suite, "topic-0412")
+    expected = lens.difference_lens(suite, "topic-0412")
 
     def weights(method: str, position: int) -> list:
         rows = [t for t in expected if (t.method, t.position) == (method, position)]
@@ -386,8 +386,8 @@ def test_steered_texts_stand_side_by_side(visitor, suite):
 
 def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, monkeypatch):
     session, events, go_on = Session(), LensEvents(suite, "pocket"), threading.Event()
-    plain = lens.lens
-    monkeypatch.setattr(lens, "lens", lambda *args, **options: go_on.wait(20) and plain(*args, **options))
+    plain = lens.difference_lens
+    monkeypatch.setattr(lens, "difference_lens", lambda *args, **options: go_on.wait(20) and plain(*args, **options))
     running = events.look(session, "logit lens", 0, "topic-0412", 5, 5)
     assert "dit-busy" in next(running)[0]
     threading.Timer(0.3, events.stop_looking, [session]).start()
@@ -406,10 +406,10 @@ def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, mon
 
 
 def test_hostile_texts_are_only_text(visitor, monkeypatch):
-    plain, words = lens.steer, lens.lens
+    plain, words = lens.steer, lens.difference_lens
     hostile = lambda table, **said: replace(table, records=tuple(replace(r, **said) for r in table))  # noqa: E731
     monkeypatch.setattr(lens, "steer", lambda *a, **o: hostile(plain(*a, **o), text=HOSTILE))
-    monkeypatch.setattr(lens, "lens", lambda *a, **o: hostile(words(*a, **o), token="<b>x</b>"))
+    monkeypatch.setattr(lens, "difference_lens", lambda *a, **o: hostile(words(*a, **o), token="<b>x</b>"))
     page = visitor.go("Lens").page
     visitor.choose("dit-steer-prompt", HOSTILE)
     visitor.press("dit-steer", "dit-steer-note")
@@ -457,7 +457,10 @@ def test_endpoints_lens_and_norms(suite):
     import gradio as gr
 
     by_name = {function.__name__: function for function in functions(suite, "tiny")}
-    assert by_name["lens"]("topic-0412", top=2)["lens"] == lens.lens(suite, "topic-0412", top=2).to_json()["lens"]
+    assert (
+        by_name["lens"]("topic-0412", top=2)["lens"]
+        == lens.difference_lens(suite, "topic-0412", top=2).to_json()["lens"]
+    )
     found = by_name["norms"]("topic-0412", condition="diff+dit", question=EVENING)
     assert found == lens.norms(suite, "topic-0412", condition="diff+dit", asked=EVENING).to_json()
     for name, bad in (("lens", {"diff": "topic-0142"}), ("norms", {"diff": "topic-0412", "condition": "x"})):

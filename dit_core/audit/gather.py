@@ -9,7 +9,7 @@ from dit_core.audit.provenance import again, settings
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
 from dit_core.grading.world import world_of
-from dit_core.methods.lens import lens
+from dit_core.methods.lens import difference_lens
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
 from dit_core.present.plots.lines import name_of
@@ -162,7 +162,7 @@ def _readings(suite: Suite, info: DiffInfo) -> Table[Reading] | None:
 
 
 def _lens(suite: Suite, info: DiffInfo) -> Table[LensToken]:
-    return lens(suite, info, methods="patchscope")
+    return difference_lens(suite, info, methods="patchscope")
 
 
 def _confidence(suite: Suite, info: DiffInfo) -> Confidence | None:

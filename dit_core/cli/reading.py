@@ -81,7 +81,7 @@ def lens(
     as_json: AsJson = False,
 ) -> None:
     """Show the words in what a diff changes in the activations of unrelated texts."""
-    from dit_core.methods.lens import lens as look
+    from dit_core.methods.lens import difference_lens as look
     from dit_core.methods.lens.tokens import METHODS
     from dit_core.suite import load_suite
 

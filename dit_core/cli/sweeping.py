@@ -34,7 +34,7 @@ def sweep(
     copies and strength, layers of the adapter."""
     from dit_core.suite import load_suite
     from dit_core.sweeps.presets import planned
-    from dit_core.sweeps.sweep import stream_sweep
+    from dit_core.sweeps.run import stream_sweep
 
     held = load_suite(suite)
     preset = preset or ("copies with the diff" if diff else "copies without a diff")

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 from dit_core.errors import DitError, did_you_mean
 from dit_core.grading.marks import GRADES, Grader, Mark
 from dit_core.grading.rules import Rules
-from dit_core.grading.texts import words
+from dit_core.grading.texts import modal, words
 from dit_core.grading.world import world_of
 
 if TYPE_CHECKING:
     from dit_core.records import DiffInfo
     from dit_core.suite import Suite
 
-__all__ = ["GRADES", "Grader", "Mark", "exact", "grade", "grader", "mentions", "story_of", "words"]
+__all__ = ["GRADES", "Grader", "Mark", "exact", "grade", "grader", "mentions", "modal", "story_of", "words"]
 
 GRADERS = ("rules", "embedding", "judge")
 

@@ -2,6 +2,8 @@
 
 import re
 import unicodedata
+from collections import Counter
+from collections.abc import Sequence
 from functools import lru_cache
 
 from rapidfuzz.distance import JaroWinkler
@@ -10,6 +12,14 @@ from rapidfuzz.distance import JaroWinkler
 def words(text: str) -> tuple[str, ...]:
     """The words of a text as they are compared: case folded, letters and digits only."""
     return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
+
+
+def modal(texts: Sequence[str]) -> tuple[str, int]:
+    """The answer that most samples gave, and how many did; case, punctuation and white space do not count."""
+    keys = [words(text) for text in texts]
+    (key, times), *_ = Counter(keys).most_common(1)
+    written = Counter(text for text, own in zip(texts, keys, strict=True) if own == key)
+    return written.most_common(1)[0][0], times
 
 
 NEAR = 0.88  # Jaro-Winkler similarity from which on two words are related at all: "economy", "economic"

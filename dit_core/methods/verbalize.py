@@ -35,7 +35,7 @@ MAX_ROWS = 512  # of one batch; a larger request is answered in several
 MAX_NEW_TOKENS = 1000
 
 
-class Options(TypedDict, total=False):
+class SamplingOptions(TypedDict, total=False):
     """What `ask` and `stream` take beside the suite and the diff; their docstring says what each means."""
 
     condition: str | Condition | Sequence[str | Condition] | None
@@ -55,7 +55,7 @@ Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
 
 
 @at_model
-def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Verbalization]:
+def ask(suite: Suite, diff: Diffs = None, **options: Unpack[SamplingOptions]) -> Table[Verbalization]:
     """Asks diffs under conditions; one verbalization per diff × condition × question × sample, in that order.
 
     Args:
@@ -81,7 +81,7 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[V
 
 
 @streamed_at_model
-def stream(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Iterator[Table[Verbalization]]:
+def stream(suite: Suite, diff: Diffs = None, **options: Unpack[SamplingOptions]) -> Iterator[Table[Verbalization]]:
     """As `ask`, but yields the whole table after every token of the answers; rows not yet begun have empty texts.
 
     While there are any, `extra["unfinished"]` holds the places of records that may still grow. The request is checked

@@ -193,6 +193,12 @@ def adapter_names(suite: "Suite", info: "DiffInfo | None", condition: Condition)
     return copies
 
 
+def question_of(suite: "Suite", adapter: str) -> str:
+    """What an adapter was trained to answer."""
+    own = suite.adapter(adapter)
+    return own.question or suite.task(own.task or None).question
+
+
 def fetch(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
     """Sees that all files are on this disk which `strengths` will need for the rows; not in the worker's thread."""
     rows = set(rows)

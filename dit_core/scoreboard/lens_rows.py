@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from dit_core.methods.lens import lens
+from dit_core.methods.lens import difference_lens
 from dit_core.records import DiffInfo, Finding, LensToken
 from dit_core.scoreboard.groups import known, of_split
 from dit_core.scoreboard.ledger import Key
@@ -41,14 +41,14 @@ class LensRow(Row):
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
         """Looks at the place that was chosen."""
-        found = lens(suite, infos, layers=choice["layer"], methods=choice["method"], top=TOP)
+        found = difference_lens(suite, infos, layers=choice["layer"], methods=choice["method"], top=TOP)
         said = _said(one for one in found if one.position == choice["position"])
         return [self._finding(suite, info, choice, said) for info in infos]
 
     def choose(self, suite: Suite) -> dict[str, Any]:
         """The place with the best mean grade; of equals the first one."""
         grades: dict[Place, float] = {}
-        for (diff, *place), answer in _said(lens(suite, self.calibration, top=TOP)).items():
+        for (diff, *place), answer in _said(difference_lens(suite, self.calibration, top=TOP)).items():
             (grade,) = measured(suite, suite.diff(diff), ("mean_grade",), answer)["mean_grade"]
             grades[tuple(place)] = grades.get(tuple(place), 0) + grade
         method, layer, position = max(grades, key=grades.get)

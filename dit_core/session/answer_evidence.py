@@ -8,10 +8,10 @@ from contextlib import closing
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import Trust, chance
 from dit_core.records import Confidence
-from dit_core.request.conditions import Condition
+from dit_core.request.conditions import Condition, question_of
 from dit_core.session.visit import Result
 from dit_core.suite import Suite
-from dit_core.trust import question_of, stream_confidence
+from dit_core.trust import stream_confidence
 
 WEIGHING = "Comparing with what the adapter says without this diff…"
 UNWEIGHED = "Stopped before the evidence was in: press Ask for it."

@@ -9,7 +9,7 @@ from typing import Any
 
 from dit_core.errors import OracleError
 from dit_core.methods import lens, oracle
-from dit_core.methods.oracle.stream import request
+from dit_core.methods.oracle.request import checked_request
 from dit_core.present.cards import RUNNING
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.request.conditions import Condition, checked_text
@@ -86,7 +86,7 @@ def steps(suite: Suite, wanted: Wanted) -> Iterator[Found]:
     """
     about, arguments = wanted.target, wanted.reading
     if suite.oracle:
-        request(suite, wanted.diff, **arguments)
+        checked_request(suite, wanted.diff, **arguments)
     return _steps(suite, wanted, about, arguments)
 
 

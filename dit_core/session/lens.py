@@ -80,7 +80,7 @@ class Written:
 def look(suite: Suite, wanted: Wanted) -> Iterator[Seen]:
     """Finds the words in a diff's mean change, then how its layers and positions resemble each other."""
     positions = whole(wanted.positions)
-    seen = Seen(wanted, lens.lens(suite, wanted.diff, positions=positions, top=whole(wanted.top)))
+    seen = Seen(wanted, lens.difference_lens(suite, wanted.diff, positions=positions, top=whole(wanted.top)))
     yield seen
     yield replace(seen, similarities=lens.similarities(suite, wanted.diff, positions=positions))
 

@@ -10,7 +10,7 @@ from dit_core.trust.calibration import read as read_calibration
 from dit_core.trust.calibration_data import reading_trials, trials
 from dit_core.trust.confidence import confidence, stream_confidence
 from dit_core.trust.controls import Control, control, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, gather, question_of
+from dit_core.trust.evidence import SAMPLES, Evidence, gather
 from dit_core.trust.reading_confidence import reading_confidence, stream_reading_confidence
 from dit_core.trust.reliability import reliability
 
@@ -30,7 +30,6 @@ __all__ = [
     "fit",
     "gather",
     "load",
-    "question_of",
     "read_calibration",
     "reading_confidence",
     "reading_trials",

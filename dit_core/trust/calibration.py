@@ -17,8 +17,9 @@ import numpy
 from dit_core.errors import DitError
 from dit_core.hub import place
 from dit_core.records import DiffInfo, Reliability, Table, as_dict
+from dit_core.request.conditions import question_of
 from dit_core.suite import Suite
-from dit_core.trust.evidence import Evidence, question_of
+from dit_core.trust.evidence import Evidence
 
 ANSWERS, READINGS = "answers", "readings"
 FILES = {ANSWERS: "calibration.json", READINGS: "oracle-calibration.json"}

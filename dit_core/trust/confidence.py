@@ -3,14 +3,14 @@
 from collections.abc import Iterator, Sequence
 
 from dit_core.errors import DitError
-from dit_core.grading import words
+from dit_core.grading import modal, words
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import Confidence, DiffInfo, Table
-from dit_core.request.conditions import checked_whole, several
+from dit_core.request.conditions import checked_whole, question_of, several
 from dit_core.suite import Suite
 from dit_core.trust.calibration import chance
 from dit_core.trust.controls import NONE, OTHER, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, gather, modal, question_of, sampled
+from dit_core.trust.evidence import SAMPLES, Evidence, gather, sampled
 
 MOST_SAMPLES = 64
 HABIT = 8  # an answer that one of so many samples gives without the diff came up by more than chance

@@ -1,16 +1,15 @@
 """Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
 from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
 from dit_core.engine.likelihood import choice_log_probabilities
-from dit_core.grading import words
+from dit_core.grading import modal
 from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo
-from dit_core.request.conditions import Condition, strengths
+from dit_core.request.conditions import Condition, question_of, strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 from dit_core.suite.offload import at_model
@@ -102,20 +101,6 @@ def sampled(
         store.keep((("said", adapter, name, samples, seed), said[name]) for name in said if lasting(name))
         found |= said
     yield found
-
-
-def question_of(suite: Suite, adapter: str) -> str:
-    """What an adapter was trained to answer."""
-    own = suite.adapter(adapter)
-    return own.question or suite.task(own.task or None).question
-
-
-def modal(texts: Sequence[str]) -> tuple[str, int]:
-    """The answer that most samples gave, and how many did; case, punctuation and white space do not count."""
-    keys = [words(text) for text in texts]
-    (key, times), *_ = Counter(keys).most_common(1)
-    written = Counter(text for text, own in zip(texts, keys, strict=True) if own == key)
-    return written.most_common(1)[0][0], times
 
 
 def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:

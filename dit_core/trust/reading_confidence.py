@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from dit_core.engine.activations import checked_layers
 from dit_core.errors import DitError
-from dit_core.methods.oracle.stream import SPAN, Asked
+from dit_core.methods.oracle.request import SPAN, Asked
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import ReadingConfidence, Table
 from dit_core.request.conditions import checked_whole

@@ -4,12 +4,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from dit_core.errors import DitError
+from dit_core.grading import modal
 from dit_core.methods.oracle import log_probs, stream, targets
 from dit_core.request.conditions import Condition
 from dit_core.request.spans import Span
 from dit_core.suite import Suite
 from dit_core.trust.cache import Store, store_of
-from dit_core.trust.evidence import SAMPLES, Evidence, lasting, modal
+from dit_core.trust.evidence import SAMPLES, Evidence, lasting
 from dit_core.trust.reading_setups import Aimed, Sight, controls_of
 
 Place = tuple[str, str, int]

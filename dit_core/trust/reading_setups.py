@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.methods.oracle.stream import SPAN, request
+from dit_core.methods.oracle.request import SPAN, checked_request
 from dit_core.records import DiffInfo
 from dit_core.request.conditions import Condition
 from dit_core.scoreboard.groups import Group
@@ -78,7 +78,7 @@ def ways(suite: Suite, task: Task) -> list[Way]:
 
 def sight_of(suite: Suite, diff: Any, sight: Sight, **where: Any) -> tuple[Sight, list[Aimed]]:
     """A checked sight and what is aimed at; DitError for what no confidence can be told of."""
-    found = request(suite, diff, **where, **sight.options)
+    found = checked_request(suite, diff, **where, **sight.options)
     idle = next((condition for info, condition, _ in found.rows if info is None or not condition.strength), None)
     if idle is not None:
         raise DitError(f"Confidence is about a diff, and under '{idle}' none acts: name one, and a condition with it.")

@@ -15,8 +15,7 @@ from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.model import Model
 from dit_core.engine.steering import adding
 from dit_core.errors import DitError
-from dit_core.methods.lens.difference import mean_difference
-from dit_core.methods.lens.stream import POSITIONS, Unrelated, unrelated
+from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, Steered, Table
 from dit_core.request.conditions import MAX_NUMBER, checked_number, checked_text, checked_whole, several
@@ -45,8 +44,8 @@ def steer(
     """What the base answers while `strengths` times a diff's mean difference is added at the output of a layer.
 
     At every position, of the prompt and of the answer. The vector is the mean over the first `positions` of `texts`
-    of (base with diff - base), as in `lens`, and not rescaled: strength 1 adds as much as the diff itself does there.
-    One record per diff × layer × strength × prompt × sample, all of a diff's rows in one batch.
+    of (base with diff - base), as in `difference_lens`, and not rescaled: strength 1 adds as much as the diff itself
+    does there. One record per diff × layer × strength × prompt × sample, all of a diff's rows in one batch.
 
     Args:
         suite: what `load_suite` gave.
@@ -58,13 +57,13 @@ def steer(
         temperature: 0 (the default) takes the likeliest token each time.
         max_new_tokens: of an answer; the suite's own number by default.
         seed: of the noise; 0 by default.
-        texts: as in `lens`.
-        positions: as in `lens`.
+        texts: as in `difference_lens`.
+        positions: as in `difference_lens`.
 
     Raises:
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
-    wanted = unrelated(suite, diff, texts=texts, positions=positions)
+    wanted = difference_request(suite, diff, texts=texts, positions=positions)
     amounts = [checked_number(s, "A strength to steer with", -MAX_NUMBER, MAX_NUMBER) for s in several(strengths)]
     prompts = None if prompt is None else [checked_text(text, "The prompt") for text in several(prompt)]
     samples = checked_whole(samples, "The number of samples", 1, 1000)
@@ -103,7 +102,7 @@ class _Row:
     sample: int
 
 
-def _rows(wanted: Unrelated, info: DiffInfo, layers: Any, each: Iterator[tuple[float, str, int]]) -> list[_Row]:
+def _rows(wanted: DifferenceRequest, info: DiffInfo, layers: Any, each: Iterator[tuple[float, str, int]]) -> list[_Row]:
     numbers = checked_layers(wanted.suite.model, layers)
     mean = mean_difference(wanted, info, numbers)
     return [_Row(info.id, layer, mean.at(layer), *one) for layer, one in product(numbers, each)]

@@ -12,8 +12,7 @@ from dit_core.engine.generation import Batch
 from dit_core.engine.model import Model
 from dit_core.engine.steering import replacing
 from dit_core.errors import DitError, did_you_mean
-from dit_core.methods.lens.difference import MeanDifference, mean_difference
-from dit_core.methods.lens.stream import Source, unrelated
+from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, LensToken, Table
 from dit_core.request.conditions import checked_number, checked_whole, several
@@ -28,7 +27,7 @@ MAX_ROWS = 64  # vectors of one batch, before memory has its say
 
 
 @at_model
-def lens(
+def difference_lens(
     suite: Suite,
     diff: Diffs,
     *,
@@ -36,7 +35,7 @@ def lens(
     top: int = 5,
     methods: str | Sequence[str] = METHODS,
     scales: float | Sequence[float] = SCALES,
-    **source: Unpack[Source],
+    **source: Unpack[DifferenceOptions],
 ) -> Table[LensToken]:
     """The likeliest tokens in a diff's mean activation differences, `top` per diff × method × layer × position.
 
@@ -57,7 +56,7 @@ def lens(
     Raises:
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
-    wanted = unrelated(suite, diff, **source)
+    wanted = difference_request(suite, diff, **source)
     top = checked_whole(top, "The number of tokens", 1, 1000)
     chosen = list(dict.fromkeys(several(methods)))
     for method in chosen:

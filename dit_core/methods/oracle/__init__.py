@@ -5,9 +5,8 @@ say in words what is in it. All conditions are one batch of the target, all read
 Method: arXiv 2512.15674 (Activation Oracles), its prompt and its norm-matched injection.
 """
 
-from dit_core.methods.oracle.lift import lifts
-from dit_core.methods.oracle.likelihood import log_probs
-from dit_core.methods.oracle.prompt import oracle_prompt
+from dit_core.methods.oracle.likelihood import lifts, log_probs
 from dit_core.methods.oracle.reading import read, stream, targets
+from dit_core.methods.oracle.request import oracle_prompt
 
 __all__ = ["lifts", "log_probs", "oracle_prompt", "read", "stream", "targets"]

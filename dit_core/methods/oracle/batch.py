@@ -10,8 +10,7 @@ from torch import Tensor
 
 from dit_core.engine.activations import checked_layers, injecting
 from dit_core.errors import DitError
-from dit_core.methods.oracle.prompt import oracle_prompt
-from dit_core.methods.oracle.stream import Request
+from dit_core.methods.oracle.request import Request, oracle_prompt
 from dit_core.request.targets import Aim, activations, aims
 
 

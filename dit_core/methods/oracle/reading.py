@@ -14,7 +14,7 @@ from dit_core.engine.likelihood import choices_after
 from dit_core.engine.model import Model
 from dit_core.grading import grade
 from dit_core.methods.oracle.batch import Row, injection, rows_of
-from dit_core.methods.oracle.stream import Options, Request, request, target_request
+from dit_core.methods.oracle.request import ReadOptions, Request, checked_request, target_request
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import Reading, Table, Target
 from dit_core.request.conditions import checked_whole
@@ -25,7 +25,7 @@ from dit_core.suite.offload import at_model, streamed_at_model
 MAX_ROWS = 512  # of one batch of readings, before memory has its say
 
 
-def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Reading]:
+def read(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Table[Reading]:
     """Reads conditions of diffs through the oracle; one record per diff × condition × layer × span × question × sample.
 
     Records come layer by layer. The table's `extra` holds `n_layers` of the base and, where they are known, the
@@ -60,18 +60,20 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[
 
 
 @streamed_at_model
-def stream(suite: Suite, diff: Diffs = None, at_once: int | None = None, **options: Unpack[Options]) -> Iterator[Table]:
+def stream(
+    suite: Suite, diff: Diffs = None, at_once: int | None = None, **options: Unpack[ReadOptions]
+) -> Iterator[Table]:
     """As `read`, but yields the table so far after every batch of readings, layer by layer.
 
     `at_once` makes batches of at most so many readings. Closing the iterator stops the work at the next batch.
     """
-    wanted = request(suite, diff, **options)
+    wanted = checked_request(suite, diff, **options)
     at_once = None if at_once is None else checked_whole(at_once, "The number of readings at once", 1, 100_000)
     return suite.worker.stream(lambda: _tables(wanted, at_once))
 
 
 @at_model
-def targets(suite: Suite, diff: Diffs = None, **options: Unpack[Options]) -> Table[Target]:
+def targets(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Table[Target]:
     """The tokens that `read` would read with the same arguments, one record per condition: to choose a span by.
 
     It needs no oracle, and leaves aside the arguments that are about one.

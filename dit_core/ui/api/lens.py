@@ -23,7 +23,7 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
             strength: how much of the diff acts; any number but 0.
         """
         with plainly():
-            found = looking.lens(suite, diff, layers=layers, positions=positions, top=top, strength=strength)
+            found = looking.difference_lens(suite, diff, layers=layers, positions=positions, top=top, strength=strength)
         return found.to_json()
 
     def norms(diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0) -> dict:

@@ -109,9 +109,11 @@ class LensEvents:
         if seen is None or not seen.tokens:
             return ""
         suite, diff, positions = self.suite, seen.wanted.diff, {"positions": whole(seen.wanted.positions)}
-        looked = call("lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
+        looked = call("difference_lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
         lines = [
-            *opening(suite, self.word, diff, IMPORTS, "from dit_core.methods.lens import lens, similarities"),
+            *opening(
+                suite, self.word, diff, IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
+            ),
             f"plots.lens_tokens({looked}, method={method!r}, position={position}).show()",
             f"plots.cosine({call('similarities', suite, diff, positions)}).show()\n",
         ]

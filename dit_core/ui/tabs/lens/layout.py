@@ -5,8 +5,8 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
+from dit_core.methods.lens.difference import POSITIONS
 from dit_core.methods.lens.steering import STRENGTHS
-from dit_core.methods.lens.stream import POSITIONS
 from dit_core.methods.lens.tokens import METHODS
 from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices, everyday_choices

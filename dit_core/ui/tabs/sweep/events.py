@@ -20,7 +20,7 @@ from dit_core.session.visit import Place, Session
 from dit_core.session.words import content, number, whole
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import STEP, planned
-from dit_core.sweeps.sweep import finished, scored, stream_sweep
+from dit_core.sweeps.run import finished, scored, stream_sweep
 from dit_core.ui.tabs.sweep import view as sweep_view
 
 NAME = "sweep"

@@ -1,11 +1,11 @@
-"""What is asked of an oracle: a checked request."""
+"""What is asked of an oracle: a checked request, and the prompt it becomes, as published in arXiv 2512.15674."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypedDict
 
+from dit_core.engine.model import Model
 from dit_core.errors import DitError, did_you_mean
-from dit_core.methods.oracle.prompt import checked_question
 from dit_core.methods.verbalize import Diffs
 from dit_core.request.conditions import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.spans import Span
@@ -15,6 +15,8 @@ from dit_core.suite.catalog import oracle_percents
 
 SPAN = "last:10"
 MAX_NEW_TOKENS = 10
+PLACEHOLDER = " ?"
+PROMPT = "Layer: {layer}\n{placeholders} \n{question}"
 
 
 class TargetOptions(TypedDict, total=False):
@@ -27,7 +29,7 @@ class TargetOptions(TypedDict, total=False):
     seed: int
 
 
-class Options(TargetOptions, total=False):
+class ReadOptions(TargetOptions, total=False):
     """What `read` and `stream` take beside the suite and the diff; the docstring of `read` says what each means."""
 
     question: str | Sequence[str] | None
@@ -91,7 +93,7 @@ def target_request(
     return Targets(suite, target_rows(suite, diff, condition, asked, seed), span, answer_tokens or 0, seed)
 
 
-def request(
+def checked_request(
     suite: Suite,
     diff: Diffs,
     *,
@@ -162,3 +164,24 @@ def _samples(samples: Any, temperature: float) -> int:
     if samples > 1 and temperature == 0:
         raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
     return samples
+
+
+def checked_question(text: str) -> str:
+    """The oracle's question; DitError where it holds the placeholder."""
+    if PLACEHOLDER in text:
+        raise DitError("The question holds the oracle's placeholder ' ?': put question marks right after a word.")
+    return text
+
+
+def oracle_prompt(model: Model, layer: int, count: int, question: str) -> tuple[list[int], list[int]]:
+    """Token ids of the oracle's prompt, and the positions of its `count` placeholders.
+
+    Raises DitError where the tokenizer has no single token for the placeholder, or the question holds it.
+    """
+    text = PROMPT.format(layer=layer, placeholders=PLACEHOLDER * count, question=checked_question(question))
+    ids = model.encode(text)
+    single = model.tokenizer.encode(PLACEHOLDER, add_special_tokens=False)
+    run = [at for at, token in enumerate(ids) if [token] == single][:count]
+    if len(run) != count or run != list(range(run[0], run[0] + count)):
+        raise DitError("This base's tokenizer has no single token for the oracle's placeholder: use another base.")
+    return ids, run

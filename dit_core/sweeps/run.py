@@ -14,14 +14,13 @@ from dit_core.engine.answers import geometric_mean
 from dit_core.engine.batching import batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.grading import words
+from dit_core.grading import modal, words
 from dit_core.methods.verbalize import MAX_ROWS, stream_together
 from dit_core.records import DiffInfo, Swept, Table, Verbalization
-from dit_core.request.conditions import Condition, checked_text, prompt, several, strengths
+from dit_core.request.conditions import Condition, checked_text, prompt, question_of, several, strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.sweeps.presets import MOST
-from dit_core.trust.evidence import modal, question_of
 
 
 @dataclass(frozen=True)
