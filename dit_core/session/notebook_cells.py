@@ -10,7 +10,7 @@ from dit_core.session.settings import Settings
 from dit_core.session.snippets import named, opening
 from dit_core.suite import Suite
 
-IMPORTS = "from dit_core import load_suite, plots"
+IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plots")
 
 
 def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:

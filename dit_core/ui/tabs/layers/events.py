@@ -168,7 +168,7 @@ class LayerEvents:
             else "from dit_core.methods.oracle import targets"
         )
         lines = [
-            *opening(suite, self.word, wanted.diff, IMPORTS, "from dit_core.methods.lens import norms", oracle),
+            *opening(suite, self.word, wanted.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
             f"[target] = {target}",
             f"plots.difference_norms({acts}, target.tokens).show()",
         ]

@@ -112,7 +112,7 @@ class LensEvents:
         looked = call("difference_lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
         lines = [
             *opening(
-                suite, self.word, diff, IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
+                suite, self.word, diff, *IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
             ),
             f"plots.lens_tokens({looked}, method={method!r}, position={position}).show()",
             f"plots.cosine({call('similarities', suite, diff, positions)}).show()\n",

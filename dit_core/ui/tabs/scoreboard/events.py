@@ -13,6 +13,7 @@ from typing import Any
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.scoreboard import Board, read_board
 from dit_core.session.grading import RULES, Grading, graded
+from dit_core.session.notebook_cells import IMPORTS
 from dit_core.session.running import Failed, running
 from dit_core.session.scoreboard import Clock, Run, Wanted, begin, steps
 from dit_core.session.snippets import opening
@@ -113,5 +114,5 @@ class ScoreboardEvents:
             if run.grading.by != RULES:
                 rooms = [f"{rooms[0]}, regraded", "from dit_core.grading import grader"]
                 lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regraded(suite, found, by), by)"]
-        first = opening(self.suite, self.word, None, "from dit_core import load_suite, plots", *rooms)
+        first = opening(self.suite, self.word, None, *IMPORTS, *rooms)
         return "\n".join([*first, *lines, f"plots.grade_bars(made.scores, {task!r})\n"])

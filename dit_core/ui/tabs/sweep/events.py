@@ -178,7 +178,9 @@ class SweepEvents:
             return ""
         options = {name: value for name, value in (found.plan | found.wanted.sampling).items() if value is not None}
         diff = options.pop("diff", None)
-        lines = opening(self.suite, self.word, diff, "from dit_core import load_suite, plots, sweep")
+        lines = opening(
+            self.suite, self.word, diff, "from dit_core import load_suite, sweep", "from dit_core.present import plots"
+        )
         return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.swept(table)\n"])
 
 
