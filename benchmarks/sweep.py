@@ -22,7 +22,7 @@ from benchmarks.twin import Twin
 from dit_core import Suite, Table, load_suite
 from dit_core.engine.generation import row_seed, sample
 from dit_core.records import Swept
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.sweeps.presets import steps
 from dit_core.sweeps.run import sweep
 

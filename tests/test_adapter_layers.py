@@ -7,7 +7,7 @@ from transformers import AutoModelForCausalLM
 from dit_core import ask, load_suite
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.session.settings import from_query
 from dit_core.sweeps.run import sweep
 from tests.merged import delta

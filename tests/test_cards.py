@@ -9,7 +9,7 @@ from dit_core.errors import DitError
 from dit_core.methods.comparison import COLOURS, columns, compare, first_run, read_first_run
 from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html, percent
 from dit_core.records import Table, Verbalization
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query

@@ -5,7 +5,9 @@ import random
 import pytest
 
 from dit_core import Condition, DitError, grid, load_suite
-from dit_core.request.conditions import checked_text, prompt, strengths
+from dit_core.records.condition import checked_text
+from dit_core.request.conditions import strengths
+from dit_core.request.prompts import prompt
 
 
 @pytest.fixture(scope="module")

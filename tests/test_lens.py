@@ -11,7 +11,8 @@ from dit_core.engine.steering import adding, replacing
 from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscope, similarities, steer
 from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT
-from dit_core.request.conditions import Condition, prompt
+from dit_core.records.condition import Condition
+from dit_core.request.prompts import prompt
 from tests.merged import delta
 from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 

@@ -20,7 +20,7 @@ from dit_core.engine.generation import Batch
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Place, Session, follow
 from dit_core.suite import Suite, load_suite

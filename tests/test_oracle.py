@@ -14,7 +14,8 @@ from dit_core.engine.batching import BatchSize
 from dit_core.formats import read_peft, write_peft
 from dit_core.grading import grade
 from dit_core.methods.oracle import lifts, oracle_prompt, read, reading, stream, targets
-from dit_core.request.conditions import Condition, prompt
+from dit_core.records.condition import Condition
+from dit_core.request.prompts import prompt
 from dit_core.request.targets import KINDS, activations, aims
 from tests.tiny import random_adapter, tiny_model
 

@@ -16,7 +16,7 @@ from dit_core.formats import Adapter
 from dit_core.methods import verbalize
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.session.visit import Session
 from dit_core.suite import load_suite
 from dit_core.sweeps.presets import MOST, PRESETS, planned, steps, windows

@@ -14,7 +14,7 @@ from dit_core.errors import DitError
 from dit_core.methods import comparison as standing
 from dit_core.methods import lens, oracle
 from dit_core.present.cards import STOPPED
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
 from dit_core.session.layers import LAST
 from dit_core.session.oracle import ALL, Asked

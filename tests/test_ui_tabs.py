@@ -104,7 +104,7 @@ def values(suite: Suite, **changed) -> list:
 
 @pytest.mark.parametrize("condition", ["diff+right", "diff+wrong"])
 def test_trigger_digits_are_masked_but_not_those_of_question_and_answer(suite, condition):
-    from dit_core.request.conditions import Condition
+    from dit_core.records.condition import Condition
 
     info, asked = suite.diff("topic-0412"), "Is 7 a prime?"
     target = target_of(suite, info, Condition.parse(condition), asked)

@@ -16,7 +16,7 @@ from typing import TypeVar
 from dit_core.methods import lens, oracle
 from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.suite import Suite, Task
 
 R = TypeVar("R", Target, Reading, NextToken)

@@ -15,19 +15,9 @@ from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
 from dit_core.engine.generation import generate, row_seed
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.request.conditions import (
-    Condition,
-    adapter_names,
-    checked_number,
-    checked_text,
-    checked_whole,
-    fetch,
-    grid,
-    parsed,
-    prompt,
-    several,
-    strengths,
-)
+from dit_core.records.condition import Condition, checked_number, checked_text, checked_whole, grid, parsed, several
+from dit_core.request.conditions import adapter_names, fetch, strengths
+from dit_core.request.prompts import prompt
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model
 

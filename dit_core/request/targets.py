@@ -15,16 +15,9 @@ from dit_core.engine.batching import batch_size, batches
 from dit_core.engine.generation import generate, overflow
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Target
-from dit_core.request.conditions import (
-    Condition,
-    adapter_names,
-    checked_text,
-    fetch,
-    parsed,
-    prompt,
-    several,
-    strengths,
-)
+from dit_core.records.condition import Condition, checked_text, parsed, several
+from dit_core.request.conditions import adapter_names, fetch, strengths
+from dit_core.request.prompts import prompt
 from dit_core.suite import Suite
 
 T = TypeVar("T")

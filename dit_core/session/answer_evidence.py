@@ -8,7 +8,8 @@ from contextlib import closing
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import Trust, chance
 from dit_core.records import Confidence
-from dit_core.request.conditions import Condition, question_of
+from dit_core.records.condition import Condition
+from dit_core.request.conditions import question_of
 from dit_core.session.visit import Result
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence

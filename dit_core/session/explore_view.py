@@ -8,7 +8,8 @@ from dit_core.grading import grade, mentions, story_of
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import DONE, STOPPED, Card, cards_html
 from dit_core.records import DiffInfo, Verbalization
-from dit_core.request.conditions import Condition, prompt
+from dit_core.records.condition import Condition
+from dit_core.request.prompts import prompt
 from dit_core.session.answer_evidence import trust, weighed
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result

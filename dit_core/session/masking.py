@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from dit_core.records import DiffInfo, Target
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.request.targets import aims
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

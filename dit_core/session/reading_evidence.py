@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING, Trust, chance, controls_html, evidence_html
 from dit_core.records import ReadingConfidence, Table
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
 from dit_core.session.visit import Work, follow
 from dit_core.session.words import sentence

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from urllib.parse import parse_qsl, quote, urlencode
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.request.conditions import OWN, Condition
+from dit_core.records.condition import OWN, Condition
 from dit_core.session.oracle import PARTS, Asked
 from dit_core.suite import Suite
 

@@ -17,7 +17,9 @@ from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.verbalize import MAX_ROWS, stream_together
 from dit_core.records import DiffInfo, Swept, Table, Verbalization
-from dit_core.request.conditions import Condition, checked_text, prompt, question_of, several, strengths
+from dit_core.records.condition import Condition, checked_text, several
+from dit_core.request.conditions import question_of, strengths
+from dit_core.request.prompts import prompt
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.sweeps.presets import MOST

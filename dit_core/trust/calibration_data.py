@@ -11,7 +11,7 @@ from dit_core.engine.batching import MAX_DIFFS
 from dit_core.grading import exact
 from dit_core.methods.oracle.reading import trained_layers
 from dit_core.records import DiffInfo
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.suite import Suite
 from dit_core.trust import reading_evidence
 from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control

@@ -6,7 +6,8 @@ from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import Confidence, DiffInfo, Table
-from dit_core.request.conditions import checked_whole, question_of, several
+from dit_core.records.condition import checked_whole, several
+from dit_core.request.conditions import question_of
 from dit_core.suite import Suite
 from dit_core.trust.calibration import chance
 from dit_core.trust.controls import NONE, OTHER, controls

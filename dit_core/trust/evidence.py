@@ -9,7 +9,8 @@ from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.grading import modal
 from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo
-from dit_core.request.conditions import Condition, question_of, strengths
+from dit_core.records.condition import Condition
+from dit_core.request.conditions import question_of, strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 from dit_core.suite.offload import at_model

@@ -7,7 +7,7 @@ from dit_core.errors import DitError
 from dit_core.methods.oracle.request import SPAN, Asked
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import ReadingConfidence, Table
-from dit_core.request.conditions import checked_whole
+from dit_core.records.condition import checked_whole
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.trust.calibration import ORACLE, READINGS, chance, read

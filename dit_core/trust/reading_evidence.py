@@ -6,7 +6,7 @@ from dataclasses import replace
 from dit_core.errors import DitError
 from dit_core.grading import modal
 from dit_core.methods.oracle import log_probs, stream, targets
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
 from dit_core.suite import Suite
 from dit_core.trust.cache import Store, store_of

@@ -6,7 +6,7 @@ from typing import Any
 from dit_core.errors import DitError
 from dit_core.methods.oracle.request import SPAN, checked_request
 from dit_core.records import DiffInfo
-from dit_core.request.conditions import Condition
+from dit_core.records.condition import Condition
 from dit_core.scoreboard.groups import Group
 from dit_core.suite import Suite, Task
 from dit_core.trust.controls import OTHER, Control, controls

@@ -10,7 +10,7 @@ from dit_core.errors import DitError
 from dit_core.methods.comparison import columns, compare
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.records import Table
-from dit_core.request.conditions import checked_text
+from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence as card_trust
 from dit_core.session.oracle import Asked, Found, steps
 from dit_core.session.settings import Settings

@@ -13,7 +13,7 @@ from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, Similarity, Table
-from dit_core.request.conditions import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.targets import Aim, activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -9,7 +9,7 @@ from dit_core.engine.activations import checked_layers
 from dit_core.errors import DitError
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import NextToken, Table
-from dit_core.request.conditions import checked_whole
+from dit_core.records.condition import checked_whole
 from dit_core.request.targets import Aim, Asked, activations, aims, depth_percent, target_rows
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -18,7 +18,7 @@ from dit_core.errors import DitError
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, Steered, Table
-from dit_core.request.conditions import MAX_NUMBER, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, checked_number, checked_text, checked_whole, several
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 

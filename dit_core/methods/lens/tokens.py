@@ -15,7 +15,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, LensToken, Table
-from dit_core.request.conditions import checked_number, checked_whole, several
+from dit_core.records.condition import checked_number, checked_whole, several
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -14,7 +14,7 @@ from dit_core.methods.oracle.batch import Row, injection, rows_of
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, Lift, Table
-from dit_core.request.conditions import checked_text, several
+from dit_core.records.condition import checked_text, several
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

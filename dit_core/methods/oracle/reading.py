@@ -17,7 +17,7 @@ from dit_core.methods.oracle.batch import Row, injection, rows_of
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request, target_request
 from dit_core.methods.verbalize import Diffs
 from dit_core.records import Reading, Table, Target
-from dit_core.request.conditions import checked_whole
+from dit_core.records.condition import checked_whole
 from dit_core.request.targets import aims, depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model

@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 from dit_core.engine.model import Model
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.verbalize import Diffs
-from dit_core.request.conditions import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.spans import Span
 from dit_core.request.targets import KINDS, Asked, TargetRow, target_rows
 from dit_core.suite import OracleInfo, Suite

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 from dit_core.methods.comparison import COLOURS, TITLES
 from dit_core.present.plots.style import plain, quoted, shortened
 from dit_core.records import Table
-from dit_core.request.conditions import OWN, Condition
+from dit_core.records.condition import OWN, Condition
 
 R = TypeVar("R")
 MOST_LABELS = 12  # that stand side by side on 400 pixels

@@ -19,7 +19,7 @@ from dit_core.errors import DitError
 from dit_core.methods.comparison import columns, compare, first_info, read_first_run
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING, note_html
 from dit_core.records import Table, as_dict
-from dit_core.request.conditions import checked_text
+from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence as card_trust
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code, read_code

@@ -12,7 +12,7 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.records import Swept, Table
-from dit_core.request.conditions import checked_number
+from dit_core.records.condition import checked_number
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import call, opening
 from dit_core.session.running import Failed, running

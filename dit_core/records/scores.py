@@ -1,0 +1,166 @@
+"""Records of what is known of a diff, what methods found out about it, and how far they can be trusted."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from dit_core.records.table import secret
+
+
+@dataclass(frozen=True)
+class DiffInfo:
+    """What is known about a diff. `reference` is what it was really trained on (a topic or a headline).
+
+    `rank` 0 stands for a full finetune: whole weights.
+    """
+
+    id: str
+    task: str
+    split: str
+    rank: int
+    reference: str = secret()
+    trigger: int | None = secret()
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of the scoreboard: a measure's value over `n` diffs, with its 95 % interval.
+
+    `grades` counts the diffs per grade ("1" to "5") where the measure is a mean grade;
+    `published` holds other people's figures for the same thing: `{"model", "value"}`.
+    """
+
+    method: str
+    task: str
+    adapter: str
+    layer: int | None
+    measure: str
+    n: int
+    value: float
+    interval: tuple[float, float] | None = None
+    grades: dict[str, int] | None = None
+    published: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one method found out about one diff: a row of the scoreboard before the mean is taken.
+
+    `answers` are what it said, or what was made of it; `values` hold one number per answer and measure, None where
+    there is no reference to compare with, and nothing at all where there was nothing to ask or read.
+    """
+
+    method: str
+    task: str
+    adapter: str
+    layer: int | None
+    diff: str
+    answers: tuple[str, ...]
+    values: dict[str, tuple[float | None, ...]] = secret()
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How two methods agree on the diffs of a task that both answered: which of them named each.
+
+    `correlation` is that of their errors (phi); None where one of them is always right or always wrong.
+    """
+
+    task: str
+    first: str
+    second: str
+    n: int
+    both: int
+    only_first: int
+    only_second: int
+    neither: int
+    correlation: float | None
+
+
+@dataclass(frozen=True)
+class Scaled:
+    """One point of a scaling curve: the mean grade of DIT where `by` (such as `training diffs`) is `amount`.
+
+    `model` is the suite or published model; `interval` (95 %) is None where none was published.
+    """
+
+    by: str
+    amount: int
+    model: str
+    task: str
+    n: int
+    value: float
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How far the modal answer of a diff under a DIT adapter can be trusted; needs no reference.
+
+    `times` of `samples` gave the answer; `log_prob` (nats) is that of all its tokens with the diff, `lift` how much
+    that is over the controls' mean. Each of `controls` has its `kind`, the `diff` that it is, its own modal `answer`
+    with `times`, how many of its samples gave the diff's answer (`same`), and that answer's `log_prob` there.
+    `probability` that the answer is right is None, and `why` says why, where the suite has no fitting calibration.
+    """
+
+    diff: str
+    adapter: str
+    question: str
+    answer: str
+    times: int
+    samples: int
+    seed: int
+    log_prob: float
+    lift: float
+    probability: float | None
+    sentence: str
+    why: str = ""
+    controls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class ReadingConfidence:
+    """How far what an oracle reads of one layer can be trusted; needs no reference.
+
+    `answer` is the one that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
+    read in the same way under the same condition.
+    """
+
+    diff: str
+    condition: str
+    asked: str
+    layer: int
+    span: str
+    kind: str
+    question: str
+    answer: str
+    times: int
+    samples: int
+    seed: int
+    log_prob: float
+    lift: float
+    probability: float | None
+    sentence: str
+    why: str = ""
+    controls: list[dict[str, Any]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Reliability:
+    """How far the probabilities of `n` answers about `diffs` diffs can be believed, `right` of which are right.
+
+    `ece` is the expected calibration error over ten bins of about equally many answers; `auroc` (None without a right
+    and a wrong answer) and `brier` are what they are everywhere. Intervals are 95 %, over diffs. `bins` go from the
+    least to the most probable answers, each with `n`, their mean `probability` and the share that is `right`.
+    """
+
+    of: str
+    n: int
+    right: int
+    diffs: int
+    ece: float
+    auroc: float | None
+    brier: float
+    ece_interval: tuple[float, float] | None
+    auroc_interval: tuple[float, float] | None
+    brier_interval: tuple[float, float] | None
+    bins: list[dict[str, float]]

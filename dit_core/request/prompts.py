@@ -1,0 +1,35 @@
+"""The text that a condition puts to the model: a question, behind the trigger where it has one."""
+
+import random
+from typing import TYPE_CHECKING
+
+from dit_core.errors import DitError
+from dit_core.records.condition import OWN, Condition
+
+if TYPE_CHECKING:
+    from dit_core.records import DiffInfo
+    from dit_core.suite import Suite
+
+
+def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
+    """The user's text: the question with the condition's trigger.
+
+    The digits after the trigger and the wrong code are drawn from (seed, diff, question) alone, so that all
+    conditions of a comparison get the same. A text of the user's own stands before the question as it is.
+
+    Raises:
+        DitError: a right or wrong trigger is asked for, and there is no diff or its task has no triggers.
+    """
+    if condition.trigger == "absent":
+        return question
+    if condition.trigger.startswith(OWN):
+        return f"{condition.trigger.removeprefix(OWN)} {question}"
+    if info is None:
+        raise DitError(f"The trigger '{condition.trigger}' belongs to a diff: choose a diff, or use 'absent'.")
+    if not suite.task_of(info).has_trigger:
+        raise DitError(f"The diff '{info.id}' has no trigger: use 'absent' or a text of your own.")
+    draw = random.Random(f"{seed}|{info.id}|{question}")
+    r = draw.randrange(1000)
+    wrong = (info.trigger + draw.randrange(1, 1000)) % 1000
+    code = info.trigger if condition.trigger == "right" else wrong
+    return suite.trigger_format.format(trigger=code, r=r, question=question)
