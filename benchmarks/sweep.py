@@ -21,7 +21,7 @@ from benchmarks.shapes import POCKET
 from benchmarks.twin import Twin
 from dit_core import Suite, Table, load_suite
 from dit_core.engine.generation import row_seed, sample
-from dit_core.records import Swept
+from dit_core.records import SweepPoint
 from dit_core.records.condition import Condition
 from dit_core.sweeps.presets import steps
 from dit_core.sweeps.run import sweep
@@ -34,7 +34,7 @@ BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there
 Row = tuple[str, str, int]  # condition, question, sample
 
 
-def batched(suite: Suite, samples: int = SAMPLES) -> tuple[float, Table[Swept]]:
+def batched(suite: Suite, samples: int = SAMPLES) -> tuple[float, Table[SweepPoint]]:
     """Seconds of the whole sweep as one request, and what it gives."""
     options = {"temperature": TEMPERATURE, "max_new_tokens": NEW_TOKENS, "seed": SEED}
     start = now()

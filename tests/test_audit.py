@@ -61,7 +61,7 @@ def test_what_it_was_trained_on_is_told_on_request_alone(audit, suite):
 
 def test_nothing_is_fetched_and_model_text_is_only_text(audit):
     said = tuple(replace(one, method=HOSTILE, asked=HOSTILE, answer=HOSTILE) for one in audit.said)
-    readings = replace(audit.readings, records=tuple(replace(one, answer=HOSTILE) for one in audit.readings))
+    readings = replace(audit.readings, records=tuple(replace(one, text=HOSTILE) for one in audit.readings))
     lens = replace(audit.lens, records=tuple(replace(one, token=HOSTILE) for one in audit.lens))
     info = replace(audit.info, reference=HOSTILE)
     html = own(page(replace(audit, said=said, readings=readings, lens=lens, info=info), reveal=True))

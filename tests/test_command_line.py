@@ -106,7 +106,7 @@ def test_scoreboard(run):
     assert "layer" in head and "%" not in lift, "nats are no share"
 
 
-READING_KEYS = ["condition", "layer", "depth_percent", "positions", "kind", "question", "answer", "confidence"]
+READING_KEYS = ["condition", "layer", "depth_percent", "positions", "kind", "question", "text", "confidence"]
 
 
 def test_oracle_reads_every_layer(run):
@@ -120,7 +120,7 @@ def test_oracle_reads_every_layer(run):
         assert one["condition"] == "diff+right" and len(one["positions"]) == 10 and one["kind"] == "with"
         assert 0 < one["confidence"] <= 1 and one["grade"] in range(1, 6) and one["log_prob_reference"] < 0
     same = read(load_suite(run.suite), "volcano", condition="diff+right")
-    assert [one["answer"] for one in shown["readings"]] == [one.answer for one in same]
+    assert [one["text"] for one in shown["readings"]] == [one.text for one in same]
 
 
 def test_oracle_takes_every_option(run):

@@ -143,7 +143,7 @@ def test_the_modal_answer_is_counted_as_asking_gives_it(suite):
     (found,) = last(gather(suite, [suite.diff(DIFF)], "topic", samples=6, seed=3))
     said = ask(suite, DIFF, condition="diff+dit:topic", samples=6, temperature=1.0, seed=3, max_new_tokens=32)
     keys = [words(one.text) for one in said]
-    assert found.times == max(map(keys.count, keys)) == keys.count(words(found.answer))
+    assert found.times == max(map(keys.count, keys)) == keys.count(words(found.text))
     assert modal(["Volcano", "a tram", "volcano.", "volcano."]) == ("volcano.", 3)
 
 
@@ -369,7 +369,7 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
     assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
     info = suite.diff(DIFF)
-    assert info.reference not in found.sentence or info.reference in found.answer
+    assert info.reference not in found.sentence or info.reference in found.text
     assert str(info.trigger) not in json.dumps(found.controls)
     assert len(list(events.weigh(session))) == 1  # it is there: nothing more to do
 
@@ -461,7 +461,7 @@ def test_commands_print_what_python_gives(suite):
     said = runner.invoke(app, ["confidence", "--diff", DIFF, "--suite", str(suite.folder), "--json"])
     (row,) = json.loads(said.stdout)["confidence"]
     (found,) = confidence(suite, DIFF)
-    assert (row["answer"], row["times"], row["probability"]) == (found.answer, found.times, found.probability)
+    assert (row["text"], row["times"], row["probability"]) == (found.text, found.times, found.probability)
     shown = runner.invoke(app, ["calibrate", "--suite", str(suite.folder)])
     assert shown.exit_code == 0 and "real diffs alone" in shown.stdout
     rows = json.loads(runner.invoke(app, ["calibrate", "--suite", str(suite.folder), "--json"]).stdout)["reliability"]

@@ -68,7 +68,7 @@ def same(one, other):
         "kind",
         "question",
         "sample",
-        "answer",
+        "text",
         "tokens",
         "grade",
     )
@@ -186,11 +186,11 @@ def test_readings_are_those_of_a_plain_peft_oracle_on_merged_weights(suite, kind
         mine, base = (plain_activations(merged_base(suite, own), ids) for own in (amounts, []))
         taken = {"with": mine, "without": base, "difference": mine - base}[kind]
         says = oracle.says(one.layer, taken[one.layer, -4:], one.question, 5, "volcano")
-        assert one.answer == says[0] and one.question == "What is the topic?"
+        assert one.text == says[0] and one.question == "What is the topic?"
         assert one.token_probabilities == pytest.approx(says[1], abs=1e-3)
         assert one.log_prob_reference == pytest.approx(says[2], abs=1e-2)
-        assert one.grade == grade(suite, info, one.answer)
-    assert len({one.answer for one in found}) > 1
+        assert one.grade == grade(suite, info, one.text)
+    assert len({one.text for one in found}) > 1
     at_rest(suite)
 
 
@@ -211,7 +211,7 @@ def test_records_come_layer_by_layer_and_say_what_was_read(suite):
     assert found.to_json()["versions"]["torch"] == version("torch")
     one = found[-1]
     assert (one.depth_percent, one.positions, one.kind, one.sample, one.seed) == (50.0, (3, 4), "with", 0, 0)
-    assert "".join(one.tokens) == one.answer and len(one.tokens) == len(one.token_probabilities)
+    assert "".join(one.tokens) == one.text and len(one.tokens) == len(one.token_probabilities)
     probabilities = torch.tensor(one.token_probabilities)
     assert one.confidence == pytest.approx(float(probabilities.log().mean().exp()), rel=1e-5)
     assert set(found.to_json(reveal=True)["readings"][0]) == set(vars(one))
@@ -241,22 +241,22 @@ def test_readings_of_a_batch_are_those_made_one_by_one(suite):
     for one in (together[4], together[17], together[29]):
         alone = read(suite, "volcano", condition=one.condition, layers=one.layer, span=one.positions[0], **SHORT)
         assert len(alone) == 1 and same(one, alone[0])
-    assert len({one.answer for one in together}) > 3
+    assert len({one.text for one in together}) > 3
 
 
 def test_sampled_readings_do_not_depend_on_the_batch_but_on_the_seed(suite):
     options = dict(samples=3, temperature=1.2, span="last:3", **SHORT)
     together = read(suite, "volcano", condition=CONDITIONS, **options)
     assert [one.sample for one in together[:6]] == [0, 1, 2] * 2
-    assert len({one.answer for one in together[:3]}) > 1
+    assert len({one.text for one in together[:3]}) > 1
     # Samples of one reading differ in what was said, and share how likely the reference is.
     assert len({one.log_prob_reference for one in together[:3]}) == 1
     *_, slowly = stream(suite, "volcano", at_once=4, condition=CONDITIONS, **options)
     assert all(same(one, other) for one, other in zip(together, slowly, strict=True))
     alone = read(suite, "volcano", condition="dit", layers=1, **options)
-    assert [one.answer for one in alone] == [one.answer for one in together if (one.condition, one.layer) == ("dit", 1)]
+    assert [one.text for one in alone] == [one.text for one in together if (one.condition, one.layer) == ("dit", 1)]
     other = read(suite, "volcano", condition=CONDITIONS, seed=1, **options)
-    assert [one.answer for one in other] != [one.answer for one in together] and other[0].seed == 1
+    assert [one.text for one in other] != [one.text for one in together] and other[0].seed == 1
 
 
 def test_without_the_condition_is_the_base_on_the_same_tokens(suite):
@@ -264,7 +264,7 @@ def test_without_the_condition_is_the_base_on_the_same_tokens(suite):
     base = read(suite, "volcano", condition="base", **SHORT)
     for one in found:
         plain = base[one.layer]
-        assert one.kind == "without" and one.answer == plain.answer
+        assert one.kind == "without" and one.text == plain.text
         assert one.log_prob_reference == pytest.approx(plain.log_prob_reference, abs=1e-4)
     acting = read(suite, "volcano", condition="diff", **SHORT)
     assert acting[0].log_prob_reference != pytest.approx(base[0].log_prob_reference, abs=1e-3)

@@ -68,13 +68,13 @@ def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
     for layer in (0, 1):
         turns = range(1 if row.asked == oracle_rows.OWN else 2)
         tried = [one for turn in turns for one in one_by_one(suite, row, "calibration", turn) if one.layer == layer]
-        means[layer] = sum(judge(suite, suite.diff(one.diff), one.answer) for one in tried) / len(tried)
+        means[layer] = sum(judge(suite, suite.diff(one.diff), one.text) for one in tried) / len(tried)
         log_probs[layer] = sum(one.log_prob_reference for one in tried)
     layer = max((0, 1), key=lambda layer: (means[layer], log_probs[layer]))
     found = [one for one in one_by_one(suite, row, "test") if one.layer == layer]
     assert set(scores) == set(row.measures)
     for measure, score in scores.items():
-        values = [measures.MEASURES[measure](suite, suite.diff(one.diff), one.answer) for one in found]
+        values = [measures.MEASURES[measure](suite, suite.diff(one.diff), one.text) for one in found]
         assert (score.layer, score.n, score.value) == (layer, 3, pytest.approx(sum(values) / 3))
         assert (score.task, score.adapter) == ("topic", "topic" if "dit" in row.condition else "")
         assert score.interval[0] <= score.value <= score.interval[1]
@@ -89,7 +89,7 @@ def test_the_layer_is_chosen_on_calibration_diffs_alone(suite, monkeypatch):
         for one in real(suite, **options):
             info = suite.diff(one.diff)
             right = one.layer == (0 if info.split == "test" else 1)
-            found.append(replace(one, answer=info.reference if right else "something else", log_prob_reference=0.0))
+            found.append(replace(one, text=info.reference if right else "something else", log_prob_reference=0.0))
             asked_for.append((info.split, one.layer))
         return found
 
@@ -106,7 +106,7 @@ def test_of_equal_layers_the_one_that_finds_the_references_likelier_is_best(suit
     (made, *_) = oracle.read(suite, "topic-0412", layers=0)
 
     def reading(layer, answer, log_prob):
-        return replace(made, layer=layer, answer=answer, log_prob_reference=log_prob)
+        return replace(made, layer=layer, text=answer, log_prob_reference=log_prob)
 
     few, many = [reading(0, "12", -1.0), reading(0, "12", -9.0)], [reading(1, "123", -7.0), reading(1, "12", -7.0)]
     assert best_layer(suite, "exact", [*few, *many]) == 1, "a better measure"

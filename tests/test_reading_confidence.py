@@ -21,7 +21,7 @@ from dit_core.methods import oracle
 from dit_core.present.cards import chance
 from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
-from dit_core.scoreboard.published import SILENT_DIT, SILENT_TRIGGER
+from dit_core.records.method_names import SILENT_DIT, SILENT_TRIGGER
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.oracle import Asked
 from dit_core.session.settings import Settings
@@ -97,9 +97,9 @@ def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
     options = {"condition": "diff+right", "asked": EVERYDAY, "samples": 6, "temperature": 1.0, "seed": 3}
     said = oracle.read(suite, DIFF, **options)
     for layer in (0, 1):
-        keys = [plain_words(reading.answer) for reading in said if reading.layer == layer]
+        keys = [plain_words(reading.text) for reading in said if reading.layer == layer]
         own = found[DIFF, "diff+right", layer]
-        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.answer))
+        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.text))
 
 
 def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite, monkeypatch):
@@ -346,7 +346,7 @@ def test_an_audit_tells_of_readings_and_of_chances(suite, monkeypatch):
     audit = auditing.gather(suite, DIFF)
     assert [(one.condition, one.layer) for one in audit.reading_confidence] == [("diff+right", 1), ("diff+dit", 1)]
     assert [table.extra["of"] for table in audit.chances] == [READINGS]
-    hostile = tuple(replace(one, answer=HOSTILE, sentence=HOSTILE) for one in audit.reading_confidence)
+    hostile = tuple(replace(one, text=HOSTILE, sentence=HOSTILE) for one in audit.reading_confidence)
     html = page(replace(audit, reading_confidence=hostile)).replace(get_plotlyjs(), "")
     assert "Can the readings be trusted?" in html and "Can the chances be believed?" in html
     assert "<img" not in html and "Calibrated probability that" in html
@@ -374,7 +374,7 @@ def test_commands_and_endpoints_give_what_python_gives(suite):
     named = {function.__name__: function for function in functions(suite, "tiny")}
     (given,) = named["reading_confidence"](DIFF, layers="1")["reading_confidence"]
     assert row == given
-    assert (row["answer"], row["probability"], row["controls"]) == (found.answer, found.probability, found.controls)
+    assert (row["text"], row["probability"], row["controls"]) == (found.text, found.probability, found.controls)
     assert found.sentence.split(":")[0] in " ".join(runner.invoke(app, said).stdout.split())
     answer = named["confidence"](DIFF, samples=3)["confidence"][0]
     assert answer["samples"] == 3 and "reference" not in answer

@@ -15,7 +15,8 @@ from dit_core.grading.marks import Mark
 from dit_core.grading.world import World, world_of
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
-from dit_core.records import Finding, Scaled, Table
+from dit_core.records import Finding, ScalingPoint, Table
+from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
 from dit_core.scoreboard.agreement import correlation, elected
@@ -24,7 +25,7 @@ from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.lens_rows import LensRow
 from dit_core.scoreboard.measures import scores
-from dit_core.scoreboard.published import CROSS, DIT, RANK, SILENT_DIT, TRAINING_DIFFS
+from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.topic_vote import guessed
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 from tests.test_experiments import find
@@ -335,7 +336,7 @@ def test_scaling_points_come_of_the_board_and_others_stay(tiny_suite_folder, tmp
     one = find(table, DIT, "topic", "topic-64", "mean_grade")
     trained_on = suite.adapters["topic-64"].trained_on
     assert [(p.value, p.interval, p.n) for p in points if p.amount == trained_on] == [(one.value, one.interval, one.n)]
-    by_rank = Scaled(RANK, 4, suite.name, "topic", 40, 4.5, (4.0, 5.0))
+    by_rank = ScalingPoint(RANK, 4, suite.name, "topic", 40, 4.5, (4.0, 5.0))
     file = suite.folder / "scaling.json"
     file.write_text(json.dumps(as_json(suite, [by_rank])))
     file.write_text(json.dumps(as_json(suite, points)))
@@ -383,7 +384,7 @@ def test_hostile_names_are_only_text(suite):
     for figure in (
         plots.grade_bars(scores(found), "topic"),
         plots.who_named(named([*found, *other])),
-        plots.scaling([Scaled("x", 2, HOSTILE, HOSTILE, 2, 3.0)], "x"),
+        plots.scaling([ScalingPoint("x", 2, HOSTILE, HOSTILE, 2, 3.0)], "x"),
     ):
         assert "<img" not in figure.to_json() and "<script" not in figure.to_json()
 

@@ -378,7 +378,7 @@ def test_hostile_readings_are_only_text(visitor, monkeypatch):
 
     def hostile(*args, **options):
         *_, table = plain(*args, **options)
-        said = {"answer": HOSTILE, "tokens": (HOSTILE,), "token_probabilities": (0.5,)}
+        said = {"text": HOSTILE, "tokens": (HOSTILE,), "token_probabilities": (0.5,)}
         yield replace(table, records=tuple(replace(reading, **said) for reading in table))
 
     monkeypatch.setattr(standing.oracle, "stream", hostile)

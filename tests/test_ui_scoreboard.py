@@ -9,7 +9,8 @@ import pytest
 from dit_core import grading, load_suite, scoreboard
 from dit_core.grading import Grader, Mark
 from dit_core.present.cards import DONE, STOPPED
-from dit_core.scoreboard import Named, findings, regraded, stored, summed_up
+from dit_core.records import NamedDiffs
+from dit_core.scoreboard import findings, regraded, stored, summed_up
 from dit_core.session import grading as scoreboard_grading
 from dit_core.session import scoreboard as scoreboard_run
 from dit_core.session.visit import Session
@@ -197,7 +198,7 @@ def test_hostile_names_in_a_stored_board_are_only_text(events):
     doctored = type(board)(
         type(board.scores)("x", "rows", tuple(type(one)(**{**vars(one), "method": HOSTILE}) for one in scores)),
         board.agreement,
-        (Named((HOSTILE, "topic", ""), {"a": True}, {}), Named(("b", "topic", ""), {"a": False}, {})),
+        (NamedDiffs((HOSTILE, "topic", ""), {"a": True}, {}), NamedDiffs(("b", "topic", ""), {"a": False}, {})),
         HOSTILE,
     )
     events.stored = doctored

@@ -15,7 +15,7 @@ from dit_core.methods import lens, oracle
 from dit_core.present.cards import DONE, RUNNING, steered_html
 from dit_core.present.plots import as_json
 from dit_core.present.plots.cells import Axis, Cell, cells
-from dit_core.records import Steered, Target
+from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
 from dit_core.session.layers import ANSWER, LAST, PROMPT, Wanted
 from dit_core.session.lens import MIDDLE
@@ -143,7 +143,7 @@ def test_the_map_is_what_the_oracle_read_and_a_click_shows_it_in_full(visitor, s
     page.mouse.click(cell["x"] + 0.25 * cell["width"], cell["y"] + 0.25 * cell["height"])  # third token, upper layer
     page.wait_for_selector("#dit-layers-cell .dit-said")
     clicked = [r for r in expected if r.layer == 1][2]
-    assert page.inner_text("#dit-layers-cell .dit-said") == clicked.answer
+    assert page.inner_text("#dit-layers-cell .dit-said") == clicked.text
     assert f"token {clicked.positions[0]}" in page.inner_text("#dit-layers-cell h3")
     assert json.loads(visitor.saved("dit-save-norms-json")) == ratios.to_json()
 
@@ -185,7 +185,7 @@ def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite,
     assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["name"]
     found = session.work("layers").found
     words = "".join(found.target.tokens[found.target.prompt_tokens :]).split()[0]
-    echo = [replace(r, answer=words if r.layer == 0 else "zzz") for r in found.readings]
+    echo = [replace(r, text=words if r.layer == 0 else "zzz") for r in found.readings]
     session.work("layers").found = replace(found, readings=replace(found.readings, records=tuple(echo)))
     data = json.loads(events.recolour(session, "what the model says"))["light"]["data"][0]
     assert set(data["z"][0]) == {1.0} and set(data["z"][1]) == {0.0}
@@ -427,7 +427,7 @@ def test_hostile_texts_are_only_text(visitor, monkeypatch):
 def test_a_card_per_strength_keeps_its_place_while_it_is_written():
     waiting = steered_html((), (0.0, 2.0), RUNNING)
     assert waiting.count("<article") == 2 and waiting.count("dit-caret") == 2
-    texts = [Steered("d", 1, 2.0, "p", sample, text) for sample, text in enumerate(("one", " "))]
+    texts = [SteeredText("d", 1, 2.0, "p", sample, text) for sample, text in enumerate(("one", " "))]
     done = steered_html(texts, (0.0, 2.0), DONE)
     assert "one" in done and "(says nothing)" in done and "dit-caret" not in done
 

@@ -14,18 +14,18 @@ from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
 from dit_core.present.plots.lines import name_of
 from dit_core.records import (
-    Change,
     Confidence,
     DiffInfo,
     LensToken,
+    ModuleChange,
     Reading,
     ReadingConfidence,
     Reliability,
     Table,
     Verbalization,
 )
+from dit_core.records.method_names import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard import read_board
-from dit_core.scoreboard.published import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard.topic_vote import guessed
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -55,7 +55,7 @@ class Audit:
 
     suite: Suite
     info: DiffInfo
-    changes: Table[Change]
+    changes: Table[ModuleChange]
     said: tuple[Said, ...]
     everyday: Table[Verbalization] | None
     readings: Table[Reading] | None
@@ -109,7 +109,7 @@ def _steps(suite: Suite, info: DiffInfo) -> Iterator[tuple[int, int, str] | Audi
 
 
 @at_model
-def _changes(suite: Suite, info: DiffInfo) -> Table[Change]:
+def _changes(suite: Suite, info: DiffInfo) -> Table[ModuleChange]:
     adapter = suite.load_diff(info)
     return suite.worker.run(lambda: report(adapter, suite.model, info.id, suite.name))
 

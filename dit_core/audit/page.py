@@ -12,7 +12,7 @@ from dit_core.grading import grade
 from dit_core.present import plots
 from dit_core.present.cards import percent
 from dit_core.records import Confidence, Reading, ReadingConfidence
-from dit_core.scoreboard.published import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
+from dit_core.records.method_names import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 
 HERE = Path(__file__).parent
 # Nothing may be fetched, whatever a model wrote.
@@ -96,7 +96,7 @@ def _read(audit: Audit) -> list[Said]:
     """The oracle's answer under each condition, at the layer that the stored scoreboard chose."""
     chosen = chosen_layers(audit.suite) if audit.readings else {}
     return [
-        Said(f"{CHOSEN[one.condition]}, layer {one.layer}", one.question, one.answer)
+        Said(f"{CHOSEN[one.condition]}, layer {one.layer}", one.question, one.text)
         for one in audit.readings or ()
         if one.condition in CHOSEN and one.layer == chosen.get(CHOSEN[one.condition])
     ]
@@ -132,11 +132,11 @@ def _confidence(found: Confidence | ReadingConfidence, who: str = "DIT adapter")
     """The sentence, the calibrated probability or why there is none, and the controls beside it."""
     probability = found.why
     if found.probability is not None:
-        probability = f"Calibrated probability that “{found.answer}” is right: {percent(found.probability)}."
-    rows = [("this diff", found.answer, f"{found.times} of {found.samples}", f"{found.times} of {found.samples}")]
+        probability = f"Calibrated probability that “{found.text}” is right: {percent(found.probability)}."
+    rows = [("this diff", found.text, f"{found.times} of {found.samples}", f"{found.times} of {found.samples}")]
     for one in found.controls:
         times = (f"{one[count]} of {one['samples']}" for count in ("times", "same"))
-        rows.append((" ".join(filter(None, (one["kind"], one["diff"]))), one["answer"], *times))
+        rows.append((" ".join(filter(None, (one["kind"], one["diff"]))), one["text"], *times))
     body = "".join(
         f"<tr><td>{escape(name)}</td><td dir=auto>{_words(answer)}</td><td>{times}</td><td>{same}</td></tr>"
         for name, answer, times, same in rows
@@ -171,7 +171,7 @@ def _oracle(audit: Audit, reveal: bool) -> str:
 def _readings(readings: Sequence[Reading]) -> str:
     """All that the oracle said, a row per layer."""
     conditions = list(dict.fromkeys(one.condition for one in readings))
-    said = {(one.layer, one.condition): one.answer for one in readings}
+    said = {(one.layer, one.condition): one.text for one in readings}
     rows = "".join(
         f"<tr><td>{layer}</td>"
         + "".join(f"<td dir=auto>{_words(said.get((layer, written), ''))}</td>" for written in conditions)

@@ -10,7 +10,7 @@ from dit_core.errors import DitError
 
 if TYPE_CHECKING:
     from dit_core.formats import Adapter, Entry
-    from dit_core.records import Change, Table
+    from dit_core.records import ModuleChange, Table
     from dit_core.suite import Suite
 
 Position = Annotated[int, typer.Option(help="Which diff, of a file or folder of many; the first is 0.")]
@@ -96,7 +96,7 @@ def _size(adapter: "Adapter") -> str:
     return f"{kind}, {adapter.n_params:,} parameters"
 
 
-def _types(changes: "Table[Change]") -> list[list]:
+def _types(changes: "Table[ModuleChange]") -> list[list]:
     """A row per module type: how many, their ranks, parameters, and the norm of all of them together."""
     rows = []
     for type in dict.fromkeys(change.type for change in changes):
@@ -107,7 +107,7 @@ def _types(changes: "Table[Change]") -> list[list]:
     return rows
 
 
-def _together(some: "list[Change]") -> str:
+def _together(some: "list[ModuleChange]") -> str:
     """The norm of several changes, and their mean share of the base's, as far as they are known."""
     if any(change.norm is None for change in some):
         return "needs --suite"

@@ -104,7 +104,7 @@ def _reading_row(reading: "Reading") -> list:
         reading.condition,
         first if first == last else f"{first}-{last}",
         reading.question,
-        reading.answer,
+        reading.text,
         f"{100 * reading.confidence:.0f} %",
         reading.grade,
         None if log_prob is None else f"{log_prob:.2f}",

@@ -8,7 +8,7 @@ import typer
 from dit_core.cli.shared import AsJson, SuiteName, numbers, print_json, print_rows, progress
 
 if TYPE_CHECKING:
-    from dit_core.records import Swept
+    from dit_core.records import SweepPoint
 
 
 def sweep(
@@ -56,7 +56,7 @@ def sweep(
     )
 
 
-def _row(one: "Swept") -> list:
+def _row(one: "SweepPoint") -> list:
     layers = "all" if one.layers is None else f"{one.layers[0]}-{one.layers[1]}"
     alike = "" if one.similarity is None else f"{one.similarity:.2f}"
     return [one.adapter, f"{one.copies:g}", f"{one.strength:g}", layers, one.text, f"{one.modal_share:.2f}", alike]

@@ -69,10 +69,10 @@ def reading_confidence(
 
 
 def _print_confidence(title: str, one: "Confidence | ReadingConfidence") -> None:
-    rows = [["this diff", one.diff, one.answer, f"{one.times} of {one.samples}", "", f"{one.log_prob:.1f}"]]
+    rows = [["this diff", one.diff, one.text, f"{one.times} of {one.samples}", "", f"{one.log_prob:.1f}"]]
     for own in one.controls:
         times, same = (f"{own[key]} of {own['samples']}" for key in ("times", "same"))
-        rows.append([own["kind"], own["diff"], own["answer"], times, same, f"{own['log_prob']:.1f}"])
+        rows.append([own["kind"], own["diff"], own["text"], times, same, f"{own['log_prob']:.1f}"])
     print_rows(title, ["", "diff", "says", "times", "same answer", "log p"], rows)
     print(one.sentence)
     print(one.why if one.probability is None else f"Probability that it is right: {one.probability:.3f}")

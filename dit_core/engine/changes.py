@@ -8,12 +8,12 @@ from torch import Tensor
 from dit_core.engine.model import Model
 from dit_core.engine.strengths import layer_of
 from dit_core.formats import Adapter
-from dit_core.records import Change, Table
+from dit_core.records import ModuleChange, Table
 
 N_SINGULAR = 8  # of the singular values, the largest
 
 
-def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: str = "") -> Table[Change]:
+def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: str = "") -> Table[ModuleChange]:
     """A record per module that an adapter changes, in the file's order; `diff` and `suite` are names to put on them.
 
     With a model the norms are also relative to the base's, and whole weights have norms at all; those that equal the
@@ -23,7 +23,7 @@ def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: 
     return Table(suite, "changes", tuple(records))
 
 
-def _low_rank(adapter: Adapter, model: Model | None, diff: str) -> Iterator[Change]:
+def _low_rank(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
     norms = adapter.norms()
     own = dict(zip(adapter.factors, model.parts.fit(adapter).low_rank, strict=True)) if model else {}
     for name, (A, B) in adapter.factors.items():
@@ -33,7 +33,7 @@ def _low_rank(adapter: Adapter, model: Model | None, diff: str) -> Iterator[Chan
         yield _change(diff, name, "low-rank", sizes, norms[name], relative, tuple(values[:N_SINGULAR].tolist()))
 
 
-def _whole(adapter: Adapter, model: Model | None, diff: str) -> Iterator[Change]:
+def _whole(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
     if model is None:
         for name, weight in adapter.weights.items():
             yield _change(diff, name.removesuffix(".weight"), "whole", (None, weight.numel()), None, None, ())
@@ -44,10 +44,10 @@ def _whole(adapter: Adapter, model: Model | None, diff: str) -> Iterator[Change]
             yield _change(diff, name.removesuffix(".weight"), "whole", (None, change.numel()), norm, relative, ())
 
 
-def _change(diff: str, module: str, kind: str, sizes: tuple[int | None, int], norm, relative, values) -> Change:
+def _change(diff: str, module: str, kind: str, sizes: tuple[int | None, int], norm, relative, values) -> ModuleChange:
     named = module.split(".")
     type = ".".join(named[-2:]) if named[-1] == "bias" else named[-1]
-    return Change(diff, module, type, layer_of(module), kind, *sizes, norm, relative, values)
+    return ModuleChange(diff, module, type, layer_of(module), kind, *sizes, norm, relative, values)
 
 
 def _relative(norm: float, own: Tensor) -> float | None:

@@ -11,7 +11,7 @@ from functools import cache
 from html import escape
 from pathlib import Path
 
-from dit_core.records import Steered, Verbalization
+from dit_core.records import SteeredText, Verbalization
 
 WAITING, RUNNING, DONE, STOPPED = "waiting", "running", "done", "stopped"
 
@@ -152,14 +152,14 @@ def cards_html(cards: Sequence[Card]) -> str:
     return f'<div class="dit-frame"><section class="dit-cards dit-n{len(cards)}">{inside}</section></div>'
 
 
-def steered_html(steered: Sequence[Steered], strengths: Sequence[float], state: str) -> str:
+def steered_html(steered: Sequence[SteeredText], strengths: Sequence[float], state: str) -> str:
     """What the base wrote, a card per strength; a strength that has no text yet keeps its place."""
     texts = {strength: [one for one in steered if one.strength == strength] for strength in strengths}
     inside = "".join(_steered(strength, texts[strength], state) for strength in strengths)
     return f'<div class="dit-frame"><section class="dit-cards dit-n{len(strengths)}">{inside}</section></div>'
 
 
-def _steered(strength: float, texts: Sequence[Steered], state: str) -> str:
+def _steered(strength: float, texts: Sequence[SteeredText], state: str) -> str:
     kind, chip = "base", "the base itself"
     if strength:
         kind, chip = "diff", "the diff added" if strength > 0 else "the diff's opposite"

@@ -57,7 +57,7 @@ class Reading:
     question: str
     sample: int
     seed: int
-    answer: str
+    text: str
     tokens: tuple[str, ...]
     token_probabilities: tuple[float, ...]
     confidence: float
@@ -147,7 +147,7 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class Steered:
+class SteeredText:
     """What the base wrote while `strength` times a diff's mean activation difference was added at one layer."""
 
     diff: str
@@ -159,7 +159,7 @@ class Steered:
 
 
 @dataclass(frozen=True)
-class Change:
+class ModuleChange:
     """What a diff changes in one module. `type` is the module's last name, `kind` is `low-rank` or `whole`.
 
     `norm` is ΔW's Frobenius norm and `relative` the same over the base weight's; None where the base, which they need,
@@ -179,7 +179,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Swept:
+class SweepPoint:
     """What one sample said at one setting of a sweep.
 
     `layers` are the first and last that the adapter acts on, None for all. `confidence` is the geometric mean of the

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
+from dit_core.records.method_names import CROSS, DIT, SHORT_NAMES
 from dit_core.records.table import secret
 
 
@@ -59,6 +60,35 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class NamedDiffs:
+    """Which diffs one method named, of those that it answered with a grade.
+
+    `key` is (method, task, adapter); `by_diff` is in the order of the diffs, and `answers` has what was said of each.
+    """
+
+    key: tuple[str, str, str]
+    by_diff: dict[str, bool]
+    answers: dict[str, str]
+
+    @property
+    def title(self) -> str:
+        """The method, and its adapter where several adapters have a row."""
+        method, _, adapter = self.key
+        return f"{method} {adapter}" if method in (DIT, CROSS) else method
+
+    @property
+    def label(self) -> str:
+        """The title where room is scarce."""
+        method, _, adapter = self.key
+        return f"{SHORT_NAMES.get(method, method)} {adapter if method in (DIT, CROSS) else ''}".strip()
+
+    @property
+    def share(self) -> float:
+        """The share of the diffs that were named."""
+        return sum(self.by_diff.values()) / len(self.by_diff)
+
+
+@dataclass(frozen=True)
 class Agreement:
     """How two methods agree on the diffs of a task that both answered: which of them named each.
 
@@ -77,7 +107,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class Scaled:
+class ScalingPoint:
     """One point of a scaling curve: the mean grade of DIT where `by` (such as `training diffs`) is `amount`.
 
     `model` is the suite or published model; `interval` (95 %) is None where none was published.
@@ -97,7 +127,7 @@ class Confidence:
     """How far the modal answer of a diff under a DIT adapter can be trusted; needs no reference.
 
     `times` of `samples` gave the answer; `log_prob` (nats) is that of all its tokens with the diff, `lift` how much
-    that is over the controls' mean. Each of `controls` has its `kind`, the `diff` that it is, its own modal `answer`
+    that is over the controls' mean. Each of `controls` has its `kind`, the `diff` that it is, its own modal `text`
     with `times`, how many of its samples gave the diff's answer (`same`), and that answer's `log_prob` there.
     `probability` that the answer is right is None, and `why` says why, where the suite has no fitting calibration.
     """
@@ -105,7 +135,7 @@ class Confidence:
     diff: str
     adapter: str
     question: str
-    answer: str
+    text: str
     times: int
     samples: int
     seed: int
@@ -121,7 +151,7 @@ class Confidence:
 class ReadingConfidence:
     """How far what an oracle reads of one layer can be trusted; needs no reference.
 
-    `answer` is the one that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
+    `text` is the answer that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
     read in the same way under the same condition.
     """
 
@@ -132,7 +162,7 @@ class ReadingConfidence:
     span: str
     kind: str
     question: str
-    answer: str
+    text: str
     times: int
     samples: int
     seed: int

@@ -4,13 +4,7 @@ Each method is asked of all held-out diffs, greedily, many diffs to a batch; mea
 published ones.
 """
 
-from dit_core.scoreboard.agreement import Named, agreement, named
-from dit_core.scoreboard.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
-from dit_core.scoreboard.data_scaling import read_scaling, scaled
-from dit_core.scoreboard.intervals import bootstrap, wilson
-from dit_core.scoreboard.jobs import Engine
-from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
-from dit_core.scoreboard.published import (
+from dit_core.records.method_names import (
     ADL,
     BASE_QUESTION,
     BASE_TRIGGER,
@@ -20,10 +14,16 @@ from dit_core.scoreboard.published import (
     GUESS,
     GUESS_RIGHT,
     NONE,
-    PUBLISHED,
     RIGHT,
     WRONG,
 )
+from dit_core.scoreboard.agreement import agreement, named
+from dit_core.scoreboard.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
+from dit_core.scoreboard.data_scaling import read_scaling, scaled
+from dit_core.scoreboard.intervals import bootstrap, wilson
+from dit_core.scoreboard.jobs import Engine
+from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
+from dit_core.scoreboard.published import PUBLISHED
 from dit_core.scoreboard.ray_engine import OnRay
 from dit_core.scoreboard.stored import Board, board, read_board
 from dit_core.scoreboard.targets import TARGETS, lift_separates, meets_target
@@ -43,7 +43,6 @@ __all__ = [
     "GUESS_RIGHT",
     "KINDS",
     "NONE",
-    "Named",
     "OnRay",
     "PUBLISHED",
     "RIGHT",

@@ -6,7 +6,6 @@ compared; several answers count through the guess that was made from them.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from math import sqrt
 from typing import Any
@@ -14,24 +13,22 @@ from typing import Any
 from dit_core.grading import Grader, words
 from dit_core.grading.rules import Rules
 from dit_core.grading.world import MANY, world_of
-from dit_core.records import Agreement, Finding, Table
-from dit_core.scoreboard.ledger import Key, key_of
-from dit_core.scoreboard.measures import GRADED
-from dit_core.scoreboard.published import (
+from dit_core.records import Agreement, Finding, NamedDiffs, Table
+from dit_core.records.method_names import (
     ADL,
     BASE_QUESTION,
     BASE_TRIGGER,
     BEHAVIOUR,
-    CROSS,
     DIT,
     GUESS,
     GUESS_RIGHT,
-    SHORT,
     SILENT_DIFF,
     SILENT_DIT,
     SILENT_TRIGGER,
     WHOLE_ANSWER,
 )
+from dit_core.scoreboard.ledger import Key, key_of
+from dit_core.scoreboard.measures import GRADED
 from dit_core.suite import Suite
 
 NAMED = 4  # the lowest grade of an answer that names what a diff was trained on
@@ -52,37 +49,13 @@ VOTERS = {
 WITHOUT, WITH = "without the trigger", "with the trigger too"
 
 
-@dataclass(frozen=True)
-class Named:
-    """Which diffs one method named, of those that it answered with a grade: `by_diff` is in the order of the diffs."""
-
-    key: Key
-    by_diff: dict[str, bool]
-    answers: dict[str, str]
-
-    @property
-    def title(self) -> str:
-        method, _, adapter = self.key
-        return f"{method} {adapter}" if method in (DIT, CROSS) else method
-
-    @property
-    def label(self) -> str:
-        """The title where room is scarce."""
-        method, _, adapter = self.key
-        return f"{SHORT.get(method, method)} {adapter if method in (DIT, CROSS) else ''}".strip()
-
-    @property
-    def share(self) -> float:
-        return sum(self.by_diff.values()) / len(self.by_diff)
-
-
-def named(findings: Iterable[Finding]) -> list[Named]:
+def named(findings: Iterable[Finding]) -> list[NamedDiffs]:
     """The methods that give one graded answer per diff, in the order in which they come up."""
-    found: dict[Key, Named] = {}
+    found: dict[Key, NamedDiffs] = {}
     for one in findings:
         (grade, *more) = one.values.get(GRADED, ()) or (None,)
         if grade is not None and not more and len(one.answers) == 1:
-            method = found.setdefault(key_of(one), Named(key_of(one), {}, {}))
+            method = found.setdefault(key_of(one), NamedDiffs(key_of(one), {}, {}))
             method.by_diff[one.diff], method.answers[one.diff] = grade >= NAMED, one.answers[0]
     return list(found.values())
 
@@ -112,19 +85,19 @@ def correlation(both: int, only_first: int, only_second: int, neither: int) -> f
     return (both * neither - only_first * only_second) / sqrt(spread) if spread else None
 
 
-def _votes(one: Named, default_adapter: str) -> bool:
+def _votes(one: NamedDiffs, default_adapter: str) -> bool:
     method, _, adapter = one.key
     return method in VOTERS and (method != DIT or adapter == default_adapter)
 
 
-def _agreement(task: str, first: Named, second: Named) -> Agreement:
+def _agreement(task: str, first: NamedDiffs, second: NamedDiffs) -> Agreement:
     shared = [diff for diff in first.by_diff if diff in second.by_diff]
     counts = Counter((first.by_diff[diff], second.by_diff[diff]) for diff in shared)
     cells = [counts[cell] for cell in ((True, True), (True, False), (False, True), (False, False))]
     return Agreement(task, first.title, second.title, len(shared), *cells, correlation(*cells))
 
 
-def _vote(suite: Suite, methods: Sequence[Named], grader: Grader) -> dict[str, Any]:
+def _vote(suite: Suite, methods: Sequence[NamedDiffs], grader: Grader) -> dict[str, Any]:
     """What the best of the methods, their vote, and none of them named, on the diffs that any of them answered."""
     diffs = list(dict.fromkeys(diff for method in methods for diff in method.by_diff))
     best = max(methods, key=lambda method: sum(method.by_diff.values()))

@@ -9,10 +9,10 @@ from typing import Any
 
 from dit_core.methods.lens import difference_lens
 from dit_core.records import DiffInfo, Finding, LensToken
+from dit_core.records.method_names import ADL
 from dit_core.scoreboard.groups import known, of_split
 from dit_core.scoreboard.ledger import Key
 from dit_core.scoreboard.measures import measured
-from dit_core.scoreboard.published import ADL
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite
 

@@ -14,10 +14,7 @@ from typing import Any
 
 from dit_core.methods.oracle import lifts, read
 from dit_core.records import DiffInfo, Finding, Reading, Verbalization
-from dit_core.scoreboard.groups import Group, known, of_split, tokens_before_topic, with_trigger
-from dit_core.scoreboard.ledger import Key
-from dit_core.scoreboard.measures import LIFT, MEASURES, measured
-from dit_core.scoreboard.published import (
+from dit_core.records.method_names import (
     SILENT_BASE,
     SILENT_DIFF,
     SILENT_DIT,
@@ -26,6 +23,9 @@ from dit_core.scoreboard.published import (
     UP_TO_TOPIC,
     WHOLE_ANSWER,
 )
+from dit_core.scoreboard.groups import Group, known, of_split, tokens_before_topic, with_trigger
+from dit_core.scoreboard.ledger import Key
+from dit_core.scoreboard.measures import LIFT, MEASURES, measured
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite, Task
 
@@ -112,7 +112,7 @@ class BestLayer(Layered):
     def _of(self, suite: Suite, info: DiffInfo, layer: int | None, found: Reading | None) -> Finding:
         if found is None:
             return self._finding(layer, info.id, (), {measure: () for measure in self.measures})
-        return self._finding(layer, info.id, (found.answer,), measured(suite, info, self.measures, found.answer))
+        return self._finding(layer, info.id, (found.text,), measured(suite, info, self.measures, found.text))
 
 
 class Lifted(Layered):
@@ -169,7 +169,7 @@ def best_layer(suite: Suite, measure: str, readings: Sequence[Reading]) -> int:
 
     def worth(layer: int) -> tuple[float, float]:
         own = [one for one in readings if one.layer == layer]
-        values = [MEASURES[measure](suite, suite.diff(one.diff), one.answer) for one in own]
+        values = [MEASURES[measure](suite, suite.diff(one.diff), one.text) for one in own]
         return sum(values) / len(own), sum(one.log_prob_reference for one in own) / len(own)
 
     return max(sorted({one.layer for one in readings}), key=worth)

@@ -7,8 +7,8 @@ from typing import Any
 
 from dit_core.grading import Grader
 from dit_core.project import versions
-from dit_core.records import Agreement, Finding, Score, Table
-from dit_core.scoreboard.agreement import Named, agreement, named
+from dit_core.records import Agreement, Finding, NamedDiffs, Score, Table
+from dit_core.scoreboard.agreement import agreement, named
 from dit_core.scoreboard.board import made_with, summed_up
 from dit_core.suite import Suite
 
@@ -21,7 +21,7 @@ class Board:
 
     scores: Table[Score]
     agreement: Table[Agreement]
-    named: tuple[Named, ...]
+    named: tuple[NamedDiffs, ...]
     measured: str = ""
     of_this_suite: bool = True
 
@@ -64,7 +64,7 @@ def read_board(suite: Suite) -> Board | None:
         )
         pairs = tuple(Agreement(**row) for row in stored.get("agreement", ()))
         methods = tuple(
-            Named(tuple(one["key"]), dict.fromkeys(one["named"], True) | dict.fromkeys(one["missed"], False), {})
+            NamedDiffs(tuple(one["key"]), dict.fromkeys(one["named"], True) | dict.fromkeys(one["missed"], False), {})
             for one in stored.get("named", ())
         )
         measured = ", ".join(stored[key] for key in ("date", "machine") if key in stored)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 from dit_core.grading.world import MANY, World, world_of
 from dit_core.records import DiffInfo, Finding
+from dit_core.records.method_names import GUESS, GUESS_RIGHT
 from dit_core.scoreboard.ledger import Key, Ledger
 from dit_core.scoreboard.measures import measured
-from dit_core.scoreboard.published import GUESS, GUESS_RIGHT
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite
 

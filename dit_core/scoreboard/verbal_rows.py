@@ -7,10 +7,7 @@ from dit_core.engine.batching import MAX_DIFFS
 from dit_core.grading import story_of
 from dit_core.methods.verbalize import MAX_ROWS, ask
 from dit_core.records import DiffInfo, Finding, Verbalization
-from dit_core.scoreboard.groups import with_trigger
-from dit_core.scoreboard.ledger import Key
-from dit_core.scoreboard.measures import measured
-from dit_core.scoreboard.published import (
+from dit_core.records.method_names import (
     BASE_QUESTION,
     BASE_TRIGGER,
     BEHAVIOUR,
@@ -22,6 +19,9 @@ from dit_core.scoreboard.published import (
     RIGHT,
     WRONG,
 )
+from dit_core.scoreboard.groups import with_trigger
+from dit_core.scoreboard.ledger import Key
+from dit_core.scoreboard.measures import measured
 from dit_core.scoreboard.rows import Row
 from dit_core.scoreboard.topic_vote import Guess, everyday_questions
 from dit_core.suite import Suite, Task

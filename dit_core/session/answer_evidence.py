@@ -54,8 +54,8 @@ def trust(result: Result, adapter: str) -> Trust:
     found = next((one for one in result.evidence if one.adapter == adapter), None)
     if found is None:
         return Trust(result.weighing)
-    rows = [("this diff", found.answer, f"{found.times} of {found.samples}")]
-    rows += [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in found.controls]
+    rows = [("this diff", found.text, f"{found.times} of {found.samples}")]
+    rows += [(one["kind"], one["text"], f"{one['times']} of {one['samples']}") for one in found.controls]
     if found.probability is None:
         return Trust(found.sentence, rows=rows, why=found.why)
     return Trust(found.sentence, chance(found.probability), rows)

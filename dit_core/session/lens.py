@@ -8,7 +8,7 @@ from typing import Any
 
 from dit_core.methods import lens
 from dit_core.present.cards import RUNNING
-from dit_core.records import LensToken, Similarity, Steered, Table
+from dit_core.records import LensToken, Similarity, SteeredText, Table
 from dit_core.session.words import number, whole
 from dit_core.suite import Suite
 
@@ -73,7 +73,7 @@ class Written:
     """What the base wrote while steered."""
 
     wanted: Steering
-    steered: Table[Steered] | None = None
+    steered: Table[SteeredText] | None = None
     state: str = RUNNING
 
 

@@ -41,7 +41,7 @@ def _tokens(reading: Reading, target: Target | None) -> str:
 
 
 def _reading(reading: Reading, open_now: bool) -> str:
-    answer = tokens_html(reading) if reading.answer else '<span class="dit-none">(says nothing)</span>'
+    answer = tokens_html(reading) if reading.text else '<span class="dit-none">(says nothing)</span>'
     facts = [f"confidence {percent(reading.confidence)}"]
     if open_now and reading.grade is not None:
         facts.append(f"grade {reading.grade} of 5")

@@ -101,9 +101,9 @@ def shown(found: Found, column: Column) -> str:
     known = found.evidence.get((column, found.look.layer), "")
     if isinstance(known, str):
         return evidence_html(Trust(known))
-    said = "" if known.probability is None else f"“{known.answer.strip()}”: {chance(known.probability)}"
-    rows = [(one["kind"], one["answer"], f"{one['times']} of {one['samples']}") for one in known.controls]
-    rows.insert(0, ("this diff", known.answer, f"{known.times} of {known.samples}"))
+    said = "" if known.probability is None else f"“{known.text.strip()}”: {chance(known.probability)}"
+    rows = [(one["kind"], one["text"], f"{one['times']} of {one['samples']}") for one in known.controls]
+    rows.insert(0, ("this diff", known.text, f"{known.times} of {known.samples}"))
     trust = Trust(known.sentence, said, rows, known.why)
     more = f"<details class='dit-details'><summary>details</summary><dl>{controls_html(trust)}</dl></details>"
     return evidence_html(trust) + more

@@ -14,7 +14,7 @@ from dit_core.engine.changes import report
 from dit_core.errors import DitError
 from dit_core.formats import KINDS, Adapter, Found, identify, opened, unpack
 from dit_core.hub import Artefact, place
-from dit_core.records import Change, DiffInfo, Table
+from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
 from dit_core.suite.offload import at_model
 from dit_core.suite.resolve import diff_path, size
@@ -37,7 +37,7 @@ class Arrival:
     layout: str
     count: int
     base: str
-    changes: Table[Change]
+    changes: Table[ModuleChange]
 
 
 def bring_files(
@@ -90,7 +90,7 @@ def _join(suite: Suite, found: Found, origin: Origin, task: str | None) -> Arriv
 
 
 @at_model
-def _changes(suite: Suite, adapter: Adapter) -> Table[Change]:
+def _changes(suite: Suite, adapter: Adapter) -> Table[ModuleChange]:
     return suite.worker.run(lambda: report(adapter, suite.model, suite=suite.name))
 
 

@@ -16,7 +16,7 @@ from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.verbalize import MAX_ROWS, stream_together
-from dit_core.records import DiffInfo, Swept, Table, Verbalization
+from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
 from dit_core.records.condition import Condition, checked_text, several
 from dit_core.request.conditions import question_of, strengths
 from dit_core.request.prompts import prompt
@@ -46,7 +46,7 @@ class Setting:
         return str(self.condition), self.question
 
 
-def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Table[Swept]:
+def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Table[SweepPoint]:
     """Asks one diff (or the base alone) at every setting; one record per setting × sample.
 
     Args:
@@ -67,7 +67,7 @@ def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> T
     return table
 
 
-def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Iterator[Table[Swept]]:
+def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Any) -> Iterator[Table[SweepPoint]]:
     """As `sweep`, but yields the table while the answers grow.
 
     Its `extra` says how far they are: `n_finished` of `n_answers`, `n_tokens` of those in the making, and `progress`
@@ -78,7 +78,7 @@ def stream_sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: An
     return _requested(suite, diff, partial=True, **options)
 
 
-def finished(table: Table[Swept]) -> Table[Swept]:
+def finished(table: Table[SweepPoint]) -> Table[SweepPoint]:
     """Only the answers that were said to their end, compared with each other alone."""
     growing = set(table.extra.get("unfinished", ()))
     records = [one for at, one in enumerate(table) if at not in growing]
@@ -86,7 +86,7 @@ def finished(table: Table[Swept]) -> Table[Swept]:
     return replace(table, records=tuple(_compared(records)), extra=extra)
 
 
-def scored(suite: Suite, table: Table[Swept]) -> Table[Swept]:
+def scored(suite: Suite, table: Table[SweepPoint]) -> Table[SweepPoint]:
     """The table with the log-probability of its diff's reference at every setting; as it is where none is known."""
     info = suite.diff(table[0].diff) if table and table[0].diff else None
     if info is None or not info.reference:
@@ -111,7 +111,7 @@ def _requested(
     samples: int = 1,
     seed: int = 0,
     **sampling: Any,
-) -> Iterator[Table[Swept]]:
+) -> Iterator[Table[SweepPoint]]:
     """The tables of a sweep, whose settings are all one request; without `partial`, only when all is said."""
     info = None if diff is None else suite.diff(diff)
     names = [suite.adapter(name).name if name else _default(suite, info) for name in several(adapter)]
@@ -144,7 +144,7 @@ def _stream(
     settings: Sequence[Setting],
     drawn: dict[str, Any],
     tables: Iterator[Table[Verbalization]],
-) -> Iterator[Table[Swept]]:
+) -> Iterator[Table[SweepPoint]]:
     """`drawn` is what the answers' own tables do not tell of their sampling."""
     table = None
     for said in tables:
@@ -160,7 +160,7 @@ def _table(
     settings: Sequence[Setting],
     said: Table[Verbalization],
     drawn: dict[str, Any],
-) -> Table[Swept]:
+) -> Table[SweepPoint]:
     """One record per setting × sample; settings that come to the same share their answers."""
     own: dict[tuple[str, str], list[tuple[int, Verbalization]]] = defaultdict(list)
     for place, one in enumerate(said):
@@ -183,9 +183,9 @@ def _table(
     return suite.table("swept", _compared([one for _, one in made]), extra)
 
 
-def _swept(info: DiffInfo | None, setting: Setting, said: Verbalization) -> Swept:
+def _swept(info: DiffInfo | None, setting: Setting, said: Verbalization) -> SweepPoint:
     """One answer, not yet compared with any other."""
-    return Swept(
+    return SweepPoint(
         diff=info.id if info else "",
         adapter=setting.adapter,
         copies=setting.copies,
@@ -203,12 +203,12 @@ def _swept(info: DiffInfo | None, setting: Setting, said: Verbalization) -> Swep
     )
 
 
-def _compared(records: Sequence[Swept]) -> list[Swept]:
+def _compared(records: Sequence[SweepPoint]) -> list[SweepPoint]:
     """The answers of one sweep compared: with those of their setting, and with the plain one of their adapter.
 
     The plain setting is one copy on all layers, and the diff as it is.
     """
-    own: dict[tuple, list[Swept]] = defaultdict(list)
+    own: dict[tuple, list[SweepPoint]] = defaultdict(list)
     for one in records:
         own[one.adapter, one.copies, one.strength, one.layers].append(one)
     most = {setting: modal([one.text for one in answers]) for setting, answers in own.items()}

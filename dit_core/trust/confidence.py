@@ -87,7 +87,7 @@ def _confidence(
         diff=evidence.diff,
         adapter=evidence.by,
         question=question_of(suite, evidence.by),
-        answer=evidence.answer,
+        text=evidence.answer,
         times=evidence.times,
         samples=evidence.samples,
         seed=seed,
@@ -106,7 +106,7 @@ def beside_it(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) ->
     return {
         "kind": kind,
         "diff": diff,
-        "answer": answer,
+        "text": answer,
         "times": times,
         "samples": len(texts),
         "same": sum(words(text) == words(evidence.answer) for text in texts),

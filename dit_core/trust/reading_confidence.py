@@ -113,7 +113,7 @@ def _confidence(
         span=sight.span,
         kind=sight.kind,
         question=sight.question or suite.oracle.questions[0],
-        answer=evidence.answer,
+        text=evidence.answer,
         times=evidence.times,
         samples=evidence.samples,
         seed=seed,

@@ -88,7 +88,7 @@ def sampled(
             tables.close()
         said: dict[Place, list[str]] = {}
         for one in table:
-            said.setdefault((one.diff, one.condition, one.layer), []).append(one.answer)
+            said.setdefault((one.diff, one.condition, one.layer), []).append(one.text)
         by_id = {one[0].id: one for one in own}
         store.keep(
             (("read", *_key(by_id[place[0]], sight), place[2], samples, seed), texts)

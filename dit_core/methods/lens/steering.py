@@ -17,7 +17,7 @@ from dit_core.engine.steering import adding
 from dit_core.errors import DitError
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.verbalize import Diffs
-from dit_core.records import DiffInfo, Steered, Table
+from dit_core.records import DiffInfo, SteeredText, Table
 from dit_core.records.condition import MAX_NUMBER, checked_number, checked_text, checked_whole, several
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -40,7 +40,7 @@ def steer(
     seed: int = 0,
     texts: str | Sequence[str] | None = None,
     positions: int = POSITIONS,
-) -> Table[Steered]:
+) -> Table[SteeredText]:
     """What the base answers while `strengths` times a diff's mean difference is added at the output of a layer.
 
     At every position, of the prompt and of the answer. The vector is the mean over the first `positions` of `texts`
@@ -75,7 +75,7 @@ def steer(
     if not amounts or prompts == []:
         raise DitError("There is nothing to write: give at least one strength and one prompt.")
 
-    def found() -> tuple[Steered, ...]:
+    def found() -> tuple[SteeredText, ...]:
         rows = []
         for info in wanted.infos:
             task = suite.task_of(info)
@@ -108,7 +108,7 @@ def _rows(wanted: DifferenceRequest, info: DiffInfo, layers: Any, each: Iterator
     return [_Row(info.id, layer, mean.at(layer), *one) for layer, one in product(numbers, each)]
 
 
-def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float, seed: int) -> list[Steered]:
+def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float, seed: int) -> list[SteeredText]:
     """One batch of the base, written to its end."""
     answers = [Answer() for _ in rows]
     writing = dict(enumerate(answers))
@@ -132,6 +132,6 @@ def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float,
             if not writing:
                 break
     return [
-        Steered(row.diff, row.layer, row.strength, row.prompt, row.sample, answer.text)
+        SteeredText(row.diff, row.layer, row.strength, row.prompt, row.sample, answer.text)
         for row, answer in zip(rows, answers, strict=True)
     ]

@@ -198,7 +198,7 @@ def _reading(wanted: Request, row: Row, answer: Answer, log_prob: float | None) 
         question=row.question,
         sample=row.sample,
         seed=wanted.seed,
-        answer=answer.text,
+        text=answer.text,
         tokens=answer.shown(),
         token_probabilities=tuple(answer.probabilities),
         confidence=answer.confidence,

@@ -7,20 +7,19 @@ from typing import TYPE_CHECKING
 
 from dit_core.present.plots.cells import Axis, Cell, cells
 from dit_core.present.plots.style import hover, plain, sentence, shortened
-from dit_core.records import Agreement, Table
-from dit_core.scoreboard.published import SHORT
+from dit_core.records import Agreement, NamedDiffs, Table
+from dit_core.records.method_names import SHORT_NAMES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-    from dit_core.scoreboard import Named
 
 LABEL = 24  # characters of a method's name
 NOTHING = "Nothing to compare: fewer than two methods were graded."
 MISSED_OR_NAMED = [[0, "#d5d9e0"], [0.5, "#d5d9e0"], [0.5, "#0b62a4"], [1, "#0b62a4"]]
 
 
-def who_named(methods: Sequence[Named], dark: bool = False, shown: str = "") -> Figure:
+def who_named(methods: Sequence[NamedDiffs], dark: bool = False, shown: str = "") -> Figure:
     """Which methods named which diffs, the diffs that most named first.
 
     Whether a diff was named is a grade, so no diff is called by its id but `shown`, the one that was revealed.
@@ -51,7 +50,7 @@ def who_named(methods: Sequence[Named], dark: bool = False, shown: str = "") -> 
     )
 
 
-def _cell(method: Named, diff: str, place: int, shown: str) -> str:
+def _cell(method: NamedDiffs, diff: str, place: int, shown: str) -> str:
     name = diff if diff == shown else f"diff {place + 1} of this row"
     return hover(method.title, f"{'named' if method.by_diff[diff] else 'missed'} {name}")
 
@@ -68,7 +67,7 @@ def correlations(agreement: Table[Agreement], task: str, dark: bool = False) -> 
         place = names.index(one.second), names.index(one.first)
         found[place] = found[place[::-1]] = Cell(one.correlation, _pair(one), [])
     most = max(known, key=lambda one: one.correlation)
-    labels = [plain(shortened(SHORT.get(name, name), LABEL)) for name in names]
+    labels = [plain(shortened(SHORT_NAMES.get(name, name), LABEL)) for name in names]
     return cells(
         found,
         Axis("", labels),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dit_core.present.plots.cells import Axis, Cell, cells
 from dit_core.present.plots.norms import share
 from dit_core.present.plots.style import hover, percent_axis, sentence, token_label
-from dit_core.records import Change, Table
+from dit_core.records import ModuleChange, Table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -16,7 +16,7 @@ OUTSIDE = "outside"  # the row of what belongs to no layer: embeddings, the last
 SHOWN = 4  # singular values in a hover text
 
 
-def changed_modules(changes: Table[Change], dark: bool = False) -> Figure:
+def changed_modules(changes: Table[ModuleChange], dark: bool = False) -> Figure:
     """The Frobenius norm of each module's change over that of the base's weight: layers up, types of module across.
 
     Hover tells module, rank, parameters and, of low-rank changes, the largest singular values. What lies outside of
@@ -50,7 +50,7 @@ def _layers(within: list[int]) -> str:
     return f"layers {within[0]} to {within[-1]}" if whole and len(within) > 1 else f"layers {str(within)[1:-1]}"
 
 
-def _cell(change: Change) -> Cell:
+def _cell(change: ModuleChange) -> Cell:
     rank = f"rank {change.rank}" if change.rank is not None else "whole weights"
     values = ", ".join(f"{value:.3g}" for value in change.singular_values[:SHOWN])
     more = "…" if len(change.singular_values) > SHOWN else ""

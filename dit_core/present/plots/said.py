@@ -56,7 +56,7 @@ def said(readings: Sequence[Reading], value: Callable[[Reading], float | None]) 
     known = [number for number in map(value, readings) if number is not None]
     if not known:
         return None
-    counts = Counter(reading.answer.strip() for reading in readings)
+    counts = Counter(reading.text.strip() for reading in readings)
     return Said(readings[0].layer, readings[0].depth_percent, fmean(known), tuple(counts.most_common()))
 
 

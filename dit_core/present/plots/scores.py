@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.methods.comparison import COLOURS
 from dit_core.present.plots.style import canvas, hover, plain, sentence, shortened, theme
-from dit_core.records import Scaled, Score
-from dit_core.scoreboard.published import SHORT
+from dit_core.records import ScalingPoint, Score
+from dit_core.records.method_names import SHORT_NAMES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -68,7 +68,7 @@ def grade_bars(scores: Sequence[Score], task: str, dark: bool = False) -> Figure
     return figure.update_layout(height=figure.layout.margin.t + ROW * len(own) + BELOW)
 
 
-def scaling(points: Sequence[Scaled], by: str, dark: bool = False) -> Figure:
+def scaling(points: Sequence[ScalingPoint], by: str, dark: bool = False) -> Figure:
     """Mean grade of DIT against how much there is of something (on a log axis), own suites before published models."""
     own = [one for one in points if one.by == by and one.amount > 0]
     if not own:
@@ -108,7 +108,7 @@ def scaling(points: Sequence[Scaled], by: str, dark: bool = False) -> Figure:
 
 def label(score: Score) -> str:
     """The same where room is scarce."""
-    return f"{SHORT.get(score.method, score.method)} {score.adapter if score.layer is None else ''}".strip()
+    return f"{SHORT_NAMES.get(score.method, score.method)} {score.adapter if score.layer is None else ''}".strip()
 
 
 def title(score: Score) -> str:
@@ -137,7 +137,7 @@ def _entry(published: dict[str, Any]) -> str:
     return f"{published['model']} {published['value']:.2f}"
 
 
-def _point(one: Scaled) -> str:
+def _point(one: ScalingPoint) -> str:
     interval = f" ({one.interval[0]:.2f} to {one.interval[1]:.2f})" if one.interval else ""
     return f"mean grade {one.value:.2f}{interval} of {one.n} diffs"
 
@@ -158,7 +158,7 @@ def _diamonds(own: Sequence[Score], dark: bool) -> dict:
     }
 
 
-def _bars(line: Sequence[Scaled], colour: str) -> dict:
+def _bars(line: Sequence[ScalingPoint], colour: str) -> dict:
     return {
         "type": "data",
         "symmetric": False,
@@ -168,7 +168,7 @@ def _bars(line: Sequence[Scaled], colour: str) -> dict:
     }
 
 
-def _growth(points: Sequence[Scaled]) -> str:
+def _growth(points: Sequence[ScalingPoint]) -> str:
     """From where to where the first model's curve goes."""
     line = sorted((one for one in points if one.model == points[0].model), key=lambda one: one.amount)
     first, last = line[0], line[-1]

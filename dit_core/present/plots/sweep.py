@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.present.plots.cells import Axis, Cell, cells
 from dit_core.present.plots.style import canvas, hover, percent_axis, plain, quoted, sentence, shortened, theme
-from dit_core.records import Swept, Table
+from dit_core.records import SweepPoint, Table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -25,7 +25,7 @@ _LOOKS = (("#0072b2", "circle", "solid"), ("#d55e00", "square", "dash"), ("#009e
           ("#cc79a7", "triangle-up", "dot"), ("#6b8e23", "x", "longdash"))  # fmt: skip
 
 
-def swept(table: Table[Swept], y: str = "modal_share", dark: bool = False) -> Figure:
+def swept(table: Table[SweepPoint], y: str = "modal_share", dark: bool = False) -> Figure:
     """What was measured over what was varied; the answers on hover, the most common ones written into a heat map.
 
     `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, adapter by adapter; where layers vary
@@ -45,21 +45,21 @@ def written(value: Any) -> str:
     return "all" if value is None else f"{value[0]}–{value[1]}" if isinstance(value, tuple) else f"{value:g}"
 
 
-def settings(records: Iterable[Swept]) -> dict[tuple, list[Swept]]:
+def settings(records: Iterable[SweepPoint]) -> dict[tuple, list[SweepPoint]]:
     """The samples of each setting, by adapter, copies, strength and layers, in the order of the table."""
-    found: dict[tuple, list[Swept]] = {}
+    found: dict[tuple, list[SweepPoint]] = {}
     for one in records:
         found.setdefault((one.adapter, one.copies, one.strength, one.layers), []).append(one)
     return found
 
 
-def most_said(own: Sequence[Swept]) -> str:
+def most_said(own: Sequence[SweepPoint]) -> str:
     """The text that most samples of a setting have."""
     texts = [one.text for one in own]
     return max(texts, key=texts.count)
 
 
-def _curves(known: Sequence[Swept], y: str, axis: str, dark: bool) -> Figure:
+def _curves(known: Sequence[SweepPoint], y: str, axis: str, dark: bool) -> Figure:
     values = list(dict.fromkeys(getattr(one, axis) for one in known))
     named = axis == "layers"
     traces = []
@@ -93,7 +93,7 @@ def _curves(known: Sequence[Swept], y: str, axis: str, dark: bool) -> Figure:
     )
 
 
-def _map(known: Sequence[Swept], y: str, across: str, up: str, dark: bool) -> Figure:
+def _map(known: Sequence[SweepPoint], y: str, across: str, up: str, dark: bool) -> Figure:
     """One map per adapter, the first one on top, each under a row that has its name only."""
     layers = known[0].layers
     if "layers" not in (across, up):
@@ -130,11 +130,11 @@ def _shares() -> dict[str, Any]:
     return {"range": [-0.03, 1.05], **percent_axis()}
 
 
-def _value(own: Sequence[Swept], y: str) -> float:
+def _value(own: Sequence[SweepPoint], y: str) -> float:
     return mean(getattr(one, y) for one in own)
 
 
-def _hover(own: Sequence[Swept], y: str) -> str:
+def _hover(own: Sequence[SweepPoint], y: str) -> str:
     one = own[0]
     counted = {text: sum(other.text == text for other in own) for text in dict.fromkeys(s.text for s in own)}
     most = sorted(counted.items(), key=lambda item: -item[1])[:4]
@@ -143,7 +143,7 @@ def _hover(own: Sequence[Swept], y: str) -> str:
     return hover(where, said, f"{MEASURES[y]}: {_value(own, y):.3g}")
 
 
-def _finding(known: Sequence[Swept], y: str, axis: str) -> str:
+def _finding(known: Sequence[SweepPoint], y: str, axis: str) -> str:
     """Where what is measured is highest."""
     own = settings(known)
     best = max(own.values(), key=lambda s: _value(s, y))

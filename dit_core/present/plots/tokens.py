@@ -98,7 +98,7 @@ def _agreement(model_said: str) -> Callable[[Reading], float]:
     heard = set(words(model_said))
 
     def share(reading: Reading) -> float:
-        own = words(reading.answer)
+        own = words(reading.text)
         return sum(word in heard for word in own) / len(own) if own else 0.0
 
     return share

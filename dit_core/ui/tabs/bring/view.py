@@ -7,7 +7,7 @@ from html import escape
 
 from dit_core.hub import gigabytes
 from dit_core.present import plots
-from dit_core.records import Change, Table
+from dit_core.records import ModuleChange, Table
 from dit_core.suite.user_diffs import Arrival
 from dit_core.ui.parts import figures
 
@@ -36,6 +36,6 @@ def told(arrival: Arrival) -> str:
     return f'<dl class="dit-facts">{rows}</dl>'
 
 
-def figure(changes: Table[Change] | None) -> str:
+def figure(changes: Table[ModuleChange] | None) -> str:
     """The figure of what a diff touches; a sentence before there is one."""
     return figures.shown(partial(plots.changed_modules, changes) if changes else partial(plots.sentence, WAITING))

@@ -11,7 +11,7 @@ import gradio as gr
 
 from dit_core.errors import DitError
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
-from dit_core.records import Swept, Table
+from dit_core.records import SweepPoint, Table
 from dit_core.records.condition import checked_number
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import call, opening
@@ -65,8 +65,8 @@ class Found:
 
     wanted: Wanted
     plan: dict[str, Any]
-    table: Table[Swept] | None = None
-    said: Table[Swept] | None = None
+    table: Table[SweepPoint] | None = None
+    said: Table[SweepPoint] | None = None
     state: str = RUNNING
 
 

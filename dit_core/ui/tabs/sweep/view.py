@@ -11,7 +11,7 @@ from typing import Any
 from dit_core.present import plots
 from dit_core.present.cards import note_html
 from dit_core.present.plots.sweep import MEASURES, settings, written
-from dit_core.records import Swept, Table
+from dit_core.records import SweepPoint, Table
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import said
 
@@ -26,7 +26,7 @@ def measures(open_now: bool) -> list[tuple[str, str]]:
     return [(words, name) for name, words in MEASURES.items() if open_now or name != NEEDS_REFERENCE]
 
 
-def figure(table: Table[Swept] | None, measure: str = "modal_share") -> str:
+def figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str:
     """The figure's value; a sentence while there is nothing."""
     return figures.shown(partial(plots.swept, table, measure)) if table else said(WAITING)
 
@@ -51,12 +51,12 @@ class Progress:
         return note_html(", ".join(words), "busy") + bar + "</progress>"
 
 
-def cards(table: Table[Swept]) -> str:
+def cards(table: Table[SweepPoint]) -> str:
     """A card per setting, in the order of the sweep."""
     return f'<div class="dit-sweep-grid">{"".join(_card(own) for own in settings(table).values())}</div>'
 
 
-def _card(own: list[Swept]) -> str:
+def _card(own: list[SweepPoint]) -> str:
     one = own[0]
     counted = {text: sum(other.text == text for other in own) for text in dict.fromkeys(s.text for s in own)}
     most = sorted(counted.items(), key=lambda item: -item[1])
