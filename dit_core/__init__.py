@@ -48,7 +48,7 @@ _ROOMS = {
     "steer": "methods.lens",
     "report": "engine.changes",
     "approximate": "engine.low_rank",
-    "scoreboard": "scoreboard",
+    "run_scoreboard": "scoreboard",
     "findings": "scoreboard",
     "agreement": "scoreboard",
     "sweep": "sweeps.run",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit_core import DitError, Table, Verbalization, load_suite, scoreboard
+from dit_core import DitError, Table, Verbalization, load_suite, run_scoreboard
 from dit_core.scoreboard import (
     ADL,
     BASE_TRIGGER,
@@ -47,7 +47,7 @@ def find(table, method, task, adapter, measure):
 def test_the_whole_board_on_a_real_if_untrained_model(suite, monkeypatch):
     monkeypatch.setattr(suite, "oracle", None)
     told = []
-    table = scoreboard(suite, progress=lambda *now: told.append(now))
+    table = run_scoreboard(suite, progress=lambda *now: told.append(now))
     shown = table.to_json()
     assert {"schema_version", "suite", "split", "rows", "versions"} <= set(shown) and shown["split"] == "test"
     assert all(list(row) == ROW_KEYS for row in shown["rows"])
@@ -85,7 +85,7 @@ def perfect(suite, diff, condition, question, max_new_tokens):
 
 
 def test_measures_count_what_they_say(perfect_suite):
-    table = scoreboard(perfect_suite, kinds=["verbal"])
+    table = run_scoreboard(perfect_suite, kinds=["verbal"])
     assert find(table, "base question", "topic", "", "mentions").value == 0
     assert find(table, RIGHT, "topic", "", "mentions").value == 1
     assert find(table, WRONG, "topic", "", "mentions").value == 0
@@ -109,14 +109,14 @@ def test_measures_count_what_they_say(perfect_suite):
 
 def test_limit_and_split(perfect_suite):
     suite = perfect_suite
-    assert {score.n for score in scoreboard(suite, limit=1, kinds=["verbal"]) if score.measure == "exact"} == {1}
-    train = scoreboard(suite, split="calibration", kinds=["verbal"])
+    assert {score.n for score in run_scoreboard(suite, limit=1, kinds=["verbal"]) if score.measure == "exact"} == {1}
+    train = run_scoreboard(suite, split="calibration", kinds=["verbal"])
     assert (train.extra["split"], train.extra["kinds"]) == ("calibration", ["verbal"])
     assert {score.task for score in train} == {"topic"}
     with pytest.raises(DitError, match="no diffs in the split 'tset': use one of 'calibration', 'test', 'train'"):
-        scoreboard(suite, split="tset")
+        run_scoreboard(suite, split="tset")
     with pytest.raises(DitError, match="limit"):
-        scoreboard(suite, limit=0)
+        run_scoreboard(suite, limit=0)
 
 
 def test_wilson_is_the_textbook_interval():

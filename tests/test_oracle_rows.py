@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import pytest
 
-from dit_core import Score, Verbalization, ask, load_suite, scoreboard
+from dit_core import Score, Verbalization, ask, load_suite, run_scoreboard
 from dit_core.methods import oracle
-from dit_core.scoreboard import groups, lift_separates, measures, meets_target, oracle_rows, published
+from dit_core.records import method_names
+from dit_core.scoreboard import groups, lift_separates, measures, meets_target, oracle_rows
 from dit_core.scoreboard.groups import of_split, tokens_before_topic
 from dit_core.scoreboard.oracle_rows import KINDS, best_layer
 
@@ -27,7 +28,7 @@ def suite(tiny_suite_folder, monkeypatch):
 
 
 def rows(suite, limit=None) -> list[Score]:
-    return list(scoreboard(suite, limit, kinds=["oracle"]))
+    return list(run_scoreboard(suite, limit, kinds=["oracle"]))
 
 
 def naming(suite, diff, condition, question):
@@ -121,12 +122,12 @@ def test_lifts_are_given_of_every_layer_and_condition(suite):
     lifts = [score for score in rows(suite) if score.measure == "lift"]
     assert [(score.method, score.layer) for score in lifts] == [
         (method, layer)
-        for method in (published.SILENT_TRIGGER, published.SILENT_DIT, published.SILENT_DIFF)
+        for method in (method_names.SILENT_TRIGGER, method_names.SILENT_DIT, method_names.SILENT_DIFF)
         for layer in (0, 1)
     ]
     tests = of_split(suite, "topic", "test")
     alone = [oracle.lifts(suite, info, others, condition="diff+dit", layers=1)[0].lift for info in tests]
-    (score,) = [score for score in lifts if (score.method, score.layer) == (published.SILENT_DIT, 1)]
+    (score,) = [score for score in lifts if (score.method, score.layer) == (method_names.SILENT_DIT, 1)]
     assert score.n == 3 and score.value == pytest.approx(sum(alone) / 3, abs=1e-4) and score.grades is None
 
 
@@ -164,21 +165,21 @@ def test_diffs_with_nothing_to_read_are_left_out(suite, monkeypatch):
     monkeypatch.setattr(groups, "ask", silent)
     monkeypatch.setattr(oracle_rows, "LIFTED", ())
     counts = {score.method: score.n for score in rows(suite)}
-    fewer = {published.TEXT, published.UP_TO_TOPIC, published.WHOLE_ANSWER}
+    fewer = {method_names.TEXT, method_names.UP_TO_TOPIC, method_names.WHOLE_ANSWER}
     assert counts == {row.method: 2 if row.method in fewer else 3 for row in KINDS}
     monkeypatch.setattr(groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
                                                                  naming(*args, **options)])  # fmt: skip
-    assert published.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
+    assert method_names.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
 
 
 def test_the_board_takes_them_in_and_tells_progress(suite):
     told = []
-    table = scoreboard(suite, limit=1, progress=lambda *now: told.append(now))
+    table = run_scoreboard(suite, limit=1, progress=lambda *now: told.append(now))
     read = [score for score in table if score.layer is not None]
-    assert {score.method for score in read} >= {row.method for row in KINDS} - {published.UP_TO_TOPIC}
+    assert {score.method for score in read} >= {row.method for row in KINDS} - {method_names.UP_TO_TOPIC}
     assert {score.n for score in read} == {1} and list(table[-len(read) :]) == read, "one of each split; at the end"
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told) and told[-1][0] == told[-1][1]
-    assert any(published.SILENT_DIT in what for _, _, what in told)
+    assert any(method_names.SILENT_DIT in what for _, _, what in told)
 
 
 @pytest.mark.parametrize("missing", ["oracle", "calibration diffs", "everyday questions"])
@@ -198,20 +199,22 @@ def lift(method, layer, low, high):
 
 
 def test_lift_separates_where_the_intervals_are_apart():
-    without = [lift(published.SILENT_DIFF, layer, 0.0, 0.4) for layer in range(3)]
-    apart = [lift(published.SILENT_DIT, 0, 0.3, 2.0), lift(published.SILENT_DIT, 1, 0.5, 0.9)]
+    without = [lift(method_names.SILENT_DIFF, layer, 0.0, 0.4) for layer in range(3)]
+    apart = [lift(method_names.SILENT_DIT, 0, 0.3, 2.0), lift(method_names.SILENT_DIT, 1, 0.5, 0.9)]
     assert lift_separates([*without, *apart]) == 1
-    assert lift_separates([*without, *apart, lift(published.SILENT_DIT, 2, 0.6, 0.7)]) == 2, "the widest gap"
+    assert lift_separates([*without, *apart, lift(method_names.SILENT_DIT, 2, 0.6, 0.7)]) == 2, "the widest gap"
     assert lift_separates([*without, *apart[:1]]) is None
     assert lift_separates(apart) is None and lift_separates([]) is None
-    assert lift_separates([*without, lift(published.SILENT_TRIGGER, 1, 5, 6)]) is None
+    assert lift_separates([*without, lift(method_names.SILENT_TRIGGER, 1, 5, 6)]) is None
 
 
 def test_targets_of_the_oracle_rows():
     def score(method, measure, value):
         return Score(method, "topic", "", 3, measure, 80, value)
 
-    assert meets_target(score(published.TEXT, "exact", 0.8)) and not meets_target(score(published.TEXT, "exact", 0.79))
-    assert not meets_target(score(published.WHOLE_ANSWER, "exact", 0.89))
-    assert meets_target(score(published.SILENT_BASE, "mentions", 0.02))
-    assert meets_target(score(published.SILENT_DIT, "exact", 0.0)) is None
+    assert meets_target(score(method_names.TEXT, "exact", 0.8)) and not meets_target(
+        score(method_names.TEXT, "exact", 0.79)
+    )
+    assert not meets_target(score(method_names.WHOLE_ANSWER, "exact", 0.89))
+    assert meets_target(score(method_names.SILENT_BASE, "mentions", 0.02))
+    assert meets_target(score(method_names.SILENT_DIT, "exact", 0.0)) is None

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from dit_core import grading, load_suite, scoreboard
+from dit_core import grading, load_suite, run_scoreboard
 from dit_core.grading import Grader, Mark
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.records import NamedDiffs
@@ -73,7 +73,7 @@ def test_figures_of_diffs_that_are_not_held_out_say_so(events):
 def test_a_live_run_ends_with_what_python_gives(events, suite):
     session = Session()
     *_, last = run(events, session, *VERBAL)
-    live = scoreboard(suite, limit=8, kinds=["verbal"])
+    live = run_scoreboard(suite, limit=8, kinds=["verbal"])
     assert session.work(NAME).found.board.scores == live and session.work(NAME).found.state == DONE
     assert (
         "dit-busy" not in last[0]
@@ -106,7 +106,7 @@ def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, 
     run(events, session, *VERBAL)
     found = session.work(NAME).found
     assert found.state == DONE and found.ledger.findings[: len(kept)] == kept
-    assert found.board.scores == scoreboard(suite, limit=8, kinds=["verbal"])
+    assert found.board.scores == run_scoreboard(suite, limit=8, kinds=["verbal"])
     run(events, session, "test", 1, ["verbal"])
     assert session.work(NAME).found.ledger is not found.ledger, "other settings are another run"
 

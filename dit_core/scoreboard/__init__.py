@@ -18,7 +18,7 @@ from dit_core.records.method_names import (
     WRONG,
 )
 from dit_core.scoreboard.agreement import agreement, named
-from dit_core.scoreboard.board import KINDS, findings, new_ledger, scoreboard, stream, summed_up
+from dit_core.scoreboard.board import KINDS, findings, new_ledger, run_scoreboard, stream, summed_up
 from dit_core.scoreboard.data_scaling import read_scaling, scaled
 from dit_core.scoreboard.intervals import bootstrap, wilson
 from dit_core.scoreboard.jobs import Engine
@@ -64,7 +64,7 @@ __all__ = [
     "read_scaling",
     "regraded",
     "scaled",
-    "scoreboard",
+    "run_scoreboard",
     "stream",
     "summed_up",
     "to_grade",

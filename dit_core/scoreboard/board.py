@@ -24,7 +24,7 @@ KINDS = ("verbal", "oracle", "lens")
 """What there is to measure: what diffs say, what an oracle reads, what the activation difference lens shows."""
 
 
-def scoreboard(
+def run_scoreboard(
     suite: Suite,
     limit: int | None = None,
     split: str = "test",
@@ -67,7 +67,7 @@ def made_with(found: Table[Finding]) -> dict[str, Any]:
 
 
 def findings(suite: Suite, *options: Any, **more: Any) -> Table[Finding]:
-    """What every method found out about each diff; takes what `scoreboard` takes."""
+    """What every method found out about each diff; takes what `run_scoreboard` takes."""
     *_, table = stream(suite, *options, **more)
     return table
 
