@@ -10,10 +10,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from dit_core import DitError, ask, load_suite
 from dit_core.engine.activations import injecting
 from dit_core.engine.answers import Answer
-from dit_core.engine.batching import BatchSize
 from dit_core.formats import read_peft, write_peft
 from dit_core.grading import grade
-from dit_core.methods.oracle import lifts, oracle_prompt, read, reading, stream, targets
+from dit_core.methods.oracle import lifts, oracle_prompt, read, stream, targets
+from dit_core.methods.oracle.batch import oracle_rows
+from dit_core.methods.oracle.reading import trained_layers
+from dit_core.methods.oracle.request import checked_request
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import prompt
 from dit_core.request.targets import KINDS, activations, aims
@@ -372,7 +374,7 @@ def test_the_base_alone_is_read_without_a_diff(suite):
     ],
 )
 def test_trained_layers_are_those_of_the_percents(percents, depth, layers):
-    assert reading.trained_layers(percents, depth) == layers
+    assert trained_layers(percents, depth) == layers
 
 
 def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities(suite):
@@ -411,33 +413,26 @@ def test_a_stream_that_is_left_leaves_the_model_at_rest(suite):
     at_rest(suite)
 
 
-def test_less_memory_means_more_batches_and_the_same_readings(suite, monkeypatch):
+def test_less_memory_means_more_batches_and_the_same_readings(suite, tmp_path):
     options = dict(condition=CONDITIONS, span="last:3", **SHORT)
-    wanted = read(suite, "volcano", **options)
-    sizes, generate = [], reading.generate
+    expected = read(suite, "volcano", **options)
+    small = load_suite(shutil.copytree(suite.folder, tmp_path / "small"))  # what fits is remembered with its model
+    fits, refused = [3], []
 
-    def small(model, prompts, *args, **kwargs):
-        sizes.append(len(prompts))
-        if len(prompts) > 3:
+    def forward(_, args):
+        if len(args[0]) > fits[0]:
+            refused.append(len(args[0]))
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return generate(model, prompts, *args, **kwargs)
 
-    monkeypatch.setattr(reading, "generate", small)
-    size = BatchSize(512)
-    monkeypatch.setattr(reading, "batch_size", lambda *_: size)
-    found = read(suite, "volcano", **options)
-    assert all(same(one, other) for one, other in zip(found, wanted, strict=True))
-    assert sizes == [10, 5, 2, 2, 2, 2, 2]
-    read(suite, "volcano", **options)
-    assert sizes[7:] == [2] * 5
-
-    def none(*_, **__):
-        raise torch.OutOfMemoryError
-
-    monkeypatch.setattr(reading, "generate", none)
+    small.worker.run(lambda: small.model.layers[0].register_forward_pre_hook(forward))
+    found = read(small, "volcano", **options)
+    assert all(same(one, other) for one, other in zip(found, expected, strict=True))
+    assert refused == [5, 10, 5], "the conditions, and the readings twice"
+    read(small, "volcano", **options)
+    assert len(refused) == 3, "what fits is remembered"
+    fits[0] = 0
     with pytest.raises(DitError, match="single row"):
-        read(suite, "volcano", **options)
-    at_rest(suite)
+        read(small, "volcano", **options)
 
 
 # ---------------------------------------------------------------- lifts
@@ -448,12 +443,12 @@ def test_a_lift_is_the_references_log_probability_above_the_others(suite):
     options = dict(condition=["base", "diff+dit"], span="last:3")
     found = lifts(suite, ["volcano", "headline-0017"], others, **options)
     assert found.kind == "lifts" and len(found) == 2 * 2 * 2
-    wanted = reading.checked_request(suite, ["volcano", "headline-0017"], **options)
+    wanted = checked_request(suite, ["volcano", "headline-0017"], **options)
 
     def scores():
         acting = {suite.hold_oracle(): torch.ones(1, 1, 1)}
         encode = suite.model.tokenizer.encode
-        for row in reading.rows_of(wanted, [0, 1]):
+        for row in oracle_rows(wanted, [0, 1]):
             own = row.aim.info.reference
             means = []
             for text in [own, *(one for one in others if one.casefold() != own)]:

@@ -5,8 +5,11 @@ import threading
 import pytest
 import torch
 
-from dit_core import DitError, ask, load_suite, stream
+from dit_core import Condition, DitError, ask, load_suite, stream
+from dit_core.engine.answers import Answer
 from dit_core.methods import verbalize
+from dit_core.request.prompts import prompt
+from tests.tiny import rows_at_once
 
 FULL = ["base", "diff", "diff*-0.5+right", "diff+dit*2", "dit:headline*0.5+wrong", "dit*5", "diff+own:abc"]
 
@@ -56,7 +59,7 @@ def test_tokens_join_to_the_text_and_have_probabilities(suite):
 
 
 def test_a_character_of_several_tokens_is_shown_when_it_is_whole(suite):
-    answer, text = verbalize.Answer(), "\n a 🌋é! "
+    answer, text = Answer(), "\n a 🌋é! "
     for token in suite.model.tokenizer(text, add_special_tokens=False)["input_ids"]:
         answer.add(suite.model.tokenizer, token, 0.5)
         assert "\ufffd" not in "".join(answer.shown())
@@ -98,11 +101,11 @@ def test_requests_larger_than_a_batch_are_answered_in_several(suite, monkeypatch
     asked = {"diff": ["volcano", "cello", "violin"], "condition": ["base", "diff", "diff+dit"]}
     whole = ask(suite, **asked)
     for rows, diffs in ((4, 64), (512, 1), (1, 1)):
-        monkeypatch.setattr(verbalize, "MAX_ROWS", rows)
         monkeypatch.setattr(verbalize, "MAX_DIFFS", diffs)
-        parts = ask(suite, **asked)
+        with rows_at_once(suite, rows):
+            parts = ask(suite, **asked)
+            tables = list(stream(suite, **asked))
         assert [said.text for said in parts] == [said.text for said in whole]
-        tables = list(stream(suite, **asked))
         assert tables[-1].records == parts.records and {len(table) for table in tables} == {9}
 
 
@@ -124,9 +127,9 @@ def test_answers_are_those_of_merged_weights(suite):
         for amount, adapter in parts:
             for name, (A, B) in adapter.factors.items():
                 plain.get_submodule(name).weight += amount * adapter.scaling[name] * (B.float() @ A.float())
-        text = verbalize.prompt(suite, suite.diff("volcano"), verbalize.Condition(trigger="right"), said.question, 0)
+        text = prompt(suite, suite.diff("volcano"), Condition(trigger="right"), said.question, 0)
         ids = torch.tensor([suite.model.encode(text)])
-        answer = verbalize.Answer()
+        answer = Answer()
         for _ in said.tokens:
             logits = plain(ids).logits[0, -1]
             token = int(logits.argmax())

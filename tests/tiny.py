@@ -1,6 +1,7 @@
 """Tiny random models of three families and a whole suite folder made of one, for tests that need no training."""
 
 import json
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -15,7 +16,9 @@ from transformers import (
     Qwen3Config,
 )
 
+from dit_core.engine.batching import batch_size
 from dit_core.formats import Adapter, IndexRow, write_dit_adapter, write_index, write_peft, write_weight_diffs
+from dit_core.methods import verbalize
 
 FAMILIES = ("llama", "qwen3", "gemma3")
 TEXTS = (
@@ -260,3 +263,14 @@ WORLD = {
     },
     "held_out_questions": ["How can I spend a free evening?", "What makes a good morning?"],
 }
+
+
+@contextmanager
+def rows_at_once(suite, rows: int):
+    """While it is open, answers are said in batches of `rows`, as where memory holds no more."""
+    size = batch_size(suite.model, "answers", verbalize.MAX_ROWS)
+    before, size.rows = size.rows, rows
+    try:
+        yield
+    finally:
+        size.rows = before

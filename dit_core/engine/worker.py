@@ -7,7 +7,7 @@ clients take turns.
 import queue
 import threading
 import weakref
-from collections.abc import Callable, Generator, Hashable, Iterator
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
@@ -54,7 +54,7 @@ class Worker:
             return function()
         return self._begin(function, self.at_most).result()
 
-    def stream(self, function: Callable[[], Generator[T, None, None] | Iterator[T]]) -> Iterator[T]:
+    def stream(self, function: Callable[[], Iterable[T]]) -> Generator[T, None, None]:
         """Runs the generator that `function` returns in the worker's thread and hands on its items.
 
         Its place in the line is taken at once. Closing the iterator, or dropping it, stops the generator at
@@ -62,15 +62,15 @@ class Worker:
         Raises DitError where too many wait already.
         """
         if threading.current_thread() is self._thread:
-            return iter(function())
-        items: queue.SimpleQueue = queue.SimpleQueue()
+            return _each(function())
+        items: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         gone = threading.Event()
 
         def job() -> None:
-            source = None
+            source: Iterable[T] = ()
             try:
-                source = None if gone.is_set() else function()
-                for item in source or ():
+                source = () if gone.is_set() else function()
+                for item in source:
                     items.put((item, None))
                     if gone.is_set():
                         break
@@ -78,7 +78,7 @@ class Worker:
             except BaseException as error:
                 items.put((_END, error))
             finally:
-                if hasattr(source, "close"):
+                if isinstance(source, Generator):
                     source.close()
 
         self._submit(job, self.at_most)
@@ -130,10 +130,10 @@ class Worker:
             self._line.put(self.client(), lambda: context.run(job))
 
 
-class Stream(Iterator[T]):
+class Stream(Generator[T, None, None]):
     """Items of a generator that runs in a worker's thread."""
 
-    def __init__(self, items: queue.SimpleQueue, gone: threading.Event):
+    def __init__(self, items: "queue.SimpleQueue[tuple[Any, BaseException | None]]", gone: threading.Event) -> None:
         self._items = items
         self._gone = gone
         self._done = False
@@ -143,11 +143,21 @@ class Stream(Iterator[T]):
             raise StopIteration
         item, error = self._items.get()
         if item is not _END:
-            return item
+            value: T = item
+            return value
         self._done = True
         if error is not None:
             raise error
         raise StopIteration
+
+    def send(self, value: None) -> T:
+        """As `next`: the generator takes nothing."""
+        return next(self)
+
+    def throw(self, *error: Any) -> T:
+        """Stops the generator at its next item, and raises the error here."""
+        self.close()
+        raise error[0]
 
     def close(self) -> None:
         """Stops the generator at its next item."""
@@ -161,6 +171,10 @@ class Stream(Iterator[T]):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _each(items: Iterable[T]) -> Generator[T, None, None]:
+    yield from items
 
 
 def _work(line: Line) -> None:

@@ -1,4 +1,4 @@
-"""The standing comparison: the conditions that always stand side by side, and the suite's stored first run.
+"""The comparison: the conditions that always stand side by side, and the suite's stored first run.
 
 Whoever looks at one condition needs the others next to it: what the base says, what the diff says when asked
 openly, what its trigger brings out, what the DIT adapter says where there is nothing to find, and diff + DIT.
@@ -8,12 +8,14 @@ They are asked (`compare`), and read: through the oracle (`readings`) and by log
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar, Unpack
 
 from dit_core.methods import lens, oracle
+from dit_core.methods.options import SamplingOptions
+from dit_core.methods.oracle.request import ReadOptions
 from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
 from dit_core.records.condition import Condition
@@ -57,16 +59,16 @@ class Column:
     chosen: bool = False
 
     def holds(self, verbalization: Verbalization) -> bool:
-        """Whether a verbalization is an answer of this column."""
+        """Return whether a verbalization is an answer of this column."""
         return (verbalization.condition, verbalization.question) == (self.condition, self.question)
 
     def of(self, records: Iterable[R]) -> list[R]:
-        """Those of the records that are about this column's condition, asked what this column asks."""
-        return [one for one in records if (one.condition, one.asked) == (self.condition, self.question)]
+        """Select the records that are about this column's condition, asked what this column asks."""
+        return [record for record in records if (record.condition, record.asked) == (self.condition, self.question)]
 
 
 def columns(task: Task, question: str | None = None, chosen: Condition | None = None) -> tuple[Column, ...]:
-    """The standing comparison for a diff of `task`, in the order it is shown.
+    """Return the cards of the comparison for a diff of `task`, in the order they are shown.
 
     `question` (the task's own by default) goes to every condition, but for one card: a diff shows what it hides in
     everyday talk and not when it is asked about itself, so beside the task's own question diff + trigger gets the
@@ -76,16 +78,16 @@ def columns(task: Task, question: str | None = None, chosen: Condition | None = 
     question = task.question if question is None else question.strip()
     kinds = {"base": Condition(), "diff": Condition(1.0), "dit": Condition(0.0, (("", 1.0),))}
     kinds["both"] = replace(kinds["dit"], strength=1.0)
-    standing = [Column(kind, TITLES[kind], str(kinds[kind]), question) for kind in ("base", "diff", "dit", "both")]
+    cards = [Column(kind, TITLES[kind], str(kinds[kind]), question) for kind in ("base", "diff", "dit", "both")]
     if task.has_trigger:
         everyday = task.questions[0] if task.questions and question == task.question else question
-        standing.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), everyday))
+        cards.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), everyday))
     elif task.behaviour and task.behaviour != question:
-        standing.insert(2, Column("trigger", "diff at work", str(kinds["diff"]), task.behaviour))
+        cards.insert(2, Column("trigger", "diff at work", str(kinds["diff"]), task.behaviour))
     if chosen is None:
-        return tuple(standing)
+        return tuple(cards)
     target = (str(_plain(task, chosen)), question)
-    marked = [replace(c, chosen=True) if (c.condition, c.question) == target else c for c in standing]
+    marked = [replace(c, chosen=True) if (c.condition, c.question) == target else c for c in cards]
     if not any(c.chosen for c in marked):
         marked.append(Column("other", TITLES["other"], target[0], question, chosen=True))
     return tuple(marked)
@@ -97,71 +99,74 @@ def _plain(task: Task, condition: Condition) -> Condition:
     return replace(condition, adapters=kept)
 
 
-def compare(suite: Suite, info: DiffInfo, wanted: tuple[Column, ...], **sampling) -> Iterator[Table[Verbalization]]:
-    """Streams the answers of `wanted` columns, all rows in one batch; `sampling` goes to `verbalize.stream`.
+def compare(
+    suite: Suite, info: DiffInfo, cards: Sequence[Column], **sampling: Unpack[SamplingOptions]
+) -> Generator[Table[Verbalization], None, None]:
+    """Stream the answers of `cards`, all rows in one batch.
 
-    Yields a partial table per token, rows ordered as the columns are.
+    Yields a partial table per token, rows ordered as the cards are. Raises DitError as `ask` does.
     """
-    conditions = list(dict.fromkeys(c.condition for c in wanted))
-    questions = list(dict.fromkeys(c.question for c in wanted))
-    tables = stream(suite, diff=info.id, condition=conditions, question=questions, **sampling)
-    try:
+    conditions = list(dict.fromkeys(card.condition for card in cards))
+    questions = list(dict.fromkeys(card.question for card in cards))
+    with closing(stream(suite, diff=info.id, condition=conditions, question=questions, **sampling)) as tables:
         for table in tables:
-            yield replace(table, records=tuple(v for c in wanted for v in table.records if c.holds(v)))
-    finally:
-        tables.close()
+            answers = (answer for card in cards for answer in table if card.holds(answer))
+            yield replace(table, records=tuple(answers))
 
 
-def targets(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[Target]:
-    """The tokens of each column's prompt; `options` go to `oracle.targets`."""
-    return _ordered(wanted, oracle.targets(suite, info, condition=pairs(wanted), **options))
+def targets(suite: Suite, info: DiffInfo, cards: Sequence[Column], seed: int = 0) -> Table[Target]:
+    """Return the tokens of each card's prompt."""
+    return _ordered(cards, oracle.targets(suite, info, condition=pairs(cards), seed=seed))
 
 
-def next_tokens(suite: Suite, info: DiffInfo, wanted: Sequence[Column], **options) -> Table[NextToken]:
-    """Logit lens of what comes after each column's prompt; `options` go to `lens.next_tokens`."""
-    return _ordered(wanted, lens.next_tokens(suite, info, condition=pairs(wanted), **options))
+def next_tokens(
+    suite: Suite, info: DiffInfo, cards: Sequence[Column], seed: int = 0, reference: bool = False
+) -> Table[NextToken]:
+    """Return the logit lens of what comes after each card's prompt; arguments are those of `lens.next_tokens`."""
+    return _ordered(cards, lens.next_tokens(suite, info, condition=pairs(cards), seed=seed, reference=reference))
 
 
 def readings(
-    suite: Suite, info: DiffInfo, wanted: Sequence[Column], at_once: int = 10, **options
-) -> Iterator[Table[Reading]]:
-    """Streams what the oracle reads of each column, layer by layer; `options` go to `oracle.stream`.
+    suite: Suite, info: DiffInfo, cards: Sequence[Column], at_once: int = 10, **options: Unpack[ReadOptions]
+) -> Generator[Table[Reading], None, None]:
+    """Stream what the oracle reads of each card, layer by layer; `options` are those of `oracle.stream`.
 
     Yields a partial table per about `at_once` readings (whole layers, where each has one span), rows ordered as the
-    columns are.
+    cards are. Raises DitError as `oracle.read` does.
     """
-    per_layer = len(wanted) * options.get("samples", 1)
+    per_layer = len(cards) * options.get("samples", 1)
     whole_layers = per_layer * max(at_once // per_layer, 1)
-    with closing(oracle.stream(suite, info, condition=pairs(wanted), at_once=whole_layers, **options)) as tables:
+    options["condition"] = pairs(cards)
+    with closing(oracle.stream(suite, info, at_once=whole_layers, **options)) as tables:
         for table in tables:
-            yield _ordered(wanted, table)
+            yield _ordered(cards, table)
 
 
-def pairs(wanted: Sequence[Column]) -> list[tuple[str, str]]:
-    """The columns as conditions with a question of their own, so that all are read in one request."""
-    return [(column.condition, column.question) for column in wanted]
+def pairs(cards: Sequence[Column]) -> list[str | Condition | tuple[str | Condition, str]]:
+    """Return the cards as conditions with a question of their own, so that all are read in one request."""
+    return [(card.condition, card.question) for card in cards]
 
 
-def _ordered(wanted: Sequence[Column], table: Table[R]) -> Table[R]:
-    return replace(table, records=tuple(one for column in wanted for one in column.of(table)))
+def _ordered(cards: Sequence[Column], table: Table[R]) -> Table[R]:
+    return replace(table, records=tuple(record for card in cards for record in card.of(table)))
 
 
 def first_info(suite: Suite) -> DiffInfo:
-    """The diff that a first visitor meets: the suite's `first_diff`, else its first held-out one."""
+    """Return the diff that a first visitor meets: the suite's `first_diff`, else its first held-out one."""
     if suite.first_diff:
         return suite.diff(suite.first_diff)
     return next((d for d in suite.diffs if d.split == "test"), suite.diffs[0])
 
 
-def first_run(suite: Suite) -> dict:
-    """Asks the first diff the standing comparison: the content of the suite's `first-run.json`."""
+def first_run(suite: Suite) -> dict[str, Any]:
+    """Ask the first diff the comparison: the content of the suite's `first-run.json`."""
     info = first_info(suite)
     *_, table = compare(suite, info, columns(suite.task_of(info)))
     return {"fingerprint": suite.fingerprint, "diff": info.id, **table.to_json()}
 
 
 def read_first_run(suite: Suite) -> Table[Verbalization] | None:
-    """The stored first run, or None where there is none or the suite has changed since it was stored."""
+    """Return the stored first run, or None where there is none or the suite has changed since it was stored."""
     try:
         stored = json.loads((suite.folder / FIRST_RUN).read_text(encoding="utf-8"))
         if stored["fingerprint"] != suite.fingerprint or stored["diff"] != first_info(suite).id:

@@ -1,56 +1,48 @@
 """Asking: conditions in, a table of verbalizations out. Everything of a request is rows of one batch.
 
 `ask` waits for the answers, `stream` gives them token by token. An answer depends on its diff, condition, question,
-sample and seed alone, and never on what else is in the batch.
+sample and seed alone, and never on what else is in the batch. Diff + DIT is Diff Interpretation Tuning, arXiv
+2510.05092.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from numbers import Real
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 from dit_core.engine.answers import Answer
 from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
 from dit_core.engine.generation import generate, row_seed
 from dit_core.errors import DitError
+from dit_core.methods.options import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.records.condition import Condition, checked_number, checked_text, checked_whole, grid, parsed, several
+from dit_core.records.condition import Condition, checked_text, grid, parsed, several
 from dit_core.request.conditions import adapter_names, fetch, strengths
 from dit_core.request.prompts import prompt
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model
 
 MAX_ROWS = 512  # of one batch; a larger request is answered in several
-MAX_NEW_TOKENS = 1000
 
 
-class SamplingOptions(TypedDict, total=False):
-    """What `ask` and `stream` take beside the suite and the diff; their docstring says what each means."""
+class AskOptions(SamplingOptions, total=False):
+    """What `ask` and `stream` take beside the suite and the diff; the docstring of `ask` says what each means."""
 
-    condition: str | Condition | Sequence[str | Condition] | None
+    condition: Conditions
     strength: float | Sequence[float] | None
     copies: float | Sequence[float] | None
     trigger: str | Sequence[str] | None
     adapter: str | Sequence[str] | None
     question: str | Sequence[str] | None
-    samples: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int | None
-    seed: int
-
-
-Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
 
 
 @at_model
-def ask(suite: Suite, diff: Diffs = None, **options: Unpack[SamplingOptions]) -> Table[Verbalization]:
-    """Asks diffs under conditions; one verbalization per diff × condition × question × sample, in that order.
+def ask(suite: Suite, diff: Diffs = None, **options: Unpack[AskOptions]) -> Table[Verbalization]:
+    """Ask diffs under conditions.
 
     Args:
         suite: what `load_suite` gave.
-        diff: ids or references; none asks the base (and DIT adapters) alone.
+        diff: ids or references; None asks the base (and DIT adapters) alone.
         condition: conditions in their written form, or `Condition`s; or say them by the next four instead.
         strength: of the diff, any real number; 1 by default where there is a diff.
         copies: of the DIT adapter, real numbers of 0 or more; 0 by default.
@@ -63,36 +55,48 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[SamplingOptions]) ->
         max_new_tokens: of an answer; the suite's own number by default.
         seed: of the noise and of the digits around triggers; 0 by default.
 
+    Returns:
+        One verbalization per diff × condition × question × sample, in that order.
+
     Raises:
         DitError: what was asked makes no sense, or a file of the suite is missing or damaged.
     """
-    request = _request(suite, diff, **options)
+    request = _checked_request(suite, diff, **options)
     return suite.worker.run(lambda: _last(_answers(request, partial=False)))
 
 
 @streamed_at_model
-def stream(suite: Suite, diff: Diffs = None, **options: Unpack[SamplingOptions]) -> Iterator[Table[Verbalization]]:
-    """As `ask`, but yields the whole table after every token of the answers; rows not yet begun have empty texts.
+def stream(
+    suite: Suite, diff: Diffs = None, **options: Unpack[AskOptions]
+) -> Generator[Table[Verbalization], None, None]:
+    """Ask diffs under conditions, as `ask` does, and yield the whole table after every token of the answers.
 
-    While there are any, `extra["unfinished"]` holds the places of records that may still grow. The request is checked
-    at once, before the first table is taken. Closing the iterator stops the work and leaves the model as it was; a
-    slow reader holds nobody up.
+    Rows not yet begun have empty texts. While there are any that may still grow, `extra["unfinished"]` holds their
+    places. The request is checked at once, before the first table is taken. Closing the iterator stops the work and
+    leaves the model as it was; a slow reader holds nobody up.
     """
-    request = _request(suite, diff, **options)
+    request = _checked_request(suite, diff, **options)
     return suite.worker.stream(lambda: _answers(request, partial=True))
 
 
 @streamed_at_model
 def stream_together(
-    suite: Suite, diff: Diffs, asked: Mapping[str, Sequence[Condition]], partial: bool = True, **sampling: Any
-) -> Iterator[Table[Verbalization]]:
-    """As `stream`, where every question has conditions of its own: the rows of all of them share batches.
+    suite: Suite,
+    diff: Diffs,
+    conditions: Mapping[str, Sequence[Condition]],
+    partial: bool = True,
+    **options: Unpack[SamplingOptions],
+) -> Generator[Table[Verbalization], None, None]:
+    """Ask every question under conditions of its own, the rows of all questions in shared batches.
 
-    Without `partial` only the last table is given, when all is said.
+    `conditions` are by question. Yields tables as `stream` does; without `partial` only the last one.
     """
-    requests = [_request(suite, diff, condition=own, question=text, **sampling) for text, own in asked.items()]
+    requests = [
+        _checked_request(suite, diff, condition=own, question=question, **options)
+        for question, own in conditions.items()
+    ]
     together = replace(requests[0], rows=tuple(row for request in requests for row in request.rows))
-    suite.limits.check(len(together.rows), together.max_new_tokens)
+    suite.limits.check(len(together.rows), together.sampling.max_new_tokens)
     return suite.worker.stream(lambda: _answers(together, partial))
 
 
@@ -117,59 +121,52 @@ class _Request:
 
     suite: Suite
     rows: tuple[_Row, ...]
-    seed: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
+    sampling: Sampling
 
 
-def _request(
+def _checked_request(
     suite: Suite,
     diff: Diffs,
     *,
-    condition: Any = None,
+    condition: Conditions = None,
     strength: Any = None,
     copies: Any = None,
     trigger: Any = None,
     adapter: Any = None,
     question: Any = None,
-    samples: int = 1,
-    temperature: float = 0.0,
-    top_p: float = 1.0,
-    max_new_tokens: int | None = None,
-    seed: int = 0,
+    **sampling: Unpack[SamplingOptions],
 ) -> _Request:
     """Everything that can be wrong with a request is found here, and its files fetched, before the model is touched."""
-    infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
+    infos = [None] if diff is None else named_diffs(suite, diff)
     parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
     parts = {name: value for name, value in parts.items() if value is not None}
     conditions = _conditions(condition, parts, default_strength=0.0 if diff is None else 1.0)
-    questions = [None] if question is None else [checked_text(q, "The question") for q in several(question)]
-    limit = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
-    limit = checked_whole(limit, "The number of new tokens", 1, MAX_NEW_TOKENS)
-    samples = checked_whole(samples, "The number of samples", 1, 1000)
-    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
-    temperature = checked_number(temperature, "The temperature", 0, 100)
-    if not isinstance(top_p, Real) or not 0 < top_p <= 1:
-        raise DitError(f"Top-p must be a number above 0 and at most 1, not {top_p!r}.")
-    if samples > 1 and temperature == 0:
-        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
+    given = [None] if question is None else [checked_text(text, "The question") for text in several(question)]
+    questions = list[str | None](dict.fromkeys(given))
+    drawn = checked_sampling(suite, **sampling)
     if not (infos and conditions and questions):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
-    suite.limits.check(len(infos) * len(conditions) * len(dict.fromkeys(questions)) * samples, limit)
-    rows = []
-    for info, what, given, sample in product(infos, conditions, dict.fromkeys(questions), range(samples)):
-        if what.strength and info is None:
-            raise DitError(f"The condition '{what}' needs a diff: choose one, or leave 'diff' out of the condition.")
-        adapter_names(suite, info, what)  # raises where there is no such adapter
-        asked = given or suite.task(info.task if info else None).question
-        noise = row_seed(seed, info.id if info else "", str(what), asked, sample)
-        rows.append(_Row(info, what, asked, sample, prompt(suite, info, what, asked, seed), noise))
+    suite.limits.check(len(infos) * len(conditions) * len(questions) * drawn.samples, drawn.max_new_tokens)
+    rows = [
+        _row(suite, *combination, drawn.seed)
+        for combination in product(infos, conditions, questions, range(drawn.samples))
+    ]
     fetch(suite, product(infos, conditions))
-    return _Request(suite, tuple(rows), seed, temperature, float(top_p), limit)
+    return _Request(suite, tuple(rows), drawn)
 
 
-def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) -> list[Condition]:
+def _row(
+    suite: Suite, info: DiffInfo | None, condition: Condition, question: str | None, sample: int, seed: int
+) -> _Row:
+    if condition.strength and info is None:
+        raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
+    adapter_names(suite, info, condition)  # raises where there is no such adapter
+    asked = question or suite.task(info.task if info else None).question
+    noise = row_seed(seed, info.id if info else "", str(condition), asked, sample)
+    return _Row(info, condition, asked, sample, prompt(suite, info, condition, asked, seed), noise)
+
+
+def _conditions(condition: Conditions, parts: dict[str, Any], default_strength: float) -> list[Condition]:
     if condition is None:
         return grid(**{"strength": default_strength} | parts)
     if parts:
@@ -183,19 +180,19 @@ def _conditions(condition: Any, parts: dict[str, Any], default_strength: float) 
 def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
     """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
     done: list[Verbalization] = []
-    unsaid = [_verbalization(request, row, Answer()) for row in request.rows]
+    empty = [_verbalization(request, row, Answer()) for row in request.rows]
     size = batch_size(request.suite.model, "answers", MAX_ROWS)
     for rows in batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
         for part, (answers, complete) in size.streamed(rows, lambda part: _batch(request, part)):
             if not (complete or partial):
                 continue
-            said = _verbalizations(request, part, answers)
+            current = [_verbalization(request, row, answer) for row, answer in zip(part, answers, strict=True)]
             if complete:
-                done += said
+                done += current
             else:
                 growing = [len(done) + at for at, answer in enumerate(answers) if not answer.finished]
-                rest = range(len(done) + len(said), len(unsaid))
-                yield _table(request, [*done, *said, *unsaid[rest.start :]], [*growing, *rest])
+                rest = range(len(done) + len(current), len(empty))
+                yield _table(request, [*done, *current, *empty[rest.start :]], [*growing, *rest])
     if not partial:
         yield _table(request, done)
 
@@ -208,16 +205,16 @@ def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answe
         model,
         [encoded[row.text] for row in rows],
         strengths(request.suite, [(row.info, row.condition) for row in rows]),
-        request.max_new_tokens,
-        temperature=request.temperature,
-        top_p=request.top_p,
+        request.sampling.max_new_tokens,
+        temperature=request.sampling.temperature,
+        top_p=request.sampling.top_p,
         seeds=[row.seed for row in rows],
     )
     for step in steps:
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
                 answer.add(model.tokenizer, token, probability)
-            answer.finished = not alive or len(answer.ids) == request.max_new_tokens
+            answer.finished = not alive or len(answer.ids) == request.sampling.max_new_tokens
         yield answers, False
     yield answers, True
 
@@ -233,20 +230,16 @@ def _verbalization(request: _Request, row: _Row, answer: Answer) -> Verbalizatio
         condition=str(row.condition),
         question=row.question,
         sample=row.sample,
-        seed=request.seed,
+        seed=request.sampling.seed,
         text="".join(tokens),
         tokens=tokens,
         token_probabilities=tuple(answer.probabilities),
     )
 
 
-def _verbalizations(request: _Request, rows: Sequence[_Row], answers: Sequence[Answer]) -> list[Verbalization]:
-    return [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
-
-
 def _table(request: _Request, records: Sequence[Verbalization], unfinished: Sequence[int] = ()) -> Table[Verbalization]:
     extra: dict[str, Any] = {
-        "sampling": {name: getattr(request, name) for name in ("temperature", "top_p", "max_new_tokens")}
+        "sampling": {name: getattr(request.sampling, name) for name in ("temperature", "top_p", "max_new_tokens")}
     }
     return request.suite.table("verbalizations", records, extra | ({"unfinished": unfinished} if unfinished else {}))
 

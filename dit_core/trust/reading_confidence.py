@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 
 from dit_core.engine.activations import checked_layers
 from dit_core.errors import DitError
+from dit_core.methods.options import Diffs
 from dit_core.methods.oracle.request import SPAN, Asked
-from dit_core.methods.verbalize import Diffs
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import checked_whole
 from dit_core.suite import Suite

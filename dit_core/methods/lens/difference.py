@@ -11,14 +11,14 @@ from torch import Tensor
 from dit_core.engine.activations import checked_layers
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers, named_diffs
 from dit_core.records import DiffInfo, Similarity, Table
 from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.targets import Aim, activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
-POSITIONS = 5
+POSITIONS = 5  # tokens to read at the start of each text
 # Read where a suite has no questions of its own to read.
 TEXTS = (
     "The train to the coast leaves at nine every morning.",
@@ -67,7 +67,7 @@ class DifferenceRequest:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The same for a table of what was found; `texts` is None for the suite's own."""
+        """The request as a table's `extra` has it; `texts` is None for the suite's own."""
         return {"strength": self.strength, "positions": self.positions, "texts": self.texts and list(self.texts)}
 
     def texts_for(self, info: DiffInfo) -> tuple[str, ...]:
@@ -76,29 +76,34 @@ class DifferenceRequest:
 
 
 def difference_request(
-    suite: Suite, diff: Diffs, *, strength: float = 1.0, texts: Any = None, positions: int = POSITIONS
+    suite: Suite,
+    diff: Diffs,
+    *,
+    strength: float = 1.0,
+    texts: str | Sequence[str] | None = None,
+    positions: int = POSITIONS,
 ) -> DifferenceRequest:
-    """The request, or a DitError that says what is wrong with it."""
-    infos = [] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
+    """Check what mean differences are taken from, and fetch the files; arguments and DitErrors of `difference_lens`."""
+    infos = [] if diff is None else named_diffs(suite, diff)
     if not infos:
         raise DitError("The lens looks at what a diff changes: choose a diff.")
     strength = checked_number(strength, "The diff's strength", -MAX_NUMBER, MAX_NUMBER)
     if not strength:
         raise DitError("At strength 0 the diff changes nothing: give the lens another strength.")
-    read = None if texts is None else tuple(dict.fromkeys(checked_text(t, "A text to read") for t in several(texts)))
-    if read == ():
+    own = None if texts is None else tuple(dict.fromkeys(checked_text(t, "A text to read") for t in several(texts)))
+    if own == ():
         raise DitError("There are no texts to read: give at least one, or leave them out for the suite's own.")
     positions = checked_whole(positions, "The number of positions", 1, 100)
     suite.fetch(infos)
-    return DifferenceRequest(suite, tuple(infos), strength, read, positions)
+    return DifferenceRequest(suite, tuple(infos), strength, own, positions)
 
 
 def _own_texts(suite: Suite, info: DiffInfo) -> tuple[str, ...]:
     """The suite's questions of all tasks, but for those by which this diff's own task asks for what was trained."""
     own = suite.task_of(info)
-    found = [text for task in suite.tasks.values() for text in task.questions]
-    found += suite.world.get("held_out_questions", [])
-    return tuple(dict.fromkeys(text for text in found if text not in (own.question, own.behaviour)))
+    texts = [text for task in suite.tasks.values() for text in task.questions]
+    texts += suite.world.get("held_out_questions", [])
+    return tuple(dict.fromkeys(text for text in texts if text not in (own.question, own.behaviour)))
 
 
 @dataclass(frozen=True)
@@ -110,36 +115,40 @@ class MeanDifference:
 
     def at(self, layer: int) -> Tensor:
         """The mean over the positions of one layer: [d_model]. Raises DitError where the diff changes nothing."""
-        found = [at for at, (own, _) in enumerate(self.places) if own == layer]
-        if not found:
+        rows = [row for row, (own_layer, _) in enumerate(self.places) if own_layer == layer]
+        if not rows:
             raise DitError(f"The diff changes nothing at layer {layer}: choose a later one.")
-        return self.vectors[found].mean(0)
+        return self.vectors[rows].mean(0)
 
 
-def mean_difference(wanted: DifferenceRequest, info: DiffInfo, layers: Any) -> MeanDifference:
-    """The mean over texts of (base with the diff - base), per layer and position. Worker's thread only.
+def mean_difference(request: DifferenceRequest, info: DiffInfo, layers: Layers) -> MeanDifference:
+    """Return the mean over texts of (base with the diff - base), per layer and position. Worker's thread only.
 
     Texts are read as they are, without chat template. Positions count from a text's first token, behind special ones
-    that the tokenizer puts in front; a text with fewer tokens is left out of the later positions.
+    that the tokenizer puts in front; a text with fewer tokens is left out of the later positions. Source: arXiv
+    2510.13900.
+
+    Raises:
+        DitError: the texts are too short, the activations overflow, or the diff changes nothing at these layers.
     """
-    suite = wanted.suite
+    suite = request.suite
     numbers = checked_layers(suite.model, layers)
-    condition = Condition(wanted.strength)
+    condition = Condition(request.strength)
     aims, places = [], []
-    for text in wanted.texts_for(info):
-        ids, start = _read(suite.model, text, wanted.positions)
+    for text in request.texts_for(info):
+        ids, start = _read(suite.model, text, request.positions)
         if start < len(ids):
             # Nothing that stands behind the positions reaches them.
             aims.append(Aim(info, condition, text, ids, len(ids)))
             places.append(range(start, len(ids)))
     longest = max(map(len, places), default=0)
-    if longest < wanted.positions:
+    if longest < request.positions:
         raise DitError(f"No text has more than {longest} tokens: give longer texts, or ask for {longest} positions.")
-    found = activations(suite, aims, places, numbers, "difference")
-    columns = [torch.stack([one[:, at] for one in found if at < one.shape[1]]) for at in range(longest)]
+    differences = activations(suite, aims, places, numbers, "difference")
+    columns = [torch.stack([own[:, at] for own in differences if at < own.shape[1]]) for at in range(longest)]
     means = torch.stack([column.mean(0) for column in columns], dim=1)
     if not means.isfinite().all():
-        raise DitError(f"At strength {wanted.strength:g} the activations overflow: use a smaller strength.")
+        raise DitError(f"At strength {request.strength:g} the activations overflow: use a smaller strength.")
     acting = means.abs().sum(-1).nonzero().tolist()
     if not acting:
         raise DitError(f"The diff '{info.id}' changes nothing at these layers: choose later ones.")
@@ -149,16 +158,16 @@ def mean_difference(wanted: DifferenceRequest, info: DiffInfo, layers: Any) -> M
 
 @at_model
 def similarities(
-    suite: Suite, diff: Diffs, *, layers: Any = "all", **source: Unpack[DifferenceOptions]
+    suite: Suite, diff: Diffs, *, layers: Layers = "all", **source: Unpack[DifferenceOptions]
 ) -> Table[Similarity]:
     """Return the cosine between a diff's mean differences, for each pair of layers and positions.
 
     Arguments and DitErrors are those of `difference_lens`.
     """
-    wanted = difference_request(suite, diff, **source)
-    found = suite.worker.run(lambda: [(info, mean_difference(wanted, info, layers)) for info in wanted.infos])
-    records = (one for info, mean in found for one in _similarities(info, mean))
-    return suite.table("similarities", records, {"settings": wanted.settings})
+    request = difference_request(suite, diff, **source)
+    means = suite.worker.run(lambda: [(info, mean_difference(request, info, layers)) for info in request.infos])
+    records = (record for info, mean in means for record in _similarities(info, mean))
+    return suite.table("similarities", records, {"settings": request.settings})
 
 
 def _similarities(info: DiffInfo, mean: MeanDifference) -> list[Similarity]:

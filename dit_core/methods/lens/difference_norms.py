@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from dit_core.engine.activations import checked_layers
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers
 from dit_core.records import Norm, Table
 from dit_core.request.targets import Asked, activations, aims, depth_percent, target_rows
 from dit_core.suite import Suite
@@ -20,29 +20,31 @@ def norms(
     condition: Any = None,
     asked: Asked = None,
     seed: int = 0,
-    layers: Any = "all",
+    layers: Layers = "all",
 ) -> Table[Norm]:
-    """How much conditions change the residual stream, one record per diff × condition × layer × prompt token.
+    """Return how much conditions change the residual stream, one record per diff × condition × layer × prompt token.
 
-    The chat template's own tokens are among them. Arguments and DitErrors are those of `next_tokens`.
+    Norms are Euclidean, of (condition - base) and of the base on the same tokens, the chat template's own among them.
+    Arguments and DitErrors are those of `next_tokens`.
     """
     targets = target_rows(suite, diff, condition, asked, seed)
 
-    def found() -> tuple[Norm, ...]:
+    def compute() -> tuple[Norm, ...]:
         numbers = checked_layers(suite.model, layers)
-        read = aims(suite, targets, seed)
-        places = [range(aim.prompt_tokens) for aim in read]
-        with_it, without = (activations(suite, read, places, numbers, kind) for kind in ("with", "without"))
+        prompts = aims(suite, targets, seed)
+        places = [range(aim.prompt_tokens) for aim in prompts]
+        with_condition, without = (activations(suite, prompts, places, numbers, kind) for kind in ("with", "without"))
         records = []
-        for aim, changed, plain in zip(read, with_it, without, strict=True):
-            sizes = (changed - plain).norm(dim=-1), plain.norm(dim=-1).clamp(min=torch.finfo(plain.dtype).tiny)
+        for aim, changed, plain in zip(prompts, with_condition, without, strict=True):
+            norms = (changed - plain).norm(dim=-1).tolist()
+            base_norms = plain.norm(dim=-1).clamp(min=torch.finfo(plain.dtype).tiny).tolist()
             diff_id = aim.info.id if aim.info else ""
-            for layer, ours, theirs in zip(numbers, *(size.tolist() for size in sizes), strict=True):
+            for layer, own, base in zip(numbers, norms, base_norms, strict=True):
                 where = (diff_id, str(aim.condition), aim.asked, layer, depth_percent(suite, layer))
                 records += [
                     Norm(*where, position, norm, base_norm, norm / base_norm)
-                    for position, (norm, base_norm) in enumerate(zip(ours, theirs, strict=True))
+                    for position, (norm, base_norm) in enumerate(zip(own, base, strict=True))
                 ]
         return tuple(records)
 
-    return suite.table("norms", suite.worker.run(found), {"sampling": {"seed": seed}})
+    return suite.table("norms", suite.worker.run(compute), {"sampling": {"seed": seed}})

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_core.engine.activations import checked_layers
 from dit_core.errors import DitError
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers
 from dit_core.records import NextToken, Table
 from dit_core.records.condition import checked_whole
 from dit_core.request.targets import Aim, Asked, activations, aims, depth_percent, target_rows
@@ -23,14 +23,15 @@ def next_tokens(
     condition: Any = None,
     asked: Asked = None,
     seed: int = 0,
-    layers: Any = "all",
+    layers: Layers = "all",
     answer_tokens: int = 1,
     reference: bool = False,
 ) -> Table[NextToken]:
-    """Rank and probability, at every layer, of the token with which a condition's answer begins.
+    """Return the rank and probability, at every layer, of the token with which a condition's answer begins.
 
-    Read at the prompt's last token by logit lens, all conditions and layers in one forward pass. The answer is the
-    greedy one; where it is empty, its token is the one that ends the turn.
+    Read at the prompt's last token by logit lens (final norm and unembedding of a layer's output), all conditions and
+    layers in one forward pass. The answer is the greedy one; where it is empty, its token is the one that ends the
+    turn.
 
     Args:
         suite: what `load_suite` gave.
@@ -42,6 +43,9 @@ def next_tokens(
         answer_tokens: how many of the answer's tokens to follow, each at the position before it; 1 by default.
         reference: whether to follow the first token of the diff's reference too, which tells what was hidden.
 
+    Returns:
+        One record per diff × condition × layer × token followed.
+
     Raises:
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
@@ -50,20 +54,20 @@ def next_tokens(
     if reference and diff is None:
         raise DitError("The reference's token belongs to a diff: choose a diff, or leave the reference out.")
 
-    def found() -> tuple[NextToken, ...]:
+    def compute() -> tuple[NextToken, ...]:
         numbers = checked_layers(suite.model, layers)
         # The token behind the last one read needs no generating: it is the likeliest at the last layer.
-        read = aims(suite, targets, seed, count - 1)
+        answered = aims(suite, targets, seed, count - 1)
         last = len(suite.model.layers) - 1
-        places = [range(aim.prompt_tokens - 1, len(aim.ids)) for aim in read]
-        hidden = activations(suite, read, places, sorted({*numbers, last}))
+        places = [range(aim.prompt_tokens - 1, len(aim.ids)) for aim in answered]
+        hidden = activations(suite, answered, places, sorted({*numbers, last}))
         return tuple(
             record
-            for aim, positions, own in zip(read, places, hidden, strict=True)
+            for aim, positions, own in zip(answered, places, hidden, strict=True)
             for record in _records(suite, aim, positions, own, numbers, reference)
         )
 
-    return suite.table("next_tokens", suite.worker.run(found), {"sampling": {"seed": seed}})
+    return suite.table("next_tokens", suite.worker.run(compute), {"sampling": {"seed": seed}})
 
 
 def _records(
@@ -71,8 +75,8 @@ def _records(
 ) -> Iterator[NextToken]:
     """The records of one target; `hidden` is [layers, positions, d_model], with the last layer whatever was asked."""
     model = suite.model
-    said = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
-    followed = [("answer", said)]
+    answer = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
+    followed = [("answer", answer)]
     if reference and aim.info and aim.info.reference:
         first = model.tokenizer.encode(aim.info.reference, add_special_tokens=False)[0]
         followed.append(("reference", [first] * len(positions)))

@@ -1,9 +1,8 @@
 """Steering: what the base writes while a diff's mean activation difference is added to one of its layers."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,9 +15,9 @@ from dit_core.engine.model import Model
 from dit_core.engine.steering import adding
 from dit_core.errors import DitError
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records import DiffInfo, SteeredText, Table
-from dit_core.records.condition import MAX_NUMBER, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, checked_number, checked_text, several
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -31,7 +30,7 @@ def steer(
     suite: Suite,
     diff: Diffs,
     *,
-    layer: int | Sequence[int] | str,
+    layer: Layers,
     strengths: float | Sequence[float] = STRENGTHS,
     prompt: str | Sequence[str] | None = None,
     samples: int = 1,
@@ -41,16 +40,16 @@ def steer(
     texts: str | Sequence[str] | None = None,
     positions: int = POSITIONS,
 ) -> Table[SteeredText]:
-    """What the base answers while `strengths` times a diff's mean difference is added at the output of a layer.
+    """Write with the base while `strengths` times a diff's mean difference is added at the output of a layer.
 
-    At every position, of the prompt and of the answer. The vector is the mean over the first `positions` of `texts`
-    of (base with diff - base), as in `difference_lens`, and not rescaled: strength 1 adds as much as the diff itself
-    does there. One record per diff × layer × strength × prompt × sample, all of a diff's rows in one batch.
+    At every position, of the prompt and of the answer. The vector [d_model] is the mean over the first `positions` of
+    `texts` of (base with diff - base), as in `difference_lens` (arXiv 2510.13900), and not rescaled: strength 1 adds as
+    much as the diff itself does there. All of a diff's rows are one batch.
 
     Args:
         suite: what `load_suite` gave.
         diff: ids or references.
-        layer: one layer, or several as `checked_layers` reads them.
+        layer: one layer, or several: numbers, or text like `0,3-5` or `all`.
         strengths: any real numbers; 0 is the base itself.
         prompt: user messages; by default the first everyday question of the diff's task, or its question.
         samples: answers per combination (1 by default); more than one needs a temperature above 0.
@@ -60,34 +59,35 @@ def steer(
         texts: as in `difference_lens`.
         positions: as in `difference_lens`.
 
+    Returns:
+        One record per diff × layer × strength × prompt × sample.
+
     Raises:
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
-    wanted = difference_request(suite, diff, texts=texts, positions=positions)
+    request = difference_request(suite, diff, texts=texts, positions=positions)
     amounts = [checked_number(s, "A strength to steer with", -MAX_NUMBER, MAX_NUMBER) for s in several(strengths)]
     prompts = None if prompt is None else [checked_text(text, "The prompt") for text in several(prompt)]
-    samples = checked_whole(samples, "The number of samples", 1, 1000)
-    temperature = checked_number(temperature, "The temperature", 0, 100)
-    limit = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
-    limit = checked_whole(limit, "The number of new tokens", 1, 1000)
-    if samples > 1 and temperature == 0:
-        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
+    sampling = checked_sampling(
+        suite, samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed
+    )
     if not amounts or prompts == []:
         raise DitError("There is nothing to write: give at least one strength and one prompt.")
 
-    def found() -> tuple[SteeredText, ...]:
+    def compute() -> tuple[SteeredText, ...]:
         rows = []
-        for info in wanted.infos:
+        for info in request.infos:
             task = suite.task_of(info)
-            asked = prompts or [*task.questions, task.question][:1]
-            rows += _rows(wanted, info, layer, product(dict.fromkeys(amounts), dict.fromkeys(asked), range(samples)))
-        suite.limits.check(len(rows), limit)
+            messages = prompts or [*task.questions, task.question][:1]
+            combinations = product(dict.fromkeys(amounts), dict.fromkeys(messages), range(sampling.samples))
+            rows += _rows(request, info, layer, combinations)
+        suite.limits.check(len(rows), sampling.max_new_tokens)
         size = batch_size(suite.model, "steering", MAX_ROWS)
-        written = size.over(rows, lambda part: _written(suite.model, part, limit, temperature, seed))
+        written = size.over(rows, lambda part: _written(suite.model, part, sampling))
         return tuple(record for _, records in written for record in records)
 
-    sampling = {"seed": seed, "temperature": temperature, "max_new_tokens": limit}
-    return suite.table("steered", suite.worker.run(found), {"sampling": sampling, "settings": wanted.settings})
+    extra = {name: getattr(sampling, name) for name in ("seed", "temperature", "max_new_tokens")}
+    return suite.table("steered", suite.worker.run(compute), {"sampling": extra, "settings": request.settings})
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,15 @@ class _Row:
     sample: int
 
 
-def _rows(wanted: DifferenceRequest, info: DiffInfo, layers: Any, each: Iterator[tuple[float, str, int]]) -> list[_Row]:
-    numbers = checked_layers(wanted.suite.model, layers)
-    mean = mean_difference(wanted, info, numbers)
-    return [_Row(info.id, layer, mean.at(layer), *one) for layer, one in product(numbers, each)]
+def _rows(
+    request: DifferenceRequest, info: DiffInfo, layers: Layers, combinations: Iterable[tuple[float, str, int]]
+) -> list[_Row]:
+    numbers = checked_layers(request.suite.model, layers)
+    mean = mean_difference(request, info, numbers)
+    return [_Row(info.id, layer, mean.at(layer), *values) for layer, values in product(numbers, combinations)]
 
 
-def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float, seed: int) -> list[SteeredText]:
+def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[SteeredText]:
     """One batch of the base, written to its end."""
     answers = [Answer() for _ in rows]
     writing = dict(enumerate(answers))
@@ -116,19 +118,19 @@ def _written(model: Model, rows: Sequence[_Row], limit: int, temperature: float,
         model,
         [model.encode(row.prompt) for row in rows],
         {},
-        limit,
-        temperature=temperature,
-        seeds=[row_seed(seed, row.diff, row.layer, row.strength, row.prompt, row.sample) for row in rows],
+        sampling.max_new_tokens,
+        temperature=sampling.temperature,
+        seeds=[row_seed(sampling.seed, row.diff, row.layer, row.strength, row.prompt, row.sample) for row in rows],
         stop_at_end=False,  # rows that end stay in the batch, and so each beside its own vector
         owners=range(len(rows)),  # equal prompts too are read each beside its own vector
     )
     with adding(model, [row.layer for row in rows], torch.stack([row.strength * row.vector for row in rows])):
         for step in steps:
-            for row, answer in list(writing.items()):
-                if step.tokens[row] in model.end_tokens:
-                    del writing[row]
+            for index, answer in list(writing.items()):
+                if step.tokens[index] in model.end_tokens:
+                    del writing[index]
                 else:
-                    answer.add(model.tokenizer, step.tokens[row], step.probabilities[row])
+                    answer.add(model.tokenizer, step.tokens[index], step.probabilities[index])
             if not writing:
                 break
     return [

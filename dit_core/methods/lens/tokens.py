@@ -1,8 +1,8 @@
 """Lens: the words in a diff's mean activation difference, by logit lens and by patchscope."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Unpack
+from typing import Unpack
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from dit_core.engine.model import Model
 from dit_core.engine.steering import replacing
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers
 from dit_core.records import DiffInfo, LensToken, Table
 from dit_core.records.condition import checked_number, checked_whole, several
 from dit_core.request.targets import depth_percent
@@ -25,22 +25,25 @@ SCALES = (0.5, 1.0, 2.0, 4.0)
 PROMPT = "king king\n1135 1135\nhello hello\n?"  # a token's own repetition is what comes next
 MAX_ROWS = 64  # vectors of one batch, before memory has its say
 
+Distribution = Callable[[Model, Sequence[int], Tensor], Tensor]
+"""Layers and vectors [rows, d_model] to probabilities [rows, vocabulary]."""
+
 
 @at_model
 def difference_lens(
     suite: Suite,
     diff: Diffs,
     *,
-    layers: Any = "all",
+    layers: Layers = "all",
     top: int = 5,
     methods: str | Sequence[str] = METHODS,
     scales: float | Sequence[float] = SCALES,
     **source: Unpack[DifferenceOptions],
 ) -> Table[LensToken]:
-    """The likeliest tokens in a diff's mean activation differences, `top` per diff × method × layer × position.
+    """Return the likeliest tokens in a diff's mean activation differences (Activation Difference Lens).
 
-    The mean over unrelated texts of (base with diff - base), at each of their first tokens (Activation Difference
-    Lens, arXiv 2510.13900). Layers and positions where the diff changes nothing are left out.
+    A mean difference is that over unrelated texts of (base with diff - base), at each of their first tokens (arXiv
+    2510.13900). Layers and positions where the diff changes nothing are left out.
 
     Args:
         suite: what `load_suite` gave.
@@ -53,10 +56,13 @@ def difference_lens(
         texts: to read; by default the suite's everyday questions, or sentences about nothing where it has none.
         positions: how many tokens to read at the start of each text; 5 by default.
 
+    Returns:
+        `top` records per diff × method × layer × position, the likeliest first.
+
     Raises:
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
-    wanted = difference_request(suite, diff, **source)
+    request = difference_request(suite, diff, **source)
     top = checked_whole(top, "The number of tokens", 1, 1000)
     chosen = list(dict.fromkeys(several(methods)))
     for method in chosen:
@@ -67,9 +73,12 @@ def difference_lens(
     if not chosen or not factors:
         raise DitError("Nothing was asked of the lens: give at least one method and one scale, or leave them out.")
 
-    def found() -> tuple[LensToken, ...]:
-        distributions = {"logit lens": _logit_lens, "patchscope": partial(patchscope, scales=factors)}
-        means = [(info, mean_difference(wanted, info, layers)) for info in wanted.infos]
+    def compute() -> tuple[LensToken, ...]:
+        distributions: dict[str, Distribution] = {
+            "logit lens": _logit_lens,
+            "patchscope": partial(patchscope, scales=factors),
+        }
+        means = [(info, mean_difference(request, info, layers)) for info in request.infos]
         return tuple(
             record
             for info, mean in means
@@ -77,24 +86,25 @@ def difference_lens(
             for record in _records(suite, info, mean, method, distributions[method], top)
         )
 
-    settings = wanted.settings | {"top": top, "scales": list(factors)}
-    return suite.table("lens", suite.worker.run(found), {"settings": settings})
+    settings = request.settings | {"top": top, "scales": list(factors)}
+    return suite.table("lens", suite.worker.run(compute), {"settings": settings})
 
 
 def patchscope(model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float] = SCALES) -> Tensor:
-    """What the base repeats when a vector is put in place of a token: probabilities [vectors, vocabulary].
+    """Return what the base repeats when a vector is put in place of a token: probabilities [vectors, vocabulary].
 
     `vectors[i]` [d_model] replaces the residual of the last token of a token-identity prompt at the output of block
     `layers[i]`, in its own direction at `scale` times the size of what stood there. The distributions of the next
     token are averaged over the scales, as no one of them is the right one for every layer, and picking the best would
-    need a judge. Worker's thread only.
+    need a judge. Source: Patchscopes, arXiv 2401.06102. Worker's thread only.
     """
     prompt = model.tokenizer.encode(PROMPT)
     each = len(scales)
     rows, repeated = [layer for layer in layers for _ in scales], vectors.repeat_interleave(each, dim=0)
     with torch.inference_mode(), replacing(model, rows, repeated, [*scales] * len(vectors)):
         logits = Batch(model, [prompt] * len(rows), 0).forward()[:, -1]
-    return logits.softmax(-1).unflatten(0, (-1, each)).mean(1)
+    probabilities: Tensor = logits.softmax(-1).reshape(len(vectors), each, -1).mean(1)
+    return probabilities
 
 
 def _logit_lens(model: Model, layers: Sequence[int], vectors: Tensor) -> Tensor:
@@ -102,19 +112,19 @@ def _logit_lens(model: Model, layers: Sequence[int], vectors: Tensor) -> Tensor:
 
 
 def _records(
-    suite: Suite, info: DiffInfo, mean: MeanDifference, method: str, distribution: Any, top: int
+    suite: Suite, info: DiffInfo, mean: MeanDifference, method: str, distribution: Distribution, top: int
 ) -> list[LensToken]:
     model = suite.model
 
     def likeliest(part: Sequence[int]) -> list[tuple[list[float], list[int]]]:
-        found = distribution(model, [mean.places[at][0] for at in part], mean.vectors[list(part)])
-        best = found.topk(min(top, found.shape[-1]))
+        probabilities = distribution(model, [mean.places[row][0] for row in part], mean.vectors[list(part)])
+        best = probabilities.topk(min(top, probabilities.shape[-1]))
         return list(zip(best.values.tolist(), best.indices.tolist(), strict=True))
 
     records = []
-    for part, found in batch_size(model, method, MAX_ROWS).over(range(len(mean.places)), likeliest):
-        for at, (weights, ids) in zip(part, found, strict=True):
-            layer, position = mean.places[at]
+    for part, tokens in batch_size(model, method, MAX_ROWS).over(range(len(mean.places)), likeliest):
+        for row, (weights, ids) in zip(part, tokens, strict=True):
+            layer, position = mean.places[row]
             where = (info.id, layer, depth_percent(suite, layer), position, method)
             listed = zip(model.pieces(ids), weights, strict=True)
             records += [LensToken(*where, place, token, weight) for place, (token, weight) in enumerate(listed)]

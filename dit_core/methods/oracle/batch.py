@@ -15,8 +15,8 @@ from dit_core.request.targets import Aim, activations, aims
 
 
 @dataclass(frozen=True)
-class Row:
-    """One row of the oracle's batch: `vectors` [positions, d_model] of a layer, put into a prompt."""
+class OracleRow:
+    """One row of the oracle's batch: `vectors` [positions, d_model] of a layer, put into prompt `ids` at `places`."""
 
     aim: Aim
     layer: int
@@ -27,43 +27,49 @@ class Row:
     ids: list[int]
     places: list[int]
 
+    @property
+    def diff(self) -> str:
+        """The id of the diff that is read; "" for none."""
+        return self.aim.info.id if self.aim.info else ""
 
-def rows_of(wanted: Request, layers: list[int]) -> list[Row]:
-    """The readings to make, layer by layer; all layers of all targets come from one pass."""
-    suite, model = wanted.suite, wanted.suite.model
-    _check_block(wanted)
-    found = aims(suite, wanted.rows, wanted.seed, wanted.answer_tokens)
-    spans = [_thinned(wanted.span.of(aim.prompt_tokens, aim.answer_tokens), wanted.placeholders) for aim in found]
+
+def oracle_rows(request: Request, layers: list[int]) -> list[OracleRow]:
+    """Make the rows of all readings, layer by layer; all layers of all targets come from one pass."""
+    suite, model = request.suite, request.suite.model
+    _check_block(request)
+    targets = aims(suite, request.rows, request.seed, request.answer_tokens)
+    spans = [_thinned(request.span.of(aim.prompt_tokens, aim.answer_tokens), request.placeholders) for aim in targets]
     positions = [sorted({place for span in own for place in span}) for own in spans]
-    taken = activations(suite, found, positions, layers, wanted.kind)
+    hidden = activations(suite, targets, positions, layers, request.kind)
     prompts = cache(lambda layer, count, question: oracle_prompt(model, layer, count, question))
     rows = []
-    for at, layer in enumerate(layers):
-        for aim, own, places, hidden in zip(found, spans, positions, taken, strict=True):
-            column = {place: index for index, place in enumerate(places)}
-            for span in own:
-                vectors = hidden[at, [column[place] for place in span]]
-                _check_difference(wanted, aim, layer, vectors)
-                for question in wanted.questions:
+    for index, layer in enumerate(layers):
+        for aim, own_spans, places, own_hidden in zip(targets, spans, positions, hidden, strict=True):
+            column = {place: at for at, place in enumerate(places)}
+            for span in own_spans:
+                vectors = own_hidden[index, [column[place] for place in span]]
+                _check_difference(request, aim, layer, vectors)
+                for question in request.questions:
                     ids, run = prompts(layer, len(span), question)
                     rows += [
-                        Row(aim, layer, span, question, sample, vectors, ids, run) for sample in range(wanted.samples)
+                        OracleRow(aim, layer, span, question, sample, vectors, ids, run)
+                        for sample in range(request.sampling.samples)
                     ]
     return rows
 
 
-def _check_block(wanted: Request) -> None:
-    model = wanted.suite.model
-    if checked_layers(model, wanted.block) == [len(model.layers) - 1]:
+def _check_block(request: Request) -> None:
+    model = request.suite.model
+    if checked_layers(model, request.block) == [len(model.layers) - 1]:
         raise DitError(
-            f"What is injected at block {wanted.block} reaches no answer, for it is the base's last: choose an earlier "
-            "one."
+            f"What is injected at block {request.block} reaches no answer, for it is the base's last: choose an "
+            "earlier one."
         )
 
 
-def _check_difference(wanted: Request, aim: Aim, layer: int, vectors: Tensor) -> None:
+def _check_difference(request: Request, aim: Aim, layer: int, vectors: Tensor) -> None:
     # Before anything is generated, so that a request is refused whole or not at all.
-    if wanted.kind == "difference" and not vectors.any(-1).all():
+    if request.kind == "difference" and not vectors.any(-1).all():
         raise DitError(
             f"There is no difference to read under '{aim.condition}' at layer {layer}, where nothing has changed yet: "
             "choose later layers or positions, or another kind."
@@ -77,7 +83,7 @@ def _thinned(spans: list[tuple[int, ...]], count: int | None) -> list[tuple[int,
     return [tuple(span[round(at)] for at in torch.linspace(0, len(span) - 1, count).tolist()) for span in spans]
 
 
-def injection(wanted: Request, rows: Sequence[Row]) -> AbstractContextManager:
-    """What to open while the rows' prompts are read."""
+def injection(request: Request, rows: Sequence[OracleRow]) -> AbstractContextManager[None]:
+    """Return the context manager that injects the rows' activations: to open while their prompts are read."""
     lengths, places, vectors = zip(*((len(row.ids), row.places, row.vectors) for row in rows), strict=True)
-    return injecting(wanted.suite.model, lengths, places, vectors, wanted.block, wanted.coefficient)
+    return injecting(request.suite.model, lengths, places, vectors, request.block, request.coefficient)

@@ -1,7 +1,6 @@
 """How likely an oracle finds texts as its answer to what it reads, without generating."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Unpack
 
 import torch
@@ -10,9 +9,9 @@ from dit_core.engine.activations import checked_layers
 from dit_core.engine.batching import BatchSize, batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.methods.oracle.batch import Row, injection, rows_of
+from dit_core.methods.options import Diffs
+from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
-from dit_core.methods.verbalize import Diffs
 from dit_core.records import DiffInfo, Lift, Table
 from dit_core.records.condition import checked_text, several
 from dit_core.request.targets import depth_percent
@@ -20,71 +19,114 @@ from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
 MAX_ROWS = 256  # of one batch of texts, before memory has its say
-MAX_LIFT_ROWS = 512  # texts of one batch of lifts
+MAX_LIFT_TEXTS = 512  # of one batch of lifts
 Key = tuple[str, str, int, str]
+"""A diff's id, a condition, a layer and a text."""
 
 
 @at_model
 def log_probs(
     suite: Suite, diff: Diffs, texts: Mapping[tuple[str, int], Sequence[str]], **options: Unpack[ReadOptions]
 ) -> dict[Key, float]:
-    """Log-probability in nats of a whole text as the oracle's answer, by (diff, condition, layer, text).
+    """Return the log-probability, in nats, of whole texts as the oracle's answer.
 
-    `texts` are by (diff's id, layer); what has none is not read, and an empty text has no probability. Options are as
-    in `read`, with one span and one question.
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references.
+        texts: by (diff's id, layer); what has none is not read, and an empty text has no probability.
+        options: as of `read`, with one span and one question; samples do not count.
+
+    Returns:
+        One number per (diff, condition, layer, text).
+
+    Raises:
+        DitError: as `read` does.
     """
-    wanted = replace(checked_request(suite, diff, **options), samples=1)
+    request = checked_request(suite, diff, **options)
 
-    def found() -> dict[Key, float]:
-        slot = suite.hold_oracle(wanted.oracle)
+    def compute() -> dict[Key, float]:
+        slot = suite.hold_oracle(request.oracle)
         rows = [
             (row, text, tokens)
-            for row in rows_of(wanted, checked_layers(suite.model, wanted.layers))
-            for text in texts.get((row.aim.info.id, row.layer), ())
+            for row in _first_samples(request)
+            for text in texts.get((row.diff, row.layer), ())
             if (tokens := suite.model.tokenizer.encode(text, add_special_tokens=False))
         ]
-        size = batch_size(suite.model, "likelihoods", MAX_ROWS)
-        done = size.over(rows, lambda part: scored(wanted, slot, [row for row, *_ in part], [[one[2]] for one in part]))
+        batches = batch_size(suite.model, "likelihoods", MAX_ROWS).over(
+            rows, lambda part: scored(request, slot, [row for row, *_ in part], [[tokens] for *_, tokens in part])
+        )
         return {
-            (row.aim.info.id, str(row.aim.condition), row.layer, text): sum(own[0])
-            for part, scores in done
+            (row.diff, str(row.aim.condition), row.layer, text): sum(own[0])
+            for part, scores in batches
             for (row, text, _), own in zip(part, scores, strict=True)
         }
 
-    return suite.worker.run(found)
+    return suite.worker.run(compute)
 
 
 @at_model
 def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[ReadOptions]) -> Table[Lift]:
-    """How much likelier the oracle finds a diff's reference than `others`, per token; options as in `read`.
+    """Return how much likelier the oracle finds a diff's reference than other texts, in nats per token.
 
-    It moves before any answer does. One record per diff × condition × layer × span × question. A diff's own reference
-    among the others does not count there.
+    It moves before any answer does.
+
+    Args:
+        suite: what `load_suite` gave.
+        diff: ids or references of diffs whose reference is known.
+        others: texts to compare with, such as other diffs' references; a diff's own does not count.
+        options: as of `read`; samples do not count.
+
+    Returns:
+        One record per diff × condition × layer × span × question.
+
+    Raises:
+        DitError: as `read` does, and where a reference or other texts are missing.
     """
-    wanted = replace(checked_request(suite, diff, **options), samples=1)
+    request = checked_request(suite, diff, **options)
     others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in several(others)))
-    if not all(info and info.reference and _texts(info, others)[1:] for info, _, _ in wanted.rows):
+    if not all(info and info.reference and _texts(info, others)[1:] for info, _, _ in request.rows):
         raise DitError(
             "A lift compares a diff's reference with other texts: give a diff, and at least one text; of somebody's "
             "own diff the reference is not known."
         )
 
-    def found() -> tuple[Lift, ...]:
-        slot = suite.hold_oracle(wanted.oracle)
-        rows = rows_of(wanted, checked_layers(suite.model, wanted.layers))
-        size = BatchSize(max(1, MAX_LIFT_ROWS // (1 + len(others))))
-        batches = size.over(rows, lambda part: _means(wanted, slot, part, others))
-        return tuple(_lift(wanted, row, *means) for part, own in batches for row, means in zip(part, own, strict=True))
+    def compute() -> tuple[Lift, ...]:
+        slot = suite.hold_oracle(request.oracle)
+        size = BatchSize(max(1, MAX_LIFT_TEXTS // (1 + len(others))))
+        batches = size.over(_first_samples(request), lambda part: _means(request, slot, part, others))
+        return tuple(
+            _lift(request, row, reference, means)
+            for part, scores in batches
+            for row, (reference, *means) in zip(part, scores, strict=True)
+        )
 
-    return suite.table("lifts", suite.worker.run(found))
+    return suite.table("lifts", suite.worker.run(compute))
 
 
-def _means(wanted: Request, slot: str, rows: Sequence[Row], others: Sequence[str]) -> list[list[float]]:
+def scored(
+    request: Request, slot: str, rows: Sequence[OracleRow], choices: Sequence[Sequence[Sequence[int]]]
+) -> list[list[list[float]]]:
+    """Per row and choice (token ids), the log-probability of each of its tokens. Worker's thread only."""
+    return choice_log_probabilities(
+        request.suite.model,
+        [row.ids for row in rows],
+        choices,
+        {slot: torch.ones(len(rows), 1, 1)},
+        prefill=injection(request, rows),
+    )
+
+
+def _first_samples(request: Request) -> list[OracleRow]:
+    """The rows without their repetitions: texts are as likely in each of them."""
+    return [row for row in oracle_rows(request, checked_layers(request.suite.model, request.layers)) if not row.sample]
+
+
+def _means(request: Request, slot: str, rows: Sequence[OracleRow], others: Sequence[str]) -> list[list[float]]:
     """Per row, the mean log-probability of a token of its reference, and of each other text."""
-    model = wanted.suite.model
-    texts = [_texts(row.aim.info, others) for row in rows]
-    tokens = [[model.tokenizer.encode(text, add_special_tokens=False) for text in own] for own in texts]
-    scores = scored(wanted, slot, rows, tokens)
+    encode = request.suite.model.tokenizer.encode
+    texts = [_texts(row.aim.info, others) for row in rows if row.aim.info]
+    tokens = [[encode(text, add_special_tokens=False) for text in own] for own in texts]
+    scores = scored(request, slot, rows, tokens)
     return [[sum(tokens) / len(tokens) for tokens in own] for own in scores]
 
 
@@ -93,26 +135,13 @@ def _texts(info: DiffInfo, others: Sequence[str]) -> list[str]:
     return [info.reference, *(text for text in others if text.casefold() != info.reference.casefold())]
 
 
-def _lift(wanted: Request, row: Row, reference: float, *others: float) -> Lift:
+def _lift(request: Request, row: OracleRow, reference: float, others: Sequence[float]) -> Lift:
     return Lift(
-        diff=row.aim.info.id,
+        diff=row.diff,
         condition=str(row.aim.condition),
         layer=row.layer,
-        depth_percent=depth_percent(wanted.suite, row.layer),
+        depth_percent=depth_percent(request.suite, row.layer),
         positions=row.positions,
         question=row.question,
         lift=reference - sum(others) / len(others),
-    )
-
-
-def scored(
-    wanted: Request, slot: str, rows: Sequence[Row], choices: Sequence[Sequence[Sequence[int]]]
-) -> list[list[list[float]]]:
-    """Per row and choice (token ids), the log-probability of each of its tokens. Worker's thread only."""
-    return choice_log_probabilities(
-        wanted.suite.model,
-        [row.ids for row in rows],
-        choices,
-        {slot: torch.ones(len(rows), 1, 1)},
-        prefill=injection(wanted, rows),
     )

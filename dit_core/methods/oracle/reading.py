@@ -1,7 +1,7 @@
 """Readings: what the oracle says of every layer, all rows in as few batches as memory allows."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Unpack
+from collections.abc import Generator, Mapping, Sequence
+from typing import Unpack, cast
 
 import torch
 from torch import Tensor
@@ -13,9 +13,9 @@ from dit_core.engine.generation import Batch, generate, row_seed
 from dit_core.engine.likelihood import choices_after
 from dit_core.engine.model import Model
 from dit_core.grading import grade
-from dit_core.methods.oracle.batch import Row, injection, rows_of
-from dit_core.methods.oracle.request import ReadOptions, Request, checked_request, target_request
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs
+from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
+from dit_core.methods.oracle.request import ReadOptions, Request, TargetOptions, checked_request, checked_targets
 from dit_core.records import Reading, Table, Target
 from dit_core.records.condition import checked_whole
 from dit_core.request.targets import aims, depth_percent
@@ -26,10 +26,7 @@ MAX_ROWS = 512  # of one batch of readings, before memory has its say
 
 
 def read(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Table[Reading]:
-    """Reads conditions of diffs through the oracle; one record per diff × condition × layer × span × question × sample.
-
-    Records come layer by layer. The table's `extra` holds `n_layers` of the base and, where they are known, the
-    oracle's `trained_layers`.
+    """Read conditions of diffs through an activation oracle (arXiv 2512.15674).
 
     Args:
         suite: what `load_suite` gave.
@@ -52,6 +49,10 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Ta
         coefficient: how strongly: this times the norm of what is there; 1 by default, as published.
         placeholders: of the prompt; one per position by default. Another number reads positions evenly spaced.
 
+    Returns:
+        One record per diff × condition × layer × span × question × sample, layer by layer. The table's `extra` holds
+        `n_layers` of the base and, where they are known, the oracle's `trained_layers`.
+
     Raises:
         DitError: what was asked makes no sense for this base and oracle, or a file is missing or damaged.
     """
@@ -62,57 +63,58 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Ta
 @streamed_at_model
 def stream(
     suite: Suite, diff: Diffs = None, at_once: int | None = None, **options: Unpack[ReadOptions]
-) -> Iterator[Table]:
-    """As `read`, but yields the table so far after every batch of readings, layer by layer.
+) -> Generator[Table[Reading], None, None]:
+    """Read conditions, as `read` does, and yield the table so far after every batch of readings, layer by layer.
 
     `at_once` makes batches of at most so many readings. Closing the iterator stops the work at the next batch.
     """
-    wanted = checked_request(suite, diff, **options)
+    request = checked_request(suite, diff, **options)
     at_once = None if at_once is None else checked_whole(at_once, "The number of readings at once", 1, 100_000)
-    return suite.worker.stream(lambda: _tables(wanted, at_once))
+    return suite.worker.stream(lambda: _tables(request, at_once))
 
 
 @at_model
 def targets(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Table[Target]:
-    """The tokens that `read` would read with the same arguments, one record per condition: to choose a span by.
+    """Return the tokens that `read` would read with the same arguments, one record per condition: to choose a span by.
 
-    It needs no oracle, and leaves aside the arguments that are about one.
+    It needs no oracle, and leaves aside the arguments that are about one. Raises DitError as `read` does.
     """
-    wanted = target_request(suite, diff, **options)
+    own = {name: value for name, value in options.items() if name in TargetOptions.__annotations__}
+    request = checked_targets(suite, diff, **cast(TargetOptions, own))
 
-    def found() -> tuple[Target, ...]:
-        return tuple(aim.record(suite) for aim in aims(suite, wanted.rows, wanted.seed, wanted.answer_tokens))
+    def tokens() -> tuple[Target, ...]:
+        return tuple(aim.record(suite) for aim in aims(suite, request.rows, request.seed, request.answer_tokens))
 
-    return suite.table("targets", suite.worker.run(found))
+    return suite.table("targets", suite.worker.run(tokens))
 
 
-def _tables(wanted: Request, at_once: int | None) -> Iterator[Table[Reading]]:
+def _tables(request: Request, at_once: int | None) -> Generator[Table[Reading], None, None]:
     """The table so far after every batch. Runs in the worker's thread."""
-    suite, model = wanted.suite, wanted.suite.model
-    layers = checked_layers(model, wanted.layers)
-    slot = suite.hold_oracle(wanted.oracle)
-    rows = rows_of(wanted, layers)
-    suite.limits.check(len(rows), wanted.max_new_tokens)
+    suite, model = request.suite, request.suite.model
+    layers = checked_layers(model, request.layers)
+    slot = suite.hold_oracle(request.oracle)
+    rows = oracle_rows(request, layers)
+    suite.limits.check(len(rows), request.sampling.max_new_tokens)
     extra = {
-        "oracle": wanted.info.title,
+        "oracle": request.info.title,
         "n_layers": len(model.layers),
         "n_readings": len(rows),
-        "sampling": {"temperature": wanted.temperature, "max_new_tokens": wanted.max_new_tokens},
+        "sampling": {name: getattr(request.sampling, name) for name in ("temperature", "max_new_tokens")},
         "settings": {
-            "span": str(wanted.span),
-            "answer_tokens": wanted.answer_tokens,
-            "block": wanted.block,
-            "coefficient": wanted.coefficient,
-            "placeholders": wanted.placeholders,
+            "span": str(request.span),
+            "answer_tokens": request.answer_tokens,
+            "block": request.block,
+            "coefficient": request.coefficient,
+            "placeholders": request.placeholders,
         },
     }
-    if wanted.info.percents:
-        extra["trained_layers"] = trained_layers(wanted.info.percents, len(model.layers))
-    if revisions := suite.revisions | suite.oracle_revisions(wanted.oracle):
+    if request.info.percents:
+        extra["trained_layers"] = trained_layers(request.info.percents, len(model.layers))
+    if revisions := suite.revisions | suite.oracle_revisions(request.oracle):
         extra["revisions"] = revisions
     done: list[Reading] = []
     size = batch_size(model, "readings", MAX_ROWS)
-    for _, readings in size.over(rows, lambda part: _readings(wanted, slot, part), at_once):
+    for _, readings in size.over(rows, lambda part: _readings(request, slot, part), at_once):
         done += readings
         yield suite.table("readings", tuple(done), extra)
 
@@ -123,85 +125,84 @@ def trained_layers(percents: Sequence[float], depth: int) -> list[int]:
     return sorted({max(0, min(int(depth * percent / 100 + 0.01), depth - 1)) for percent in percents})
 
 
-def _readings(wanted: Request, slot: str, rows: Sequence[Row]) -> list[Reading]:
+def _readings(request: Request, slot: str, rows: Sequence[OracleRow]) -> list[Reading]:
     """One batch of the oracle: answers and, behind the same prompts, how likely it finds the references."""
-    model = wanted.suite.model
+    model = request.suite.model
     # The samples of one reading share its prompt, which is read once for all of them.
-    read = list({_same(row): row for row in rows}.values())
-    places = {_same(row): at for at, row in enumerate(read)}
-    acting = {slot: torch.ones(len(read), 1, 1)}
-    answers, references = [Answer() for _ in rows], _References(model, acting, read)
+    prompts = list({_reading_key(row): row for row in rows}.values())
+    owners = {_reading_key(row): index for index, row in enumerate(prompts)}
+    acting = {slot: torch.ones(len(prompts), 1, 1)}
+    answers, references = [Answer() for _ in rows], _References(model, acting, prompts)
     steps = generate(
         model,
-        [row.ids for row in read],
+        [row.ids for row in prompts],
         acting,
-        wanted.max_new_tokens,
-        temperature=wanted.temperature,
-        seeds=[_seed(wanted, row) for row in rows],
-        prefill=injection(wanted, read),
+        request.sampling.max_new_tokens,
+        temperature=request.sampling.temperature,
+        seeds=[_seed(request, row) for row in rows],
+        prefill=injection(request, prompts),
         after_prefill=references.score,
-        owners=[places[_same(row)] for row in rows],
+        owners=[owners[_reading_key(row)] for row in rows],
     )
     for step in steps:
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
                 answer.add(model.tokenizer, token, probability)
-    return [_reading(wanted, row, answer, references.log_prob(row)) for row, answer in zip(rows, answers, strict=True)]
+    return [_reading(request, row, answer, references.log_prob(row)) for row, answer in zip(rows, answers, strict=True)]
 
 
 class _References:
     """How likely the oracle finds the diffs' references behind the prompts of one batch."""
 
-    def __init__(self, model: Model, acting: Mapping[str, Tensor], rows: Sequence[Row]) -> None:
+    def __init__(self, model: Model, acting: Mapping[str, Tensor], rows: Sequence[OracleRow]) -> None:
         self._model, self._acting, self._rows = model, acting, rows
-        self._found: dict[tuple[int, str], float] = {}
+        self._log_probs: dict[tuple[int, str], float] = {}
 
     def score(self, batch: Batch, logits: Tensor) -> None:
-        """Takes the batch when its prompts have been read, and the logits there; leaves both as they are."""
+        """Score the references behind a batch whose prompts have been read; leaves it and its `logits` as they are."""
         encode = self._model.tokenizer.encode
-        # One row of each reading, for its samples all share the prompt.
-        owners = {_same(row): row for row in self._rows if row.aim.info and row.aim.info.reference}.values()
-        texts = {id(row): [encode(row.aim.info.reference, add_special_tokens=False)] for row in owners}
-        if texts:
-            choices = [texts.get(id(row), []) for row in self._rows]
-            room = max(len(own[0]) for own in texts.values())
-            found = choices_after(batch.copy(room), logits, choices, self._model.strengths(self._acting))
-            self._found = {_same(row): sum(own[0]) for row, own in zip(self._rows, found, strict=True) if own}
+        references = [row.aim.info.reference if row.aim.info else "" for row in self._rows]
+        choices = [[encode(text, add_special_tokens=False)] if text else [] for text in references]
+        if any(choices):
+            room = max(len(own[0]) for own in choices if own)
+            scores = choices_after(batch.copy(room), logits, choices, self._model.strengths(self._acting))
+            self._log_probs = {
+                _reading_key(row): sum(own[0]) for row, own in zip(self._rows, scores, strict=True) if own
+            }
 
-    def log_prob(self, row: Row) -> float | None:
+    def log_prob(self, row: OracleRow) -> float | None:
         """Of a row's reference, in nats; None where it has none."""
-        return self._found.get(_same(row))
+        return self._log_probs.get(_reading_key(row))
 
 
-def _same(row: Row) -> tuple[int, str]:
+def _reading_key(row: OracleRow) -> tuple[int, str]:
     """What the samples of one reading have in common, and nothing else has."""
     return id(row.vectors), row.question
 
 
-def _seed(wanted: Request, row: Row) -> int:
+def _seed(request: Request, row: OracleRow) -> int:
     """Of the row's own noise: it depends on what is read and asked, never on what else is in the batch."""
-    diff = row.aim.info.id if row.aim.info else ""
-    where = (str(row.aim.condition), row.aim.asked, row.layer, row.positions, wanted.kind)
-    return row_seed(wanted.seed, diff, *where, row.question, row.sample)
+    where = (str(row.aim.condition), row.aim.asked, row.layer, row.positions, request.kind)
+    return row_seed(request.sampling.seed, row.diff, *where, row.question, row.sample)
 
 
-def _reading(wanted: Request, row: Row, answer: Answer, log_prob: float | None) -> Reading:
+def _reading(request: Request, row: OracleRow, answer: Answer, log_prob: float | None) -> Reading:
     info = row.aim.info
     return Reading(
-        diff=info.id if info else "",
+        diff=row.diff,
         condition=str(row.aim.condition),
         asked=row.aim.asked,
         layer=row.layer,
-        depth_percent=depth_percent(wanted.suite, row.layer),
+        depth_percent=depth_percent(request.suite, row.layer),
         positions=row.positions,
-        kind=wanted.kind,
+        kind=request.kind,
         question=row.question,
         sample=row.sample,
-        seed=wanted.seed,
+        seed=request.sampling.seed,
         text=answer.text,
         tokens=answer.shown(),
         token_probabilities=tuple(answer.probabilities),
         confidence=answer.confidence,
-        grade=grade(wanted.suite, info, answer.text) if info else None,
+        grade=grade(request.suite, info, answer.text) if info else None,
         log_prob_reference=log_prob,
     )

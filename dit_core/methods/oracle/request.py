@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 from dit_core.engine.model import Model
 from dit_core.errors import DitError, did_you_mean
-from dit_core.methods.verbalize import Diffs
+from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.spans import Span
 from dit_core.request.targets import KINDS, Asked, TargetRow, target_rows
@@ -14,7 +14,7 @@ from dit_core.suite import OracleInfo, Suite
 from dit_core.suite.catalog import oracle_percents
 
 SPAN = "last:10"
-MAX_NEW_TOKENS = 10
+MAX_NEW_TOKENS = 10  # of an oracle's answer, unless another number is asked for
 PLACEHOLDER = " ?"
 PROMPT = "Layer: {layer}\n{placeholders} \n{question}"
 
@@ -33,7 +33,7 @@ class ReadOptions(TargetOptions, total=False):
     """What `read` and `stream` take beside the suite and the diff; the docstring of `read` says what each means."""
 
     question: str | Sequence[str] | None
-    layers: str | int | Sequence[int]
+    layers: Layers
     kind: str
     samples: int
     temperature: float
@@ -60,11 +60,9 @@ class Request(Targets):
     """A checked request, its files fetched: what can fail in it now is what only the loaded base can tell."""
 
     questions: tuple[str, ...]
-    layers: Any
+    layers: Layers
     kind: str
-    samples: int
-    temperature: float
-    max_new_tokens: int
+    sampling: Sampling
     oracle: str | None
     info: OracleInfo
     block: int
@@ -72,18 +70,17 @@ class Request(Targets):
     placeholders: int | None
 
 
-def target_request(
+def checked_targets(
     suite: Suite,
     diff: Diffs,
     *,
     condition: Any = None,
     asked: Asked = None,
-    span: Any = SPAN,
+    span: str | Span = SPAN,
     answer_tokens: int | None = None,
     seed: int = 0,
-    **_: Any,
 ) -> Targets:
-    """The part of a request that needs no oracle; what it does not know is left out."""
+    """Check the part of a request that needs no oracle; arguments and DitErrors are those of `read`."""
     seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
     span = span if isinstance(span, Span) else Span(span)
     if answer_tokens is not None:
@@ -97,8 +94,8 @@ def checked_request(
     suite: Suite,
     diff: Diffs,
     *,
-    question: Any = None,
-    layers: Any = "all",
+    question: str | Sequence[str] | None = None,
+    layers: Layers = "all",
     kind: str = "with",
     samples: int = 1,
     temperature: float = 0.0,
@@ -107,63 +104,29 @@ def checked_request(
     block: int | None = None,
     coefficient: float = 1.0,
     placeholders: int | None = None,
-    **where: Any,
+    **where: Unpack[TargetOptions],
 ) -> Request:
-    """The request, or a DitError that says what is wrong with it."""
-    oracle = str(oracle) if oracle else None
-    if suite.oracle is None and oracle is None:
-        raise DitError(
-            f"The suite '{suite.name}' has no activation oracle: name one made for its base, by folder or hub id."
-        )
-    if unknown := set(where) - set(TargetOptions.__annotations__):
-        raise TypeError(f"an oracle can't be asked with {', '.join(sorted(unknown))}")
-    info = suite.oracle if oracle is None else OracleInfo(oracle, oracle, oracle_percents(oracle))
-    asked = target_request(suite, diff, **where)
+    """Check what is asked of an oracle, and fetch its files; arguments and DitErrors are those of `read`."""
+    info = _oracle_info(suite, oracle)
+    targets = checked_targets(suite, diff, **where)
     if placeholders is not None:
         placeholders = checked_whole(placeholders, "The number of placeholders", 1, 1000)
-    temperature = checked_number(temperature, "The temperature", 0, 100)
-    found = Request(
-        **vars(asked),
+    request = Request(
+        **vars(targets),
         questions=_questions(info.questions[:1] if question is None else several(question)),
         layers=layers,
-        kind=_kind(kind, asked.rows),
-        samples=_samples(samples, temperature),
-        temperature=temperature,
-        max_new_tokens=checked_whole(max_new_tokens, "The number of new tokens", 1, 1000),
-        oracle=oracle,
+        kind=_checked_kind(kind, targets.rows),
+        sampling=checked_sampling(
+            suite, samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, seed=targets.seed
+        ),
+        oracle=str(oracle) if oracle else None,
         info=info,
         block=checked_whole(info.block if block is None else block, "The block to inject at", 0, 10_000),
         coefficient=checked_number(coefficient, "The coefficient", -MAX_NUMBER, MAX_NUMBER),
         placeholders=placeholders,
     )
-    suite.fetch(oracle=oracle or True)
-    return found
-
-
-def _questions(texts: Sequence[Any]) -> tuple[str, ...]:
-    if not texts:
-        raise DitError("The oracle is asked nothing: give at least one question.")
-    return tuple(dict.fromkeys(checked_question(checked_text(text, "The question")) for text in texts))
-
-
-def _kind(kind: Any, rows: Sequence[TargetRow]) -> str:
-    if kind not in KINDS:
-        near = did_you_mean(str(kind), KINDS)
-        raise DitError(f"There is no kind of activations '{kind}': use {', '.join(KINDS)}.{near}")
-    idle = [str(one) for _, one, _ in rows if not one.strength and not one.adapters]
-    if kind == "difference" and idle:
-        raise DitError(
-            f"There is no difference to read under '{idle[0]}', where no diff acts: choose conditions with a diff or "
-            "a DIT adapter, or another kind."
-        )
-    return kind
-
-
-def _samples(samples: Any, temperature: float) -> int:
-    samples = checked_whole(samples, "The number of samples", 1, 1000)
-    if samples > 1 and temperature == 0:
-        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
-    return samples
+    suite.fetch(oracle=request.oracle or True)
+    return request
 
 
 def checked_question(text: str) -> str:
@@ -174,14 +137,47 @@ def checked_question(text: str) -> str:
 
 
 def oracle_prompt(model: Model, layer: int, count: int, question: str) -> tuple[list[int], list[int]]:
-    """Token ids of the oracle's prompt, and the positions of its `count` placeholders.
+    """Encode the oracle's prompt: the layer's number, a placeholder per activation, the question.
 
-    Raises DitError where the tokenizer has no single token for the placeholder, or the question holds it.
+    Returns:
+        Token ids of the prompt, and the positions of its `count` placeholders.
+
+    Raises:
+        DitError: the tokenizer has no single token for the placeholder, or the question holds it.
     """
     text = PROMPT.format(layer=layer, placeholders=PLACEHOLDER * count, question=checked_question(question))
     ids = model.encode(text)
     single = model.tokenizer.encode(PLACEHOLDER, add_special_tokens=False)
-    run = [at for at, token in enumerate(ids) if [token] == single][:count]
+    run = [position for position, token in enumerate(ids) if [token] == single][:count]
     if len(run) != count or run != list(range(run[0], run[0] + count)):
         raise DitError("This base's tokenizer has no single token for the oracle's placeholder: use another base.")
     return ids, run
+
+
+def _oracle_info(suite: Suite, oracle: str | None) -> OracleInfo:
+    if oracle:
+        return OracleInfo(str(oracle), str(oracle), oracle_percents(str(oracle)))
+    if suite.oracle is None:
+        raise DitError(
+            f"The suite '{suite.name}' has no activation oracle: name one made for its base, by folder or hub id."
+        )
+    return suite.oracle
+
+
+def _questions(texts: Sequence[Any]) -> tuple[str, ...]:
+    if not texts:
+        raise DitError("The oracle is asked nothing: give at least one question.")
+    return tuple(dict.fromkeys(checked_question(checked_text(text, "The question")) for text in texts))
+
+
+def _checked_kind(kind: str, rows: Sequence[TargetRow]) -> str:
+    if kind not in KINDS:
+        near = did_you_mean(str(kind), KINDS)
+        raise DitError(f"There is no kind of activations '{kind}': use {', '.join(KINDS)}.{near}")
+    idle = [str(condition) for _, condition, _ in rows if not condition.strength and not condition.adapters]
+    if kind == "difference" and idle:
+        raise DitError(
+            f"There is no difference to read under '{idle[0]}', where no diff acts: choose conditions with a diff or "
+            "a DIT adapter, or another kind."
+        )
+    return kind
