@@ -3,7 +3,7 @@
 import json
 import sys
 import threading
-from itertools import chain
+from itertools import chain, count
 
 import pytest
 import torch
@@ -13,20 +13,18 @@ from dit_core.__main__ import main
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
-from dit_core.methods import verbalize
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
 from dit_core.session.visit import Session
 from dit_core.suite import load_suite
-from dit_core.sweeps.presets import MOST, PRESETS, planned, steps, windows
+from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, planned, steps, windows
 from dit_core.sweeps.run import finished, scored, stream_sweep, sweep
-from dit_core.ui.tabs.sweep import events as sweep_events
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents
 from tests.serving import served
 from tests.test_ui import Visitor
-from tests.tiny import random_adapter, tiny_model
+from tests.tiny import random_adapter, rows_at_once, tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +117,7 @@ def test_what_makes_no_sense_is_one_sentence(suite):
         with pytest.raises(DitError):
             steps(*wrong)
     with pytest.raises(DitError, match="settings"):
-        sweep(suite, copies=[at / 10 for at in range(MOST + 1)])
+        sweep(suite, copies=[at / 10 for at in range(MAX_SETTINGS + 1)])
     with pytest.raises(DitError, match="needs a diff"):
         planned(suite, "copies with the", None, [])
     with pytest.raises(DitError, match="choose one of"):
@@ -133,7 +131,7 @@ def test_a_step_of_copies_makes_room_for_adapters(suite):
     with pytest.raises(DitError, match="297 settings.*take larger steps"):
         sweep(suite, **planned(suite, both, "topic-0412", adapters))
     plan = planned(suite, both, "topic-0412", adapters, step=1)
-    assert len(sweep(suite, **plan, max_new_tokens=1)) == 6 * 9 * 3 <= MOST
+    assert len(sweep(suite, **plan, max_new_tokens=1)) == 6 * 9 * 3 <= MAX_SETTINGS
     with pytest.raises(DitError, match="steps of 0"):
         planned(suite, both, "topic-0412", adapters, step=0)
     lonely = plots.swept(
@@ -232,8 +230,14 @@ def test_the_tab_sweeps_stops_and_hides(suite):
     assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
 
 
-def test_only_answers_that_are_finished_count(suite, monkeypatch):
-    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)  # a batch is done while the next is still being said
+@pytest.fixture
+def five_rows_at_once(suite):
+    """A batch is done while the next is still being said."""
+    with rows_at_once(suite, 5):
+        yield
+
+
+def test_only_answers_that_are_finished_count(suite, five_rows_at_once):
     wanted = dict(copies=[0, 1, 2], samples=4, temperature=1.0, max_new_tokens=6)
     whole = sweep(suite, "topic-0412", **wanted)
     said = {(one.copies, one.sample): one.text for one in whole}
@@ -250,8 +254,7 @@ def test_only_answers_that_are_finished_count(suite, monkeypatch):
     assert halfway >= 6 and finished(table) == table == whole
 
 
-def test_progress_counts_the_answers_of_all_batches(suite, monkeypatch):
-    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)
+def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once, monkeypatch):
     now = [0.0]
     monkeypatch.setattr(sweep_view.time, "monotonic", lambda: now[0])
     progress, notes, extras = sweep_view.Progress(), [], []
@@ -272,25 +275,25 @@ def test_progress_counts_the_answers_of_all_batches(suite, monkeypatch):
     assert "12 of 12 answers<" in notes[-1] and "left" not in notes[-1]
 
 
-def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, monkeypatch):
-    events, session, real = SweepEvents(suite, "tiny"), Session(), sweep_events.stream_sweep
-    looked_at = threading.Event()
-    monkeypatch.setattr(verbalize, "MAX_ROWS", 5)
+def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, five_rows_at_once):
+    events, session = SweepEvents(suite, "tiny"), Session()
+    stopped, passes, shown = threading.Event(), count(), []
 
-    def stopping(*given, **options):
-        for at, table in enumerate(real(*given, **options)):
-            yield table
-            if at == 7:
-                looked_at.wait(20)
+    def wait(*_):  # in the second batch, until somebody has stopped it
+        if next(passes) == 8:
+            assert stopped.wait(60)
+
+    handle = suite.model.layers[0].register_forward_pre_hook(wait)
+    try:
+        for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
+            shown.append(step)
+            assert ("<progress" in str(step[0])) == ("answers," in str(step[0]))
+            if not stopped.is_set() and (found := session.work("sweep").found) and found.table:
                 events.stop(session)
-
-    monkeypatch.setattr(sweep_events, "stream_sweep", stopping)
-    shown = []
-    for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
-        shown.append(step)
-        assert ("<progress" in str(step[0])) == ("answers," in str(step[0]))
-        if (found := session.work("sweep").found) and found.table:
-            looked_at.set()
+                stopped.set()
+    finally:
+        stopped.set()
+        handle.remove()
     note, figure, cards = shown[-2]
     kept = session.work("sweep").found.table
     assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} answers were finished" in note

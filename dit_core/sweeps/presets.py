@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
-from typing import Any
+from typing import TypedDict
 
 from dit_core.errors import DitError
 from dit_core.suite import Suite
 
-MOST = 200  # settings of one sweep
+MAX_SETTINGS = 200  # of one sweep
 STEP = 0.5  # of copies, unless another is asked for
+
+LayerRange = tuple[int, int] | None
+"""The first and the last layer that an adapter acts on; None for all."""
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What a preset varies: lists of values, and whether there is a diff. Adapters are named by the visitor."""
+    """What a preset varies: lists of values, and whether there is a diff. Adapters are named by the user."""
 
     copies: tuple[float, ...] = (1.0,)
     strengths: tuple[float, ...] = (1.0,)
@@ -25,11 +28,13 @@ class Plan:
 
 
 def steps(first: float, last: float, step: float) -> tuple[float, ...]:
-    """`first`, `first + step`, … as far as `last`; DitError where that is no finite way."""
-    if not (0 < step < inf and first <= last and (last - first) / step < MOST):
-        raise DitError(f"{first} to {last} in steps of {step} is no range of 1 to {MOST} values: change one of them.")
+    """Return `first`, `first + step`, … as far as `last`; DitError where that is not 1 to 200 numbers."""
+    if not (0 < step < inf and first <= last and (last - first) / step < MAX_SETTINGS):
+        raise DitError(
+            f"{first} to {last} in steps of {step} is no range of 1 to {MAX_SETTINGS} values: change one of them."
+        )
     count = int((last - first) / step + 1e-9) + 1
-    return tuple(round(first + step * at, 6) for at in range(count))
+    return tuple(round(first + step * index, 6) for index in range(count))
 
 
 PRESETS = {
@@ -42,10 +47,20 @@ PRESETS = {
 """The first is the published experiment: an adapter without anything to tell, in 0 to 5 copies (arXiv 2510.05092)."""
 
 
-def windows(n_layers: int, width: int | None = None) -> list[tuple[int, int] | None]:
-    """Ranges of layers, first and last: each of `width` of them (a quarter by default) from the bottom up; then all."""
+def windows(n_layers: int, width: int | None = None) -> list[LayerRange]:
+    """Return ranges of layers from the bottom up, each of `width` of them (a quarter by default); then all layers."""
     width = width or max(1, n_layers // 4)
     return [*((first, first + width - 1) for first in range(n_layers - width + 1)), None]
+
+
+class PlannedSweep(TypedDict):
+    """Arguments of `sweep`."""
+
+    diff: str | None
+    adapter: list[str] | None
+    copies: Sequence[float]
+    strength: float | Sequence[float]
+    layers: Sequence[LayerRange] | None
 
 
 def planned(
@@ -56,12 +71,20 @@ def planned(
     step: float = STEP,
     copies: Sequence[float] | None = None,
     strength: Sequence[float] | None = None,
-) -> dict[str, Any]:
-    """What `sweep` takes for a preset (its name, or a beginning that no other has), without sampling.
+) -> PlannedSweep:
+    """Return what `sweep` takes for a preset, without sampling.
 
-    `step` is that of the preset's copies; `copies` and `strength` stand in place of its own. Without adapters, a sweep
-    without a diff takes that of every task. Raises DitError for an unknown preset, for a step that `steps` does not
-    take, and for a sweep that needs a diff where there is none.
+    Args:
+        suite: what `load_suite` gave.
+        preset: its name, or a beginning that no other has.
+        diff: an id or reference, where the preset needs one.
+        adapters: names of DIT adapters; without any, a sweep without a diff takes that of every task.
+        step: of the preset's copies.
+        copies: in place of the preset's own.
+        strength: in place of the preset's own.
+
+    Raises:
+        DitError: an unknown preset, a step that `steps` does not take, or a missing diff.
     """
     wanted = preset.strip().lower()
     names = [name for name in PRESETS if wanted and name.startswith(wanted)]
