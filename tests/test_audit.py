@@ -12,9 +12,9 @@ from dit_core.audit import gather, page
 from dit_core.audit.gather import Said
 from dit_core.audit.provenance import again, settings
 from dit_core.records import Table
-from dit_core.session.snippets import opening, opens
 from dit_core.suite import Origin
 from dit_core.suite.limits import PUBLIC
+from dit_core.suite.snippets import opening, opens
 from dit_core.suite.user_diffs import bring_source
 from tests.test_command_line import run  # noqa: F401 (a fixture)
 from tests.test_ui import HOSTILE

@@ -6,8 +6,9 @@ from html.parser import HTMLParser
 import pytest
 
 from dit_core.errors import DitError
-from dit_core.methods.comparison import COLOURS, columns, compare, first_run, read_first_run
+from dit_core.methods.comparison import columns, compare, first_run, read_first_run
 from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html, percent
+from dit_core.present.palette import COLOURS
 from dit_core.records import Table, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view

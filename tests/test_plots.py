@@ -9,9 +9,9 @@ from dataclasses import replace
 import pytest
 
 from dit_core.errors import DitError
-from dit_core.methods.comparison import COLOURS, TITLES
 from dit_core.methods.oracle import read
 from dit_core.present import plots
+from dit_core.present.palette import COLOURS, TITLES
 from dit_core.present.plots.lines import lines
 from dit_core.present.plots.style import CONFIG, DARK, LIGHT, percent_axis, wrapped
 from dit_core.records import LensToken, NextToken, Norm, Reading, Similarity, Table

@@ -4,8 +4,8 @@ from datetime import date
 
 from dit_core.project import versions
 from dit_core.records import DiffInfo
-from dit_core.session.snippets import beginning, named, opens
 from dit_core.suite import Origin, Suite
+from dit_core.suite.snippets import beginning, named, opens
 
 
 def settings(suite: Suite, info: DiffInfo, seed: int) -> dict[str, str]:

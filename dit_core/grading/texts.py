@@ -1,17 +1,12 @@
 """Texts as they are compared: words without case and punctuation, and how much two texts have in common."""
 
-import re
-import unicodedata
 from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from rapidfuzz.distance import JaroWinkler
 
-
-def words(text: str) -> tuple[str, ...]:
-    """The words of a text as they are compared: case folded, letters and digits only."""
-    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))
+from dit_core.records import words
 
 
 def modal(texts: Sequence[str]) -> tuple[str, int]:

@@ -17,35 +17,13 @@ from dit_core.methods import lens, oracle
 from dit_core.methods.options import SamplingOptions
 from dit_core.methods.oracle.request import ReadOptions
 from dit_core.methods.verbalize import stream
+from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.suite import Suite, Task
 
 R = TypeVar("R", Target, Reading, NextToken)
 FIRST_RUN = "first-run.json"
-
-# Colour-blind safe (Okabe and Ito, the purple and the grey adapted): the same on cards, lines, legends and tables.
-COLOURS = {
-    "base": "#7d7d7d",
-    "diff": "#0072b2",
-    "trigger": "#d55e00",
-    "dit": "#8a63c4",
-    "both": "#009e73",
-    "other": "#9a8700",
-}
-TITLES = {
-    "base": "base",
-    "diff": "diff",
-    "trigger": "diff + trigger",
-    "dit": "DIT alone",
-    "both": "diff + DIT",
-    "other": "your condition",
-}
-
-
-def kind_colours() -> str:
-    """A style sheet that gives each `dit-kind-…` its colour, as `--kind`."""
-    return "".join(f".dit-kind-{kind} {{ --kind: {colour}; }}\n" for kind, colour in COLOURS.items())
 
 
 @dataclass(frozen=True)

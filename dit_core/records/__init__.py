@@ -15,6 +15,7 @@ from dit_core.records.answers import (
     SweepPoint,
     Target,
     Verbalization,
+    words,
 )
 from dit_core.records.condition import Condition, grid
 from dit_core.records.scores import (
@@ -56,4 +57,5 @@ __all__ = [
     "Verbalization",
     "as_dict",
     "grid",
+    "words",
 ]

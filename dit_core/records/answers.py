@@ -1,5 +1,7 @@
 """Records of what a model said, and of what was read and changed inside it."""
 
+import re
+import unicodedata
 from dataclasses import dataclass
 
 from dit_core.records.table import secret
@@ -202,3 +204,8 @@ class SweepPoint:
     modal_share: float
     similarity: float | None
     log_prob_reference: float | None = secret()
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Return the words of a text as texts are compared: case folded, letters and digits only."""
+    return tuple(re.findall(r"[^\W_]+", unicodedata.normalize("NFKC", text).casefold()))

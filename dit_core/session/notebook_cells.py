@@ -7,8 +7,8 @@ from dit_core.methods import comparison as standing
 from dit_core.methods.comparison import Column
 from dit_core.session.oracle import Found, arguments
 from dit_core.session.settings import Settings
-from dit_core.session.snippets import named, opening
 from dit_core.suite import Suite
+from dit_core.suite.snippets import named, opening
 
 IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plots")
 

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, OracleError
 from dit_core.methods import comparison as standing
-from dit_core.methods.comparison import COLOURS, Column
+from dit_core.methods.comparison import Column
 from dit_core.methods.oracle.request import SPAN
 from dit_core.present.cards import RUNNING
+from dit_core.present.palette import COLOURS
 from dit_core.records import NextToken, Reading, ReadingConfidence, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.spans import Span

@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from functools import cache
 
-from dit_core.methods.comparison import kind_colours
 from dit_core.present import cards
+from dit_core.present.palette import kind_colours
 
 # The page's variables, by what JupyterLab, VS Code and Colab call the same, and a colour where none of them is there.
 _VARIABLES = {

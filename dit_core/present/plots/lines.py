@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Generic, TypeVar
 
-from dit_core.methods.comparison import COLOURS, TITLES
+from dit_core.present.palette import COLOURS, TITLES
 from dit_core.present.plots.style import plain, quoted, shortened
 from dit_core.records import Table
 from dit_core.records.condition import OWN, Condition
@@ -49,7 +49,7 @@ class Line(Generic[R]):
 
 
 def kind_of(condition: str) -> str:
-    """The key of `standing.COLOURS` for a written condition; `other` where it is none of the standing comparison."""
+    """The key of `COLOURS` for a written condition; `other` where it is none of the standing comparison."""
     return _STANDING.get(str(Condition.parse(condition)), "other")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dit_core.methods.comparison import COLOURS
+from dit_core.present.palette import COLOURS
 from dit_core.present.plots.style import canvas, hover, percent_axis, plain, sentence, theme
 from dit_core.records import Reliability, Table
 from dit_core.scoreboard.intervals import wilson

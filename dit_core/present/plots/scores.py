@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from dit_core.methods.comparison import COLOURS
+from dit_core.present.palette import COLOURS
 from dit_core.present.plots.style import canvas, hover, plain, sentence, shortened, theme
 from dit_core.records import ScalingPoint, Score
 from dit_core.records.method_names import SHORT_NAMES

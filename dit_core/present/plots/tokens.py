@@ -7,13 +7,12 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.grading import words
 from dit_core.present.cards import percent
 from dit_core.present.plots.cells import Axis, Cell, cells, label_of
 from dit_core.present.plots.lines import chosen, lines, n_layers, untrained
 from dit_core.present.plots.said import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far
 from dit_core.present.plots.style import named, percent_axis, sentence, token_label
-from dit_core.records import Reading, Table
+from dit_core.records import Reading, Table, words
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import gradio as gr
 
-from dit_core.methods.comparison import kind_colours
 from dit_core.present import cards
+from dit_core.present.palette import kind_colours
 from dit_core.ui.parts import suite_picker
 from dit_core.ui.tabs.bring import layout as bring
 from dit_core.ui.tabs.explore import controls
@@ -69,7 +69,7 @@ def theme() -> gr.themes.Base:
 
 
 def head() -> str:
-    """The page's style sheet and script, for the document's head; the conditions' colours are `standing.COLOURS`.
+    """The page's style sheet and script, for the document's head; the conditions' colours are `COLOURS`.
 
     The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
     """

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from dit_core.errors import DitError
-from dit_core.methods.comparison import TITLES
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
+from dit_core.present.palette import TITLES
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure, measures
 from dit_core.session.oracle import ALL, Asked, Found, Look, steps

@@ -16,10 +16,10 @@ from dit_core.session.grading import RULES, Grading, graded
 from dit_core.session.notebook_cells import IMPORTS
 from dit_core.session.running import Failed, running
 from dit_core.session.scoreboard import Clock, Run, Wanted, begin, steps
-from dit_core.session.snippets import opening
 from dit_core.session.visit import Place, Session
 from dit_core.session.words import content
 from dit_core.suite import Suite
+from dit_core.suite.snippets import opening
 from dit_core.ui.tabs.scoreboard import view
 
 NAME = "scoreboard"
