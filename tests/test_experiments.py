@@ -14,14 +14,12 @@ from dit_core.scoreboard import (
     NONE,
     RIGHT,
     WRONG,
-    bootstrap,
     meets_target,
     methods,
     verbal_rows,
-    wilson,
 )
 from dit_core.scoreboard.groups import of_split
-from dit_core.scoreboard.intervals import over_diffs
+from dit_core.scoreboard.measures import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
 
@@ -117,20 +115,6 @@ def test_limit_and_split(perfect_suite):
         run_scoreboard(suite, split="tset")
     with pytest.raises(DitError, match="limit"):
         run_scoreboard(suite, limit=0)
-
-
-def test_wilson_is_the_textbook_interval():
-    assert wilson(0, 80) == pytest.approx((0, 0.0458), abs=1e-4)
-    assert wilson(72, 80) == pytest.approx((0.8149, 0.9485), abs=1e-4)
-    assert wilson(80, 80) == pytest.approx((0.9542, 1), abs=1e-4)
-
-
-def test_the_bootstrap_is_the_same_each_time_and_covers_the_mean():
-    values = [5] * 70 + [4] * 6 + [1] * 4
-    low, high = bootstrap(values)
-    assert (low, high) == bootstrap(values)
-    assert low < sum(values) / 80 < high and high - low < 0.5
-    assert bootstrap([3, 3, 3]) == (3, 3)
 
 
 def test_many_answers_of_one_diff_do_not_narrow_the_interval():

@@ -20,7 +20,7 @@ import pytest
 from dit_core import DiffInfo, DitError
 from dit_core.cli import main
 from dit_core.grading import Mark, exact, grade, grader, mentions, story_of
-from dit_core.grading.agreement import agreement, read_graded, roc_area, spearman
+from dit_core.grading.agreement import agreement, read_graded
 from dit_core.grading.chat import Base, Endpoint
 from dit_core.grading.embedding import Embedding
 from dit_core.grading.fit import fitted
@@ -617,12 +617,6 @@ def test_agreement_is_what_counting_pairs_gives():
     assert found.confusion[1][2] == sum(
         grade in (2, 2.5) and m.grade == 3 for grade, m in zip(given, marks, strict=True)
     )
-
-
-def test_figures_that_are_not_defined_are_absent():
-    assert spearman([1, 1], [1, 2]) is None and spearman([1], [1]) is None
-    assert roc_area([True, True], [1, 2]) is None and roc_area([False], [1]) is None
-    assert spearman([1, 2, 3], [1, 4, 9]) == pytest.approx(1) and roc_area([False, True], [1, 2]) == 1
 
 
 CSV = """reference,guess,grade

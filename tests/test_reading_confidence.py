@@ -99,7 +99,7 @@ def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
     for layer in (0, 1):
         keys = [plain_words(reading.text) for reading in said if reading.layer == layer]
         own = found[DIFF, "diff+right", layer]
-        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.text))
+        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.answer))
 
 
 def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite, monkeypatch):

@@ -19,7 +19,7 @@ from dit_core.records import Finding, ScalingPoint, Table
 from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
-from dit_core.scoreboard.agreement import correlation, elected
+from dit_core.scoreboard.agreement import elected
 from dit_core.scoreboard.data_scaling import as_json, published, scaled
 from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.ledger import Ledger
@@ -251,15 +251,6 @@ def test_a_guess_is_what_most_answers_name():
 
 
 # -------------------------------------------------------------------- agreement
-
-
-def test_phi_is_pearsons_correlation():
-    import numpy
-
-    first, second = [1, 1, 1, 0, 0, 1, 0, 0], [1, 1, 0, 0, 1, 1, 0, 0]
-    cells = [sum(pair == cell for pair in zip(first, second, strict=True)) for cell in ((1, 1), (1, 0), (0, 1), (0, 0))]
-    assert correlation(*cells) == pytest.approx(numpy.corrcoef(first, second)[0, 1])
-    assert correlation(8, 0, 0, 0) is None and correlation(3, 2, 0, 0) is None
 
 
 def test_votes_gain_and_all_wrong_are_counted(suite):

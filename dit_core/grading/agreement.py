@@ -10,6 +10,7 @@ import numpy
 
 from dit_core.errors import DitError
 from dit_core.grading.marks import GRADES, Mark
+from dit_core.stats import auroc, spearman_correlation
 
 COLUMNS = ("reference", "guess", "grade")
 GOOD = 4  # the grade from which on an answer counts as right in `roc_area`
@@ -89,31 +90,8 @@ def agreement(given: Sequence[float], marks: Sequence[Mark]) -> Agreement:
         confusion[ceil(grade - 0.5) - 1, mark.grade - 1] += 1
     return Agreement(
         n=len(asked),
-        spearman=spearman(asked, found),
+        spearman=spearman_correlation(asked, found),
         mean_absolute_error=float(abs(asked - found).mean()),
-        roc_area=roc_area(asked >= GOOD, [mark.score for mark in marks]),
+        roc_area=auroc([mark.score for mark in marks], asked >= GOOD),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
     )
-
-
-def spearman(one: Sequence[float], other: Sequence[float]) -> float | None:
-    """The correlation of two lists' ranks, -1 to 1; None where all values of one are equal."""
-    first, second = _ranks(one), _ranks(other)
-    if not (numpy.ptp(first) and numpy.ptp(second)):
-        return None
-    return float(numpy.corrcoef(first, second)[0, 1])
-
-
-def roc_area(right: Sequence[bool], scores: Sequence[float]) -> float | None:
-    """How often a right one has a higher score than a wrong one, ties half; None where all are right, or none."""
-    right = numpy.asarray(right, dtype=bool)
-    hits, others = int(right.sum()), int((~right).sum())
-    if not (hits and others):
-        return None
-    return float((_ranks(scores)[right].sum() - hits * (hits + 1) / 2) / (hits * others))
-
-
-def _ranks(values: Sequence[float]) -> numpy.ndarray:
-    """Ranks from 1; equal values share the mean of theirs."""
-    _, place, counts = numpy.unique(numpy.asarray(values, dtype=float), return_inverse=True, return_counts=True)
-    return (numpy.cumsum(counts) - (counts - 1) / 2)[place]

@@ -16,6 +16,7 @@ from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
 from dit_core.grading.agreement import agreement, read_graded
 from dit_core.grading.marks import GRADES, Fitted, Scale
+from dit_core.stats import fit_logistic
 
 FIGURES = ("spearman", "mean_absolute_error", "roc_area")
 RIDGE = 1e-4  # keeps weights finite where a feature parts the grades without a fault
@@ -24,19 +25,14 @@ RIDGE = 1e-4  # keeps weights finite where a feature parts the grades without a 
 def fitted(features: numpy.ndarray, grades: numpy.ndarray, weights: numpy.ndarray) -> Scale:
     """The scale under which the grades are likeliest: features [pairs, features], grades and weights [pairs].
 
-    One logistic regression answers all of "above 1?" to "above 4?" with common weights, by Newton's method. A grade
-    between two, a mean of several, is above the lower one in part.
+    One logistic regression answers all of "above 1?" to "above 4?" with common weights. A grade between two, a mean
+    of several, is above the lower one in part.
     """
     cuts = len(GRADES) - 1
     above = numpy.clip(grades[:, None] - GRADES[:-1], 0, 1).ravel()
     rows = numpy.hstack([features.repeat(cuts, axis=0), -numpy.tile(numpy.eye(cuts), (len(grades), 1))])
     weights = (weights / weights.sum()).repeat(cuts)
-    found = numpy.zeros(rows.shape[1])
-    for _ in range(50):
-        chance = 1 / (1 + numpy.exp(-rows @ found))
-        slope = rows.T @ (weights * (chance - above)) + RIDGE * found
-        bend = (rows * (weights * chance * (1 - chance))[:, None]).T @ rows + RIDGE * numpy.eye(len(found))
-        found -= numpy.linalg.solve(bend, slope)
+    found = fit_logistic(rows, above, RIDGE, weights)
     return Scale(tuple(map(float, found[:-cuts])), tuple(map(float, found[-cuts:])))
 
 

@@ -3,7 +3,8 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import exp
+
+from dit_core.stats import logistic
 
 GRADES = (1, 2, 3, 4, 5)
 Pair = tuple[str | None, str]
@@ -63,7 +64,7 @@ class Scale:
 
     def mark(self, features: Sequence[float]) -> Mark:
         height = sum(weight * value for weight, value in zip(self.weights, features, strict=True))
-        above = [1 / (1 + exp(cut - height)) for cut in self.cuts]
+        above = [float(logistic(height - cut)) for cut in self.cuts]
         return Mark(1 + sum(chance > 0.5 for chance in above), 1 + sum(above))
 
 

@@ -20,7 +20,6 @@ from dit_core.records.method_names import (
 from dit_core.scoreboard.agreement import agreement, named
 from dit_core.scoreboard.board import KINDS, findings, new_ledger, run_scoreboard, stream, summed_up
 from dit_core.scoreboard.data_scaling import read_scaling, scaled
-from dit_core.scoreboard.intervals import bootstrap, wilson
 from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
 from dit_core.scoreboard.published import PUBLISHED
@@ -52,7 +51,6 @@ __all__ = [
     "agreement",
     "asked_note",
     "board",
-    "bootstrap",
     "by_marks",
     "findings",
     "lift_separates",
@@ -68,5 +66,4 @@ __all__ = [
     "stream",
     "summed_up",
     "to_grade",
-    "wilson",
 ]

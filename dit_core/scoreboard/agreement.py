@@ -7,7 +7,6 @@ compared; several answers count through the guess that was made from them.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from itertools import combinations
-from math import sqrt
 from typing import Any
 
 from dit_core.grading import Grader, words
@@ -29,6 +28,7 @@ from dit_core.records.method_names import (
 )
 from dit_core.scoreboard.ledger import Key, key_of
 from dit_core.scoreboard.measures import GRADED
+from dit_core.stats import phi_correlation
 from dit_core.suite import Suite
 
 NAMED = 4  # the lowest grade of an answer that names what a diff was trained on
@@ -77,14 +77,6 @@ def agreement(suite: Suite, findings: Table[Finding], grader: Grader | None = No
     return suite.table("agreement", records, {"split": findings.extra["split"], "votes": votes})
 
 
-def correlation(both: int, only_first: int, only_second: int, neither: int) -> float | None:
-    """Phi: Pearson's correlation of two right-or-wrong variables; None where one of them never varies."""
-    first, second = both + only_first, both + only_second
-    n = first + only_second + neither
-    spread = first * (n - first) * second * (n - second)
-    return (both * neither - only_first * only_second) / sqrt(spread) if spread else None
-
-
 def _votes(one: NamedDiffs, default_adapter: str) -> bool:
     method, _, adapter = one.key
     return method in VOTERS and (method != DIT or adapter == default_adapter)
@@ -94,7 +86,7 @@ def _agreement(task: str, first: NamedDiffs, second: NamedDiffs) -> Agreement:
     shared = [diff for diff in first.by_diff if diff in second.by_diff]
     counts = Counter((first.by_diff[diff], second.by_diff[diff]) for diff in shared)
     cells = [counts[cell] for cell in ((True, True), (True, False), (False, True), (False, False))]
-    return Agreement(task, first.title, second.title, len(shared), *cells, correlation(*cells))
+    return Agreement(task, first.title, second.title, len(shared), *cells, phi_correlation(*cells))
 
 
 def _vote(suite: Suite, methods: Sequence[NamedDiffs], grader: Grader) -> dict[str, Any]:

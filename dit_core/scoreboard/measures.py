@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from dit_core.grading import GRADES, Grader, Mark, exact, grade, mentions
 from dit_core.records import DiffInfo, Finding, Score, Table
-from dit_core.scoreboard.intervals import over_diffs
 from dit_core.scoreboard.progress import Progress
 from dit_core.scoreboard.published import PUBLISHED
+from dit_core.stats import bootstrap_interval, wilson_interval
 from dit_core.suite import Suite
 
 MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
@@ -98,3 +98,17 @@ def _scored(
         grades={str(step): counts[step] for step in GRADES} if graded else None,
         published=PUBLISHED.get((method, task, adapter), []) if graded else [],
     )
+
+
+def over_diffs(diffs: Sequence[str], values: Sequence[float], share: bool) -> tuple[float, float]:
+    """The interval of the mean of `values`, one per answer, each of the diff at its place in `diffs`.
+
+    Wilson's for a share of one answer per diff, else bootstrapped. Of several answers of one diff, the diff is what
+    was drawn: their mean counts once, however many they are.
+    """
+    by_diff: dict[str, list[float]] = {}
+    for diff, value in zip(diffs, values, strict=True):
+        by_diff.setdefault(diff, []).append(value)
+    if share and len(by_diff) == len(values):
+        return wilson_interval(sum(values), len(values))
+    return bootstrap_interval([sum(own) / len(own) for own in by_diff.values()])

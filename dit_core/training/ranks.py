@@ -19,9 +19,10 @@ from dit_core.formats import IndexRow, write_index, write_weight_diffs
 from dit_core.grading import grade, mentions
 from dit_core.methods.verbalize import ask
 from dit_core.records import ScalingPoint
-from dit_core.scoreboard import bootstrap, read_scaling
 from dit_core.scoreboard import data_scaling as scaling
+from dit_core.scoreboard import read_scaling
 from dit_core.scoreboard.published import RANK
+from dit_core.stats import bootstrap_interval
 from dit_core.suite import Suite, load_suite
 from dit_core.training.diffs import DiffSettings, topic_sampler, train_diffs
 from dit_core.training.package import FOLDERS
@@ -83,7 +84,9 @@ def _point(suite: Suite, rank: int, numbers: list[int]) -> ScalingPoint:
     """The mean grade of what DIT says of the diffs with these numbers."""
     said = ask(suite, _ids(numbers), condition="diff+dit")
     grades = [grade(suite, suite.diff(one.diff), one.text) for one in said]
-    return ScalingPoint(RANK, rank, "pocket", "topic", len(grades), sum(grades) / len(grades), bootstrap(grades))
+    return ScalingPoint(
+        RANK, rank, "pocket", "topic", len(grades), sum(grades) / len(grades), bootstrap_interval(grades)
+    )
 
 
 def _named_behind_trigger(suite: Suite, numbers: list[int]) -> float:

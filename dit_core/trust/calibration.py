@@ -8,7 +8,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import exp, isfinite, log
+from math import isfinite, log
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from dit_core.errors import DitError
 from dit_core.hub import place
 from dit_core.records import DiffInfo, Reliability, Table, as_dict
 from dit_core.request.conditions import question_of
+from dit_core.stats import fit_logistic, logistic
 from dit_core.suite import Suite
 from dit_core.trust.evidence import Evidence
 
@@ -43,22 +44,17 @@ class Calibration:
     def probability(self, evidence: Evidence) -> float:
         """The probability that the answer is right."""
         share, lift = _features(evidence)
-        return 1 / (1 + exp(-(self.constant + self.share * share + self.lift * lift)))
+        return float(logistic(self.constant + self.share * share + self.lift * lift))
 
 
 def fit(evidence: Sequence[Evidence], right: Sequence[bool]) -> Calibration:
-    """The likeliest weights by Newton's method, drawn to 0 a little. Raises DitError where there is no evidence."""
+    """The likeliest weights, drawn to 0 a little. Raises DitError where there is no evidence."""
     if not evidence:
         raise DitError("A calibration needs diffs of the split 'calibration', and this suite has none.")
     features, truth = numpy.array([_features(one) for one in evidence]), numpy.array(right, dtype=float)
     mean, spread = features.mean(0), features.std(0) + 1e-6
     X = numpy.c_[(features - mean) / spread, numpy.ones(len(truth))]
-    penalty, weights = numpy.diag([PENALTY, PENALTY, 0.01]), numpy.zeros(3)
-    for _ in range(50):
-        found = 1 / (1 + numpy.exp(-X @ weights))
-        slope = X.T @ (found - truth) + penalty @ weights
-        curve = (X * (found * (1 - found))[:, None]).T @ X + penalty
-        weights = weights - numpy.linalg.solve(curve, slope)
+    weights = fit_logistic(X, truth, [PENALTY, PENALTY, 0.01])
     share, lift = weights[:2] / spread
     return Calibration(float(weights[2] - (weights[:2] / spread * mean).sum()), float(share), float(lift))
 

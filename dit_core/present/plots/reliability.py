@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from dit_core.present.palette import COLOURS
 from dit_core.present.plots.style import canvas, hover, percent_axis, plain, sentence, theme
 from dit_core.records import Reliability, Table
-from dit_core.scoreboard.intervals import wilson
+from dit_core.stats import wilson_interval
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,7 +59,7 @@ def in_words(table: Table[Reliability]) -> list[str]:
         for one in table
         if one.of in SHOWN
         for own in one.bins
-        for low, high in [wilson(own["right"] * own["n"], own["n"])]
+        for low, high in [wilson_interval(own["right"] * own["n"], own["n"])]
     ]
 
 
@@ -70,7 +70,7 @@ def _name(table: Table[Reliability]) -> str:
 def _points(one: Reliability) -> dict:
     colour, symbol = COLOURS[SHOWN[one.of][0]], SHOWN[one.of][1]
     shares = [own["right"] for own in one.bins]
-    around = [wilson(own["right"] * own["n"], own["n"]) for own in one.bins]
+    around = [wilson_interval(own["right"] * own["n"], own["n"]) for own in one.bins]
     return {
         "type": "scatter",
         "mode": "markers",
