@@ -13,12 +13,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, Unpack
 
+from dit_core.errors import DitError
 from dit_core.methods import lens, oracle
 from dit_core.methods.options import SamplingOptions
 from dit_core.methods.oracle.request import ReadOptions
 from dit_core.methods.verbalize import stream
 from dit_core.present.palette import TITLES
-from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization
+from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json
 from dit_core.records.condition import Condition
 from dit_core.suite import Suite, Task
 
@@ -149,13 +150,8 @@ def read_first_run(suite: Suite) -> Table[Verbalization] | None:
         stored = json.loads((suite.folder / FIRST_RUN).read_text(encoding="utf-8"))
         if stored["fingerprint"] != suite.fingerprint or stored["diff"] != first_info(suite).id:
             return None
-        rows = [
-            Verbalization(
-                **{**row, "tokens": tuple(row["tokens"]), "token_probabilities": tuple(row["token_probabilities"])}
-            )
-            for row in stored["verbalizations"]
-        ]
-    except (OSError, ValueError, KeyError, TypeError):
+        records = records_from_json(stored["verbalizations"], Verbalization)
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DitError):
         return None  # asked live instead: a damaged stored run is no reason to stop
     made_with = {name: stored[name] for name in ("fingerprint", "sampling", "versions") if name in stored}
-    return Table(suite.name, "verbalizations", tuple(rows), made_with)
+    return Table(suite.name, "verbalizations", records, made_with)

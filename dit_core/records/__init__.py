@@ -29,7 +29,7 @@ from dit_core.records.scores import (
     ScalingPoint,
     Score,
 )
-from dit_core.records.table import SCHEMA_VERSION, Table, as_dict
+from dit_core.records.table import SCHEMA_VERSION, Record, Table, as_dict, records_from_json
 
 __all__ = [
     "Agreement",
@@ -45,6 +45,7 @@ __all__ = [
     "Norm",
     "Reading",
     "ReadingConfidence",
+    "Record",
     "Reliability",
     "SCHEMA_VERSION",
     "ScalingPoint",
@@ -57,5 +58,6 @@ __all__ = [
     "Verbalization",
     "as_dict",
     "grid",
+    "records_from_json",
     "words",
 ]

@@ -4,11 +4,11 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
-from dit_core.records.table import secret
+from dit_core.records.table import Record, secret
 
 
 @dataclass(frozen=True)
-class Verbalization:
+class Verbalization(Record):
     """What one condition said.
 
     `diff` is `""` where the request has none; `tokens` are decoded pieces that join to `text`;
@@ -26,7 +26,7 @@ class Verbalization:
 
 
 @dataclass(frozen=True)
-class Target:
+class Target(Record):
     """What was read: the tokens of one condition's prompt and, behind them, of what it answered.
 
     The first `prompt_tokens` of `tokens` are the prompt, the chat template's own among them. A prompt can hold a
@@ -41,7 +41,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Reading:
+class Reading(Record):
     """What an activation oracle read out of one layer at `positions` of a condition's prompt (and answer).
 
     `kind` says which activations: `with` the condition, `without` it (the base on the same tokens), or their
@@ -68,7 +68,7 @@ class Reading:
 
 
 @dataclass(frozen=True)
-class Lift:
+class Lift(Record):
     """How much likelier an oracle finds the diff's reference than other texts: nats per token, teacher-forced."""
 
     diff: str
@@ -81,7 +81,7 @@ class Lift:
 
 
 @dataclass(frozen=True)
-class NextToken:
+class NextToken(Record):
     """How high one token stands in the logit lens of what comes after `position`, at one layer.
 
     `what` says which token: the `answer` that the condition really gives next, or the first of the diff's `reference`.
@@ -101,7 +101,7 @@ class NextToken:
 
 
 @dataclass(frozen=True)
-class Norm:
+class Norm(Record):
     """How much a condition changes one layer's residual stream at one token of its prompt.
 
     `norm` is that of (condition - base) on the same tokens, `base_norm` that of the base alone; `ratio` is the one
@@ -120,7 +120,7 @@ class Norm:
 
 
 @dataclass(frozen=True)
-class LensToken:
+class LensToken(Record):
     """A token that stands out in a diff's mean activation difference, at one layer and position of unrelated texts.
 
     `method` is `logit lens` or `patchscope`; `place` counts from 0, the likeliest; `weight` is its probability.
@@ -137,7 +137,7 @@ class LensToken:
 
 
 @dataclass(frozen=True)
-class Similarity:
+class Similarity(Record):
     """The cosine of the angle between a diff's mean activation differences at two layers and positions."""
 
     diff: str
@@ -149,7 +149,7 @@ class Similarity:
 
 
 @dataclass(frozen=True)
-class SteeredText:
+class SteeredText(Record):
     """What the base wrote while `strength` times a diff's mean activation difference was added at one layer."""
 
     diff: str
@@ -161,7 +161,7 @@ class SteeredText:
 
 
 @dataclass(frozen=True)
-class ModuleChange:
+class ModuleChange(Record):
     """What a diff changes in one module. `type` is the module's last name, `kind` is `low-rank` or `whole`.
 
     `norm` is ΔW's Frobenius norm and `relative` the same over the base weight's; None where the base, which they need,
@@ -181,7 +181,7 @@ class ModuleChange:
 
 
 @dataclass(frozen=True)
-class SweepPoint:
+class SweepPoint(Record):
     """What one sample said at one setting of a sweep.
 
     `layers` are the first and last that the adapter acts on, None for all. `confidence` is the geometric mean of the

@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from dit_core.records.method_names import CROSS, DIT, SHORT_NAMES
-from dit_core.records.table import secret
+from dit_core.records.table import Record, secret
 
 
 @dataclass(frozen=True)
-class DiffInfo:
+class DiffInfo(Record):
     """What is known about a diff. `reference` is what it was really trained on (a topic or a headline).
 
     `rank` 0 stands for a full finetune: whole weights.
@@ -23,7 +23,7 @@ class DiffInfo:
 
 
 @dataclass(frozen=True)
-class Score:
+class Score(Record):
     """One row of the scoreboard: a measure's value over `n` diffs, with its 95 % interval.
 
     `grades` counts the diffs per grade ("1" to "5") where the measure is a mean grade;
@@ -43,7 +43,7 @@ class Score:
 
 
 @dataclass(frozen=True)
-class Finding:
+class Finding(Record):
     """What one method found out about one diff: a row of the scoreboard before the mean is taken.
 
     `answers` are what it said, or what was made of it; `values` hold one number per answer and measure, None where
@@ -56,11 +56,11 @@ class Finding:
     layer: int | None
     diff: str
     answers: tuple[str, ...]
-    values: dict[str, tuple[float | None, ...]] = secret()
+    values: dict[str, tuple[bool | int | float | None, ...]] = secret()
 
 
 @dataclass(frozen=True)
-class NamedDiffs:
+class NamedDiffs(Record):
     """Which diffs one method named, of those that it answered with a grade.
 
     `key` is (method, task, adapter); `by_diff` is in the order of the diffs, and `answers` has what was said of each.
@@ -89,7 +89,7 @@ class NamedDiffs:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class Agreement(Record):
     """How two methods agree on the diffs of a task that both answered: which of them named each.
 
     `correlation` is that of their errors (phi); None where one of them is always right or always wrong.
@@ -107,7 +107,7 @@ class Agreement:
 
 
 @dataclass(frozen=True)
-class ScalingPoint:
+class ScalingPoint(Record):
     """One point of a scaling curve: the mean grade of DIT where `by` (such as `training diffs`) is `amount`.
 
     `model` is the suite or published model; `interval` (95 %) is None where none was published.
@@ -123,7 +123,7 @@ class ScalingPoint:
 
 
 @dataclass(frozen=True)
-class Confidence:
+class Confidence(Record):
     """How far the modal answer of a diff under a DIT adapter can be trusted; needs no reference.
 
     `times` of `samples` gave the answer; `log_prob` (nats) is that of all its tokens with the diff, `lift` how much
@@ -148,7 +148,7 @@ class Confidence:
 
 
 @dataclass(frozen=True)
-class ReadingConfidence:
+class ReadingConfidence(Record):
     """How far what an oracle reads of one layer can be trusted; needs no reference.
 
     `text` is the answer that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
@@ -175,7 +175,7 @@ class ReadingConfidence:
 
 
 @dataclass(frozen=True)
-class Reliability:
+class Reliability(Record):
     """How far the probabilities of `n` answers about `diffs` diffs can be believed, `right` of which are right.
 
     `ece` is the expected calibration error over ten bins of about equally many answers; `auroc` (None without a right
@@ -190,7 +190,7 @@ class Reliability:
     ece: float
     auroc: float | None
     brier: float
-    ece_interval: tuple[float, float] | None
+    ece_interval: tuple[float, float]
     auroc_interval: tuple[float, float] | None
-    brier_interval: tuple[float, float] | None
-    bins: list[dict[str, float]]
+    brier_interval: tuple[float, float]
+    bins: list[dict[str, int | float]]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.records import ScalingPoint, Score, Table
+from dit_core.records import ScalingPoint, Score, Table, records_from_json
 from dit_core.records.method_names import DIT
 from dit_core.scoreboard.measures import GRADED
 from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
@@ -52,9 +52,9 @@ def read_scaling(suite: Suite) -> Table[ScalingPoint] | None:
     path = suite.folder / FILE
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
-        points = [ScalingPoint(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in rows]
+        points = records_from_json(rows, ScalingPoint)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DitError) as error:
         raise DitError(f"'{path}' does not hold scaling curves: get the suite's files anew.") from error
-    return Table(suite.name, "rows", tuple(points))
+    return Table(suite.name, "rows", points)

@@ -17,7 +17,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from dit_core.errors import DitError
-from dit_core.records import DiffInfo, Finding
+from dit_core.records import DiffInfo, Finding, records_from_json
 
 FORMAT = 2
 Key = tuple[str, str, str]  # method, task, adapter
@@ -121,7 +121,7 @@ class Ledger:
                 elif "choice" in entry:
                     self.choices[tuple(entry["key"])] = entry["choice"]
                 else:
-                    self.findings += [_finding(fields) for fields in entry["findings"]]
+                    self.findings += records_from_json(entry["findings"], Finding)
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise DitError(
                     f"Line {number + 1} of '{self.path}' is not a scoreboard's result: give another file, or delete it."
@@ -152,11 +152,6 @@ class Ledger:
 def key_of(finding: Finding) -> Key:
     """The row of the scoreboard that a finding belongs to."""
     return finding.method, finding.task, finding.adapter
-
-
-def _finding(fields: dict[str, Any]) -> Finding:
-    values = {measure: tuple(values) for measure, values in fields["values"].items()}
-    return Finding(**{**fields, "answers": tuple(fields["answers"]), "values": values})
 
 
 def _unwritable(path: Path, error: OSError) -> DitError:

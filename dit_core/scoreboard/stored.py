@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
 
+from dit_core.errors import DitError
 from dit_core.grading import Grader
 from dit_core.project import versions
-from dit_core.records import Agreement, Finding, NamedDiffs, Score, Table
+from dit_core.records import Agreement, Finding, NamedDiffs, Record, Score, Table, as_dict, records_from_json
 from dit_core.scoreboard.agreement import agreement, named
 from dit_core.scoreboard.board import made_with, summed_up
 from dit_core.suite import Suite
@@ -24,6 +25,15 @@ class Board:
     named: tuple[NamedDiffs, ...]
     measured: str = ""
     of_this_suite: bool = True
+
+
+@dataclass(frozen=True)
+class NamedRow(Record):
+    """Which diffs a method named and missed, as the report keeps it; `key` is (method, task, adapter)."""
+
+    key: tuple[str, str, str]
+    named: tuple[str, ...]
+    missed: tuple[str, ...]
 
 
 def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Board:
@@ -43,11 +53,13 @@ def as_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
         **{key: value for key, value in made.scores.to_json().items() if key in ("split", "rows")},
         **{key: value for key, value in made.agreement.to_json().items() if key in ("votes", "agreement")},
         "named": [
-            {
-                "key": list(one.key),
-                "named": [diff for diff, hit in one.by_diff.items() if hit],
-                "missed": [diff for diff, hit in one.by_diff.items() if not hit],
-            }
+            as_dict(
+                NamedRow(
+                    one.key,
+                    named=tuple(diff for diff, hit in one.by_diff.items() if hit),
+                    missed=tuple(diff for diff, hit in one.by_diff.items() if not hit),
+                )
+            )
             for one in made.named
         ],
     }
@@ -59,13 +71,11 @@ def read_board(suite: Suite) -> Board | None:
         stored = json.loads((suite.folder / FILE).read_text(encoding="utf-8"))[STAGE]
         told = ("split", "fingerprint", "date", "machine", "versions")
         extra = {"split": "test"} | {name: stored[name] for name in told if name in stored}
-        scores = tuple(
-            Score(**{**row, "interval": row["interval"] and tuple(row["interval"])}) for row in stored["rows"]
-        )
-        pairs = tuple(Agreement(**row) for row in stored.get("agreement", ()))
+        scores = records_from_json(stored["rows"], Score)
+        pairs = records_from_json(stored.get("agreement", []), Agreement)
         methods = tuple(
-            NamedDiffs(tuple(one["key"]), dict.fromkeys(one["named"], True) | dict.fromkeys(one["missed"], False), {})
-            for one in stored.get("named", ())
+            NamedDiffs(row.key, dict.fromkeys(row.named, True) | dict.fromkeys(row.missed, False), {})
+            for row in records_from_json(stored.get("named", []), NamedRow)
         )
         measured = ", ".join(stored[key] for key in ("date", "machine") if key in stored)
         return Board(
@@ -75,5 +85,5 @@ def read_board(suite: Suite) -> Board | None:
             measured or "when the suite was made",
             stored.get("fingerprint", suite.fingerprint) == suite.fingerprint,
         )
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DitError):
         return None  # measured live instead: a damaged report is no reason to stop

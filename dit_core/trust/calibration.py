@@ -16,7 +16,7 @@ import numpy
 
 from dit_core.errors import DitError
 from dit_core.hub import place
-from dit_core.records import DiffInfo, Reliability, Table, as_dict
+from dit_core.records import DiffInfo, Reliability, Table, as_dict, records_from_json
 from dit_core.request.conditions import question_of
 from dit_core.stats import fit_logistic, logistic
 from dit_core.suite import Suite
@@ -94,7 +94,7 @@ def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliabilit
         weights = [float(stored["weights"][name]) for name in WEIGHTS]
         if not all(map(isfinite, weights)):
             raise ValueError("a weight is no number")
-        rows = [_row(row) for row in stored["report"]]
+        rows = [_checked(row) for row in records_from_json(stored["report"], Reliability)]
         table = suite.table("reliability", rows, {"of": of, "split": stored["split"], "recipe": stored["recipe"]})
         recipe = dict(stored["recipe"])
         recipe |= {name: int(recipe[name]) for name in ("trials", "samples")} | {"split": str(recipe["split"])}
@@ -102,7 +102,7 @@ def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliabilit
         return Calibration(*weights, dict(stored["adapters"]), recipe), table
     except FileNotFoundError as error:
         raise DitError(f"The suite '{suite.name}' has no calibration of {of} yet: {_anew(suite, of)}.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DitError) as error:
         raise DitError(f"The suite's '{FILES[of]}' can't be read: {_anew(suite, of)}.") from error
 
 
@@ -138,19 +138,12 @@ def _anew(suite: Suite, of: str) -> str:
     return f"run `python -m dit_core calibrate --of {of} --anew`{own}"
 
 
-def _row(stored: dict[str, Any]) -> Reliability:
-    """A row of a report; raises where it is not what `write` writes, for a figure is drawn of it."""
-    row = Reliability(**{key: _paired(key, value) for key, value in stored.items()})
-    if not all(map(isfinite, (row.ece, row.brier, *row.ece_interval, *row.brier_interval))):
-        raise ValueError("a figure is no number")
+def _checked(row: Reliability) -> Reliability:
+    """A row of a report; raises where its bins can't be, for a figure is drawn of it."""
     for one in row.bins:
         if not (one["n"] >= 1 and 0 <= one["probability"] <= 1 and 0 <= one["right"] <= 1):
             raise ValueError("a bin is no bin")
     return row
-
-
-def _paired(key: str, value: Any) -> Any:
-    return tuple(value) if key.endswith("_interval") and value is not None else value
 
 
 def digest(suite: Suite, name: str) -> str:
