@@ -1,13 +1,17 @@
 """Cards, the standing comparison and links: what is shown, what stays hidden, and that a link comes back the same."""
 
+import subprocess
+import sys
 from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
+from jinja2 import TemplateNotFound, UndefinedError
 
 from dit_core.errors import DitError
 from dit_core.methods.comparison import columns, compare, first_run, read_first_run
-from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html, percent
+from dit_core.present.cards import DONE, RUNNING, Card, Trust, card_html, cards_html, note_html
+from dit_core.present.html import percent, render
 from dit_core.present.palette import COLOURS
 from dit_core.records import Table, Verbalization
 from dit_core.records.condition import Condition
@@ -38,7 +42,7 @@ class Reader(HTMLParser):
         self.tags: list[str] = []
         self.attributes: list[str] = []
         self.text = ""
-        self.feed(page)
+        self.feed(str(page))
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
@@ -64,6 +68,29 @@ def test_every_text_of_a_card_is_escaped():
     assert not {"script", "img"} & set(page.tags)
     assert set(page.attributes) <= {"class", "style", "title", "aria-label", "aria-hidden", "dir", "role"}
     assert page.text.count("alert(2)") == 11  # two texts, their tokens as a table, and every other field
+
+
+def test_templates_escape_texts_and_keep_their_white_space_but_not_their_own_layout():
+    html = render("present/evidence.html", trust=Trust(HOSTILE, " two\n lines "))
+    page = Reader(html)
+    assert page.tags == ["div", "p", "p"] and page.text == f"{HOSTILE} two\n lines "
+    assert Reader(render("present/cards.html", cards=[html, HOSTILE])).text == page.text + HOSTILE
+    for name in ("present/nothing.html", "../tests/conftest.py", "present/../cards.html"):
+        with pytest.raises(TemplateNotFound):
+            render(name)
+    with pytest.raises(UndefinedError):
+        render("present/cards.html")
+
+
+def test_present_loads_no_torch():
+    code = (
+        "import importlib, pkgutil, sys, dit_core.present as present\n"
+        "for module in pkgutil.walk_packages(present.__path__, 'dit_core.present.'):\n"
+        "    importlib.import_module(module.name)\n"
+        "print({'torch', 'transformers', 'gradio', 'plotly.graph_objects'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
 
 
 def test_a_card_shows_its_condition_in_words_and_its_probabilities():

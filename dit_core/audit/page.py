@@ -10,7 +10,7 @@ from plotly.offline import get_plotlyjs
 from dit_core.audit.gather import Audit, Said, chosen_layers
 from dit_core.grading import grade
 from dit_core.present import plots
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.records import Confidence, Reading, ReadingConfidence
 from dit_core.records.method_names import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 

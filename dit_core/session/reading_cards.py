@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
 
-from dit_core.present.cards import percent, tokens_html
+from dit_core.present.cards import tokens_html
+from dit_core.present.html import percent
 from dit_core.records import Reading, Table, Target
 
 

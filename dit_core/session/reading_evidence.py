@@ -106,4 +106,4 @@ def shown(found: Found, column: Column) -> str:
     rows.insert(0, ("this diff", known.text, f"{known.times} of {known.samples}"))
     trust = Trust(known.sentence, said, rows, known.why)
     more = f"<details class='dit-details'><summary>details</summary><dl>{controls_html(trust)}</dl></details>"
-    return evidence_html(trust) + more
+    return f"{evidence_html(trust)}{more}"

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
 from dit_core.present import plots
-from dit_core.present.cards import DONE, Card, card_html, percent
+from dit_core.present.cards import DONE, Card, card_html
+from dit_core.present.html import percent
 from dit_core.present.plots.lines import lines, name_of
 from dit_core.present.plots.said import APART, grade, nats, said
 from dit_core.present.plots.style import quoted

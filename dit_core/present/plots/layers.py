@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.present.plots.lines import Line, chosen, layer_axis, layer_step, lines, n_layers, trace, untrained
 from dit_core.present.plots.said import (
     APART,

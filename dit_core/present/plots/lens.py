@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.present.palette import COLOURS
 from dit_core.present.plots.cells import Axis, Cell, cells
 from dit_core.present.plots.lines import n_layers

@@ -7,7 +7,7 @@ from math import ceil, log10
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.present.plots.lines import Line, chosen, layer_axis, lines, n_layers, trace
 from dit_core.present.plots.style import canvas, hover, named, percent_axis, plain, quoted, sentence
 from dit_core.records import NextToken, Table

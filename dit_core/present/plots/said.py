@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.present.plots.lines import Line
 from dit_core.present.plots.style import hover, quoted
 from dit_core.records import Reading, Table

@@ -7,7 +7,7 @@ from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.present.cards import percent
+from dit_core.present.html import percent
 from dit_core.present.plots.cells import Axis, Cell, cells, label_of
 from dit_core.present.plots.lines import chosen, lines, n_layers, untrained
 from dit_core.present.plots.said import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far

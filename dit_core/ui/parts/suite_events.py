@@ -56,7 +56,7 @@ class SuiteEvents:
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
-            return told + note_html(sentence(error), "error"), gr.skip(), _WAIT if told else _READY
+            return f"{told}{note_html(sentence(error), 'error')}", gr.skip(), _WAIT if told else _READY
         return told, gr.skip(), _READY
 
     def open(self, session: Session, name: str) -> Iterator[tuple]:

@@ -40,4 +40,4 @@ def open_already(suite: Suite) -> str:
 def progress(opening: Opening, left: str) -> str:
     """What an opening does now, over a bar where that is a download."""
     bar = f'<progress class="dit-progress" max="{opening.total}" value="{opening.done}"></progress>'
-    return note_html(f"{opening.words}{left}", "busy") + (bar if opening.total else "")
+    return f"{note_html(f'{opening.words}{left}', 'busy')}{bar if opening.total else ''}"

@@ -48,7 +48,7 @@ class Progress:
         if before < share < 1:
             words.append(f"about {max((now - began) / (share - before) * (1 - share), 1):.0f} s left")
         bar = f'<progress class="dit-progress" max="{total}" value="{share * total:.1f}" aria-label="answers said">'
-        return note_html(", ".join(words), "busy") + bar + "</progress>"
+        return f"{note_html(', '.join(words), 'busy')}{bar}</progress>"
 
 
 def cards(table: Table[SweepPoint]) -> str:
