@@ -6,7 +6,8 @@
     table = ask(suite, diff="honey bee", copies=[0, 1, 2], trigger=["absent", "right"])
     print(table.to_frame())
 
-Names load their rooms when first used: importing the package alone starts neither torch nor Gradio.
+Names load their rooms when first used: importing the package alone starts neither torch nor Gradio. Their types are in
+`__init__.pyi`.
 """
 
 from importlib import import_module
@@ -15,12 +16,12 @@ from typing import Any
 from dit_core.project import VERSION as __version__
 
 _ROOMS = {
+    "audit_diff": "audit",
+    "report": "engine.changes",
+    "generate": "engine.generation",
+    "approximate": "engine.low_rank",
+    "Model": "engine.model",
     "DitError": "errors",
-    "DiffInfo": "records",
-    "Reading": "records",
-    "Score": "records",
-    "Table": "records",
-    "Verbalization": "records",
     "Adapter": "formats",
     "identify": "formats",
     "read_checkpoint": "formats",
@@ -28,33 +29,34 @@ _ROOMS = {
     "read_peft": "formats",
     "read_weight_diff": "formats",
     "write_peft": "formats",
-    "Model": "engine.model",
-    "generate": "engine.generation",
-    "Suite": "suite",
-    "load_suite": "suite",
-    "generic_suite": "suite",
-    "Condition": "records",
-    "grid": "records",
     "grade": "grading",
     "grader": "grading",
-    "ask": "methods.verbalize",
-    "stream": "methods.verbalize",
-    "read": "methods.oracle",
-    "lifts": "methods.oracle",
     "difference_lens": "methods.lens",
     "next_tokens": "methods.lens",
     "norms": "methods.lens",
     "similarities": "methods.lens",
     "steer": "methods.lens",
-    "report": "engine.changes",
-    "approximate": "engine.low_rank",
-    "run_scoreboard": "scoreboard",
-    "findings": "scoreboard",
-    "agreement": "scoreboard",
-    "sweep": "sweeps.run",
+    "lifts": "methods.oracle",
+    "read": "methods.oracle",
+    "ask": "methods.verbalize",
+    "stream": "methods.verbalize",
+    "Condition": "records",
     "Confidence": "records",
+    "DiffInfo": "records",
+    "Reading": "records",
     "ReadingConfidence": "records",
     "Reliability": "records",
+    "Score": "records",
+    "Table": "records",
+    "Verbalization": "records",
+    "grid": "records",
+    "agreement": "scoreboard",
+    "findings": "scoreboard",
+    "run_scoreboard": "scoreboard",
+    "Suite": "suite",
+    "generic_suite": "suite",
+    "load_suite": "suite",
+    "sweep": "sweeps.run",
     "calibrated": "trust",
     "confidence": "trust",
     "reading_confidence": "trust",
@@ -66,9 +68,7 @@ __all__ = ["__version__", *_ROOMS]
 def __getattr__(name: str) -> Any:
     if name not in _ROOMS:
         raise AttributeError(f"module 'dit_core' has no attribute '{name}'")
-    room = import_module(f"dit_core.{_ROOMS[name]}")
-    # Where a room has the name itself (`lens`), its import has put it here: it is called as the function is.
-    return globals().get(name) or getattr(room, name)
+    return getattr(import_module(f"dit_core.{_ROOMS[name]}"), name)
 
 
 def __dir__() -> list[str]:

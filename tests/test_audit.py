@@ -8,7 +8,7 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dit_core import DitError, ask, generic_suite, load_suite
-from dit_core.audit import gather, page
+from dit_core.audit import audit_diff, page
 from dit_core.audit.gather import Said
 from dit_core.audit.provenance import again, settings
 from dit_core.records import Table
@@ -27,7 +27,7 @@ def suite(tiny_suite_folder):
 
 @pytest.fixture(scope="module")
 def audit(suite):
-    return gather(suite, "volcano")
+    return audit_diff(suite, "volcano")
 
 
 def own(html: str) -> str:
@@ -71,7 +71,7 @@ def test_nothing_is_fetched_and_model_text_is_only_text(audit):
 
 
 def test_parts_that_a_suite_lacks_are_left_out(suite, audit, monkeypatch):
-    headline = gather(suite, "headline-0017")
+    headline = audit_diff(suite, "headline-0017")
     assert headline.everyday is None and "trigger" not in {one.method for one in headline.said}
     assert any(one.method == "diff at work" for one in headline.said)
     assert "everyday questions" not in own(page(headline))
@@ -84,10 +84,10 @@ def test_parts_that_a_suite_lacks_are_left_out(suite, audit, monkeypatch):
 
 def test_progress_and_wrong_names(suite):
     told = []
-    gather(suite, "topic-0413", lambda *now: told.append(now))
+    audit_diff(suite, "topic-0413", lambda *now: told.append(now))
     assert [done for done, _, _ in told] == list(range(7)) and {total for _, total, _ in told} == {7}
     with pytest.raises(DitError, match="no diff 'volcanoe'.*volcano"):
-        gather(suite, "volcanoe")
+        audit_diff(suite, "volcanoe")
 
 
 def written_again(html: str, folder, monkeypatch) -> str:
@@ -109,7 +109,7 @@ def test_a_brought_diff_says_where_it_came_from_and_is_brought_again(suite, tmp_
     files = suite.about.at(suite.tasks["topic"].folder) / "weight-diffs"
     source = str(sorted(files.iterdir())[0])
     info = bring_source(suite, source, "mine", position=1).info
-    brought = gather(suite, info)
+    brought = audit_diff(suite, info)
     html = page(brought)
     assert brought.settings["where the diff came from"] == f"brought as “mine” from {source}, at position 1"
     assert source in html

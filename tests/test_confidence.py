@@ -40,9 +40,9 @@ from dit_core.trust import (
     trials,
 )
 from dit_core.trust import evidence as weighing
+from dit_core.trust.answer_confidence import sentence
 from dit_core.trust.cache import Store, store_of
 from dit_core.trust.calibration import ANSWERS, FILES
-from dit_core.trust.confidence import sentence
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.ui.tabs.explore.events import Events
 from tests.merged import merged

@@ -3,8 +3,6 @@
 import csv
 import io
 import json
-import subprocess
-import sys
 import typing
 from dataclasses import fields, replace
 from types import NoneType, UnionType
@@ -190,15 +188,3 @@ def test_near_names_are_offered():
     assert did_you_mean("steam", topics).startswith(" Did you mean 'steam train'")
     assert did_you_mean("xyz", topics) == "" and did_you_mean("a", []) == ""
     assert did_you_mean("violins", ["violin", "violinist"]) == " Did you mean 'violin' or 'violinist'?"
-
-
-def test_importing_the_package_starts_nothing_heavy():
-    heavy = "{'torch', 'transformers', 'peft', 'gradio', 'pandas'}"
-    code = f"import dit_core, sys; dit_core.DitError; dit_core.Table; print({heavy} & set(sys.modules))"
-    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert out.strip() == "set()"
-    import dit_core
-
-    assert {"ask", "load_suite", "run_scoreboard", "Condition", "__version__"} <= set(dir(dit_core))
-    with pytest.raises(AttributeError, match="nothing"):
-        _ = dit_core.nothing

@@ -19,12 +19,12 @@ from dit_core.records import Finding, ScalingPoint, Table
 from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
-from dit_core.scoreboard.agreement import elected
 from dit_core.scoreboard.data_scaling import as_json, published, scaled
 from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.lens_rows import LensRow
 from dit_core.scoreboard.measures import scores
+from dit_core.scoreboard.method_agreement import elected
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.topic_vote import guessed
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)

@@ -67,7 +67,7 @@ class Audit:
     again: str
 
 
-def gather(suite: Suite, diff: str | DiffInfo, tell: Callable[[int, int, str], None] | None = None) -> Audit:
+def audit_diff(suite: Suite, diff: str | DiffInfo, tell: Callable[[int, int, str], None] | None = None) -> Audit:
     """Asks every method about a diff; `tell(done, total, what)` is told of the parts.
 
     Raises:
@@ -80,7 +80,7 @@ def gather(suite: Suite, diff: str | DiffInfo, tell: Callable[[int, int, str], N
 
 
 def steps(suite: Suite, diff: str | DiffInfo) -> Iterator[tuple[int, int, str] | Audit]:
-    """As `gather`, part by part: (done, of all, what comes next) before each, and the audit at the end.
+    """As `audit_diff`, part by part: (done, of all, what comes next) before each, and the audit at the end.
 
     Closing it stops the work at the next part. There is no such diff: that is found at once.
     """

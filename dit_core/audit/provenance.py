@@ -28,8 +28,10 @@ def settings(suite: Suite, info: DiffInfo, seed: int) -> dict[str, str]:
 def again(suite: Suite, info: DiffInfo) -> str:
     """Lines of Python that open the suite, bring the diff anew where it was brought, and make the same audit."""
     call = opens(suite)
-    imports = f"from dit_core import {call.partition('(')[0]}", "from dit_core.audit import gather, page"
-    return "\n".join([*beginning(suite, call, info.id, *imports), f"audit = gather(suite, {named(suite, info.id)})"])
+    imports = f"from dit_core import {call.partition('(')[0]}", "from dit_core.audit import audit_diff, page"
+    return "\n".join(
+        [*beginning(suite, call, info.id, *imports), f"audit = audit_diff(suite, {named(suite, info.id)})"]
+    )
 
 
 def _told(origin: Origin) -> str:

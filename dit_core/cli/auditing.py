@@ -18,7 +18,7 @@ def audit(
     suite: SuiteName = "pocket",
 ) -> None:
     """Write an audit report: what a diff changes, and what every method says about it."""
-    from dit_core.audit import gather, page
+    from dit_core.audit import audit_diff, page
     from dit_core.suite import load_suite
 
     if not out.parent.is_dir():
@@ -26,7 +26,7 @@ def audit(
     if out.is_dir():
         raise DitError(f"'{out}' is a folder: give the name of a file, such as '{out / 'report.html'}'.")
     with progress() as tell:
-        found = gather(load_suite(suite), diff, tell)
+        found = audit_diff(load_suite(suite), diff, tell)
     try:
         out.write_text(page(found, reveal), encoding="utf-8")
     except OSError as error:

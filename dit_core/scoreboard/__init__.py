@@ -17,11 +17,11 @@ from dit_core.records.method_names import (
     RIGHT,
     WRONG,
 )
-from dit_core.scoreboard.agreement import agreement, named
 from dit_core.scoreboard.board import KINDS, findings, new_ledger, run_scoreboard, stream, summed_up
 from dit_core.scoreboard.data_scaling import read_scaling, scaled
 from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
+from dit_core.scoreboard.method_agreement import agreement, named
 from dit_core.scoreboard.published import PUBLISHED
 from dit_core.scoreboard.ray_engine import OnRay
 from dit_core.scoreboard.stored import Board, board, read_board

@@ -9,8 +9,8 @@ from dit_core.errors import DitError
 from dit_core.grading import Grader
 from dit_core.project import versions
 from dit_core.records import Agreement, Finding, NamedDiffs, Record, Score, Table, as_dict, records_from_json
-from dit_core.scoreboard.agreement import agreement, named
 from dit_core.scoreboard.board import made_with, summed_up
+from dit_core.scoreboard.method_agreement import agreement, named
 from dit_core.suite import Suite
 
 FILE, STAGE = "report.json", "scoreboard"

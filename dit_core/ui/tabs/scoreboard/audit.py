@@ -74,10 +74,10 @@ class AuditEvents:
 
     def cell(self, session: Session, diff: str) -> str:
         """The lines that write the same report from a notebook."""
-        imports = "from dit_core import load_suite", "from dit_core.audit import gather, page"
+        imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, page"
         lines = [
             *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
-            f"report = page(gather(suite, {named(self.suite, diff)}), reveal={session.revealed == diff})",
+            f"report = page(audit_diff(suite, {named(self.suite, diff)}), reveal={session.revealed == diff})",
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]
         return "\n".join(lines)

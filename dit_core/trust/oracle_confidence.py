@@ -10,8 +10,8 @@ from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import checked_whole
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
+from dit_core.trust.answer_confidence import MOST_SAMPLES, beside_it, sentence
 from dit_core.trust.calibration import ORACLE, READINGS, chance, read
-from dit_core.trust.confidence import MOST_SAMPLES, beside_it, sentence
 from dit_core.trust.evidence import SAMPLES, Evidence
 from dit_core.trust.reading_evidence import gather, sampled
 from dit_core.trust.reading_setups import Aimed, Sight, controls_of, sight_of, ways
