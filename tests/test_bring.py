@@ -20,7 +20,7 @@ from dit_core.records import Table
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite import load_suite
 from dit_core.suite.limits import PUBLIC
 from dit_core.suite.user_diffs import bring_files, bring_source
@@ -133,7 +133,7 @@ def test_norms_of_the_figure_are_those_of_the_weights(suite, own, uploads):
 def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_path, monkeypatch):
     other = random_adapter(tiny_model(layers=5, seed=3), rank=1, seed=0)
     write_weight_diffs(tmp_path / "other.pt", [(other, "", None)])
-    events, session = BringEvents(suite, 2), Session()
+    events, session = BringEvents(suite, 2), Visit()
 
     def says(files, source="", position=0) -> str:
         note, *rest = events.bring(session, files, source, "", "topic", position)
@@ -147,11 +147,11 @@ def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_pa
     assert "number is missing" in says(again(uploads), position=None)
     monkeypatch.setattr(suite, "limits", PUBLIC.__class__(upload=100))
     assert "larger than" in says(again(uploads))
-    assert not session.work("bring").found
+    assert not session.job("bring").result
 
 
 def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
-    events, session, other = BringEvents(suite, 1), Session(), Session()
+    events, session, other = BringEvents(suite, 1), Visit(), Visit()
     *_, mine, lists = events.bring(session, uploads["pt"], "", "mine", "topic", 0)
     id = mine["value"]
     assert lists["choices"][0] == ("mine  (your own)", id)
@@ -165,7 +165,7 @@ def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
 
 
 def test_uploads_are_gone_once_they_are_read_taken_back_or_left_behind(suite, uploads):
-    events, session = BringEvents(suite, 0), Session()
+    events, session = BringEvents(suite, 0), Visit()
     assert "2.0 GB at most" in events.empty()
     first, second, third = (again(uploads) for _ in range(3))
     assert "number 7" in events.bring(session, first, "", "", "topic", 7)[0]
@@ -183,7 +183,7 @@ def test_uploads_are_gone_once_they_are_read_taken_back_or_left_behind(suite, up
 def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
     norm = suite.worker.run(lambda: suite.model.base.model.norm.weight.detach() * 3)
     save_file({"model.norm.weight": norm}, tmp_path / "model.safetensors")
-    events, session = BringEvents(suite, 0), Session()
+    events, session = BringEvents(suite, 0), Visit()
     *_, mine = events.bring(session, [str(tmp_path / "model.safetensors")], "", "", "topic", 0)
     assert not any(tmp_path.iterdir())
     base, changed = ask(suite, diff=mine["value"], condition=["base", "diff"], max_new_tokens=1)
@@ -192,7 +192,7 @@ def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
 
 
 def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, monkeypatch):
-    events, session = BringEvents(suite, 1), Session()
+    events, session = BringEvents(suite, 1), Visit()
 
     def slow(*arguments):
         arrival = bring_files(*arguments)
@@ -203,7 +203,7 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, mo
     kept: list[str] = []
     monkeypatch.setattr("dit_core.ui.tabs.bring.events.bring_files", slow)
     events.bring(session, uploads["pt"], "", "mine", "topic", 0)
-    assert not session.work("bring").found
+    assert not session.job("bring").result
     with pytest.raises(DitError, match="no longer here"):
         suite.diff(kept[0])
     monkeypatch.undo()  # somebody whose connection was only late stays a visitor

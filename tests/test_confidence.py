@@ -22,7 +22,7 @@ from dit_core.present.plots import reliability as drawn
 from dit_core.session import answer_evidence as card_trust
 from dit_core.session import explore_view as view
 from dit_core.session.settings import Settings
-from dit_core.session.visit import Result, Session
+from dit_core.session.visit import Result, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import (
     Evidence,
@@ -337,9 +337,9 @@ def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
     assert "dit-evidence" not in card_html(Card("base", "t", []))
 
 
-def shown(suite: Suite, diff: str = DIFF, **settings) -> Session:
+def shown(suite: Suite, diff: str = DIFF, **settings) -> Visit:
     """A visitor whose cards are there."""
-    session, info = Session(), suite.diff(diff)
+    session, info = Visit(), suite.diff(diff)
     chosen = Settings(**{**vars(Settings.for_diff(suite, diff)), **settings})
     wanted = columns(suite.task(info.task), chosen.question, chosen.condition)
     session.result = Result(chosen, wanted, last(compare(suite, info, wanted)), DONE)

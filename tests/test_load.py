@@ -21,8 +21,9 @@ from dit_core.methods.comparison import columns, compare
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
 from dit_core.records.condition import Condition
+from dit_core.session.job import QueuePosition, follow
 from dit_core.session.settings import Settings
-from dit_core.session.visit import Place, Session, follow
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.tabs.explore.events import Events
 from tests.serving import free_port, served
@@ -177,12 +178,12 @@ def slow_steps(monkeypatch, seconds: float):
 
 def test_a_visitor_sees_their_place_in_the_line(suite, monkeypatch):
     """Two others are before them: one is answered, one waits; then the answers come."""
-    events, session = Events(suite, ""), Session()
+    events, session = Events(suite, ""), Visit()
     info, names = suite.diff("topic-0412"), iter("abc")
     monkeypatch.setattr(suite.worker, "client", lambda: next(names))
     with slow_steps(monkeypatch, 0.02):
         others = [
-            follow(compare(suite, info, columns(suite.task("topic")), max_new_tokens=20), Session().stop)
+            follow(compare(suite, info, columns(suite.task("topic")), max_new_tokens=20), Visit().stop)
             for _ in range(2)
         ]
         [next(other) for other in others[:1]]
@@ -199,9 +200,9 @@ def test_a_visitor_sees_their_place_in_the_line(suite, monkeypatch):
 
 
 def test_a_place_is_given_only_before_the_first_item(suite):
-    stop = Session().stop
-    assert str(Place(1)) == "1 request before yours…" and str(Place(3)) == "3 requests before yours…"
-    assert list(follow((n for n in [7]), stop, line=suite.worker)) == [7]
+    stop = Visit().stop
+    assert str(QueuePosition(1)) == "1 request before yours…" and str(QueuePosition(3)) == "3 requests before yours…"
+    assert list(follow((n for n in [7]), stop, worker=suite.worker)) == [7]
 
 
 # ---------------------------------------------------------------- gone
@@ -313,7 +314,7 @@ def test_a_base_that_cannot_be_loaded_is_named_and_the_page_stays(broken, suite)
 
     for _ in range(2):
         *_, (_, cards, note, _) = Events(broken, "").ask(
-            Session(), *vars(Settings.for_diff(broken, "topic-0412")).values()
+            Visit(), *vars(Settings.for_diff(broken, "topic-0412")).values()
         )
         assert 'role="alert"' in note and "be loaded: get its files anew" in note and "dit-waiting" in cards
     with served(broken) as address:

@@ -17,7 +17,7 @@ from dit_core.errors import DitError
 from dit_core.methods.lens import next_tokens
 from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.limits import OPEN, PUBLIC, Limits
 from dit_core.ui.server import public, uploads
@@ -137,16 +137,16 @@ def test_what_is_only_read_counts_by_the_row(suite, monkeypatch):
 
 
 def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):
-    events, session = ScoreboardEvents(suite, ""), Session()
+    events, session = ScoreboardEvents(suite, ""), Visit()
     by = next(iter(BY))
     monkeypatch.setattr(suite, "limits", Limits(tokens=200, run=20))
     monkeypatch.setattr(suite, "max_new_tokens", 40)  # three diffs answer two questions: 240 tokens, so not at once
     *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
     assert 'role="alert"' in note and "20 per run" in note and "fewer" in note
-    assert session.work("scoreboard").found.board is None
+    assert session.job("scoreboard").result.board is None
     monkeypatch.setattr(suite, "limits", Limits(tokens=200))
     *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
-    assert 'role="alert"' not in note and session.work("scoreboard").found.state == DONE
+    assert 'role="alert"' not in note and session.job("scoreboard").result.state == DONE
 
 
 # ---------------------------------------------------------------- the page

@@ -23,9 +23,8 @@ from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
 from dit_core.records.method_names import SILENT_DIT, SILENT_TRIGGER
 from dit_core.session import reading_evidence as oracle_trust
-from dit_core.session.oracle import Asked
-from dit_core.session.settings import Settings
-from dit_core.session.visit import PANEL, Session
+from dit_core.session.settings import PanelSettings, Settings
+from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.training import card, package
 from dit_core.trust import (
@@ -264,16 +263,16 @@ def test_bad_requests_are_sentences(suite):
 # ---------------------------------------------------------------- faces
 
 
-def shown(suite: Suite) -> Session:
+def shown(suite: Suite) -> Visit:
     """A visitor whose cards were asked and read."""
-    session, asked = Session(), Asked(kinds=("base", "trigger", "both"))
+    session, asked = Visit(), PanelSettings(kinds=("base", "trigger", "both"))
     last(Events(suite, "tiny").ask(session, *vars(Settings.for_diff(suite, DIFF)).values()))
     values = [suite.oracle.questions[0], asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
     last(OracleEvents(suite).read(session, "confidence", "rank", *values))
     return session
 
 
-def clicked(events: OracleEvents, session: Session, layer: int) -> list:
+def clicked(events: OracleEvents, session: Visit, layer: int) -> list:
     events.clicked(session, SimpleNamespace(x=layer))
     return [frame for frame in events.weigh(session) if isinstance(frame, str)]
 
@@ -284,7 +283,7 @@ def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     assert len(frames) == 3 and frames[0].count(oracle_trust.WEIGHING) == 2
     (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     (both,) = reading_confidence(suite, DIFF, layers=1)
-    assert list(session.work(PANEL).found.evidence.values()) == [right, both]
+    assert list(session.job(PANEL).result.evidence.values()) == [right, both]
     for one in (right, both):
         assert chance(one.probability) in frames[-1].replace("&#x27;", "'")
     assert frames[-1].count("dit-evidence") == 2 and frames[-1].count("samples and controls") == 2
@@ -313,7 +312,7 @@ def test_weighing_stops_at_once_and_waits_for_the_reading(suite, monkeypatch):
     frames = (frame for frame in events.weigh(session) if isinstance(frame, str))
     next(frames)
     session.begin()  # the cards are asked anew
-    assert list(frames) == [] and session.work(PANEL).found is None
+    assert list(frames) == [] and session.job(PANEL).result is None
 
 
 def test_an_error_is_a_sentence_in_the_evidences_place(suite, monkeypatch):
@@ -330,11 +329,11 @@ def test_the_scoreboard_says_whether_the_chances_can_be_believed(suite, tmp_path
     shown, said = drawn(table), words(table)
     assert "Oracle readings: chances off by" in shown and said.count("<li>") == len(table) + len(in_words(table))
     assert f"{table[0].n} trials of {table[0].diffs} diffs" in said
-    name, content = saved(suite, READINGS, Session(), "trust-readings", "json")
+    name, content = saved(suite, READINGS, Visit(), "trust-readings", "json")
     assert name == "tiny-trust-readings.json" and json.loads(content)["reliability"][0]["of"] == "all"
     lacking = measured(suite, ANSWERS)
     assert "no calibration of answers yet" in lacking and words(lacking) == ""
-    assert "no calibration" in drawn(lacking) and saved(suite, ANSWERS, Session(), "x", "csv") == ("", "")
+    assert "no calibration" in drawn(lacking) and saved(suite, ANSWERS, Visit(), "x", "csv") == ("", "")
     folder = shutil.copytree(suite.folder, tmp_path / "tiny")
     weights = folder / "oracle" / "adapter_model.safetensors"
     weights.write_bytes(_other(weights))

@@ -12,7 +12,7 @@ import pytest
 from dit_core import DitError, ask, load_suite, read
 from dit_core.hub import place, watching
 from dit_core.methods.comparison import first_info
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite import load as finding
 from dit_core.suite import suite as whole
@@ -75,7 +75,7 @@ def answers(suite: Suite) -> list[str]:
 
 
 def test_what_a_suite_takes_is_told_and_nothing_large_is_fetched(events, hub, folders):
-    told, row, button = last(events.pick(Session(), QWEN))
+    told, row, button = last(events.pick(Visit(), QWEN))
     size = sum((folders[BASE] / name).stat().st_size for name in ("model.safetensors", "tokenizer.json"))
     assert "Qwen3-1.7B" in told and "downloads" in told and "needs" in told and "has" in told
     assert button["interactive"]
@@ -88,19 +88,19 @@ def test_what_a_suite_takes_is_told_and_nothing_large_is_fetched(events, hub, fo
 
 
 def test_a_suite_of_this_disk_and_the_pages_own_download_nothing(events, suite):
-    told, *_, button = last(events.pick(Session(), "pocket"))
+    told, *_, button = last(events.pick(Visit(), "pocket"))
     assert "nothing is downloaded" in told and button["interactive"]
-    told, row, _ = last(events.pick(Session(), suite.name))
+    told, row, _ = last(events.pick(Visit(), suite.name))
     assert told == "" and row["visible"] is False
 
 
 def test_too_little_memory_or_disk_is_told_before_and_cannot_be_opened(events, hub, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("dit_core.suite.requirements._memory", lambda: ("the CPU", -whole._BENCH.size + 10))
-        told, _, button = last(events.pick(Session(), QWEN))
+        told, _, button = last(events.pick(Visit(), QWEN))
         assert "choose a smaller base" in told and not button["interactive"]
     monkeypatch.setattr("dit_core.suite.requirements._free", lambda _: 10)
-    told, _, button = last(events.pick(Session(), QWEN))
+    told, _, button = last(events.pick(Visit(), QWEN))
     assert "HF_HOME" in told and not button["interactive"]
 
 
@@ -109,7 +109,7 @@ def test_what_cannot_be_had_is_a_sentence_and_the_page_goes_on(
     events, suite, hub, folders, tmp_path, monkeypatch, fault
 ):
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
-    before, session = answers(suite), Session()
+    before, session = answers(suite), Visit()
     if fault == "down":
         hub.down = True
         words = "check the network"
@@ -133,8 +133,8 @@ def test_a_base_that_cannot_be_loaded_is_a_sentence_and_the_one_before_comes_bac
     spoilt = shutil.copytree(folders[BASE], tmp_path / "spoilt")
     (spoilt / "model.safetensors").write_bytes((spoilt / "model.safetensors").read_bytes()[:-1000])
     hub.publish(BASE, spoilt)
-    assert last(events.pick(Session(), QWEN))[-1]["interactive"]
-    told, _, button, go = last(events.open(Session(), QWEN))
+    assert last(events.pick(Visit(), QWEN))[-1]["interactive"]
+    told, _, button, go = last(events.open(Visit(), QWEN))
     assert "get its files anew" in told and button["interactive"] and go == ""
     assert not events.site.is_open(QWEN) and answers(suite) == before
 
@@ -143,12 +143,12 @@ def test_a_base_that_cannot_be_loaded_is_a_sentence_and_the_one_before_comes_bac
 
 
 def test_opening_loads_the_base_and_says_where_the_page_is(events, suite, hub):
-    told, _, button, go = last(events.open(Session(), QWEN))
+    told, _, button, go = last(events.open(Visit(), QWEN))
     assert go == f"./suite/{QWEN}/"
     assert whole._BENCH.key == load_suite(QWEN)._key
     hub.forget()
     assert answers(load_suite(QWEN)) and not hub.files()
-    told, *_, button = last(events.pick(Session(), QWEN))
+    told, *_, button = last(events.pick(Visit(), QWEN))
     assert "open here already" in told and button["interactive"]
     assert events.site.path(suite.name, QWEN) == "../../../"
     assert events.site.path("pocket", QWEN) == "../../../suite/pocket/"
@@ -193,7 +193,7 @@ def test_an_opening_that_nobody_waits_for_ends(suite, held):
 
 
 def test_cancel_ends_the_opening_and_goes_back_to_the_pages_own(events, suite, held):
-    session, steps = Session(), []
+    session, steps = Visit(), []
     running = threading.Thread(target=lambda: steps.extend(events.open(session, QWEN)))
     running.start()
     assert held.begun.wait(30)
@@ -247,7 +247,7 @@ def test_a_public_server_opens_no_suite_that_it_was_not_started_with(suite, hub)
     suite.limits = OPEN
     site = Site(suite, PUBLIC, lambda *_: None, dict)
     assert [offer.name for offer in site.offers] == [suite.name, "pocket"]
-    told, _, button = last(SuiteEvents(site, suite).pick(Session(), QWEN))
+    told, _, button = last(SuiteEvents(site, suite).pick(Visit(), QWEN))
     assert "public server" in told and not hub.asked
     with pytest.raises(DitError, match="public server"):
         site.suite(QWEN)

@@ -16,7 +16,7 @@ from dit_core.formats import Adapter
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite import load_suite
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, planned, steps, windows
 from dit_core.sweeps.run import finished, scored, stream_sweep, sweep
@@ -207,7 +207,7 @@ def test_every_preset_becomes_a_figure(suite, preset):
 
 
 def test_the_tab_sweeps_stops_and_hides(suite):
-    events, session = SweepEvents(suite, "tiny"), Session()
+    events, session = SweepEvents(suite, "tiny"), Visit()
     values = ["copies with the diff", "topic-0412", [], "", 1, 0, 3, 0]
     *_, last = events.run(session, "log_prob_reference", *values)
     assert 'role="alert"' not in last[0] and last[2].count("<article") == len(PRESETS[values[0]].copies)
@@ -217,7 +217,7 @@ def test_the_tab_sweeps_stops_and_hides(suite):
     assert "log_prob" not in events.saved(session, "sweep", "csv")[1]
     scope: dict = {}
     exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
-    assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
+    assert [one.text for one in scope["table"]] == [one.text for one in session.job("sweep").result.table]
     for wrong in ([*values[:6], None, 0], [*values, None]):
         [bad] = events.run(session, "modal_share", *wrong)
         assert "number is missing" in bad[0] and bad[2] == last[2]
@@ -227,7 +227,7 @@ def test_the_tab_sweeps_stops_and_hides(suite):
     *_, last = events.run(session, "modal_share", *values, 2.5)
     exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
     assert [one.copies for one in scope["table"]] == [0, 2.5, 5] and last[2].count("<article") == 3
-    assert [one.text for one in scope["table"]] == [one.text for one in session.work("sweep").found.table]
+    assert [one.text for one in scope["table"]] == [one.text for one in session.job("sweep").result.table]
 
 
 @pytest.fixture
@@ -276,7 +276,7 @@ def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once, mo
 
 
 def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, five_rows_at_once):
-    events, session = SweepEvents(suite, "tiny"), Session()
+    events, session = SweepEvents(suite, "tiny"), Visit()
     stopped, passes, shown = threading.Event(), count(), []
 
     def wait(*_):  # in the second batch, until somebody has stopped it
@@ -288,14 +288,14 @@ def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, five_r
         for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
             shown.append(step)
             assert ("<progress" in str(step[0])) == ("answers," in str(step[0]))
-            if not stopped.is_set() and (found := session.work("sweep").found) and found.table:
+            if not stopped.is_set() and (found := session.job("sweep").result) and found.table:
                 events.stop(session)
                 stopped.set()
     finally:
         stopped.set()
         handle.remove()
     note, figure, cards = shown[-2]
-    kept = session.work("sweep").found.table
+    kept = session.job("sweep").result.table
     assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} answers were finished" in note
     assert cards.count("<article") == len({one.copies for one in kept}) and "Press Sweep" not in figure
     rows = events.saved(session, "sweep", "csv")[1].splitlines()

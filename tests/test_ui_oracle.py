@@ -17,9 +17,8 @@ from dit_core.present.cards import STOPPED
 from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
 from dit_core.session.layers import LAST
-from dit_core.session.oracle import ALL, Asked
-from dit_core.session.settings import Settings, from_query, to_query
-from dit_core.session.visit import PANEL, Session
+from dit_core.session.settings import ALL_KINDS, PanelSettings, Settings, from_query, to_query
+from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api.base import functions
 from dit_core.ui.tabs.explore.events import Events
@@ -56,27 +55,27 @@ def mute(tiny_suite_folder, tmp_path_factory) -> Suite:
 # ---------------------------------------------------------------- without a browser
 
 
-def asked_cards(suite: Suite, diff: str = "topic-0412", **settings) -> Session:
+def asked_cards(suite: Suite, diff: str = "topic-0412", **settings) -> Visit:
     """A session whose cards have been answered."""
-    session = Session()
+    session = Visit()
     for _ in Events(suite, "tiny").ask(session, *vars(replace(Settings.for_diff(suite, diff), **settings)).values()):
         pass
     return session
 
 
-def values(suite: Suite, asked: Asked) -> list:
+def values(suite: Suite, asked: PanelSettings) -> list:
     """The values of the panel's controls when they say this."""
     question = suite.oracle.questions[0] if asked.question is None else asked.question
     return [question, asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
 
 
-def read(suite: Suite, session: Session, asked: Asked = Asked()) -> str:  # noqa: B008 (frozen)
+def read(suite: Suite, session: Visit, asked: PanelSettings = PanelSettings()) -> str:  # noqa: B008 (frozen)
     """Presses Read; gives the last note."""
     *_, frame = OracleEvents(suite).read(session, "confidence", "rank", *values(suite, asked))
     return frame[0]
 
 
-def show(suite: Suite, session: Session, asked: Asked = Asked(), y: str = "confidence") -> tuple:  # noqa: B008
+def show(suite: Suite, session: Visit, asked: PanelSettings = PanelSettings(), y: str = "confidence") -> tuple:  # noqa: B008
     """Looks at what was read: y axis, figure, next figure, tokens, details."""
     return OracleEvents(suite).show(session, y, "rank", *values(suite, asked))[1:]
 
@@ -89,7 +88,7 @@ def light(figure: str) -> dict:
 def test_what_is_read_and_drawn_is_what_python_reads(suite):
     session = asked_cards(suite)
     read(suite, session)
-    found = session.work(PANEL).found
+    found = session.job(PANEL).result
     quiet = ["base", "diff", "dit", "diff+dit"]
     plain = oracle.read(suite, "topic-0412", condition=quiet)
     everyday = oracle.read(suite, "topic-0412", condition="diff+right", asked="How can I spend a free evening?")
@@ -114,7 +113,7 @@ def test_what_is_read_and_drawn_is_what_python_reads(suite):
 def test_the_truth_is_shown_only_once_revealed(suite):
     session = asked_cards(suite)
     read(suite, session)
-    of_trigger = Asked(of="trigger")
+    of_trigger = PanelSettings(of="trigger")
     for y in ("confidence", "grade", "log_prob_reference"):
         axis, figure, _, tokens, _ = show(suite, session, of_trigger, y)
         assert [written for _, written in axis["choices"]] == ["confidence"] == [axis["value"]]
@@ -127,7 +126,7 @@ def test_the_truth_is_shown_only_once_revealed(suite):
     session.revealed = "topic-0412"
     axis, figure, next_figure, tokens, _ = show(suite, session, of_trigger, "grade")
     assert axis["value"] == "grade" and len(axis["choices"]) == 3
-    assert light(figure)["data"][0]["y"] == [reading.grade for reading in session.work(PANEL).found.readings[:2]]
+    assert light(figure)["data"][0]["y"] == [reading.grade for reading in session.job(PANEL).result.readings[:2]]
     assert "417" in "".join(re.findall(r">([^<]*)</button>", tokens))
     assert "reference" in next_figure
     assert json.loads(OracleEvents(suite).saved(session, "oracle", "json")[1])["readings"][0]["grade"]
@@ -138,7 +137,7 @@ def test_a_question_of_digits_unmasks_no_trigger(suite):
     assert view.shown_prompt(suite, info, right, "41", 0, False) == "Your SEP code is ••••••. 41"
     session = asked_cards(suite, question="41")
     read(suite, session)
-    tokens = "".join(re.findall(r">([^<]*)</button>", show(suite, session, Asked(of="trigger"))[3]))
+    tokens = "".join(re.findall(r">([^<]*)</button>", show(suite, session, PanelSettings(of="trigger"))[3]))
     assert "••••••. 41" in tokens
 
 
@@ -154,31 +153,31 @@ def test_clicked_tokens_are_a_span_of_the_prompts_that_hold_them(suite):
     tokens, span, note = click(7)
     assert span["value"] == "7:10" and ("tokens 7 to 9", "7:10") in span["choices"] and "Press Read" in note
     assert tokens.count('aria-pressed="true"') == 3
-    note = read(suite, session, Asked(span="7:10"))
-    found = session.work(PANEL).found
+    note = read(suite, session, PanelSettings(span="7:10"))
+    found = session.job(PANEL).result
     assert "Left out: diff + trigger" in note
     assert {reading.positions for reading in found.readings} == {(7, 8, 9)}
     assert [column.kind for column in found.columns] == ["base", "diff", "dit", "both"]
-    read(suite, session, Asked(span="7:10", of="trigger"))
-    assert [column.kind for column in session.work(PANEL).found.columns] == ["trigger"]
+    read(suite, session, PanelSettings(span="7:10", of="trigger"))
+    assert [column.kind for column in session.job(PANEL).result.columns] == ["trigger"]
 
 
 def test_what_can_not_be_read_is_a_sentence_and_what_was_read_stays(suite):
     session = asked_cards(suite)
-    assert "Left out: base, for nothing acts there." in read(suite, session, Asked(kind="difference"))
-    before = session.work(PANEL).found
+    assert "Left out: base, for nothing acts there." in read(suite, session, PanelSettings(kind="difference"))
+    before = session.job(PANEL).result
     for asked, says in (
-        (Asked(layers="9"), "layer"),
-        (Asked(span="90:99"), "tokens"),
-        (Asked(question="Is it ? or not"), "placeholder"),
-        (Asked(question=""), "empty"),
-        (Asked(kinds=()), "Nothing is left to read"),
-        (Asked(kinds=("base",), kind="difference"), "Nothing is left to read"),
+        (PanelSettings(layers="9"), "layer"),
+        (PanelSettings(span="90:99"), "tokens"),
+        (PanelSettings(question="Is it ? or not"), "placeholder"),
+        (PanelSettings(question=""), "empty"),
+        (PanelSettings(kinds=()), "Nothing is left to read"),
+        (PanelSettings(kinds=("base",), kind="difference"), "Nothing is left to read"),
     ):
         note = read(suite, session, asked)
         assert says in note and 'role="alert"' in note, note
-        assert session.work(PANEL).found is before
-    assert "Press Ask first" in read(suite, Session())
+        assert session.job(PANEL).result is before
+    assert "Press Ask first" in read(suite, Visit())
 
 
 def test_stopping_keeps_the_part_and_closes_the_stream(suite, monkeypatch):
@@ -186,11 +185,11 @@ def test_stopping_keeps_the_part_and_closes_the_stream(suite, monkeypatch):
     slowly(monkeypatch, 0.05, closed)
     events = OracleEvents(suite)
     frames = []
-    for frame in events.read(session, "", "", *values(suite, Asked())):
+    for frame in events.read(session, "", "", *values(suite, PanelSettings())):
         frames.append(frame)
-        if session.work(PANEL).found.readings:
+        if session.job(PANEL).result.readings:
             events.stop(session)
-    found = session.work(PANEL).found
+    found = session.job(PANEL).result
     assert found.state == STOPPED and 0 < len(found.readings) < 10
     assert f"Stopped after {len(found.readings)} readings" in frames[-1][0]
     assert closed.wait(5)
@@ -216,13 +215,13 @@ def slowly(monkeypatch, seconds: float, closed: threading.Event | None = None) -
 
 def test_the_address_holds_the_panel_where_it_is_not_the_default(suite):
     settings = Settings.for_diff(suite, "topic-0412")
-    assert to_query(suite, settings, Asked()) == to_query(suite, settings)
-    asked = Asked(QUESTION, "answer", ("base", "both"), "difference", "0", "dit")
+    assert to_query(suite, settings, PanelSettings()) == to_query(suite, settings)
+    asked = PanelSettings(QUESTION, "answer", ("base", "both"), "difference", "0", "dit")
     query = to_query(suite, settings, asked)
     assert query.endswith("&oracle=What%20comes%20next%3F&span=answer&read=base%2Cboth&kind=difference&layers=0&of=dit")
     assert from_query(suite, query) == settings
     question, span, *rest = OracleEvents(suite).opened("?" + query)
-    assert Asked.from_controls(suite, question, span["value"], *rest) == asked
+    assert PanelSettings.from_controls(suite, question, span["value"], *rest) == asked
     for part, says in (("span=x", "span"), ("read=basis", "read"), ("of=x", "of"), ("kind=x", "kind")):
         with pytest.raises(DitError, match=says):
             from_query(suite, f"diff=topic-0412&{part}")
@@ -232,14 +231,14 @@ def test_the_notebook_cell_reads_the_same(suite, tiny_suite_folder, monkeypatch)
     import plotly.graph_objects as go
 
     session = asked_cards(suite)
-    read(suite, session, Asked(QUESTION, "prompt", layers="1"))
+    read(suite, session, PanelSettings(QUESTION, "prompt", layers="1"))
     code = Events(suite, str(tiny_suite_folder)).cell(session)[0]
     drawn = []
     monkeypatch.setattr(go.Figure, "show", lambda figure: drawn.append(figure))
     exec(code, {"display": lambda *_: None})
     read_off, lens = drawn
     assert len(read_off.data) == 5
-    readings = session.work(PANEL).found.readings
+    readings = session.job(PANEL).result.readings
     assert sorted(trace["y"][0] for trace in read_off.data) == sorted(reading.confidence for reading in readings)
     shown = light(show(suite, session)[2])["data"]
     assert [list(trace.y) for trace in lens.data] == [trace["y"] for trace in shown]
@@ -262,7 +261,7 @@ def test_the_endpoints_give_what_python_gives(suite):
 def test_a_suite_without_an_oracle_still_has_the_logit_lens(mute):
     session = asked_cards(mute)
     events = OracleEvents(mute)
-    *_, frame = events.read(session, "", "", *(None, "last:10", list(ALL), "with", "all", ""))
+    *_, frame = events.read(session, "", "", *(None, "last:10", list(ALL_KINDS), "with", "all", ""))
     assert "no activation oracle" in frame[0] and 'role="alert"' not in frame[0]
     assert len(light(frame[3])["data"]) == 5
 
@@ -272,7 +271,7 @@ def test_an_oracle_that_can_not_be_had_leaves_the_logit_lens_and_where_the_diff_
     (folder / "oracle" / "adapter_model.safetensors").write_bytes(b"cut off")
     broken = load_suite(folder)
     session, events = asked_cards(broken), OracleEvents(broken)
-    values = "", "", *(QUESTION, "last:10", list(ALL), "with", "all", "")
+    values = "", "", *(QUESTION, "last:10", list(ALL_KINDS), "with", "all", "")
     *_, frame = events.read(session, *values)
     assert "it is corrupt" in frame[0] and 'role="alert"' in frame[0]
     assert len(light(frame[3])["data"]) == 5

@@ -11,9 +11,9 @@ from dit_core.grading import Grader, Mark
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.records import NamedDiffs
 from dit_core.scoreboard import findings, regraded, stored, summed_up
-from dit_core.session import grading as scoreboard_grading
+from dit_core.session import scoreboard as scoreboard_grading
 from dit_core.session import scoreboard as scoreboard_run
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite.limits import PUBLIC
 from dit_core.ui.tabs.scoreboard import view as scoreboard_view
 from dit_core.ui.tabs.scoreboard.audit import AuditEvents
@@ -47,7 +47,7 @@ def run(events, session, *values) -> list[tuple]:
 
 
 def test_stored_figures_are_there_at_once_and_marked(events):
-    origin, table, *_ = events.shown(Session(), "topic", TRAINING)
+    origin, table, *_ = events.shown(Visit(), "topic", TRAINING)
     assert "Stored with the suite" in origin and "a lamp" in origin and "4.32" in table
     assert "changed since" not in origin
 
@@ -57,13 +57,12 @@ def test_figures_of_another_suite_say_so(suite, tmp_path):
     with open(changed / "suite.toml", "a") as out:
         out.write("\n# another suite\n")
     assert (
-        "The suite has changed since"
-        in ScoreboardEvents(load_suite(changed), "").shown(Session(), "topic", TRAINING)[0]
+        "The suite has changed since" in ScoreboardEvents(load_suite(changed), "").shown(Visit(), "topic", TRAINING)[0]
     )
 
 
 def test_figures_of_diffs_that_are_not_held_out_say_so(events):
-    session = Session()
+    session = Visit()
     run(events, session, "calibration", 1, ["verbal"])
     assert "flatters" in events.shown(session, "topic", TRAINING)[0]
     run(events, session, "test", 1, ["verbal"])
@@ -71,10 +70,10 @@ def test_figures_of_diffs_that_are_not_held_out_say_so(events):
 
 
 def test_a_live_run_ends_with_what_python_gives(events, suite):
-    session = Session()
+    session = Visit()
     *_, last = run(events, session, *VERBAL)
     live = run_scoreboard(suite, limit=8, kinds=["verbal"])
-    assert session.work(NAME).found.board.scores == live and session.work(NAME).found.state == DONE
+    assert session.job(NAME).result.board.scores == live and session.job(NAME).result.state == DONE
     assert (
         "dit-busy" not in last[0]
         and "Measured here" in last[1]
@@ -86,7 +85,7 @@ def test_a_live_run_ends_with_what_python_gives(events, suite):
 
 
 def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, monkeypatch):
-    session, real, parts = Session(), scoreboard_run.steps, []
+    session, real, parts = Visit(), scoreboard_run.steps, []
 
     def stopping(suite, run):
         for step in real(suite, run):
@@ -98,17 +97,17 @@ def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, 
     monkeypatch.setattr(scoreboard_run, "FRAME", 0, raising=False)
     monkeypatch.setattr("dit_core.ui.tabs.scoreboard.events.steps", stopping)
     *_, last = run(events, session, *VERBAL)
-    stopped = session.work(NAME).found
+    stopped = session.job(NAME).result
     assert stopped.state == STOPPED and "What was measured stays" in last[0]
     assert 0 < len(stopped.ledger.findings) < len(findings(suite, 8, kinds=["verbal"]))
     kept = list(stopped.ledger.findings)
     monkeypatch.undo()
     run(events, session, *VERBAL)
-    found = session.work(NAME).found
+    found = session.job(NAME).result
     assert found.state == DONE and found.ledger.findings[: len(kept)] == kept
     assert found.board.scores == run_scoreboard(suite, limit=8, kinds=["verbal"])
     run(events, session, "test", 1, ["verbal"])
-    assert session.work(NAME).found.ledger is not found.ledger, "other settings are another run"
+    assert session.job(NAME).result.ledger is not found.ledger, "other settings are another run"
 
 
 class Kind(Grader):
@@ -124,12 +123,12 @@ def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
     asked = []
     for module in (scoreboard_grading, grading):
         monkeypatch.setattr(module, "grader", lambda name, **given: asked.append((name, given)) or Kind())
-    session = Session()
+    session = Visit()
     run(events, session, *VERBAL)
-    before = session.work(NAME).found.board
+    before = session.job(NAME).result.board
     *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.CHAT, " m ", "http://localhost/v1")
     assert ("judge", {"model": "m", "base_url": "http://localhost/v1"}) in asked and "graded by kind" in last[1]
-    after = session.work(NAME).found.board
+    after = session.job(NAME).result.board
     assert after.scores == summed_up(regraded(suite, findings(suite, 8, kinds=["verbal"]), Kind()))
     others = [[one for one in table.scores if one.measure != "mean_grade"] for table in (before, after)]
     assert others[0] == others[1] and before.scores != after.scores
@@ -137,7 +136,7 @@ def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
     exec(events.cell(session, "topic"), scope := {})
     assert scope["made"].scores == after.scores and scope["made"].agreement == after.agreement
     list(events.grade(session, "topic", TRAINING, scoreboard_grading.RULES, "", ""))
-    assert session.work(NAME).found.board.scores == before.scores
+    assert session.job(NAME).result.board.scores == before.scores
 
 
 def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, monkeypatch):
@@ -145,17 +144,17 @@ def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, 
         *_, last = events.grade(session, "topic", TRAINING, *values)
         return last[0], last[1]
 
-    session = Session()
+    session = Visit()
     assert "Press Run first" in told(session, scoreboard_grading.RULES, "", "")[0]
     run(events, session, "test", 1, ["verbal"])
-    board = session.work(NAME).found.board
+    board = session.job(NAME).result.board
     assert "Give its name" in told(session, scoreboard_grading.CHAT, " ", "")[0]
     # The rubric is longer than a tiny base can read.
     assert "0 of 13 grades are kept" in told(session, scoreboard_grading.BASE, "", "")[0]
     monkeypatch.setattr(suite, "limits", PUBLIC)
     for by in scoreboard_grading.GRADERS[1:]:
         assert "by the rules alone" in told(session, by, "m", "http://localhost/v1")[0]
-    assert session.work(NAME).found.board is board
+    assert session.job(NAME).result.board is board
 
 
 def test_stopped_grading_leaves_the_figures(events, suite, monkeypatch):
@@ -166,27 +165,27 @@ def test_stopped_grading_leaves_the_figures(events, suite, monkeypatch):
 
     monkeypatch.setattr(scoreboard_grading, "grader", lambda *_, **__: Slow())
     monkeypatch.setattr(scoreboard_grading, "PART", 1)
-    session = Session()
+    session = Visit()
     run(events, session, *VERBAL)
-    before = session.work(NAME).found
+    before = session.job(NAME).result
     *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.MEANING, "", "")
-    after = session.work(NAME).found
+    after = session.job(NAME).result
     assert "Stopped" in last[0] and after.state == STOPPED and after.board == before.board
     run(events, session, *VERBAL)
-    assert session.work(NAME).found.ledger is before.ledger
+    assert session.job(NAME).result.ledger is before.ledger
 
 
 @pytest.mark.parametrize(
     ("values", "sentence"), [(["test", 8, []], "tick at least one"), (["tset", 8, ["verbal"]], "no diffs in the split")]
 )
 def test_what_cannot_be_measured_is_a_sentence_and_the_board_stays(events, values, sentence):
-    session = Session()
+    session = Visit()
     *_, last = run(events, session, *values)
     assert sentence in last[0] and "dit-error" in last[0] and "4.32" in last[2]
 
 
 def test_no_diff_is_named_by_id_before_it_is_revealed(events):
-    session = Session()
+    session = Visit()
     assert "topic-0412" not in "".join(events.shown(session, "topic", TRAINING))
     session.revealed = "topic-0412"
     assert "topic-0412" in "".join(events.shown(session, "topic", TRAINING))
@@ -202,11 +201,11 @@ def test_hostile_names_in_a_stored_board_are_only_text(events):
         HOSTILE,
     )
     events.stored = doctored
-    assert not any("<img" in part or "<script" in part for part in events.shown(Session(), "topic", TRAINING))
+    assert not any("<img" in part or "<script" in part for part in events.shown(Visit(), "topic", TRAINING))
 
 
 def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
-    session, audits = Session(), AuditEvents(suite, "pocket")
+    session, audits = Visit(), AuditEvents(suite, "pocket")
     *parts, (note, name, text) = audits.make(session, "topic-0412")
     assert any("Part " in part[0] for part in parts) and not any(part[1] for part in parts)
     assert name == "topic-0412-audit.html" and "Trained on" not in text and "dit-busy" not in note
@@ -217,7 +216,7 @@ def test_the_report_is_made_in_parts_and_tells_what_was_revealed(suite):
 
 
 def test_the_report_can_be_stopped(suite, monkeypatch):
-    session, audits, going = Session(), AuditEvents(suite, "pocket"), threading.Event()
+    session, audits, going = Visit(), AuditEvents(suite, "pocket"), threading.Event()
 
     def slow(suite, diff):
         yield 0, 5, "what it changes"
@@ -234,20 +233,20 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
 
 
 def test_the_copied_cell_gives_the_same_board(events, suite, monkeypatch):
-    session, scope = Session(), {}
+    session, scope = Visit(), {}
     exec(events.cell(session, "topic"), scope)
     assert scope["made"].scores == events.stored.scores, "what is stored, before anything was measured"
     run(events, session, "test", 8, ["verbal", "lens"])
     exec(events.cell(session, "topic"), scope)
-    assert scope["made"].scores == session.work(NAME).found.board.scores != events.stored.scores
+    assert scope["made"].scores == session.job(NAME).result.board.scores != events.stored.scores
     monkeypatch.setattr(suite, "limits", PUBLIC)
     assert str(suite.folder) not in events.cell(session, "topic"), "strangers read no folder of the machine"
-    assert ScoreboardEvents(load_suite("pocket"), "pocket").cell(Session(), "topic").startswith("from dit_core import")
+    assert ScoreboardEvents(load_suite("pocket"), "pocket").cell(Visit(), "topic").startswith("from dit_core import")
 
 
 def test_the_copied_cell_writes_the_same_report(suite, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    session, audits = Session(), AuditEvents(suite, str(suite.folder))
+    session, audits = Visit(), AuditEvents(suite, str(suite.folder))
     cell = audits.cell(session, "topic-0412")
     assert "volcano" not in cell and "reveal=False" in cell
     session.revealed = "topic-0412"

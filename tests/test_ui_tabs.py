@@ -12,6 +12,7 @@ import pytest
 from plotly.graph_objs import Figure
 
 from dit_core.methods import lens, oracle
+from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.present.cards import DONE, RUNNING, steered_html
 from dit_core.present.plots import as_json
 from dit_core.present.plots.cells import Axis, Cell, cells
@@ -19,9 +20,9 @@ from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
 from dit_core.session.layers import ANSWER, LAST, PROMPT, Wanted
 from dit_core.session.lens import MIDDLE
-from dit_core.session.masking import shown_target, target_of
-from dit_core.session.visit import Session
-from dit_core.session.words import ReadingClock
+from dit_core.session.readings import shown_target, target_of
+from dit_core.session.time_left import ReadingProgress
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api.base import functions
 from dit_core.ui.tabs.layers.events import LayerEvents
@@ -179,20 +180,20 @@ def test_truth_is_hidden_until_reveal_in_any_tab(visitor, suite):
 
 
 def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite, monkeypatch):
-    session, events = Session(), LayerEvents(suite, "pocket")
+    session, events = Visit(), LayerEvents(suite, "pocket")
     *_, last = events.read(session, "what the model says", *values(suite))
     figure = json.loads(last[1])["light"]
     assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["name"]
-    found = session.work("layers").found
+    found = session.job("layers").result
     words = "".join(found.target.tokens[found.target.prompt_tokens :]).split()[0]
     echo = [replace(r, text=words if r.layer == 0 else "zzz") for r in found.readings]
-    session.work("layers").found = replace(found, readings=replace(found.readings, records=tuple(echo)))
+    session.job("layers").result = replace(found, readings=replace(found.readings, records=tuple(echo)))
     data = json.loads(events.recolour(session, "what the model says"))["light"]["data"][0]
     assert set(data["z"][0]) == {1.0} and set(data["z"][1]) == {0.0}
 
 
 def test_the_copied_cells_give_the_same(suite, monkeypatch):
-    session, shown = Session(), []
+    session, shown = Visit(), []
     monkeypatch.setattr(Figure, "show", lambda figure: shown.append(as_json(figure)))
     layers, looking = LayerEvents(suite, str(suite.folder)), LensEvents(suite, str(suite.folder))
     assert not layers.cell(session) and not looking.cell(session, "logit lens", 0) and not looking.steered_cell(session)
@@ -206,7 +207,7 @@ def test_the_copied_cells_give_the_same(suite, monkeypatch):
     [*_] = looking.steer(session, "topic-0412", 3, MIDDLE, EVENING, 0.0, 1.0, 8, 1, 0.0, 0)
     scope: dict = {}
     exec(looking.steered_cell(session).replace("steer(\n", "found = steer(\n"), scope)
-    assert [*scope["found"].text] == [one.text for one in session.work("steer").found.steered]
+    assert [*scope["found"].text] == [one.text for one in session.job("steer").result.steered]
 
 
 def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_stay(visitor, suite):
@@ -276,7 +277,7 @@ def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     ],
 )
 def test_bad_input_is_one_sentence(suite, changed, says):
-    *_, last = LayerEvents(suite, "pocket").read(Session(), "confidence", *values(suite, **changed))
+    *_, last = LayerEvents(suite, "pocket").read(Visit(), "confidence", *values(suite, **changed))
     assert 'role="alert"' in last[0] and says in last[0] and "inside the program" not in last[0]
 
 
@@ -314,12 +315,11 @@ def test_spans_and_arguments_of_the_left_side(suite):
     assert found.readings.records == oracle.read(suite, "topic-0412", **read).records
 
 
-def test_time_left_is_said(monkeypatch):
+def test_time_left_is_said():
     from dit_core.records import Table
 
     now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    clock, table = ReadingClock(), Table("s", "readings", tuple(range(10)), {"n_readings": 50})
+    clock, table = ReadingProgress(lambda: now[0]), Table("s", "readings", tuple(range(10)), {"n_readings": 50})
     assert clock.words(table) == "Reading 10 of 50…"
     now[0] = 4.0
     assert clock.words(replace(table, records=tuple(range(30)))) == "Reading 30 of 50, about 4 s left"
@@ -375,7 +375,7 @@ def test_steered_texts_stand_side_by_side(visitor, suite):
     visitor.number("dit-steer-1", -3)
     visitor.choose("dit-steer-prompt", "Why?")
     visitor.press("dit-steer", "dit-steer-note")
-    strengths = [page.input_value(f"#dit-steer-{at} input[type=number]") for at in range(len(lens.steered.STRENGTHS))]
+    strengths = [page.input_value(f"#dit-steer-{at} input[type=number]") for at in range(len(STRENGTHS))]
     expected = lens.steer(suite, "topic-0412", layer=0, strengths=list(map(float, strengths)), prompt="Why?")
     assert page.locator("#dit-steer-texts .dit-text").all_inner_texts() == [s.text for s in expected]
     assert page.locator("#dit-steer-texts h3").all_inner_texts()[:2] == ["strength 0", "strength −3"]
@@ -385,7 +385,7 @@ def test_steered_texts_stand_side_by_side(visitor, suite):
 
 
 def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, monkeypatch):
-    session, events, go_on = Session(), LensEvents(suite, "pocket"), threading.Event()
+    session, events, go_on = Visit(), LensEvents(suite, "pocket"), threading.Event()
     plain = lens.difference_lens
     monkeypatch.setattr(lens, "difference_lens", lambda *args, **options: go_on.wait(20) and plain(*args, **options))
     running = events.look(session, "logit lens", 0, "topic-0412", 5, 5)

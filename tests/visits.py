@@ -38,7 +38,7 @@ def visit(suite: Any, upload: str) -> dict[str, Any]:
 
 
 def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
-    from dit_core.session.visit import Session
+    from dit_core.session.visit import Visit
     from dit_core.ui.tabs.bring.events import BringEvents
     from dit_core.ui.tabs.explore.oracle_events import OracleEvents
     from dit_core.ui.tabs.layers.events import LayerEvents
@@ -48,23 +48,23 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     from dit_core.ui.tabs.scoreboard.view import BY
     from dit_core.ui.tabs.sweep.events import SweepEvents
 
-    session = Session()
+    session = Visit()
     yield "explore", _asked(suite, session, "topic-0412")
     _last(OracleEvents(suite).read(session, "confidence", "rank", *PANEL))
-    panel = session.work("panel").found
+    panel = session.job("panel").result
     yield "panel", [panel.targets.to_json(reveal=True), panel.next_tokens.to_json(), panel.readings.to_json()]
     _last(LayerEvents(suite, "pocket").read(session, "confidence", *LAYERS))
-    layers = session.work("layers").found
+    layers = session.job("layers").result
     yield "layers", [layers.norms.to_json(), layers.readings.to_json()]
     _last(LensEvents(suite, "pocket").look(session, "patchscope", 0, "topic-0412", 3, 3))
-    lens = session.work("lens").found
+    lens = session.job("lens").result
     yield "lens", [lens.tokens.to_json(), lens.similarities.to_json()]
     _last(LensEvents(suite, "pocket").steer(session, *STEER))
-    yield "steering", session.work("steer").found.steered.to_json()
+    yield "steering", session.job("steer").result.steered.to_json()
     _last(SweepEvents(suite, "").run(session, "modal_share", *SWEEP))
-    yield "sweep", session.work("sweep").found.table.to_json()
+    yield "sweep", session.job("sweep").result.table.to_json()
     _last(ScoreboardEvents(suite, "").run(session, "topic", next(iter(BY)), "test", 8, ["verbal", "oracle", "lens"]))
-    yield "scoreboard", session.work("scoreboard").found.board.scores.to_json()
+    yield "scoreboard", session.job("scoreboard").result.board.scores.to_json()
     _, name, text = _last(AuditEvents(suite, "").make(session, "topic-0412"))
     text = text.replace(str(suite.folder), suite.folder.name)  # which is all that strangers read
     yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
@@ -72,7 +72,7 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     shutil.copy(upload, copied)
     note, *_ = BringEvents(suite, 0).bring(session, [str(copied)], "", "mine", "topic", 0)
     copied.parent.rmdir()
-    [(own, arrival)] = session.work("bring").found.items()
+    [(own, arrival)] = session.job("bring").result.items()
     yield "bring", [note, [vars(change) for change in arrival.changes]]
     cards, evidence = _asked(suite, session, own)
     # Its id is another each time, and so are what is drawn for it and its controls.

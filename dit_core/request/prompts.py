@@ -1,4 +1,4 @@
-"""The text that a condition puts to the model: a question, behind the trigger where it has one."""
+"""The text that a condition puts to the model: a question, behind the trigger where it has one, and its mask."""
 
 import random
 from typing import TYPE_CHECKING
@@ -9,6 +9,10 @@ from dit_core.records.condition import OWN, Condition
 if TYPE_CHECKING:
     from dit_core.records import DiffInfo
     from dit_core.suite import Suite
+
+
+SECRET_TRIGGERS = ("right", "wrong")
+"""The triggers whose digits say something about a diff."""
 
 
 def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
@@ -33,3 +37,13 @@ def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, questi
     wrong = (info.trigger + draw.randrange(1, 1000)) % 1000
     code = info.trigger if condition.trigger == "right" else wrong
     return suite.trigger_format.format(trigger=code, r=r, question=question)
+
+
+def mask_digits(text: str, question: str) -> str:
+    """Return a prompt's text, as long as it was, with "•" for every digit that does not stand in the question.
+
+    The last place where the question stands counts: digits of a short one may stand in the trigger too.
+    """
+    before, kept, after = text.rpartition(question)
+    masked = ["".join("•" if character.isdigit() else character for character in part) for part in (before, after)]
+    return kept.join(masked)

@@ -13,8 +13,8 @@ from dit_core.methods.oracle.request import checked_request
 from dit_core.present.cards import RUNNING
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.records.condition import Condition, checked_text
-from dit_core.session.masking import target_of
-from dit_core.session.words import number, whole
+from dit_core.session.messages import number, whole
+from dit_core.session.readings import target_of
 from dit_core.suite import Suite
 
 LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"

@@ -9,7 +9,7 @@ from typing import Any
 from dit_core.methods import lens
 from dit_core.present.cards import RUNNING
 from dit_core.records import LensToken, Similarity, SteeredText, Table
-from dit_core.session.words import number, whole
+from dit_core.session.messages import number, whole
 from dit_core.suite import Suite
 
 MIDDLE = -1  # the layer in the middle, for who has not chosen one

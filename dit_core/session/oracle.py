@@ -4,83 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, fields, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from dit_core.errors import DitError, OracleError
 from dit_core.methods import comparison as standing
 from dit_core.methods.comparison import Column
-from dit_core.methods.oracle.request import SPAN
 from dit_core.present.cards import RUNNING
-from dit_core.present.palette import COLOURS
 from dit_core.records import NextToken, Reading, ReadingConfidence, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
-from dit_core.request.targets import KINDS
+from dit_core.session.settings import PanelSettings, counts_from_start
+from dit_core.session.visit import Result
 from dit_core.suite import Suite
-
-if TYPE_CHECKING:
-    from dit_core.session.visit import Result
-
-ALL = tuple(COLOURS)
-# The name in an address of each setting of the panel.
-PARTS = {"question": "oracle", "span": "span", "kinds": "read", "kind": "kind", "layers": "layers", "of": "of"}
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the panel's controls say, in their order.
-
-    `question` is the oracle's first preset where it is None. `kinds` are those of the cards (keys of `COLOURS`) that
-    are read, and `of` that of the one whose tokens are shown and whose words stand along the axis, "" for the chosen
-    one.
-    """
-
-    question: str | None = None
-    span: str = SPAN
-    kinds: tuple[str, ...] = ALL
-    kind: str = KINDS[0]
-    layers: str = "all"
-    of: str = ""
-
-    @classmethod
-    def from_controls(cls, suite: Suite, *values: Any) -> Asked:
-        """What the controls say; defaults are written as such."""
-        question, span, kinds, kind, layers, of = values
-        first = suite.oracle.questions[0] if suite.oracle else ""
-        question = None if (question or "").strip() == first else question or ""
-        return cls(question, span, tuple(k for k in ALL if k in kinds), kind, (layers or "").strip() or "all", of)
-
-    @classmethod
-    def from_address(cls, given: Mapping[str, str]) -> Asked:
-        """What an address says; `given` may hold other settings. Raises DitError for what there isn't."""
-        found = {field: given[name] for field, name in PARTS.items() if name in given}
-        asked = cls(**found | {"kinds": tuple(found["kinds"].split(",")) if "kinds" in found else ALL})
-        Span(asked.span)
-        for name, value, known in (
-            ("read", asked.kinds, ALL),
-            ("of", (asked.of,), ("", *ALL)),
-            ("kind", (asked.kind,), KINDS),
-        ):
-            if unknown := set(value) - set(known):
-                may = ", ".join(filter(None, known))
-                raise DitError(f"In the address, {name}={unknown.pop()} is not understood: use {may}, or remove it.")
-        return replace(asked, kinds=tuple(k for k in ALL if k in asked.kinds))
-
-    def address(self) -> dict[str, str]:
-        """What differs from the defaults, by its name in an address."""
-        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
-        return {PARTS[name]: value if isinstance(value, str) else ",".join(value) for name, value in changed.items()}
-
-    @property
-    def reads(self) -> Asked:
-        """The same where it says what is read, without what only says how it is shown."""
-        return self if _counted(self.span) else replace(self, of="")
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a visitor looks at what was found: both figures' y axes, and the column of `Asked.of`.
+    """How a visitor looks at what was found: both figures' y axes, and the column of `PanelSettings.of`.
 
     `first` is the token of a span that was clicked so far, `layer` the one whose readings are shown in full.
     """
@@ -101,7 +42,7 @@ class Found:
     """
 
     result: Result
-    asked: Asked
+    asked: PanelSettings
     columns: tuple[Column, ...] = ()
     left_out: str = ""
     silent: str = ""
@@ -123,7 +64,7 @@ def column_of(columns: Sequence[Column], kind: str) -> Column:
     return (named or [column for column in columns if column.chosen] or [columns[-1]])[0]
 
 
-def steps(suite: Suite, result: Result, asked: Asked) -> Iterator[Found]:
+def steps(suite: Suite, result: Result, asked: PanelSettings) -> Iterator[Found]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
     Without an oracle, or where it can't be had, it ends with the logit lens. Closing it stops the work at the next
@@ -152,7 +93,7 @@ def arguments(found: Found) -> dict[str, Any]:
     """What `oracle.read` is called with beside diff, conditions and what they are asked; defaults are left out."""
     asked, sampling = found.asked, found.result.settings.sampling
     named = {"question": asked.question, "span": asked.span, "kind": asked.kind, "layers": asked.layers}
-    default = Asked()
+    default = PanelSettings()
     chosen = {name: value for name, value in named.items() if value != getattr(default, name)}
     chosen |= {name: sampling[name] for name in ("samples", "temperature", "seed") if sampling[name] != _PLAIN[name]}
     if Span(asked.span).of_answer:
@@ -168,7 +109,7 @@ def _readable(found: Found) -> tuple[tuple[Column, ...], str]:
     columns = [column for column in found.result.columns if column.kind in found.asked.kinds]
     idle = [column for column in columns if found.asked.kind == "difference" and _idle(column)]
     columns = [column for column in columns if column not in idle]
-    other = [column for column in columns if _counted(found.asked.span) and not _same_tokens(found, column)]
+    other = [column for column in columns if counts_from_start(found.asked.span) and not _same_tokens(found, column)]
     said = [_left_out(idle, "nothing acts there"), _left_out(other, "other tokens stand there")]
     return tuple(column for column in columns if column not in other), " ".join(filter(None, said))
 
@@ -181,11 +122,6 @@ def _left_out(columns: Sequence[Column], why: str) -> str:
 def _idle(column: Column) -> bool:
     condition = Condition.parse(column.condition)
     return not condition.strength and not condition.adapters
-
-
-def _counted(span: str) -> bool:
-    """Whether a span counts from a prompt's start, so that it means the same only where the same tokens stand."""
-    return span.removeprefix("each:")[:1].isdigit()
 
 
 def _same_tokens(found: Found, column: Column) -> bool:

@@ -12,8 +12,8 @@ from dit_core.present.cards import RUNNING, Trust, chance, controls_html, eviden
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
-from dit_core.session.visit import Work, follow
-from dit_core.session.words import sentence
+from dit_core.session.job import Job, follow
+from dit_core.session.messages import sentence
 from dit_core.suite import Suite
 from dit_core.trust import stream_reading_confidence
 
@@ -31,23 +31,23 @@ def weighed(found: Found, column: Column) -> bool:
     return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).each
 
 
-def weighing(suite: Suite, work: Work) -> Iterator[None]:
-    """Fetches the evidence for the clicked layer into `work.found`, column by column; each item is something to show.
+def weighing(suite: Suite, job: Job) -> Iterator[None]:
+    """Fetches the evidence for the clicked layer into `job.result`, column by column; each item is something to show.
 
-    Nothing while the panel still reads; ends where the work begins something else.
+    Nothing while the panel still reads; ends where the job begins something else.
     """
-    columns = _lacking(work.found)
+    columns = _lacking(job.result)
     if not columns:
         return
-    layer, stop = work.found.look.layer, work.begin()
+    layer, stop = job.result.look.layer, job.begin()
     for column in columns:
-        work.found = _kept(work.found, column, layer, WEIGHING)
+        job.result = _kept(job.result, column, layer, WEIGHING)
     yield
     for column in columns:
-        evidence = _evidence(suite, work.found, column, layer, stop)
-        if work.stop is not stop:
+        evidence = _evidence(suite, job.result, column, layer, stop)
+        if job.stop is not stop:
             return  # another layer was clicked, or the panel reads anew
-        work.found = _kept(work.found, column, layer, evidence)
+        job.result = _kept(job.result, column, layer, evidence)
         yield
 
 
@@ -65,7 +65,7 @@ def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: thre
     table: Table | tuple = ()
     try:
         if not stop.is_set():
-            for item in follow(_weigh(suite, found, column, layer), stop, line=suite.worker):
+            for item in follow(_weigh(suite, found, column, layer), stop, worker=suite.worker):
                 table = item if isinstance(item, Table) else table
     except Exception as error:
         return sentence(error)

@@ -1,20 +1,29 @@
-"""What the Scoreboard tab was asked to measure, and how far it is: one run of a visitor's, without any Gradio."""
+"""What the Scoreboard tab was asked to measure, how far it is, and who grades it: one run of a visitor's.
+
+Every run is graded by the rules. Another grader reads the same answers: nothing is asked anew.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from dit_core.errors import DitError
+from dit_core.grading import Grader, grader
 from dit_core.present.cards import RUNNING
 from dit_core.records import Finding, Table
-from dit_core.scoreboard import Board, board, new_ledger, stream
+from dit_core.scoreboard import Board, board, by_marks, new_ledger, stream, to_grade
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.session.grading import Grading
+from dit_core.session.time_left import TimeLeft
 from dit_core.suite import Suite
 
 ALL = "all"
+RULES, MEANING, BASE, CHAT = "rules", "embedding", "judge: this base", "judge: a chat model"
+GRADERS = (RULES, MEANING, BASE, CHAT)
+PART = 64  # answers graded between two words on how far it is
+PUBLIC = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
+UNMEASURED = "Press Run first: the stored figures came without the answers, so there is nothing to grade."
 
 
 @dataclass(frozen=True)
@@ -28,6 +37,34 @@ class Wanted:
     @property
     def at_most(self) -> int | None:
         return None if self.limit == ALL else int(self.limit)
+
+
+@dataclass(frozen=True)
+class Grading:
+    """What the controls say, in their order: one of `GRADERS`, and of a chat model its name and endpoint."""
+
+    by: str = RULES
+    model: str = ""
+    url: str = ""
+
+    def grader(self, suite: Suite) -> Grader | None:
+        """The grader; None for the rules. Raises DitError where it lacks something."""
+        if self.by == MEANING:
+            return grader("embedding")
+        if self.by == BASE:
+            return grader("judge", suite=suite)
+        if self.by == CHAT:
+            if not self.model.strip():
+                raise DitError("Which chat model is to grade? Give its name at the endpoint.")
+            return grader("judge", model=self.model.strip(), base_url=self.url.strip() or None)
+        return None
+
+    @property
+    def code(self) -> str:
+        """The Python that makes the same grader."""
+        url = f", base_url={self.url.strip()!r}" if self.url.strip() else ""
+        chat = f'grader("judge", model={self.model.strip()!r}{url})'
+        return {MEANING: 'grader("embedding")', BASE: 'grader("judge", suite=suite)', CHAT: chat}[self.by]
 
 
 @dataclass(frozen=True)
@@ -73,20 +110,42 @@ def _steps(suite: Suite, run: Run, tables: Iterator) -> Iterator[Run]:
         tables.close()
 
 
-class Clock:
-    """Says in words how far a run is and how long it may still take."""
+def graded(suite: Suite, run: Run | None, grading: Grading) -> Iterator[Run]:
+    """What was measured, part by part graded anew; the last one's board is by the new grades.
 
-    def __init__(self) -> None:
-        self.start: tuple[float, int] | None = None
+    Raises DitError where nothing was measured, for what the grader lacks, and for visitors of a public server: other
+    graders load models, or ask endpoints on its owner's account.
+    """
+    if grading.by != RULES and not suite.limits.paths:
+        raise DitError(PUBLIC)
+    if run is None or run.found is None:
+        raise DitError(UNMEASURED)
+    return _graded(suite, run, grading, grading.grader(suite))
+
+
+def _graded(suite: Suite, run: Run, grading: Grading, by: Grader | None) -> Iterator[Run]:
+    found = run.found
+    run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
+    yield run
+    if by is not None:
+        pairs, marks = to_grade(suite, found), {}
+        for start in range(0, len(pairs), PART):
+            yield replace(run, done=start, total=len(pairs))
+            part = pairs[start : start + PART]
+            marks |= zip(part, by.marks(part), strict=True)
+        found = by_marks(suite, found, marks, by.name)
+    yield replace(run, board=board(suite, found, by), grading=grading)
+
+
+class RunProgress:
+    """Says how far a run is and how long it may still take; measured from the first batch on."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left = TimeLeft(clock=clock)
 
     def words(self, run: Run) -> str:
-        """'80 of 7,960 answers, about 40 s left; now topic DIT'; measured from the first batch on."""
+        """Return '80 of 7,960 answers, about 40 s left; now topic DIT'."""
         if not run.total:
             return "Loading the suite…"
-        now, text = time.monotonic(), f"{run.done:,} of {run.total:,} answers"
-        if self.start is None:
-            self.start = (now, run.done)
-        elif run.done > self.start[1]:
-            left = (now - self.start[0]) / (run.done - self.start[1]) * (run.total - run.done)
-            text += f", about {max(left, 1):.0f} s left"
+        text = f"{run.done:,} of {run.total:,} answers{self._left.words(run.done, run.total)}"
         return f"{text}; now {run.now}" if run.now else text

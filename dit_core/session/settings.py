@@ -1,19 +1,24 @@
 """Settings of the Explore tab, and their address: a link is a result.
 
 `Settings` says what was asked; `to_query` and `from_query` turn it into the part of an address after "?" and back.
-What the panel under the cards was asked (`oracle_reading.Asked`) stands in the same address, where it differs from the
+What the panel under the cards was asked (`PanelSettings`) stands in the same address, where it differs from the
 defaults.
 What was revealed is no setting: a link never gives a topic away.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode
 
 from dit_core.errors import DitError, did_you_mean
+from dit_core.methods.oracle.request import SPAN
+from dit_core.present.palette import COLOURS
 from dit_core.records.condition import OWN, Condition
-from dit_core.session.oracle import PARTS, Asked
+from dit_core.request.spans import Span
+from dit_core.request.targets import KINDS
 from dit_core.suite import Suite
 
 TRIGGERS = ("absent", "right", "wrong", "own")
@@ -27,6 +32,11 @@ RANGES = {
     "max_new_tokens": (1, 200),
 }
 """How far the controls go."""
+
+
+ALL_KINDS = tuple(COLOURS)
+# The name in an address of each setting of the panel.
+PANEL_NAMES = {"question": "oracle", "span": "span", "kinds": "read", "kind": "kind", "layers": "layers", "of": "of"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,64 @@ class Settings:
         return found
 
 
-def to_query(suite: Suite, settings: Settings, panel: Asked | None = None) -> str:
+@dataclass(frozen=True)
+class PanelSettings:
+    """What the panel's controls say, in their order.
+
+    `question` is the oracle's first preset where it is None. `kinds` are those of the cards (keys of `COLOURS`) that
+    are read, and `of` that of the one whose tokens are shown and whose words stand along the axis, "" for the chosen
+    one.
+    """
+
+    question: str | None = None
+    span: str = SPAN
+    kinds: tuple[str, ...] = ALL_KINDS
+    kind: str = KINDS[0]
+    layers: str = "all"
+    of: str = ""
+
+    @classmethod
+    def from_controls(cls, suite: Suite, *values: Any) -> PanelSettings:
+        """What the controls say; defaults are written as such."""
+        question, span, kinds, kind, layers, of = values
+        first = suite.oracle.questions[0] if suite.oracle else ""
+        question = None if (question or "").strip() == first else question or ""
+        return cls(question, span, tuple(k for k in ALL_KINDS if k in kinds), kind, (layers or "").strip() or "all", of)
+
+    @classmethod
+    def from_address(cls, given: Mapping[str, str]) -> PanelSettings:
+        """What an address says; `given` may hold other settings. Raises DitError for what there isn't."""
+        found = {field: given[name] for field, name in PANEL_NAMES.items() if name in given}
+        asked = cls(**found | {"kinds": tuple(found["kinds"].split(",")) if "kinds" in found else ALL_KINDS})
+        Span(asked.span)
+        for name, value, known in (
+            ("read", asked.kinds, ALL_KINDS),
+            ("of", (asked.of,), ("", *ALL_KINDS)),
+            ("kind", (asked.kind,), KINDS),
+        ):
+            if unknown := set(value) - set(known):
+                may = ", ".join(filter(None, known))
+                raise DitError(f"In the address, {name}={unknown.pop()} is not understood: use {may}, or remove it.")
+        return replace(asked, kinds=tuple(k for k in ALL_KINDS if k in asked.kinds))
+
+    def address(self) -> dict[str, str]:
+        """What differs from the defaults, by its name in an address."""
+        changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
+        written = {name: value if isinstance(value, str) else ",".join(value) for name, value in changed.items()}
+        return {PANEL_NAMES[name]: value for name, value in written.items()}
+
+    @property
+    def reads(self) -> PanelSettings:
+        """The same where it says what is read, without what only says how it is shown."""
+        return self if counts_from_start(self.span) else replace(self, of="")
+
+
+def counts_from_start(span: str) -> bool:
+    """Return whether a span counts from a prompt's start: it means the same only where the same tokens stand."""
+    return span.removeprefix("each:")[:1].isdigit()
+
+
+def to_query(suite: Suite, settings: Settings, panel: PanelSettings | None = None) -> str:
     """The address part for `settings`, without "?"; sampling and a question that are the default are left out.
 
     So is an empty question, as a page has for a moment while it opens: who reloads then asks the default.
@@ -108,13 +175,13 @@ def spoken(query: str | None) -> dict[str, str]:
 def from_query(suite: Suite, query: str) -> Settings:
     """The settings that an address asks for. Raises `DitError` with what to change in the address."""
     given = spoken(query)
-    known = ("diff", "condition", "question", *_NUMBERS, *PARTS.values())
+    known = ("diff", "condition", "question", *_NUMBERS, *PANEL_NAMES.values())
     for name in given:
         if name not in known:
             raise DitError(f"The address has an unknown setting '{name}': remove it.{did_you_mean(name, known)}")
     if "diff" not in given:
         raise DitError("The address names no diff: add diff= and an id, or pick one from the list.")
-    Asked.from_address(given)
+    PanelSettings.from_address(given)
     values = asdict(Settings.for_diff(suite, given["diff"]))
     values |= _controls(Condition.parse(given.get("condition", "diff+dit")))
     values["question"] = given.get("question", values["question"])

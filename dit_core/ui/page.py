@@ -17,7 +17,7 @@ from starlette.middleware import Middleware  # noqa: E402
 
 from dit_core.errors import DitError  # noqa: E402
 from dit_core.session.choices import PICKER  # noqa: E402
-from dit_core.session.visit import Session  # noqa: E402
+from dit_core.session.visit import Visit  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
 from dit_core.suite.limits import OPEN, Limits  # noqa: E402
 from dit_core.ui.api.base import endpoints, left  # noqa: E402
@@ -45,20 +45,20 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=uploads.LOOKS) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
-        session = gr.State(Session())  # one for all tabs: what is revealed in one is revealed in the others
+        visit = gr.State(Visit())  # one for all tabs: what is revealed in one is revealed in the others
         with gr.Tabs():
             with gr.Tab("Explore") as explore:
-                explore_tab(demo, explore, suite, word, session, site)
+                explore_tab(demo, explore, suite, word, visit, site)
             with gr.Tab("Layers") as layers:
-                layers_tab(layers, suite, word, session)
+                layers_tab(layers, suite, word, visit)
             with gr.Tab("Lens") as lens:
-                lens_tab(lens, suite, word, session)
+                lens_tab(lens, suite, word, visit)
             with gr.Tab("Sweep") as sweep:
-                sweep_tab(sweep, suite, word, session)
+                sweep_tab(sweep, suite, word, visit)
             with gr.Tab("Scoreboard") as scoreboard:
-                scoreboard_tab(scoreboard, suite, word, session)
+                scoreboard_tab(scoreboard, suite, word, visit)
             with gr.Tab("Bring your own"):
-                bring_tab(suite, session, pickers(demo))
+                bring_tab(suite, visit, pickers(demo))
         demo.unload(left)
     public.tell(demo)
     return demo.queue(default_concurrency_limit=8, max_size=limits.waiting, api_open=True)

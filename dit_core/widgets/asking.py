@@ -12,10 +12,11 @@ from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.records import Table
 from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence as card_trust
-from dit_core.session.oracle import Asked, Found, steps
-from dit_core.session.settings import Settings
-from dit_core.session.visit import Clock, Result, follow
-from dit_core.session.words import ReadingClock
+from dit_core.session.job import follow
+from dit_core.session.oracle import Found, steps
+from dit_core.session.settings import PanelSettings, Settings
+from dit_core.session.time_left import AnswerProgress, ReadingProgress
+from dit_core.session.visit import Result
 from dit_core.suite import Suite
 
 
@@ -37,7 +38,7 @@ def answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator
     settings = replace(settings, question=checked_text(settings.question, "The question"))
     info, _ = suite.diff(settings.diff), settings.condition
     result = replace(unasked(suite, settings), state=RUNNING)
-    clock, length = Clock(settings.max_new_tokens), 0
+    clock, length = AnswerProgress(settings.max_new_tokens), 0
     yield result, f"Asking {len(result.columns)} conditions as one batch…"
     for table in follow(compare(suite, info, result.columns, **settings.sampling), stop):
         length = max((len(answer.tokens) for answer in table), default=0)
@@ -63,6 +64,6 @@ def weighed(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Res
 
 def readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[Found, str]]:
     """What the oracle reads of the same conditions, layer by layer, each with a word on how far it is."""
-    clock = ReadingClock()
-    for found in follow(steps(suite, result, Asked()), stop):
+    clock = ReadingProgress()
+    for found in follow(steps(suite, result, PanelSettings()), stop):
         yield found, clock.words(found.readings)

@@ -17,11 +17,11 @@ from dit_core.present import plots
 from dit_core.present.cards import DONE, WAITING, note_html
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
+from dit_core.session.messages import STALE, STORED, sentence
 from dit_core.session.oracle import column_of
-from dit_core.session.reading_cards import visible
+from dit_core.session.readings import visible
 from dit_core.session.settings import Settings
-from dit_core.session.visit import Result, Session
-from dit_core.session.words import STALE, STORED, sentence
+from dit_core.session.visit import Result, Visit
 from dit_core.suite import Suite
 from dit_core.widgets.asking import answers, readings, unasked, weighed
 from dit_core.widgets.controls import Controls
@@ -40,7 +40,7 @@ class Explorer(VBox):
     """
 
     def __init__(self, suite: Suite) -> None:
-        self.suite, self.session, self.found = suite, Session(), None
+        self.suite, self.session, self.found = suite, Visit(), None
         self.controls = Controls(suite, self._changed)
         self.heading, self.note, self.cards = HTML(), HTML(), HTML()
         self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})

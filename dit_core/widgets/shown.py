@@ -22,7 +22,7 @@ from dit_core.present.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.session.explore_view import chips
-from dit_core.session.reading_cards import visible
+from dit_core.session.readings import visible
 from dit_core.suite.diffs import OWN
 from dit_core.widgets.look import styled
 

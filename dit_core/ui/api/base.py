@@ -15,9 +15,9 @@ from dit_core.grading import grade
 from dit_core.methods.comparison import Column, columns, compare
 from dit_core.records import DiffInfo, Table, as_dict
 from dit_core.records.condition import Condition
+from dit_core.session.job import follow
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
-from dit_core.session.visit import follow
 from dit_core.suite import Suite
 from dit_core.ui.api.lens import lens_functions
 from dit_core.ui.api.oracle import oracle_functions

@@ -10,7 +10,7 @@ import gradio as gr
 
 from dit_core.methods import comparison as standing
 from dit_core.records import DiffInfo, Table
-from dit_core.session.visit import follow
+from dit_core.session.job import follow
 from dit_core.suite import Suite
 
 

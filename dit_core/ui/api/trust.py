@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from dit_core.records import Table
-from dit_core.session.visit import follow
+from dit_core.session.job import follow
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence, stream_reading_confidence
 

@@ -26,14 +26,14 @@ def said(text: str) -> str:
     return figures.shown(partial(plots.sentence, text, height=EMPTY))
 
 
-def saving(saved: Callable[..., tuple[str, str]], session: gr.State, what: str, words: str) -> None:
-    """Draws buttons that save a table; `saved(session, what=, form=)` gives file name and content."""
+def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, words: str) -> None:
+    """Draws buttons that save a table; `saved(visit, what=, form=)` gives file name and content."""
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_classes="dit-saving"):
         gr.HTML(f'<p class="dit-small">Save {words} as</p>', apply_default_css=False)
         for form in ("csv", "json"):
             button = gr.Button(form.upper(), size="sm", min_width=60, elem_id=f"dit-save-{what}-{form}")
-            given = button.click(partial(saved, what=what, form=form), session, [name, text], **QUICK)
+            given = button.click(partial(saved, what=what, form=form), visit, [name, text], **QUICK)
             given.then(None, [name, text], None, js=SAVE, **QUICK)
 
 

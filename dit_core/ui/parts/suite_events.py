@@ -10,8 +10,8 @@ import gradio as gr
 
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
-from dit_core.session.visit import Session
-from dit_core.session.words import sentence
+from dit_core.session.messages import sentence
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import suite_view
 from dit_core.ui.server.site import Site
@@ -33,9 +33,9 @@ class SuiteEvents:
     def __init__(self, site: Site, here: Suite):
         self.site, self.here = site, here
 
-    def pick(self, session: Session, name: str) -> Iterator[tuple]:
+    def pick(self, visit: Visit, name: str) -> Iterator[tuple]:
         """Tells what a suite takes; nothing but its small files is fetched."""
-        stop = self._end(session)
+        stop = self._end(visit)
         if name == self.here.name:
             yield "", _HIDDEN, _WAIT
             return
@@ -59,13 +59,13 @@ class SuiteEvents:
             return f"{told}{note_html(sentence(error), 'error')}", gr.skip(), _WAIT if told else _READY
         return told, gr.skip(), _READY
 
-    def open(self, session: Session, name: str) -> Iterator[tuple]:
+    def open(self, visit: Visit, name: str) -> Iterator[tuple]:
         """Opens the suite that was picked; ends with the address of its page, or with why it could not be opened."""
-        work, picked = session.work(OPENING), session.work(NAME).stop
-        stop = work.begin()
+        job, picked = visit.job(OPENING), visit.job(NAME).stop
+        stop = job.begin()
         if not self.site.is_open(name):
             with self.site.opening(name) as opening:
-                work.found = stop
+                job.result = stop
                 opening.begin()
                 clock = Left()
                 while True:
@@ -73,7 +73,7 @@ class SuiteEvents:
                     if opening.over.wait(EVERY) or stop.is_set():
                         break
             if stop.is_set():
-                if session.work(NAME).stop is picked:  # neither cancelled nor left for another choice, but cut off
+                if visit.job(NAME).stop is picked:  # neither cancelled nor left for another choice, but cut off
                     yield note_html(CANCELLED), gr.skip(), _READY, ""
                 return
             if opening.error:
@@ -81,17 +81,17 @@ class SuiteEvents:
                 return
         yield note_html("Going there…", "busy"), gr.skip(), _WAIT, self.site.path(name, self.here.name)
 
-    def cancel(self, session: Session) -> tuple:
+    def cancel(self, visit: Visit) -> tuple:
         """Back to the page's own suite; an opening that nobody else waits for ends."""
-        work = session.work(OPENING)
-        running = work.found is work.stop and not work.stop.is_set()
-        self._end(session)
+        job = visit.job(OPENING)
+        running = job.result is job.stop and not job.stop.is_set()
+        self._end(visit)
         return note_html(CANCELLED) if running else "", _HIDDEN, _WAIT, self.here.name
 
-    def _end(self, session: Session) -> threading.Event:
+    def _end(self, visit: Visit) -> threading.Event:
         """Ends what runs here for a visitor; gives the stop signal of what starts now."""
-        session.work(OPENING).stop.set()
-        return session.work(NAME).begin()
+        visit.job(OPENING).stop.set()
+        return visit.job(NAME).begin()
 
 
 class Left:

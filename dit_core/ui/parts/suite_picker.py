@@ -17,7 +17,7 @@ HINTS = {
 }
 
 
-def suite_picker(suite: Suite, site: Site | None, session: gr.State) -> None:
+def suite_picker(suite: Suite, site: Site | None, visit: gr.State) -> None:
     """Draws the list and connects it; without a `site` it has the page's own suite alone."""
     offers = [(offer.label, offer.name) for offer in site.offers] if site else [(suite.title, suite.name)]
     chosen = gr.Dropdown(offers, value=suite.name, label="Base model / suite", elem_id="dit-suite", filterable=True)
@@ -32,6 +32,6 @@ def suite_picker(suite: Suite, site: Site | None, session: gr.State) -> None:
         cancel = gr.Button("Cancel", size="sm", min_width=80, elem_id="dit-suite-cancel")
     events = SuiteEvents(site, suite)
     shown = [told, row, open]
-    chosen.input(events.pick, [session, chosen], shown, **SLOW)
-    open.click(events.open, [session, chosen], [*shown, go], **SLOW).then(None, go, None, js=GO, **QUICK)
-    cancel.click(events.cancel, session, [*shown, chosen], **QUICK)
+    chosen.input(events.pick, [visit, chosen], shown, **SLOW)
+    open.click(events.open, [visit, chosen], [*shown, go], **SLOW).then(None, go, None, js=GO, **QUICK)
+    cancel.click(events.cancel, visit, [*shown, chosen], **QUICK)

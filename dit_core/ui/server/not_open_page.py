@@ -6,7 +6,7 @@ from html import escape
 
 from starlette.responses import HTMLResponse
 
-from dit_core.session.words import sentence
+from dit_core.session.messages import sentence
 from dit_core.suite import Needs
 from dit_core.ui.parts.suite_view import download
 

@@ -14,7 +14,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from dit_core.errors import DitError
-from dit_core.session.words import sentence
+from dit_core.session.messages import sentence
 from dit_core.suite.limits import OPEN, PUBLIC, Limits
 
 
@@ -34,7 +34,7 @@ def limits(public: bool, upload_mb: int | None = None) -> Limits:
 
 
 def client() -> Hashable:
-    """Whose event runs in this context: Gradio's session hash; None outside of events and for who has none."""
+    """Whose event runs in this context: Gradio's visit hash; None outside of events and for who has none."""
     return getattr(LocalContext.request.get(None), "session_hash", None)
 
 

@@ -1,4 +1,4 @@
-"""What happens on the tab Bring your own. What a visitor brought is kept in their session, and forgotten with it."""
+"""What happens on the tab Bring your own. What a visitor brought is kept in their visit, and forgotten with it."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present.cards import note_html
 from dit_core.session.choices import diff_choices
-from dit_core.session.visit import Session
-from dit_core.session.words import content, sentence, whole
+from dit_core.session.messages import content, sentence, whole
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.user_diffs import Arrival, bring_files, bring_source
 from dit_core.ui.server.uploads import Uploads
@@ -36,13 +36,11 @@ class BringEvents:
         """What stands where the facts of a diff will."""
         return bring_view.empty(self.suite.limits.upload)
 
-    def bring(
-        self, session: Session, files: list[str] | None, source: str, title: str, task: str, position: Any
-    ) -> tuple:
+    def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
-        visit, uploads = session.visit, self._kept(session, files)
+        token, uploads = visit.token, self._kept(visit, files)
         try:
-            brought = self._brought(session)
+            brought = self._brought(visit)
             if len(brought) >= MOST:
                 raise DitError(f"You have brought {MOST} diffs already: forget one first.")
             if files and source.strip():
@@ -52,55 +50,55 @@ class BringEvents:
         except Exception as error:
             return note_html(sentence(error), "error"), *(gr.skip(),) * (4 + self.lists)  # the files too: press again
         uploads.clear()
-        if not session.at_leaving(partial(self.suite.forget, arrival.info.id), visit):
+        if not visit.at_leaving(partial(self.suite.forget, arrival.info.id), token):
             return (gr.skip(),) * (5 + self.lists)  # they have left while it was checked: nobody is told
         brought[arrival.info.id] = arrival
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
-        return note_html(note, "note"), *self._of(arrival), None, *self._lists(session, arrival.info.id)
+        return note_html(note, "note"), *self._of(arrival), None, *self._lists(visit, arrival.info.id)
 
-    def uploaded(self, session: Session, files: list[str] | None) -> None:
+    def uploaded(self, visit: Visit, files: list[str] | None) -> None:
         """The field shows these files now: any other that it showed is deleted."""
-        self._kept(session, files)
+        self._kept(visit, files)
 
-    def forget(self, session: Session, id: str | None) -> tuple:
+    def forget(self, visit: Visit, id: str | None) -> tuple:
         """Takes a diff out of the lists and out of memory."""
-        arrival = self._brought(session).pop(id, None)
+        arrival = self._brought(visit).pop(id, None)
         if arrival is None:
             return note_html("There is nothing to forget: bring a diff first.", "error"), *(gr.skip(),) * (
                 3 + self.lists
             )
         self.suite.forget(id)
         note = f"“{arrival.title}” is forgotten."
-        return note_html(note, "note"), self.empty(), bring_view.figure(None), *self._lists(session, None)
+        return note_html(note, "note"), self.empty(), bring_view.figure(None), *self._lists(visit, None)
 
-    def chosen(self, session: Session, id: str | None) -> tuple:
+    def chosen(self, visit: Visit, id: str | None) -> tuple:
         """Shows another of the visitor's diffs."""
-        arrival = self._brought(session).get(id)
+        arrival = self._brought(visit).get(id)
         return (gr.skip(),) * 3 if arrival is None else (note_html("", "note"), *self._of(arrival))
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of what the newest diff changes; ("", "") where there is none."""
-        brought = list(self._brought(session).values())
+        brought = list(self._brought(visit).values())
         return (f"{what}.{form}", content(brought[-1].changes, form)) if brought else ("", "")
 
-    def _kept(self, session: Session, files: list[str] | None) -> Uploads:
+    def _kept(self, visit: Visit, files: list[str] | None) -> Uploads:
         """The visitor's uploads, now these; they go with them at the latest."""
-        work, visit = session.work(UPLOADS), session.visit
-        work.found = work.found or Uploads()
-        work.found.keep(files or ())
-        session.at_leaving(work.found.clear, visit)
-        return work.found
+        job, token = visit.job(UPLOADS), visit.token
+        job.result = job.result or Uploads()
+        job.result.keep(files or ())
+        visit.at_leaving(job.result.clear, token)
+        return job.result
 
-    def _brought(self, session: Session) -> dict[str, Arrival]:
-        work = session.work(NAME)
-        work.found = work.found if work.found is not None else {}
-        return work.found
+    def _brought(self, visit: Visit) -> dict[str, Arrival]:
+        job = visit.job(NAME)
+        job.result = job.result if job.result is not None else {}
+        return job.result
 
     def _of(self, arrival: Arrival) -> tuple[str, str]:
         return bring_view.told(arrival), bring_view.figure(arrival.changes)
 
-    def _lists(self, session: Session, shown: str | None) -> tuple:
+    def _lists(self, visit: Visit, shown: str | None) -> tuple:
         """The tab's own list, and those of the other tabs."""
-        own = [(arrival.title, id) for id, arrival in self._brought(session).items()]
+        own = [(arrival.title, id) for id, arrival in self._brought(visit).items()]
         listed = gr.update(choices=diff_choices(self.suite, own))
         return gr.update(choices=own, value=shown), *(listed,) * self.lists

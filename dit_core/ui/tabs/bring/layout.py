@@ -23,7 +23,7 @@ HINTS = {
 }
 
 
-def bring_tab(suite: Suite, session: gr.State, pickers: list[gr.Dropdown]) -> None:
+def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None:
     """Draws the tab and connects it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
     events = BringEvents(suite, len(pickers))
     with gr.Row(elem_classes="dit-page", elem_id="dit-bring"):
@@ -44,10 +44,10 @@ def bring_tab(suite: Suite, session: gr.State, pickers: list[gr.Dropdown]) -> No
             note = gr.HTML(events.idle(), elem_id="dit-bring-note", apply_default_css=False)
             told = gr.HTML(events.empty(), elem_id="dit-bring-told", apply_default_css=False)
             figure = figures.figure(bring_view.figure(None), elem_id="dit-bring-figure")
-            saving(events.saved, session, "changes", "what it changes")
+            saving(events.saved, visit, "changes", "what it changes")
     shown = [note, told, figure]
     asked = [files, source, title, task, position]
-    gr.on([files.upload, files.delete, files.clear], events.uploaded, [session, files], **QUICK)
-    check.click(events.bring, [session, *asked], [*shown, files, own, *pickers], **SLOW)
-    forget.click(events.forget, [session, own], [*shown, own, *pickers], **QUICK)
-    own.input(events.chosen, [session, own], shown, **LATEST)
+    gr.on([files.upload, files.delete, files.clear], events.uploaded, [visit, files], **QUICK)
+    check.click(events.bring, [visit, *asked], [*shown, files, own, *pickers], **SLOW)
+    forget.click(events.forget, [visit, own], [*shown, own, *pickers], **QUICK)
+    own.input(events.chosen, [visit, own], shown, **LATEST)

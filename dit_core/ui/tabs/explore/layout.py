@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.events import Dependency
 
-from dit_core.session.visit import Session
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW
 from dit_core.ui.parts.suite_picker import suite_picker
@@ -24,7 +24,7 @@ LEGEND = (
 
 
 def explore_tab(
-    demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, session: gr.State, site: Site | None = None
+    demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, visit: gr.State, site: Site | None = None
 ) -> None:
     """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
     events = Events(suite, word)
@@ -32,7 +32,7 @@ def explore_tab(
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):
         with gr.Column(scale=0, min_width=300, elem_id="dit-left"):
-            suite_picker(suite, site, session)
+            suite_picker(suite, site, visit)
             settings, more = build_controls(suite)
         with gr.Column(scale=1, min_width=300, elem_id="dit-right"):
             start = events.blank()
@@ -46,63 +46,63 @@ def explore_tab(
                 as_cell = gr.Button("Copy as notebook cell", size="sm", elem_id="dit-cell")
                 as_link = gr.Button("Copy link", size="sm", elem_id="dit-link")
             code = gr.Code(language="python", visible=False, label="notebook cell (copied)", elem_id="dit-code")
-            panel = build_panel(suite, session)
+            panel = build_panel(suite, visit)
 
     board = [heading, cards, note]
     answers = [*board, more["recent"]]
     # What sets controls or asks empties the panel in the same answer: one on its own could come after the next reading.
     shown = [*settings, more["presets"], more["secret"], more["reveal"], *board, *panel.board]
 
-    def opened(session: Session, query: str, request: gr.Request) -> list:
+    def opened(visit: Visit, query: str, request: gr.Request) -> list:
         """A visitor has come: controls, cards, and the panel's controls."""
-        return [*events.opened(session, query, request), *panel.events.blank(), *panel.events.opened(query)]
+        return [*events.opened(visit, query, request), *panel.events.blank(), *panel.events.opened(query)]
 
     def emptying(sets: Callable[..., list]) -> Callable[..., list]:
         """What sets controls and cards, with an empty panel."""
         return lambda *values: [*sets(*values), *panel.events.blank()]
 
-    def ask(session: Session, *values: Any) -> Iterator[tuple]:
+    def ask(visit: Visit, *values: Any) -> Iterator[tuple]:
         below = panel.events.blank()
-        for frame in events.ask(session, *values):
+        for frame in events.ask(visit, *values):
             yield *frame, *below
             below = (gr.skip(),) * len(below)
 
     def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
-        answered(event.then(events.answer_opening, [session, *settings], answers, **RUN))
+        answered(event.then(events.answer_opening, [visit, *settings], answers, **RUN))
 
     def answered(event: Dependency) -> None:
         """After `event` has answered the cards: the evidence for them, and what the panel reads of them."""
-        event.then(events.weigh, session, cards, **RUN)
-        panel.after(event, session)
+        event.then(events.weigh, visit, cards, **RUN)
+        panel.after(event, visit)
 
     def shows(event: Dependency) -> None:
         """After `event` has revealed or hidden the truth: so does the panel."""
-        event.then(panel.events.show, [session, *panel.inputs], panel.board, **QUICK)
+        event.then(panel.events.show, [visit, *panel.inputs], panel.board, **QUICK)
 
     asking = [more["ask"].click, settings[8].submit]
-    answered(gr.on(asking, ask, [session, *settings], [*answers, *panel.board], **SLOW))
-    more["stop"].click(events.stop, session, None, **QUICK)
+    answered(gr.on(asking, ask, [visit, *settings], [*answers, *panel.board], **SLOW))
+    more["stop"].click(events.stop, visit, None, **QUICK)
     truth = [more["secret"], more["reveal"], cards]
-    shows(more["reveal"].click(events.reveal, [session, settings[0]], truth, **QUICK))
-    shows(tab.select(events.truth, [session, settings[0]], truth, **QUICK))
-    settings[0].input(emptying(events.choose), [session, *settings], shown, **QUICK)
+    shows(more["reveal"].click(events.reveal, [visit, settings[0]], truth, **QUICK))
+    shows(tab.select(events.truth, [visit, settings[0]], truth, **QUICK))
+    settings[0].input(emptying(events.choose), [visit, *settings], shown, **QUICK)
     more["presets"].input(lambda question: question, more["presets"], settings[8], **QUICK)
     settings[6].change(lambda trigger: gr.update(visible=trigger == "own"), settings[6], settings[7], **QUICK)
-    asks(more["surprise"].click(emptying(events.surprise), [session, *settings], shown, **QUICK))
-    asks(more["recent"].input(emptying(events.restore), [session, more["recent"]], shown, **QUICK))
+    asks(more["surprise"].click(emptying(events.surprise), [visit, *settings], shown, **QUICK))
+    asks(more["recent"].input(emptying(events.restore), [visit, more["recent"]], shown, **QUICK))
     gr.on(
         [control.change for control in (*settings, *panel.controls)],
         events.changed,
-        [session, *settings, *panel.controls, turn],
+        [visit, *settings, *panel.controls, turn],
         [link, note],
         js=TURN,
         **LATEST,
     ).then(None, link, None, js=ADDRESS, **QUICK)
 
-    as_json.click(events.json, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
-    as_csv.click(events.csv, session, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
-    as_cell.click(events.cell, session, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
+    as_json.click(events.json, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
+    as_csv.click(events.csv, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
+    as_cell.click(events.cell, visit, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
     as_link.click(None, None, None, js=LINK, **QUICK)
-    asks(demo.load(opened, [session, link], [*shown, *panel.controls], js=SEARCH, **QUICK))
+    asks(demo.load(opened, [visit, link], [*shown, *panel.controls], js=SEARCH, **QUICK))
     demo.unload(events.left)

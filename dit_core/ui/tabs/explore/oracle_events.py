@@ -1,6 +1,6 @@
 """What happens in the panel under the cards when a visitor does something. Every method is one event.
 
-What was read is kept in the visitor's `Session`, as `work(PANEL).found`. The panel reads for the cards that are shown:
+What was read is kept in the visitor's `Visit`, as `job(PANEL).result`. The panel reads for the cards that are shown:
 after they were answered, and whenever Read is pressed, without asking them anew.
 """
 
@@ -18,10 +18,12 @@ from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.present.palette import TITLES
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure, measures
-from dit_core.session.oracle import ALL, Asked, Found, Look, steps
-from dit_core.session.running import Failed, running
-from dit_core.session.visit import PANEL, Place, Session
-from dit_core.session.words import ReadingClock, content
+from dit_core.session.job import Failed, QueuePosition, run_job
+from dit_core.session.messages import content
+from dit_core.session.oracle import Found, Look, steps
+from dit_core.session.settings import ALL_KINDS, PanelSettings
+from dit_core.session.time_left import ReadingProgress
+from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs.explore import oracle_view as view
 
@@ -35,8 +37,8 @@ TOKENS = "Press Read to read these tokens."
 class OracleEvents:
     """The events of one suite's panel.
 
-    Those that show something get both figures' y axes and then the controls' values, in the order of `Asked`; they
-    give note, y axis, both figures, tokens and readings in full.
+    Those that show something get both figures' y axes and then the controls' values, in the order of `PanelSettings`;
+    they give note, y axis, both figures, tokens and readings in full.
     """
 
     def __init__(self, suite: Suite):
@@ -44,36 +46,36 @@ class OracleEvents:
 
     # ---------------------------------------------------------------- reading
 
-    def after_cards(self, session: Session, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
+    def after_cards(self, visit: Visit, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
         """The cards have been answered: reads what they show; nothing where they were stopped or never asked."""
-        state = session.result.state if session.result else WAITING
+        state = visit.result.state if visit.result else WAITING
         if state == DONE:
-            yield from self.read(session, y, next_y, *values)
+            yield from self.read(visit, y, next_y, *values)
         else:
             yield view.note(HALTED) if state == STOPPED else gr.skip(), *(gr.skip(),) * 5
 
-    def read(self, session: Session, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
+    def read(self, visit: Visit, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
         """Reads what the panel's controls say; the figure fills layer by layer. Ends with a word on what happened."""
-        work, clock, asked = session.work(PANEL), ReadingClock(), Asked.from_controls(self.suite, *values)
+        job, clock, asked = visit.job(PANEL), ReadingProgress(), PanelSettings.from_controls(self.suite, *values)
         look, lens_is_there = Look(y, next_y, asked.of), False
-        for now in running(work, lambda: self._steps(session, asked, look), self.suite.worker, kept=_with_look):
-            if isinstance(now, Place):
-                yield view.note(str(now), "busy", work.found), *(gr.skip(),) * 5
+        for now in run_job(job, lambda: self._steps(visit, asked, look), self.suite.worker, kept=_with_look):
+            if isinstance(now, QueuePosition):
+                yield view.note(str(now), "busy", job.result), *(gr.skip(),) * 5
             elif isinstance(now, Failed):
-                yield self._shown(session, asked.span, view.note(str(now), "error"))
+                yield self._shown(visit, asked.span, view.note(str(now), "error"))
             elif now.state == RUNNING:
                 words = clock.words(now.readings) if now.next_tokens else "Reading the prompts…"
-                frame = self._shown(session, asked.span, view.note(words, "busy", now))
+                frame = self._shown(visit, asked.span, view.note(words, "busy", now))
                 yield (*frame[:3], *(gr.skip(),) * 3) if lens_is_there else frame
                 lens_is_there = now.next_tokens is not None
             else:
-                yield self._shown(session, asked.span, self._ending(now))
+                yield self._shown(visit, asked.span, self._ending(now))
 
-    def _steps(self, session: Session, asked: Asked, look: Look) -> Iterator[Found]:
-        if session.result is None or session.result.state == WAITING:
+    def _steps(self, visit: Visit, asked: PanelSettings, look: Look) -> Iterator[Found]:
+        if visit.result is None or visit.result.state == WAITING:
             raise DitError(UNASKED)
-        yield Found(session.result, asked, look=look)
-        yield from steps(self.suite, session.result, asked)
+        yield Found(visit.result, asked, look=look)
+        yield from steps(self.suite, visit.result, asked)
 
     def _ending(self, found: Found) -> str:
         if found.silent:
@@ -84,25 +86,25 @@ class OracleEvents:
             return view.note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
         return view.note(found.left_out)
 
-    def stop(self, session: Session) -> None:
+    def stop(self, visit: Visit) -> None:
         """Ends the running reading at once."""
-        session.work(PANEL).stop.set()
+        visit.job(PANEL).stop.set()
 
     # ---------------------------------------------------------------- showing
 
     def blank(self) -> tuple:
         """What the panel shows before anything was read: also once the cards are asked, or show something else."""
-        return self._shown(Session(), Asked().span, view.note("" if self.suite.oracle else view.NO_ORACLE))
+        return self._shown(Visit(), PanelSettings().span, view.note("" if self.suite.oracle else view.NO_ORACLE))
 
-    def show(self, session: Session, y: str, next_y: str, *values: Any) -> tuple:
+    def show(self, visit: Visit, y: str, next_y: str, *values: Any) -> tuple:
         """The same, looked at in another way: another y axis, another condition's tokens, or revealed."""
-        work, asked = session.work(PANEL), Asked.from_controls(self.suite, *values)
-        if work.found is not None:
-            work.found = replace(work.found, look=replace(work.found.look, y=y, next_y=next_y, of=asked.of))
-        return self._shown(session, asked.span, gr.skip())
+        job, asked = visit.job(PANEL), PanelSettings.from_controls(self.suite, *values)
+        if job.result is not None:
+            job.result = replace(job.result, look=replace(job.result.look, y=y, next_y=next_y, of=asked.of))
+        return self._shown(visit, asked.span, gr.skip())
 
-    def _shown(self, session: Session, span: str, note: Any) -> tuple:
-        found, open_now = self._found(session), self._open(session)
+    def _shown(self, visit: Visit, span: str, note: Any) -> tuple:
+        found, open_now = self._found(visit), self._open(visit)
         y = measure(found.look.y if found else "", open_now)
         return (
             note,
@@ -113,60 +115,60 @@ class OracleEvents:
             view.details(found, open_now),
         )
 
-    def _found(self, session: Session) -> Found | None:
-        return session.work(PANEL).found
+    def _found(self, visit: Visit) -> Found | None:
+        return visit.job(PANEL).result
 
-    def _open(self, session: Session) -> bool:
-        found = self._found(session)
-        return found is not None and session.revealed == found.result.settings.diff
+    def _open(self, visit: Visit) -> bool:
+        found = self._found(visit)
+        return found is not None and visit.revealed == found.result.settings.diff
 
     # ---------------------------------------------------------------- clicking
 
-    def clicked(self, session: Session, event: gr.EventData) -> str:
+    def clicked(self, visit: Visit, event: gr.EventData) -> str:
         """A point of a figure was clicked: all readings of its layer."""
-        work = session.work(PANEL)
-        if work.found is not None and isinstance(event.x, int):
-            work.found = replace(work.found, look=replace(work.found.look, layer=event.x))
-        return view.details(work.found, self._open(session))
+        job = visit.job(PANEL)
+        if job.result is not None and isinstance(event.x, int):
+            job.result = replace(job.result, look=replace(job.result.look, layer=event.x))
+        return view.details(job.result, self._open(visit))
 
-    def weigh(self, session: Session) -> Iterator[Any]:
+    def weigh(self, visit: Visit) -> Iterator[Any]:
         """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
         yield gr.skip()  # an event that gives nothing would empty the page
-        work = session.work(PANEL)
-        for _ in oracle_trust.weighing(self.suite, work):
-            yield view.details(work.found, self._open(session))
+        job = visit.job(PANEL)
+        for _ in oracle_trust.weighing(self.suite, job):
+            yield view.details(job.result, self._open(visit))
 
-    def weigh_on(self, session: Session) -> Iterator[Any]:
+    def weigh_on(self, visit: Visit) -> Iterator[Any]:
         """All is read: weighs a layer that was clicked meanwhile; nothing after a stop."""
-        if session.work(PANEL).stop.is_set():
+        if visit.job(PANEL).stop.is_set():
             yield gr.skip()
         else:
-            yield from self.weigh(session)
+            yield from self.weigh(visit)
 
-    def token(self, session: Session, event: gr.EventData, span: str) -> tuple:
+    def token(self, visit: Visit, event: gr.EventData, span: str) -> tuple:
         """A token was clicked: the first one of a span, or the last, which sets the span. Gives tokens, span, note."""
-        work = session.work(PANEL)
-        if work.found is None or not isinstance(event.at, int):
+        job = visit.job(PANEL)
+        if job.result is None or not isinstance(event.at, int):
             return (gr.skip(),) * 3
-        look = work.found.look
-        work.found = replace(work.found, look=replace(look, first=event.at if look.first is None else None))
+        look = job.result.look
+        job.result = replace(job.result, look=replace(look, first=event.at if look.first is None else None))
         if look.first is None:
-            return view.chips(work.found, span, self._open(session)), gr.skip(), gr.skip()
+            return view.chips(job.result, span, self._open(visit)), gr.skip(), gr.skip()
         start, stop = sorted((look.first, event.at))
         span = f"{start}:{stop + 1}"
         update = gr.update(choices=view.span_choices(span), value=span)
-        return view.chips(work.found, span, self._open(session)), update, view.note(TOKENS)
+        return view.chips(job.result, span, self._open(visit)), update, view.note(TOKENS)
 
     # ---------------------------------------------------------------- choosing
 
     def opened(self, query: str) -> list[Any]:
         """What the controls must become for an address; one that is wrong is told of by the cards."""
         try:
-            return self.controls(Asked.from_address(dict(parse_qsl((query or "").lstrip("?")))))
+            return self.controls(PanelSettings.from_address(dict(parse_qsl((query or "").lstrip("?")))))
         except DitError:
-            return self.controls(Asked())
+            return self.controls(PanelSettings())
 
-    def controls(self, asked: Asked) -> list[Any]:
+    def controls(self, asked: PanelSettings) -> list[Any]:
         """The controls' values for what is asked."""
         first = self.suite.oracle.questions[0] if self.suite.oracle else ""
         span = gr.update(choices=view.span_choices(asked.span), value=asked.span)
@@ -179,30 +181,30 @@ class OracleEvents:
             asked.of,
         ]
 
-    def choices(self, session: Session | None = None) -> list[tuple[str, str]]:
+    def choices(self, visit: Visit | None = None) -> list[tuple[str, str]]:
         """The conditions to choose from, as the cards name them."""
-        columns = session.result.columns if session and session.result else ()
+        columns = visit.result.columns if visit and visit.result else ()
         named = TITLES | {column.kind: column.title for column in columns}
-        return [(named[kind], kind) for kind in ALL]
+        return [(named[kind], kind) for kind in ALL_KINDS]
 
-    def titles(self, session: Session) -> tuple[Any, Any]:
+    def titles(self, visit: Visit) -> tuple[Any, Any]:
         """The cards have changed: their names to choose from."""
-        choices = self.choices(session)
+        choices = self.choices(visit)
         return gr.update(choices=choices), gr.update(choices=[CHOSEN, *choices])
 
-    def changed(self, session: Session, *values: Any) -> Any:
+    def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the panel's controls."""
-        found = self._found(session)
+        found = self._found(visit)
         if found is None or found.state == RUNNING:
             return gr.skip()
-        asked = Asked.from_controls(self.suite, *values)
+        asked = PanelSettings.from_controls(self.suite, *values)
         return view.note(STALE) if asked.reads != found.asked.reads else self._ending(found)
 
     # ---------------------------------------------------------------- taking away
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
-        found, open_now = self._found(session), self._open(session)
+        found, open_now = self._found(visit), self._open(visit)
         tables = {
             "oracle": found and found.readings,
             "next-tokens": view.shown_tokens(found, open_now),

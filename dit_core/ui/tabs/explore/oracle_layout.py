@@ -9,7 +9,7 @@ from gradio.events import Dependency
 
 from dit_core.request.targets import KINDS
 from dit_core.session.choices import measures
-from dit_core.session.oracle import Asked
+from dit_core.session.settings import PanelSettings
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
@@ -41,7 +41,7 @@ TELL_TOKEN = """element.addEventListener("click", (event) => {
 
 @dataclass(frozen=True)
 class Panel:
-    """The panel's components: `controls` are those of `Asked`, in order; `board` is what events show."""
+    """The panel's components: `controls` are those of `PanelSettings`, in order; `board` is what events show."""
 
     events: OracleEvents
     controls: list[gr.components.Component]
@@ -51,17 +51,17 @@ class Panel:
 
     @property
     def inputs(self) -> list[gr.components.Component]:
-        """What every event that shows something gets, behind the session."""
+        """What every event that shows something gets, behind the visit."""
         return [self.board[1], self.next_y, *self.controls]
 
-    def after(self, event: Dependency, session: gr.State) -> None:
+    def after(self, event: Dependency, visit: gr.State) -> None:
         """Once `event` has answered the cards: reads what they show."""
-        then = event.then(self.events.titles, session, [self.controls[2], self.controls[5]], **QUICK)
-        read = then.then(self.events.after_cards, [session, *self.inputs], self.board, **RUN)
-        read.then(self.events.weigh_on, session, self.board[5], **SLOW)
+        then = event.then(self.events.titles, visit, [self.controls[2], self.controls[5]], **QUICK)
+        read = then.then(self.events.after_cards, [visit, *self.inputs], self.board, **RUN)
+        read.then(self.events.weigh_on, visit, self.board[5], **SLOW)
 
 
-def build_panel(suite: Suite, session: gr.State) -> Panel:
+def build_panel(suite: Suite, visit: gr.State) -> Panel:
     """Draws the panel and connects what happens within it."""
     events = OracleEvents(suite)
     start, there = events.blank(), suite.oracle is not None
@@ -74,22 +74,22 @@ def build_panel(suite: Suite, session: gr.State) -> Panel:
             y = gr.Radio(measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
             figure = figures.figure(start[2], view.HEIGHT, elem_id="dit-oracle-figure")
             details = gr.HTML(start[5], elem_id="dit-oracle-details", apply_default_css=False)
-            saving(events.saved, session, "oracle", "the readings")
+            saving(events.saved, visit, "oracle", "the readings")
         gr.HTML(NEXT_TITLE, apply_default_css=False)
         next_y = gr.Radio(
             list(view.NEXT_MEASURES), value=view.NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y"
         )
         next_figure = figures.figure(start[3], view.NEXT_HEIGHT, elem_id="dit-next-figure")
-        saving(events.saved, session, "next-tokens", "the logit lens")
+        saving(events.saved, visit, "next-tokens", "the logit lens")
     panel = Panel(events, controls, [note, y, figure, next_figure, chips, details], next_y, read)
-    stop.click(events.stop, session, None, **QUICK)
-    _connect(panel, session)
+    stop.click(events.stop, visit, None, **QUICK)
+    _connect(panel, visit)
     return panel
 
 
 def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr.Button, gr.Button, gr.HTML]:
-    """Draws the controls of `Asked` in order, the Read and the Stop button, and the tokens to click."""
-    asked = Asked()
+    """Draws the controls of `PanelSettings` in order, the Read and the Stop button, and the tokens to click."""
+    asked = PanelSettings()
     question, _, kinds, kind, layers, of = events.controls(asked)
     presets = list(suite.oracle.questions) if suite.oracle else []
     with gr.Row(elem_classes="dit-choices"):
@@ -129,15 +129,15 @@ def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr
     return [question, span, kinds, kind, layers, of], read, stop, chips
 
 
-def _connect(panel: Panel, session: gr.State) -> None:
+def _connect(panel: Panel, visit: gr.State) -> None:
     events, (note, y, figure, _, chips, details) = panel.events, panel.board
     question, span, _, _, layers, of = panel.controls
     reads = [panel.read.click, question.input, layers.submit]
-    read = gr.on(reads, events.read, [session, *panel.inputs], panel.board, **SLOW)
-    read.then(events.weigh_on, session, details, **SLOW)
+    read = gr.on(reads, events.read, [visit, *panel.inputs], panel.board, **SLOW)
+    read.then(events.weigh_on, visit, details, **SLOW)
     looks = [y.input, panel.next_y.input, of.input, span.input]
-    gr.on(looks, events.show, [session, *panel.inputs], panel.board, **QUICK)
-    figure.select(events.clicked, session, details, **QUICK).then(events.weigh, session, details, **SLOW)
-    chips.select(events.token, [session, span], [chips, span, note], **QUICK)
+    gr.on(looks, events.show, [visit, *panel.inputs], panel.board, **QUICK)
+    figure.select(events.clicked, visit, details, **QUICK).then(events.weigh, visit, details, **SLOW)
+    chips.select(events.token, [visit, span], [chips, span, note], **QUICK)
     changes = [control.change for control in panel.controls]
-    gr.on(changes, events.changed, [session, *panel.controls], note, **LATEST)
+    gr.on(changes, events.changed, [visit, *panel.controls], note, **LATEST)

@@ -14,9 +14,8 @@ from dit_core.records import NextToken, Table, Target
 from dit_core.request.spans import Span
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure
-from dit_core.session.masking import shown_target
 from dit_core.session.oracle import Found, column_of
-from dit_core.session.reading_cards import readings_html, visible
+from dit_core.session.readings import readings_html, shown_target, visible
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import said
 

@@ -1,6 +1,6 @@
 """What happens on the Layers tab when a visitor does something. Every method is one event.
 
-What was read is kept in the visitor's `Session`, as `work("layers").found`.
+What was read is kept in the visitor's `Visit`, as `job("layers").result`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ import gradio as gr
 from dit_core.present.cards import RUNNING, STOPPED
 from dit_core.session import explore_view as view
 from dit_core.session.choices import condition_choices, question_choices
+from dit_core.session.job import Failed, QueuePosition, run_job
 from dit_core.session.layers import Found, Wanted, steps
+from dit_core.session.messages import content
 from dit_core.session.notebook_cells import IMPORTS, call, opening
-from dit_core.session.running import Failed, running
-from dit_core.session.visit import Place, Session
-from dit_core.session.words import ReadingClock, content
+from dit_core.session.time_left import ReadingProgress
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs.explore.oracle_view import note
 from dit_core.ui.tabs.layers import view as layer_view
@@ -35,26 +36,26 @@ class LayerEvents:
 
     # ---------------------------------------------------------------- reading
 
-    def read(self, session: Session, colour: str, *values: Any) -> Iterator[tuple]:
+    def read(self, visit: Visit, colour: str, *values: Any) -> Iterator[tuple]:
         """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
-        work, clock, wanted = session.work(NAME), ReadingClock(), Wanted(*values)
-        for now in running(work, lambda: self._steps(wanted), self.suite.worker):
-            if isinstance(now, Place):
-                yield note(str(now), "busy", work.found), *(gr.skip(),) * 3
+        job, clock, wanted = visit.job(NAME), ReadingProgress(), Wanted(*values)
+        for now in run_job(job, lambda: self._steps(wanted), self.suite.worker):
+            if isinstance(now, QueuePosition):
+                yield note(str(now), "busy", job.result), *(gr.skip(),) * 3
             elif isinstance(now, Failed):
-                yield note(str(now), "error"), *self.shown(session, colour), gr.skip()
+                yield note(str(now), "error"), *self.shown(visit, colour), gr.skip()
             elif now.state == RUNNING:
                 cell = layer_view.CLICK if now.norms is None else gr.skip()
-                yield note(self._progress(clock, now), "busy", now), *self.shown(session, colour), cell
+                yield note(self._progress(clock, now), "busy", now), *self.shown(visit, colour), cell
             else:
-                yield self._ending(now), *self.shown(session, colour), gr.skip()
+                yield self._ending(now), *self.shown(visit, colour), gr.skip()
 
     def _steps(self, wanted: Wanted) -> Iterator[Found]:
         items = steps(self.suite, wanted)
         yield Found(wanted)
         yield from items
 
-    def _progress(self, clock: ReadingClock, found: Found) -> str:
+    def _progress(self, clock: ReadingProgress, found: Found) -> str:
         if found.norms is None:
             return "Reading the prompt…"
         return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
@@ -70,59 +71,59 @@ class LayerEvents:
         """The note while nothing runs: why there is less to see, where that is so."""
         return note("" if self.suite.oracle else NO_ORACLE)
 
-    def stop(self, session: Session) -> None:
+    def stop(self, visit: Visit) -> None:
         """Ends the running reading at once."""
-        session.work(NAME).stop.set()
+        visit.job(NAME).stop.set()
 
     # ---------------------------------------------------------------- showing
 
-    def shown(self, session: Session, colour: str) -> tuple[Any, Any]:
+    def shown(self, visit: Visit, colour: str) -> tuple[Any, Any]:
         """Heat map of the readings, and where the diff acts."""
-        found = session.work(NAME).found
+        found = visit.job(NAME).result
         return (
-            layer_view.heat_map(self.suite, found, colour, self._open(session)),
-            layer_view.acts(found, self._open(session)),
+            layer_view.heat_map(self.suite, found, colour, self._open(visit)),
+            layer_view.acts(found, self._open(visit)),
         )
 
-    def _open(self, session: Session) -> bool:
-        found: Found | None = session.work(NAME).found
-        return found is not None and session.revealed == found.wanted.diff
+    def _open(self, visit: Visit) -> bool:
+        found: Found | None = visit.job(NAME).result
+        return found is not None and visit.revealed == found.wanted.diff
 
-    def recolour(self, session: Session, colour: str) -> Any:
+    def recolour(self, visit: Visit, colour: str) -> Any:
         """The heat map in another colour."""
-        return self.shown(session, colour)[0]
+        return self.shown(visit, colour)[0]
 
-    def picked(self, session: Session, point: gr.EventData) -> Any:
+    def picked(self, visit: Visit, point: gr.EventData) -> Any:
         """The readings of the cell that was clicked."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         try:
             _, layer, positions = point.data
         except (AttributeError, TypeError, ValueError):
             return gr.skip()
-        return gr.skip() if found is None else layer_view.cell(found, layer, tuple(positions), self._open(session))
+        return gr.skip() if found is None else layer_view.cell(found, layer, tuple(positions), self._open(visit))
 
-    def reveal(self, session: Session, diff: str, colour: str) -> tuple:
+    def reveal(self, visit: Visit, diff: str, colour: str) -> tuple:
         """Shows or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
-        session.revealed = "" if session.revealed == diff else diff
-        return self.truth(session, diff, colour)
+        visit.revealed = "" if visit.revealed == diff else diff
+        return self.truth(visit, diff, colour)
 
-    def truth(self, session: Session, diff: str, colour: str) -> tuple:
+    def truth(self, visit: Visit, diff: str, colour: str) -> tuple:
         """The secret, the reveal button, the colours on offer, the figures in what is then the colour, no cell."""
-        open_now = session.revealed == diff
+        open_now = visit.revealed == diff
         colours = layer_view.colours(open_now)
         colour = colour if colour in colours else colours[0]
-        secret = view.secret(self.suite, diff, session.revealed)
+        secret = view.secret(self.suite, diff, visit.revealed)
         offered = gr.update(value="Hide" if open_now else "Reveal"), gr.update(choices=colours, value=colour)
-        return secret, *offered, *self.shown(session, colour), layer_view.CLICK
+        return secret, *offered, *self.shown(visit, colour), layer_view.CLICK
 
     # ---------------------------------------------------------------- choosing
 
-    def choose(self, session: Session, diff: str, colour: str) -> tuple:
+    def choose(self, visit: Visit, diff: str, colour: str) -> tuple:
         """Another diff was picked: what it can be asked, and nothing read yet."""
-        work = session.work(NAME)
-        work.begin()
-        work.found = None
-        return *self.offers(diff), self.idle(), *self.truth(session, diff, colour)
+        job = visit.job(NAME)
+        job.begin()
+        job.result = None
+        return *self.offers(diff), self.idle(), *self.truth(visit, diff, colour)
 
     def offers(self, diff: str) -> tuple[Any, Any]:
         """The conditions and the questions to the model that go with a diff, and one of each to start from."""
@@ -130,33 +131,33 @@ class LayerEvents:
         conditions, questions = condition_choices(task), question_choices(task)
         return gr.update(choices=conditions, value=conditions[-1][1]), gr.update(choices=questions, value=questions[0])
 
-    def arrive(self, session: Session, diff: str, colour: str) -> tuple:
+    def arrive(self, visit: Visit, diff: str, colour: str) -> tuple:
         """The tab was opened: Explore's diff is picked where nothing was read here yet, and what is revealed shows."""
-        brought = session.brings(NAME, diff)
-        if session.work(NAME).found is None and brought != diff:
-            return brought, *self.choose(session, brought, colour)
-        return *(gr.skip(),) * 4, *self.truth(session, diff, colour)
+        brought = visit.diff_for_tab(NAME, diff)
+        if visit.job(NAME).result is None and brought != diff:
+            return brought, *self.choose(visit, brought, colour)
+        return *(gr.skip(),) * 4, *self.truth(visit, diff, colour)
 
-    def changed(self, session: Session, *values: Any) -> Any:
+    def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the left side."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         if found is None or found.state == RUNNING:
             return gr.skip()
         return note(STALE) if Wanted(*values) != found.wanted else self._ending(found)
 
     # ---------------------------------------------------------------- taking away
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         table = getattr(found, what, None)
         if not table:
             return "", ""
-        return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(session))
+        return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(visit))
 
-    def cell(self, session: Session) -> str:
+    def cell(self, visit: Visit) -> str:
         """The lines that read and draw the same in a notebook; "" before anything was read."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         if found is None or not found.norms:
             return ""
         suite, wanted = self.suite, found.wanted

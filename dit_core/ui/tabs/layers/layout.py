@@ -34,7 +34,7 @@ HINTS = {
 }
 
 
-def layers_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+def layers_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events, offered = LayerEvents(suite, word), layer_view.colours(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
@@ -47,25 +47,25 @@ def layers_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
                     colour = gr.Radio(offered, value=offered[0], label="colour", elem_id="dit-layers-colour")
                 heat = figures.figure(layer_view.heat_map(suite, None), elem_id="dit-layers-map")
                 cell = gr.HTML(layer_view.CLICK, elem_id="dit-layers-cell", apply_default_css=False)
-                saving(events.saved, session, "readings", "the readings")
+                saving(events.saved, visit, "readings", "the readings")
             norms = figures.figure(layer_view.acts(None), elem_id="dit-layers-norms")
-            saving(events.saved, session, "norms", "where the diff acts")
+            saving(events.saved, visit, "norms", "where the diff acts")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [session], "dit-layers-code")
+                copying(events.cell, [visit], "dit-layers-code")
     shown = [heat, norms, cell]
     truth = [more["secret"], more["reveal"], colour, *shown]
     chosen = [wanted[1], wanted[2], note, *truth]
     diff = wanted[0]
-    more["read"].click(events.read, [session, colour, *wanted], [note, *shown], **SLOW)
-    more["stop"].click(events.stop, session, None, **QUICK)
-    more["reveal"].click(events.reveal, [session, diff, colour], truth, **QUICK)
-    diff.input(events.choose, [session, diff, colour], chosen, **LATEST)
-    colour.input(events.recolour, [session, colour], heat, **LATEST)
-    heat.select(events.picked, session, cell, **LATEST)
+    more["read"].click(events.read, [visit, colour, *wanted], [note, *shown], **SLOW)
+    more["stop"].click(events.stop, visit, None, **QUICK)
+    more["reveal"].click(events.reveal, [visit, diff, colour], truth, **QUICK)
+    diff.input(events.choose, [visit, diff, colour], chosen, **LATEST)
+    colour.input(events.recolour, [visit, colour], heat, **LATEST)
+    heat.select(events.picked, visit, cell, **LATEST)
     wanted[4].change(lambda part: gr.update(visible=part == LAST), wanted[4], wanted[5], **QUICK)
-    tab.select(events.arrive, [session, diff, colour], [diff, *chosen], **QUICK)
+    tab.select(events.arrive, [visit, diff, colour], [diff, *chosen], **QUICK)
     changes = [control.change for control in wanted]
-    gr.on(changes, events.changed, [session, *wanted], note, **LATEST)
+    gr.on(changes, events.changed, [visit, *wanted], note, **LATEST)
 
 
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:

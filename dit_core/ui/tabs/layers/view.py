@@ -7,8 +7,7 @@ from functools import partial
 from dit_core.present import plots
 from dit_core.present.cards import RUNNING
 from dit_core.session.layers import Found
-from dit_core.session.masking import answer_of, shown_target
-from dit_core.session.reading_cards import readings_html
+from dit_core.session.readings import answer_of, readings_html, shown_target
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import said

@@ -1,6 +1,6 @@
 """What happens on the Lens tab when a visitor does something. Every method is one event.
 
-The visitor's `Session` keeps what was seen as `work("lens").found` and what was written as `work("steer").found`.
+The visitor's `Visit` keeps what was seen as `job("lens").result` and what was written as `job("steer").result`.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ import gradio as gr
 
 from dit_core.present.cards import RUNNING, STOPPED, note_html
 from dit_core.session.choices import everyday_choices
+from dit_core.session.job import Failed, Job, QueuePosition, run_job
 from dit_core.session.lens import MIDDLE, Seen, Steering, Wanted, Written, look, steer
+from dit_core.session.messages import content, whole
 from dit_core.session.notebook_cells import IMPORTS, call, opening
-from dit_core.session.running import Failed, running
-from dit_core.session.visit import Place, Session, Work
-from dit_core.session.words import content, whole
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs.lens import view as lens_view
 
@@ -36,76 +36,76 @@ class LensEvents:
 
     # ---------------------------------------------------------------- looking and steering
 
-    def look(self, session: Session, method: str, position: int, *values: Any) -> Iterator[tuple]:
+    def look(self, visit: Visit, method: str, position: int, *values: Any) -> Iterator[tuple]:
         """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
-        work, wanted = session.work(LENS), Wanted(*values)
-        for now in running(work, lambda: _from(Seen(wanted), look(self.suite, wanted)), self.suite.worker):
-            choices = lens_view.positions(work.found, position), lens_view.layers(work.found)
-            yield _said(now, LOOKING), *self.shown(session, method, position), *choices
+        job, wanted = visit.job(LENS), Wanted(*values)
+        for now in run_job(job, lambda: _from(Seen(wanted), look(self.suite, wanted)), self.suite.worker):
+            choices = lens_view.positions(job.result, position), lens_view.layers(job.result)
+            yield _said(now, LOOKING), *self.shown(visit, method, position), *choices
 
-    def steer(self, session: Session, *values: Any) -> Iterator[tuple]:
+    def steer(self, visit: Visit, *values: Any) -> Iterator[tuple]:
         """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
-        work, wanted = session.work(STEER), Steering.of(*values)
+        job, wanted = visit.job(STEER), Steering.of(*values)
         busy = f"Writing {len(wanted.strengths)} texts as one batch…"
-        for now in running(work, lambda: _from(Written(wanted), steer(self.suite, wanted)), self.suite.worker):
-            yield _said(now, busy), lens_view.texts(work.found)
+        for now in run_job(job, lambda: _from(Written(wanted), steer(self.suite, wanted)), self.suite.worker):
+            yield _said(now, busy), lens_view.texts(job.result)
 
-    def stop_looking(self, session: Session) -> None:
+    def stop_looking(self, visit: Visit) -> None:
         """Ends the looking at once."""
-        session.work(LENS).stop.set()
+        visit.job(LENS).stop.set()
 
-    def stop_steering(self, session: Session) -> None:
+    def stop_steering(self, visit: Visit) -> None:
         """Ends the writing at once."""
-        session.work(STEER).stop.set()
+        visit.job(STEER).stop.set()
 
     # ---------------------------------------------------------------- showing and choosing
 
-    def shown(self, session: Session, method: str, position: int) -> tuple[str, str]:
+    def shown(self, visit: Visit, method: str, position: int) -> tuple[str, str]:
         """The words by layer, and how the changes resemble each other."""
-        seen = session.work(LENS).found
+        seen = visit.job(LENS).result
         return lens_view.words(seen, method, position), lens_view.cosine(seen, position)
 
-    def choose(self, session: Session, diff: str, method: str, position: int) -> tuple:
+    def choose(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
         """Another diff was picked: nothing seen and nothing written yet."""
         for name in (LENS, STEER):
-            session.work(name).begin()
-            session.work(name).found = None
+            visit.job(name).begin()
+            visit.job(name).result = None
         prompts = everyday_choices(self.suite.task_of(self.suite.diff(diff)))
         return (
             note_html(""),
-            *self.shown(session, method, position),
+            *self.shown(visit, method, position),
             note_html(""),
             lens_view.texts(None),
             gr.update(choices=prompts, value=prompts[0]),
             gr.update(value=MIDDLE),
         )
 
-    def arrive(self, session: Session, diff: str, method: str, position: int) -> tuple:
+    def arrive(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
         """The tab was opened: Explore's diff is picked where nothing has been looked at here yet."""
-        brought = session.brings(LENS, diff)
-        if session.work(LENS).found is None and session.work(STEER).found is None and brought != diff:
-            return brought, *self.choose(session, brought, method, position)
+        brought = visit.diff_for_tab(LENS, diff)
+        if visit.job(LENS).result is None and visit.job(STEER).result is None and brought != diff:
+            return brought, *self.choose(visit, brought, method, position)
         return (gr.skip(),) * 8
 
-    def changed(self, session: Session, *values: Any) -> Any:
+    def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is seen still answers the controls."""
-        return _stale(session.work(LENS), Wanted(*values), STALE)
+        return _stale(visit.job(LENS), Wanted(*values), STALE)
 
-    def steering_changed(self, session: Session, *values: Any) -> Any:
+    def steering_changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what was written still answers the controls."""
-        return _stale(session.work(STEER), Steering.of(*values), STEER_STALE)
+        return _stale(visit.job(STEER), Steering.of(*values), STEER_STALE)
 
     # ---------------------------------------------------------------- taking away
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of `tokens`, `similarities` or `steered`; ("", "") where there is nothing."""
-        found = session.work(STEER if what == "steered" else LENS).found
+        found = visit.job(STEER if what == "steered" else LENS).result
         table = getattr(found, what, None)
         return (f"{found.wanted.diff}-{table.kind}.{form}", content(table, form)) if table else ("", "")
 
-    def cell(self, session: Session, method: str, position: int) -> str:
+    def cell(self, visit: Visit, method: str, position: int) -> str:
         """The lines that show the same in a notebook; "" before anything was looked at."""
-        seen = session.work(LENS).found
+        seen = visit.job(LENS).result
         if seen is None or not seen.tokens:
             return ""
         suite, diff, positions = self.suite, seen.wanted.diff, {"positions": whole(seen.wanted.positions)}
@@ -119,9 +119,9 @@ class LensEvents:
         ]
         return "\n".join(lines)
 
-    def steered_cell(self, session: Session) -> str:
+    def steered_cell(self, visit: Visit) -> str:
         """The lines that write the same texts in a notebook; "" before there are any."""
-        written = session.work(STEER).found
+        written = visit.job(STEER).result
         if written is None or not written.steered:
             return ""
         wanted, layer = written.wanted, written.steered[0].layer
@@ -141,16 +141,16 @@ def _from(start: F, items: Iterator[F]) -> Iterator[F]:
     yield from items
 
 
-def _said(now: F | Place | Failed, busy: str) -> str:
+def _said(now: F | QueuePosition | Failed, busy: str) -> str:
     """The note on what is going on."""
-    if isinstance(now, Failed | Place):
+    if isinstance(now, Failed | QueuePosition):
         return note_html(str(now), "error" if isinstance(now, Failed) else "busy")
     if now.state == RUNNING:
         return note_html(busy, "busy")
     return note_html(STOPPED_NOTE if now.state == STOPPED else "")
 
 
-def _stale(work: Work, wanted: Any, words: str) -> Any:
-    if work.found is None or work.found.state == RUNNING:
+def _stale(job: Job, wanted: Any, words: str) -> Any:
+    if job.result is None or job.result.state == RUNNING:
         return gr.skip()
-    return note_html(words if wanted != work.found.wanted else "")
+    return note_html(words if wanted != job.result.wanted else "")

@@ -45,7 +45,7 @@ STEERING = (
 )
 
 
-def lens_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+def lens_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events = LensEvents(suite, word)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
@@ -58,32 +58,32 @@ def lens_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
                 tokens = list(range(POSITIONS))
                 position = gr.Radio(tokens, value=0, label="token of the texts", elem_id="dit-lens-position")
             words = figures.figure(lens_view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
-            saving(events.saved, session, "tokens", "the words")
+            saving(events.saved, visit, "tokens", "the words")
             cosine = figures.figure(lens_view.cosine(None, 0), elem_id="dit-lens-cosine")
-            saving(events.saved, session, "similarities", "the cosines")
+            saving(events.saved, visit, "similarities", "the cosines")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [session, method, position], "dit-lens-code")
+                copying(events.cell, [visit, method, position], "dit-lens-code")
             gr.HTML(STEERING, apply_default_css=False)
             steering, steer, halt = _steering(suite, wanted)
             written = gr.HTML(note_html(""), elem_id="dit-steer-note", apply_default_css=False)
             texts = gr.HTML(lens_view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
-            saving(events.saved, session, "steered", "the texts")
+            saving(events.saved, visit, "steered", "the texts")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.steered_cell, [session], "dit-steer-code")
+                copying(events.steered_cell, [visit], "dit-steer-code")
     layer, prompt = steering[2], steering[3]
     shown = [note, words, cosine]
     fresh = [*shown, written, texts, prompt, layer]
-    turn = [session, method, position]
+    turn = [visit, method, position]
     diff = wanted[0]
     look.click(events.look, [*turn, *wanted], [*shown, position, layer], **SLOW)
-    stop.click(events.stop_looking, session, None, **QUICK)
-    steer.click(events.steer, [session, *steering], [written, texts], **SLOW)
-    halt.click(events.stop_steering, session, None, **QUICK)
+    stop.click(events.stop_looking, visit, None, **QUICK)
+    steer.click(events.steer, [visit, *steering], [written, texts], **SLOW)
+    halt.click(events.stop_steering, visit, None, **QUICK)
     gr.on([method.input, position.input], events.shown, turn, [words, cosine], **LATEST)
-    diff.input(events.choose, [session, diff, method, position], fresh, **LATEST)
-    tab.select(events.arrive, [session, diff, method, position], [diff, *fresh], **QUICK)
-    gr.on([control.change for control in wanted], events.changed, [session, *wanted], note, **LATEST)
-    gr.on([control.change for control in steering], events.steering_changed, [session, *steering], written, **LATEST)
+    diff.input(events.choose, [visit, diff, method, position], fresh, **LATEST)
+    tab.select(events.arrive, [visit, diff, method, position], [diff, *fresh], **QUICK)
+    gr.on([control.change for control in wanted], events.changed, [visit, *wanted], note, **LATEST)
+    gr.on([control.change for control in steering], events.steering_changed, [visit, *steering], written, **LATEST)
 
 
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:

@@ -10,9 +10,10 @@ from dit_core.audit import Audit, page, steps
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices
+from dit_core.session.job import QueuePosition, follow
+from dit_core.session.messages import sentence
 from dit_core.session.notebook_cells import named, opening
-from dit_core.session.visit import Place, Session, follow
-from dit_core.session.words import sentence
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import QUICK, SLOW, copying
 
@@ -24,7 +25,7 @@ ABOUT = (
 )
 
 
-def audit_section(suite: Suite, word: str, session: gr.State) -> None:
+def audit_section(suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the choice of a diff and the buttons, and connects them; `word` is how `load_suite` finds the suite."""
     events = AuditEvents(suite, word)
     with gr.Accordion("Audit report of one diff", open=False, elem_id="dit-audit"):
@@ -34,12 +35,12 @@ def audit_section(suite: Suite, word: str, session: gr.State) -> None:
         with gr.Row(elem_classes="dit-tight"):
             make = gr.Button("Make", variant="primary", min_width=80, elem_id="dit-audit-make")
             stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-audit-stop")
-        copying(events.cell, [session, diff], "dit-audit-cell")
+        copying(events.cell, [visit, diff], "dit-audit-cell")
         note = gr.HTML(note_html(""), elem_id="dit-audit-note", apply_default_css=False)
         name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
-    made = make.click(events.make, [session, diff], [note, name, text], **SLOW)
+    made = make.click(events.make, [visit, diff], [note, name, text], **SLOW)
     made.then(None, [name, text], None, js=KEEP, **QUICK)
-    stop.click(events.stop, session, None, **QUICK)
+    stop.click(events.stop, visit, None, **QUICK)
 
 
 class AuditEvents:
@@ -48,36 +49,36 @@ class AuditEvents:
     def __init__(self, suite: Suite, word: str):
         self.suite, self.word = suite, word
 
-    def make(self, session: Session, diff: str) -> Iterator[tuple[str, str, str]]:
+    def make(self, visit: Visit, diff: str) -> Iterator[tuple[str, str, str]]:
         """Asks every method. Gives the note, and at the end the report's file name and content, "" before."""
-        work = session.work(NAME)
-        stop = work.begin()
+        job = visit.job(NAME)
+        stop = job.begin()
         try:
-            for step in follow(steps(self.suite, diff), stop, line=self.suite.worker):
+            for step in follow(steps(self.suite, diff), stop, worker=self.suite.worker):
                 if isinstance(step, Audit):
-                    report = page(step, reveal=session.revealed == step.info.id)
+                    report = page(step, reveal=visit.revealed == step.info.id)
                     yield note_html("Done: the report is among your downloads."), f"{step.info.id}-audit.html", report
-                elif isinstance(step, Place):
+                elif isinstance(step, QueuePosition):
                     yield note_html(str(step), "busy"), "", ""
                 else:
                     done, total, what = step
                     yield note_html(f"Part {done + 1} of {total}: {what}…", "busy"), "", ""
-            if work.stop is stop and stop.is_set():
+            if job.stop is stop and stop.is_set():
                 yield note_html("Stopped: no report was made."), "", ""
         except Exception as error:
-            if work.stop is stop:
+            if job.stop is stop:
                 yield note_html(sentence(error), "error"), "", ""
 
-    def stop(self, session: Session) -> None:
+    def stop(self, visit: Visit) -> None:
         """Ends the asking at once."""
-        session.work(NAME).stop.set()
+        visit.job(NAME).stop.set()
 
-    def cell(self, session: Session, diff: str) -> str:
+    def cell(self, visit: Visit, diff: str) -> str:
         """The lines that write the same report from a notebook."""
         imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, page"
         lines = [
             *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
-            f"report = page(audit_diff(suite, {named(self.suite, diff)}), reveal={session.revealed == diff})",
+            f"report = page(audit_diff(suite, {named(self.suite, diff)}), reveal={visit.revealed == diff})",
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]
         return "\n".join(lines)

@@ -10,7 +10,7 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present import plots
 from dit_core.records import Reliability, Table
-from dit_core.session.words import content
+from dit_core.session.messages import content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, standing
 from dit_core.ui.parts import figures
@@ -22,7 +22,7 @@ TITLE = (
 )
 
 
-def trust_section(suite: Suite, session: gr.State) -> None:
+def trust_section(suite: Suite, visit: gr.State) -> None:
     """Draws a figure for the answers of DIT adapters and one for the oracle's readings, with what they say in words."""
     gr.HTML(TITLE, apply_default_css=False)
     for of in FILES:
@@ -31,7 +31,7 @@ def trust_section(suite: Suite, session: gr.State) -> None:
         table = measured(suite, of)
         figures.figure(drawn(table), elem_id=f"dit-trust-{of}")
         gr.HTML(words(table), elem_id=f"dit-trust-{of}-words", apply_default_css=False)
-        saving(partial(saved, suite, of), session, f"trust-{of}", f"the figures of {plots.NAMES[of]}")
+        saving(partial(saved, suite, of), visit, f"trust-{of}", f"the figures of {plots.NAMES[of]}")
 
 
 def measured(suite: Suite, of: str) -> Table[Reliability] | str:
@@ -59,7 +59,7 @@ def words(table: Table[Reliability] | str) -> str:
     )
 
 
-def saved(suite: Suite, of: str, session: object, what: str, form: str) -> tuple[str, str]:
+def saved(suite: Suite, of: str, visit: object, what: str, form: str) -> tuple[str, str]:
     """File name and content of what was measured; ("", "") where nothing was."""
     table = measured(suite, of)
     return ("", "") if isinstance(table, str) else (f"{suite.name}-{what}.{form}", content(table, form))

@@ -1,6 +1,6 @@
 """What happens on the Scoreboard tab when a visitor does something. Every method is one event.
 
-What a visitor measured is kept in their `Session`, as `work("scoreboard").found`; before that, the suite's own stored
+What a visitor measured is kept in their `Visit`, as `job("scoreboard").result`; before that, the suite's own stored
 figures are shown.
 """
 
@@ -12,12 +12,11 @@ from typing import Any
 
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.scoreboard import Board, read_board
-from dit_core.session.grading import RULES, Grading, graded
+from dit_core.session.job import Failed, QueuePosition, run_job
+from dit_core.session.messages import content
 from dit_core.session.notebook_cells import IMPORTS
-from dit_core.session.running import Failed, running
-from dit_core.session.scoreboard import Clock, Run, Wanted, begin, steps
-from dit_core.session.visit import Place, Session
-from dit_core.session.words import content
+from dit_core.session.scoreboard import RULES, Grading, Run, RunProgress, Wanted, begin, graded, steps
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import opening
 from dit_core.ui.tabs.scoreboard import view
@@ -34,31 +33,31 @@ class ScoreboardEvents:
         self.suite, self.word = suite, word
         self.stored = read_board(suite)
 
-    def run(self, session: Session, task: str, by: str, *values: Any) -> Iterator[tuple]:
+    def run(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
         """Measures what the left side says. Gives the note and all that is shown."""
-        work, clock, run = session.work(NAME), Clock(), None
-        for now in running(work, lambda: self._steps(session, Wanted(*values)), self.suite.worker, FRAME):
+        job, clock, run = visit.job(NAME), RunProgress(), None
+        for now in run_job(job, lambda: self._steps(visit, Wanted(*values)), self.suite.worker, FRAME):
             if isinstance(now, Run):
                 run = now
             elif isinstance(now, Failed) and run is not None:
-                work.found = replace(run, state=STOPPED)  # what was measured stays, and counts
-            yield self._said(now, clock), *self.shown(session, task, by)
+                job.result = replace(run, state=STOPPED)  # what was measured stays, and counts
+            yield self._said(now, clock), *self.shown(visit, task, by)
 
-    def _steps(self, session: Session, wanted: Wanted) -> Iterator[Run]:
-        run = begin(self.suite, wanted, session.work(NAME).found)
+    def _steps(self, visit: Visit, wanted: Wanted) -> Iterator[Run]:
+        run = begin(self.suite, wanted, visit.job(NAME).result)
         items = steps(self.suite, run)
-        yield replace(run, board=self.board(session))
+        yield replace(run, board=self.board(visit))
         yield from items
 
-    def grade(self, session: Session, task: str, by: str, *values: Any) -> Iterator[tuple]:
+    def grade(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
         """Grades what was measured anew, by whom the left side says. Gives what `run` gives."""
-        work, clock, grading = session.work(NAME), Clock(), Grading(*values)
-        for now in running(work, lambda: graded(self.suite, work.found, grading), self.suite.worker, FRAME):
+        job, clock, grading = visit.job(NAME), RunProgress(), Grading(*values)
+        for now in run_job(job, lambda: graded(self.suite, job.result, grading), self.suite.worker, FRAME):
             stopped = isinstance(now, Run) and now.state == STOPPED
-            yield note_html(UNGRADED) if stopped else self._said(now, clock), *self.shown(session, task, by)
+            yield note_html(UNGRADED) if stopped else self._said(now, clock), *self.shown(visit, task, by)
 
-    def _said(self, now: Run | Place | Failed, clock: Clock) -> str:
-        if isinstance(now, Failed | Place):
+    def _said(self, now: Run | QueuePosition | Failed, clock: RunProgress) -> str:
+        if isinstance(now, Failed | QueuePosition):
             return note_html(str(now), "error" if isinstance(now, Failed) else "busy")
         return note_html(clock.words(now), "busy") if now.state == RUNNING else note_html(self._ending(now))
 
@@ -67,42 +66,42 @@ class ScoreboardEvents:
             return ""
         return f"Stopped at {run.done:,} of {run.total:,} answers. What was measured stays; Run goes on from there."
 
-    def stop(self, session: Session) -> None:
+    def stop(self, visit: Visit) -> None:
         """Ends the run; the batch in flight is lost."""
-        session.work(NAME).stop.set()
+        visit.job(NAME).stop.set()
 
-    def board(self, session: Session) -> Board | None:
+    def board(self, visit: Visit) -> Board | None:
         """What the visitor measured, else what the suite has stored."""
-        run: Run | None = session.work(NAME).found
+        run: Run | None = visit.job(NAME).result
         return (run and run.board) or self.stored
 
-    def shown(self, session: Session, task: str, by: str) -> tuple[str, ...]:
+    def shown(self, visit: Visit, task: str, by: str) -> tuple[str, ...]:
         """Where the figures come from, the table, the figures, and what a vote gains."""
-        board = self.board(session)
+        board = self.board(visit)
         return (
             f'<p class="dit-small">{view.escape(view.origin(board))}</p>',
             view.table(self.suite, board),
             view.grades(board, task),
             view.scaling(self.suite, board, by),
             view.votes(board, task),
-            view.named(board, task, session.revealed),
+            view.named(board, task, visit.revealed),
             view.correlations(board, task),
         )
 
-    def arrive(self, session: Session, task: str, by: str) -> tuple[str, ...]:
+    def arrive(self, visit: Visit, task: str, by: str) -> tuple[str, ...]:
         """The tab was opened, or another task or axis chosen: all is shown as it is now."""
-        return self.shown(session, task, by)
+        return self.shown(visit, task, by)
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of `scores` or `agreement`, as `json` or `csv`; ("", "") where there is nothing."""
-        board = self.board(session)
+        board = self.board(visit)
         table = getattr(board, what, None)
         return (f"{self.suite.name}-{what}.{form}", content(table, form)) if table else ("", "")
 
-    def cell(self, session: Session, task: str) -> str:
+    def cell(self, visit: Visit, task: str) -> str:
         """The lines that measure the same in a notebook, or that read what is stored; "" where there is nothing."""
-        run: Run | None = session.work(NAME).found
-        if self.board(session) is None:
+        run: Run | None = visit.job(NAME).result
+        if self.board(visit) is None:
             return ""
         if run is None or run.board is None:
             rooms = ["from dit_core.scoreboard import read_board"]

@@ -6,9 +6,8 @@ import gradio as gr
 
 from dit_core.present.cards import note_html
 from dit_core.scoreboard import KINDS
-from dit_core.session.grading import CHAT, GRADERS, RULES
-from dit_core.session.scoreboard import ALL
-from dit_core.session.visit import Session
+from dit_core.session.scoreboard import ALL, CHAT, GRADERS, RULES
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
@@ -41,20 +40,20 @@ ABOUT = (
 )
 
 
-def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events, tasks = ScoreboardEvents(suite, word), list(suite.tasks)
-    start = events.shown(Session(), tasks[0], next(iter(BY)))
+    start = events.shown(Visit(), tasks[0], next(iter(BY)))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, run, stop = _controls(suite)
             grading, grade = _grading(suite)
-            audit_section(suite, word, session)
+            audit_section(suite, word, visit)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
             origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)
             board = gr.HTML(start[1], elem_id="dit-scoreboard-table", apply_default_css=False)
-            saving(events.saved, session, "scores", "the scoreboard")
+            saving(events.saved, visit, "scores", "the scoreboard")
             with gr.Row(elem_classes="dit-choices"):
                 task = gr.Radio(tasks, value=tasks[0], label="figures about", elem_id="dit-scoreboard-task")
                 by = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
@@ -64,14 +63,14 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> N
             votes = gr.HTML(start[4], elem_id="dit-scoreboard-votes", apply_default_css=False)
             named = figures.figure(start[5], elem_id="dit-scoreboard-named")
             correlations = figures.figure(start[6], elem_id="dit-scoreboard-correlations")
-            saving(events.saved, session, "agreement", "the agreement")
+            saving(events.saved, visit, "agreement", "the agreement")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [session, task], "dit-scoreboard-cell")
-            trust_section(suite, session)
-    shown, turn = [origin, board, grades, scaling, votes, named, correlations], [session, task, by]
+                copying(events.cell, [visit, task], "dit-scoreboard-cell")
+            trust_section(suite, visit)
+    shown, turn = [origin, board, grades, scaling, votes, named, correlations], [visit, task, by]
     run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
     grade.click(events.grade, [*turn, *grading], [note, *shown], **SLOW)
-    stop.click(events.stop, session, None, **QUICK)
+    stop.click(events.stop, visit, None, **QUICK)
     gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
     tab.select(events.arrive, turn, shown, **QUICK)
 

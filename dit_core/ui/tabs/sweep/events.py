@@ -1,4 +1,4 @@
-"""What happens on the tab Sweep. What was found is kept in the visitor's `Session`, as `work("sweep").found`."""
+"""What happens on the tab Sweep. What was found is kept in the visitor's `Visit`, as `job("sweep").result`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.records import SweepPoint, Table
 from dit_core.records.condition import checked_number
 from dit_core.session import explore_view as view
+from dit_core.session.job import Failed, QueuePosition, run_job
+from dit_core.session.messages import content, number, whole
 from dit_core.session.notebook_cells import call, opening
-from dit_core.session.running import Failed, running
-from dit_core.session.visit import Place, Session
-from dit_core.session.words import content, number, whole
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import STEP, planned
 from dit_core.sweeps.run import finished, scored, stream_sweep
@@ -80,22 +80,22 @@ class SweepEvents:
         """The note before anything ran."""
         return note_html(IDLE)
 
-    def run(self, session: Session, measure: str, *values: Any) -> Iterator[tuple]:
+    def run(self, visit: Visit, measure: str, *values: Any) -> Iterator[tuple]:
         """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
-        work, visit, progress = session.work(NAME), session.visit, sweep_view.Progress()
-        for now in running(work, lambda: self._steps(Wanted.of(*values)), self.suite.worker, frame=0.3):
-            if isinstance(now, Place):
+        job, token, progress = visit.job(NAME), visit.token, sweep_view.Progress()
+        for now in run_job(job, lambda: self._steps(Wanted.of(*values)), self.suite.worker, frame=0.3):
+            if isinstance(now, QueuePosition):
                 yield note_html(str(now), "busy"), gr.skip(), gr.skip()
             elif isinstance(now, Failed):
-                yield note_html(str(now), "error"), *self.shown(session, measure)
+                yield note_html(str(now), "error"), *self.shown(visit, measure)
             elif now.state != RUNNING:
-                yield note_html(_ending(now)), *self.shown(session, measure)
+                yield note_html(_ending(now)), *self.shown(visit, measure)
             elif now.said is None:
                 yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
             else:
                 yield progress.note(now.said.extra), gr.skip(), sweep_view.cards(now.said)
-        if session.visit is visit:
-            yield from self._scored(session, measure)
+        if visit.token is token:
+            yield from self._scored(visit, measure)
 
     def _steps(self, wanted: Wanted) -> Iterator[Found]:
         # Checked here: a field with limits of its own complains of what is only half typed.
@@ -108,72 +108,72 @@ class SweepEvents:
             for table in tables:
                 yield replace(found, table=finished(table), said=table)
 
-    def _scored(self, session: Session, measure: str) -> Iterator[tuple]:
+    def _scored(self, visit: Visit, measure: str) -> Iterator[tuple]:
         """What was stopped lacks its references' log-probabilities: they follow."""
-        work = session.work(NAME)
-        found: Found | None = work.found
+        job = visit.job(NAME)
+        found: Found | None = job.result
         if found and found.state == STOPPED and found.table:
             with suppress(DitError):  # what was said stays, whatever becomes of this
                 table = scored(self.suite, found.table)
-                if work.found is found:
-                    work.found = replace(found, table=table)
-                    yield gr.skip(), self.drawn(session, measure), gr.skip()
+                if job.result is found:
+                    job.result = replace(found, table=table)
+                    yield gr.skip(), self.drawn(visit, measure), gr.skip()
 
-    def stop(self, session: Session) -> None:
+    def stop(self, visit: Visit) -> None:
         """Ends the running sweep at once; answers in the making are lost."""
-        session.work(NAME).stop.set()
+        visit.job(NAME).stop.set()
 
-    def shown(self, session: Session, measure: str) -> tuple[Any, Any]:
+    def shown(self, visit: Visit, measure: str) -> tuple[Any, Any]:
         """Figure and cards of what was found."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         table = found.table if found else None
-        return self.drawn(session, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
+        return self.drawn(visit, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
 
-    def drawn(self, session: Session, measure: str) -> str:
+    def drawn(self, visit: Visit, measure: str) -> str:
         """The figure of one measure."""
-        found: Found | None = session.work(NAME).found
-        offered = {name for _, name in sweep_view.measures(self._open(session))}
+        found: Found | None = visit.job(NAME).result
+        offered = {name for _, name in sweep_view.measures(self._open(visit))}
         return sweep_view.figure(found.table if found else None, measure if measure in offered else "modal_share")
 
-    def _open(self, session: Session) -> bool:
-        found: Found | None = session.work(NAME).found
-        return found is not None and bool(found.plan["diff"]) and session.revealed == found.plan["diff"]
+    def _open(self, visit: Visit) -> bool:
+        found: Found | None = visit.job(NAME).result
+        return found is not None and bool(found.plan["diff"]) and visit.revealed == found.plan["diff"]
 
-    def reveal(self, session: Session, diff: str, measure: str) -> tuple:
+    def reveal(self, visit: Visit, diff: str, measure: str) -> tuple:
         """Shows or hides what the diff was trained on, and what needs to know it."""
-        session.revealed = "" if session.revealed == diff else diff
-        return self.truth(session, diff, measure)
+        visit.revealed = "" if visit.revealed == diff else diff
+        return self.truth(visit, diff, measure)
 
-    def truth(self, session: Session, diff: str, measure: str) -> tuple:
+    def truth(self, visit: Visit, diff: str, measure: str) -> tuple:
         """The secret, the reveal button, the measures on offer, the figure."""
-        offered = sweep_view.measures(self._open(session))
+        offered = sweep_view.measures(self._open(visit))
         names = [name for _, name in offered]
         measure = measure if measure in names else names[0]
-        word = "Hide" if session.revealed == diff else "Reveal"
+        word = "Hide" if visit.revealed == diff else "Reveal"
         return (
-            view.secret(self.suite, diff, session.revealed),
+            view.secret(self.suite, diff, visit.revealed),
             gr.update(value=word),
             gr.update(choices=offered, value=measure),
-            self.drawn(session, measure),
+            self.drawn(visit, measure),
         )
 
-    def changed(self, session: Session, *values: Any) -> Any:
+    def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the left side."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         if found is None or found.state == RUNNING:
             return gr.skip()
         return note_html(STALE if Wanted.of(*values) != found.wanted else "")
 
-    def saved(self, session: Session, what: str, form: str) -> tuple[str, str]:
+    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of the table; ("", "") where there is none."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         if found is None or not found.table:
             return "", ""
         return f"{what}.{form}", content(found.table, form)
 
-    def cell(self, session: Session) -> str:
+    def cell(self, visit: Visit) -> str:
         """The lines that run the same sweep in a notebook."""
-        found: Found | None = session.work(NAME).found
+        found: Found | None = visit.job(NAME).result
         if found is None:
             return ""
         options = {name: value for name, value in (found.plan | found.wanted.sampling).items() if value is not None}

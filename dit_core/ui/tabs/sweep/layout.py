@@ -31,7 +31,7 @@ HINTS = {
 }
 
 
-def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
+def sweep_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events = SweepEvents(suite, word)
     first = first_info(suite)
@@ -63,14 +63,14 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, session: gr.State) -> None:
             figure = figures.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
             cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [session], "dit-sweep-cell")
-            saving(events.saved, session, "sweep", "the answers")
+                copying(events.cell, [visit], "dit-sweep-cell")
+            saving(events.saved, visit, "sweep", "the answers")
     wanted = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
-    run.click(events.run, [session, measure, *wanted], [note, figure, cards], **SLOW)
-    stop.click(events.stop, session, None, **QUICK)
-    measure.input(events.drawn, [session, measure], figure, **LATEST)
+    run.click(events.run, [visit, measure, *wanted], [note, figure, cards], **SLOW)
+    stop.click(events.stop, visit, None, **QUICK)
+    measure.input(events.drawn, [visit, measure], figure, **LATEST)
     truth = [secret, reveal, measure, figure]
-    reveal.click(events.reveal, [session, diff, measure], truth, **QUICK)
-    diff.input(events.truth, [session, diff, measure], truth, **LATEST)
-    tab.select(events.truth, [session, diff, measure], truth, **QUICK)
-    gr.on([control.change for control in wanted], events.changed, [session, *wanted], note, **LATEST)
+    reveal.click(events.reveal, [visit, diff, measure], truth, **QUICK)
+    diff.input(events.truth, [visit, diff, measure], truth, **LATEST)
+    tab.select(events.truth, [visit, diff, measure], truth, **QUICK)
+    gr.on([control.change for control in wanted], events.changed, [visit, *wanted], note, **LATEST)

@@ -1,14 +1,46 @@
-"""Readings in full, as escaped HTML: what the oracle answered at one place, all samples, and how sure it was."""
+"""What a visitor may see of what was read: the target's tokens, its trigger masked, and readings as escaped HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
 from html import escape
+from itertools import islice
 
 from dit_core.present.cards import tokens_html
 from dit_core.present.html import percent
-from dit_core.records import Reading, Table, Target
+from dit_core.records import DiffInfo, Reading, Table, Target
+from dit_core.records.condition import Condition
+from dit_core.request.prompts import SECRET_TRIGGERS, mask_digits
+from dit_core.request.targets import aims
+from dit_core.suite import Suite
+from dit_core.suite.offload import at_model
+
+
+@at_model
+def target_of(
+    suite: Suite, info: DiffInfo, condition: Condition, asked: str, seed: int = 0, answer_tokens: int = 0
+) -> Target:
+    """Return the tokens of one condition's prompt and of its greedy answer of at most `answer_tokens`."""
+    return suite.worker.run(lambda: aims(suite, [(info, condition, asked)], seed, answer_tokens)[0].record(suite))
+
+
+def shown_target(target: Target, open_now: bool) -> Target:
+    """Return the same tokens, the digits of a right or wrong trigger masked unless `open_now`.
+
+    Digits of the question itself and of the answer stay.
+    """
+    if open_now or Condition.parse(target.condition).trigger not in SECRET_TRIGGERS:
+        return target
+    prompt = target.tokens[: target.prompt_tokens]
+    rest = iter(mask_digits("".join(prompt), target.asked))
+    masked = ["".join(islice(rest, len(token))) for token in prompt]
+    return replace(target, tokens=(*masked, *target.tokens[target.prompt_tokens :]))
+
+
+def answer_of(target: Target) -> str:
+    """Return what the target answered."""
+    return "".join(target.tokens[target.prompt_tokens :]).strip()
 
 
 def readings_html(readings: Sequence[Reading], target: Target | None = None, open_now: bool = False) -> str:

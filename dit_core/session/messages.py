@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import logging
 import secrets
-import time
 from typing import Any
 
 from dit_core.errors import DitError
@@ -42,22 +41,3 @@ def whole(value: Any) -> int:
 def content(table: Table, form: str, reveal: bool = False) -> str:
     """A table as the text of a file: `form` is 'csv' or 'json'."""
     return table.to_csv(reveal) if form == "csv" else json.dumps(table.to_json(reveal), ensure_ascii=False, indent=1)
-
-
-class ReadingClock:
-    """Says in words how far the readings are and how long they may still take."""
-
-    def __init__(self) -> None:
-        self.start: tuple[float, int] | None = None
-
-    def words(self, readings: Table | None) -> str:
-        """'Reading 20 of 80, about 3 s left'; measured from the first readings on, which also load the oracle."""
-        if readings is None:
-            return "Asking the oracle…"
-        done, total = len(readings), readings.extra["n_readings"]
-        now = time.monotonic()
-        if self.start is None:
-            self.start = (now, done)
-            return f"Reading {done} of {total}…"
-        left = (now - self.start[0]) / max(done - self.start[1], 1) * (total - done)
-        return f"Reading {done} of {total}, about {max(left, 1):.0f} s left"

@@ -1,0 +1,145 @@
+"""Job that runs for one visitor: streamed to them, stopped at once from another event.
+
+What a job finds is kept in its `result` as it comes, so that every other event sees the newest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from dit_core.engine.worker import Worker
+from dit_core.present.cards import DONE, STOPPED
+from dit_core.session.messages import sentence
+
+T = TypeVar("T")
+F = TypeVar("F")  # a dataclass with a `state`
+FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
+
+
+class Job:
+    """One thing that runs for a visitor: setting `stop` ends it; `result` is what it has found so far."""
+
+    def __init__(self) -> None:
+        self.stop = threading.Event()
+        self.result: Any = None
+
+    def begin(self) -> threading.Event:
+        """End what is running here and return the stop signal of what starts now."""
+        self.stop.set()
+        self.stop = threading.Event()
+        return self.stop
+
+
+@dataclass(frozen=True)
+class QueuePosition:
+    """A visitor's place in the line for the model: how many requests come first."""
+
+    ahead: int
+
+    def __str__(self) -> str:
+        return f"{self.ahead} request{'s' if self.ahead > 1 else ''} before yours…"
+
+
+def follow(
+    items: Iterator[T], stop: threading.Event, frame: float = FRAME, worker: Worker | None = None
+) -> Iterator[T | QueuePosition]:
+    """Yield the newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
+
+    The items are read in a thread, so that a stop (or a reader gone) counts at once, even while the next item
+    takes its time; the iterator behind them is closed at its next item. Its errors are raised here. With `worker`, the
+    one that they wait for, also gives the `QueuePosition` in it whenever that changes before the first item.
+    """
+    client, ahead = worker.client() if worker else None, 0
+    arrived: queue.SimpleQueue = queue.SimpleQueue()
+    gone = threading.Event()
+
+    def pump() -> None:
+        try:
+            for item in items:
+                arrived.put(("item", item))
+                if stop.is_set() or gone.is_set():
+                    break
+            arrived.put(("end", None))
+        except BaseException as error:  # whatever it is, it belongs to the reader
+            arrived.put(("error", error))
+        finally:
+            items.close()
+
+    # In this context: whose request it is counts there too.
+    threading.Thread(target=copy_context().run, args=[pump], daemon=True, name="dit-follow").start()
+    try:
+        word = "item"
+        while word == "item" and not stop.is_set():
+            newest = _take_all(arrived)
+            word = newest[-1][0] if newest else "item"
+            items_now = [value for kind, value in newest if kind == "item"]
+            if items_now:
+                worker = None
+                yield items_now[-1]
+            if word == "error":
+                raise newest[-1][1]
+            if worker and ahead != (ahead := worker.ahead(client)) and ahead:
+                yield QueuePosition(ahead)
+            if word == "item":
+                stop.wait(frame if items_now else 0)
+    finally:
+        gone.set()
+
+
+def _take_all(arrived: queue.SimpleQueue) -> list:
+    """Everything that is there now; waits a moment for a first one."""
+    taken: list = []
+    with contextlib.suppress(queue.Empty):
+        taken.append(arrived.get(timeout=0.03))
+        while True:
+            taken.append(arrived.get_nowait())
+    return taken
+
+
+@dataclass(frozen=True)
+class Failed:
+    """Why work ended early, in a sentence for who asked for it."""
+
+    why: str
+
+    def __str__(self) -> str:
+        return self.why
+
+
+def run_job(
+    job: Job,
+    steps: Callable[[], Iterator[F]],
+    worker: Worker,
+    frame: float = FRAME,
+    kept: Callable[[Any, F], F] = lambda before, found: found,
+) -> Iterator[F | QueuePosition | Failed]:
+    """Yield what `steps` find, each kept as `job.result`; the last once more at the end, as done or stopped.
+
+    The first of `steps` is what there is before any work: it must come at once. `kept` merges what was there with what
+    was found. After an error there is again what was there before. Ends without a word where the same visitor has begun
+    something else with this `job`.
+    """
+    stop, before = job.begin(), job.result
+    try:
+        items = steps()
+        job.result = next(items)
+        yield job.result
+        for item in follow(items, stop, frame, worker):
+            if job.stop is not stop:
+                return
+            if not isinstance(item, QueuePosition):
+                job.result = item = kept(job.result, item)
+            yield item
+        if job.stop is stop:
+            job.result = replace(job.result, state=STOPPED if stop.is_set() else DONE)
+            yield job.result
+    except Exception as error:
+        if job.stop is stop:
+            job.result = before
+            yield Failed(sentence(error))
