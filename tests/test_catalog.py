@@ -8,7 +8,7 @@ import pytest
 from dit_core import DitError, load_suite
 from dit_core.__main__ import main
 from dit_core.engine.known_bases import KNOWN
-from dit_core.hub import Artefact
+from dit_core.hub import HubPath
 from dit_core.methods.comparison import columns
 from dit_core.suite.catalog import find_suite, listings, oracle_percents, published
 
@@ -38,8 +38,8 @@ def test_each_is_whole_and_keeps_to_the_published_layout(name):
     experiment, _, folder = name.partition("/")
     model = next(model for model in ("qwen3-1.7b", "qwen3-4b", "qwen3-8b", "gemma3-1b", "gemma3-4b") if model in folder)
     (task,) = suite.tasks.values()
-    assert suite.about.at(task.folder) == Artefact(REPO, name)
-    assert isinstance(suite.about.base, Artefact) and suite.about.base.repo.lower().startswith(("qwen/", "google/"))
+    assert suite.about.at(task.folder) == HubPath(REPO, name)
+    assert isinstance(suite.about.base, HubPath) and suite.about.base.repo.lower().startswith(("qwen/", "google/"))
     own = {"news-summary": "news-summary", "news-summary-training-and-test-diffs": "news-summary"}
     default = suite.adapter(suite.default_adapter()).file
     assert default == f"hf://{REPO}/{own.get(experiment, 'hidden-topic')}/{model}/dit-adapter.pt"

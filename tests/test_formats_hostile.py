@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from dit_core.errors import DitError
-from dit_core.formats import Adapter, Entry, opened, read_checkpoint, read_index, read_peft, unpack
+from dit_core.formats import Adapter, StoredAdapter, open_adapter_file, read_checkpoint, read_index, read_peft, unpack
 from tests import hostile
 
 CASES = [
@@ -30,8 +30,8 @@ CHANGES = settings(
 )
 
 
-def read(path: Path) -> Entry:
-    with opened(path) as found:
+def read(path: Path) -> StoredAdapter:
+    with open_adapter_file(path) as found:
         return found.read()
 
 

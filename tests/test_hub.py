@@ -24,9 +24,9 @@ import torch
 from dit_core import DitError, ask, load_suite, read
 from dit_core.cli import progress as telling
 from dit_core.cli.progress import told
-from dit_core.hub import Artefact, Fetcher, place, watching
-from dit_core.hub.cache import cached, remove
-from dit_core.hub.progress import bar_class
+from dit_core.hub import Fetcher, HubPath, parse_source, watch_downloads
+from dit_core.hub.cache import cached_repositories, delete_repositories
+from dit_core.hub.progress import progress_bar_class
 from dit_core.suite import Suite, base, generic_suite
 from dit_core.suite import load as finding
 from dit_core.suite import suite as whole
@@ -163,7 +163,7 @@ def test_results_say_the_revisions_and_a_suite_keeps_to_them(hub, folders, tmp_p
 
 def test_progress_is_told_in_bytes(hub, folders):
     seen = []
-    with watching(lambda done, total, what: seen.append((done, total, what))):
+    with watch_downloads(lambda done, total, what: seen.append((done, total, what))):
         said(load_suite(QWEN))
     base_folder = folders[BASES["qwen3-1.7b"]]
     config, weights = ((base_folder / name).stat().st_size for name in ("config.json", "model.safetensors"))
@@ -182,7 +182,7 @@ def test_bars_of_one_download_in_many_threads_never_tell_a_step_back():
     switch = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
     try:
-        with watching(lambda *told: seen.append(told)), bar_class("a/b") as Bar:
+        with watch_downloads(lambda *told: seen.append(told)), progress_bar_class("a/b") as Bar:
             bars = [Bar(total=4_000, unit="B"), Bar(total=4_000, unit="B")]
 
             def some(_):
@@ -226,15 +226,15 @@ def test_what_a_suite_takes_is_told_before_anything_large_is_fetched(hub, folder
 
 
 def test_what_was_fetched_is_listed_and_can_be_removed(hub):
-    assert cached() == []
+    assert cached_repositories() == []
     said(load_suite(QWEN))
-    found = {one.repo: one for one in cached()}
+    found = {one.repo: one for one in cached_repositories()}
     assert set(found) == {LORAS, BASES["qwen3-1.7b"]}
     assert found[LORAS].revisions == (hub.newest(LORAS),) and found[LORAS].size > 10_000
-    sentence = refused(lambda: remove([LORAS, "Qwen/Qwen3-1.7"]))
-    assert "'Qwen/Qwen3-1.7B'" in sentence and len(cached()) == 2
-    assert remove([LORAS]) == found[LORAS].size
-    assert [one.repo for one in cached()] == [BASES["qwen3-1.7b"]]
+    sentence = refused(lambda: delete_repositories([LORAS, "Qwen/Qwen3-1.7"]))
+    assert "'Qwen/Qwen3-1.7B'" in sentence and len(cached_repositories()) == 2
+    assert delete_repositories([LORAS]) == found[LORAS].size
+    assert [one.repo for one in cached_repositories()] == [BASES["qwen3-1.7b"]]
     anew()
     assert said(load_suite(QWEN))
 
@@ -287,10 +287,10 @@ def test_private_and_missing_repositories_are_told_apart_from_missing_files(hub,
     hub.private.add(BASES["qwen3-1.7b"])
     assert "log in" in refused(lambda: said(load_suite(QWEN)))
     fetcher = Fetcher()
-    assert "not there, or private" in refused(lambda: fetcher.file(Artefact("nobody/nothing", "a.pt")))
-    assert "no file 'a.pt'" in refused(lambda: fetcher.file(Artefact(LORAS, "a.pt")))
-    assert "no revision 'v9'" in refused(lambda: fetcher.file(Artefact(LORAS, "a.pt", "v9")))
-    assert "none of the files" in refused(lambda: fetcher.folder(Artefact(LORAS), ["adapter_config.json"]))
+    assert "not there, or private" in refused(lambda: fetcher.file(HubPath("nobody/nothing", "a.pt")))
+    assert "no file 'a.pt'" in refused(lambda: fetcher.file(HubPath(LORAS, "a.pt")))
+    assert "no revision 'v9'" in refused(lambda: fetcher.file(HubPath(LORAS, "a.pt", "v9")))
+    assert "none of the files" in refused(lambda: fetcher.folder(HubPath(LORAS), ["adapter_config.json"]))
 
 
 def test_offline_what_is_here_still_answers_and_the_rest_is_a_sentence(hub, monkeypatch):
@@ -341,7 +341,7 @@ def test_a_full_disk_is_told_before_and_while_it_fills(hub, monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("huggingface_hub.file_download.http_get", full)
-    assert "full" in refused(lambda: Fetcher().file(Artefact(LORAS, f"{QWEN}/dit-adapter.pt")))
+    assert "full" in refused(lambda: Fetcher().file(HubPath(LORAS, f"{QWEN}/dit-adapter.pt")))
 
 
 def test_a_damaged_index_and_a_base_with_code_of_its_own_are_sentences(hub, folders, tmp_path):
@@ -410,9 +410,9 @@ file = "hf://{LORAS}/{QWEN}/dit-adapter.pt"
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("owner/name", Artefact("owner/name")),
-        ("hf://owner/name@v1/sub/file.pt", Artefact("owner/name", "sub/file.pt", "v1")),
-        ("owner/name/sub", Artefact("owner/name", "sub")),
+        ("owner/name", HubPath("owner/name")),
+        ("hf://owner/name@v1/sub/file.pt", HubPath("owner/name", "sub/file.pt", "v1")),
+        ("owner/name/sub", HubPath("owner/name", "sub")),
         ("./owner/name", Path("owner/name")),
         ("/a/b", Path("/a/b")),
         ("name", Path("name")),
@@ -422,15 +422,15 @@ file = "hf://{LORAS}/{QWEN}/dit-adapter.pt"
 )
 def test_a_place_is_a_path_or_on_the_hub(text, found, monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
-    assert place(text) == found
+    assert parse_source(text) == found
 
 
 def test_where_paths_are_not_wanted_none_is_looked_at(monkeypatch):
     monkeypatch.chdir(Path(__file__).parents[1])
-    assert place("tests/tiny.py", paths=False) == Artefact("tests/tiny.py")
+    assert parse_source("tests/tiny.py", paths=False) == HubPath("tests/tiny.py")
     for text in ("/etc/passwd", "../up", "a", "owner/name/../x", "hf:///etc/passwd"):
         with pytest.raises(DitError, match="no place on the hub"):
-            place(text, paths=False)
+            parse_source(text, paths=False)
 
 
 # ---------------------------------------------------------------- the environment, and the real hub

@@ -10,7 +10,7 @@ from dataclasses import replace
 import pytest
 
 from dit_core import DitError, ask, load_suite, read
-from dit_core.hub import place, watching
+from dit_core.hub import parse_source, watch_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -163,7 +163,7 @@ def held(hub):
         begun.set()
         gate.wait(30)
 
-    with watching(hold):
+    with watch_downloads(hold):
         gate.begun = begun
         yield gate
         gate.set()
@@ -262,7 +262,7 @@ def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub, monkey
     assert not [name for name in hub.files() if name.endswith("safetensors")]
     monkeypatch.setattr(suite, "limits", PUBLIC)
     readings = read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0, block=0)
-    assert list(readings.extra["revisions"]) == [place(ORACLES["qwen3-1.7b"]).repo]
+    assert list(readings.extra["revisions"]) == [parse_source(ORACLES["qwen3-1.7b"]).repo]
     assert not suite.revisions  # what one visitor names is not told in the next one's results
 
 

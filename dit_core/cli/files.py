@@ -9,7 +9,7 @@ from dit_core.cli.shared import AsJson, print_json, print_rows
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
-    from dit_core.formats import Adapter, Entry
+    from dit_core.formats import Adapter, StoredAdapter
     from dit_core.records import ModuleChange, Table
     from dit_core.suite import Suite
 
@@ -27,11 +27,11 @@ def check(
     from dit_core.engine.changes import report
     from dit_core.engine.compatibility import sizes
     from dit_core.engine.known_bases import likely_base
-    from dit_core.formats import KINDS, opened
+    from dit_core.formats import KINDS, open_adapter_file
     from dit_core.records import Table
     from dit_core.suite import load_suite
 
-    with opened(path) as found:
+    with open_adapter_file(path) as found:
         entry = found.read(position)
         held = suite and load_suite(suite)
         changes = held.worker.run(lambda: report(entry.adapter, held.model)) if held else report(entry.adapter)
@@ -62,11 +62,11 @@ def convert(
     suite: MaybeSuite = None,
 ) -> None:
     """Write any diff or adapter as a PEFT folder or in the published layout; what it holds stays bit for bit."""
-    from dit_core.formats import opened, write_dit_adapter, write_peft, write_weight_diffs
+    from dit_core.formats import open_adapter_file, write_dit_adapter, write_peft, write_weight_diffs
 
     if out.exists():
         raise DitError(f"'{out}' is there already: choose another name.")
-    with opened(path) as found:
+    with open_adapter_file(path) as found:
         entry = found.read(position)
         adapter = entry.adapter if rank is None else _approximated(entry, rank, suite)
         if out.suffix != ".pt":
@@ -79,7 +79,7 @@ def convert(
     print(f"Wrote '{out}': {_size(adapter)}.")
 
 
-def _approximated(entry: "Entry", rank: int, suite: str | None) -> "Adapter":
+def _approximated(entry: "StoredAdapter", rank: int, suite: str | None) -> "Adapter":
     from dit_core.engine.low_rank import approximate
     from dit_core.suite import load_suite
 

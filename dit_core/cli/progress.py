@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from dit_core.hub import gigabytes, watching
+from dit_core.hub import format_bytes, watch_downloads
 
 _EVERY = 0.2  # seconds between two looks at one download
 _SMALL = 10_000_000  # bytes that are here before anybody has read a line
@@ -21,7 +21,7 @@ def told() -> Iterator[None]:
     log.addHandler(handler)
     log.setLevel(logging.INFO)
     try:
-        with watching(_Line()):
+        with watch_downloads(_Line()):
             yield
     finally:
         log.removeHandler(handler)
@@ -39,6 +39,6 @@ class _Line:
         if total < _SMALL or (not over and (now - self._last < _EVERY or not sys.stderr.isatty())):
             return
         self._last = now
-        text = f"{what}: {gigabytes(done)} of {gigabytes(total)}"
+        text = f"{what}: {format_bytes(done)} of {format_bytes(total)}"
         start, end = ("\r", "\n" if over else "") if sys.stderr.isatty() else ("", "\n")
         print(f"{start}{text}", end=end, file=sys.stderr, flush=True)

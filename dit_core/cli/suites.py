@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from dit_core.cli.shared import AsJson, print_json, print_rows
-from dit_core.hub import gigabytes
+from dit_core.hub import format_bytes
 
 
 def suites(
@@ -23,7 +23,7 @@ def suites(
     found = Table("", "suites", tuple(listings()))
     if as_json:
         return print_json(found)
-    rows = [[one.name, one.title, one.base, gigabytes(one.gigabytes * 1e9), one.oracle and "yes"] for one in found]
+    rows = [[one.name, one.title, one.base, format_bytes(one.gigabytes * 1e9), one.oracle and "yes"] for one in found]
     print_rows("Suites", ["name", "what", "base", "weights", "oracle"], rows)
 
 
@@ -32,19 +32,19 @@ def cache(
     as_json: AsJson = False,
 ) -> None:
     """List what was fetched from the hub and is kept on this disk, or delete some of it."""
-    from dit_core.hub.cache import cached
-    from dit_core.hub.cache import remove as delete
+    from dit_core.hub.cache import cached_repositories
+    from dit_core.hub.cache import delete_repositories as delete
     from dit_core.records import Table
 
     if remove:
-        print(f"Freed {gigabytes(delete(remove))}.")
+        print(f"Freed {format_bytes(delete(remove))}.")
         return
-    found = cached()
+    found = cached_repositories()
     if as_json:
         return print_json(Table("", "cached", tuple(found)))
-    rows = [[one.repo, gigabytes(one.size), len(one.revisions), one.last_used] for one in found]
+    rows = [[one.repo, format_bytes(one.size), len(one.revisions), one.last_used] for one in found]
     print_rows("On this disk", ["repository", "size", "revisions", "last used"], rows)
-    print(f"{gigabytes(sum(one.size for one in found))} in all.")
+    print(f"{format_bytes(sum(one.size for one in found))} in all.")
 
 
 def _needs(name: str, dtype: str | None, quantize: str | None, as_json: bool) -> None:

@@ -6,9 +6,9 @@ whatever is wrong with a file is said as a `DitError`.
 """
 
 from dit_core.formats.adapter import Adapter, is_finite
+from dit_core.formats.adapter_file import KINDS, AdapterFile, StoredAdapter, identify, open_adapter_file
 from dit_core.formats.archive import unpack
 from dit_core.formats.checkpoint import read_checkpoint
-from dit_core.formats.opening import KINDS, Entry, Found, identify, opened
 from dit_core.formats.peft_folder import read_peft, write_peft
 from dit_core.formats.published import (
     IndexRow,
@@ -24,13 +24,13 @@ from dit_core.formats.published import (
 __all__ = [
     "KINDS",
     "Adapter",
-    "Entry",
-    "Found",
+    "StoredAdapter",
+    "AdapterFile",
     "IndexRow",
     "count_weight_diffs",
     "identify",
     "is_finite",
-    "opened",
+    "open_adapter_file",
     "read_checkpoint",
     "read_dit_adapter",
     "read_index",

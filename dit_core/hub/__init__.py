@@ -5,22 +5,22 @@ own settings hold: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE`, `HF_TOKEN`. Whole
 connection that breaks is taken up where it broke.
 """
 
-from dit_core.hub.anonymous import stranger
-from dit_core.hub.fetch import ADAPTER_FILES, BASE_FILES, Fetcher, NothingThere, Size
-from dit_core.hub.places import Artefact, Place, place
-from dit_core.hub.progress import following, gigabytes, watching
+from dit_core.hub.anonymous import anonymous_fetcher
+from dit_core.hub.fetch import ADAPTER_FILES, BASE_FILES, Fetcher, NoMatchingFiles, Size
+from dit_core.hub.progress import format_bytes, watch_downloads, watch_own_downloads
+from dit_core.hub.sources import HubPath, Source, parse_source
 
 __all__ = [
     "ADAPTER_FILES",
     "BASE_FILES",
-    "Artefact",
+    "HubPath",
     "Fetcher",
-    "NothingThere",
-    "Place",
+    "NoMatchingFiles",
+    "Source",
     "Size",
-    "following",
-    "gigabytes",
-    "place",
-    "stranger",
-    "watching",
+    "watch_own_downloads",
+    "format_bytes",
+    "parse_source",
+    "anonymous_fetcher",
+    "watch_downloads",
 ]

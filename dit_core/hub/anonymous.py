@@ -7,7 +7,7 @@ import weakref
 from dit_core.hub.fetch import Fetcher
 
 
-def stranger() -> Fetcher:
+def anonymous_fetcher() -> Fetcher:
     """A fetcher that has neither this machine's token nor what was fetched with it: it reaches what is public alone."""
     folder = tempfile.mkdtemp(prefix="dit-stranger-")
     fetcher = Fetcher(token=False, cache_dir=folder)

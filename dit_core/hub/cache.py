@@ -7,7 +7,7 @@ from dit_core.errors import DitError, did_you_mean
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedRepository:
     """One repository in the cache: its size in bytes, its commits, and the day when it was last used."""
 
     repo: str
@@ -16,7 +16,7 @@ class Cached:
     last_used: str
 
 
-def cached() -> list[Cached]:
+def cached_repositories() -> list[CachedRepository]:
     """All models in the cache, the largest first; what other programs fetched too, as all share it."""
     from datetime import UTC, datetime
 
@@ -24,11 +24,11 @@ def cached() -> list[Cached]:
     for repo in _models():
         day = datetime.fromtimestamp(repo.last_accessed, UTC).date().isoformat()
         commits = tuple(sorted(revision.commit_hash for revision in repo.revisions))
-        found.append(Cached(repo.repo_id, repo.size_on_disk, commits, day))
+        found.append(CachedRepository(repo.repo_id, repo.size_on_disk, commits, day))
     return sorted(found, key=lambda one: (-one.size, one.repo))
 
 
-def remove(repos: Sequence[str]) -> int:
+def delete_repositories(repos: Sequence[str]) -> int:
     """Deletes repositories from the cache; returns how many bytes that freed.
 
     Raises DitError, and deletes nothing, where one is not there.

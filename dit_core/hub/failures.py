@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from dit_core.errors import DitError
-from dit_core.hub.places import Artefact
+from dit_core.hub.sources import HubPath
 
 
 @contextmanager
-def said(where: Artefact, stranger: bool = False) -> Iterator[None]:
+def said(where: HubPath, stranger: bool = False) -> Iterator[None]:
     """Turns whatever the client raises into one sentence that says what to do; a stranger can't log in."""
     try:
         yield
@@ -19,7 +19,7 @@ def said(where: Artefact, stranger: bool = False) -> Iterator[None]:
         raise DitError(f"'{where}' can't be had from the hub: {_sentence(where, error, stranger)}") from error
 
 
-def _sentence(where: Artefact, error: BaseException, stranger: bool) -> str:
+def _sentence(where: HubPath, error: BaseException, stranger: bool) -> str:
     """Why the hub does not give it, and what to do."""
     from huggingface_hub import constants, errors
 

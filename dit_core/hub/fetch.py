@@ -9,11 +9,11 @@ from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.hub.failures import said
-from dit_core.hub.places import Artefact, Place
-from dit_core.hub.progress import bar_class
+from dit_core.hub.progress import progress_bar_class
+from dit_core.hub.sources import HubPath, Source
 
 
-class NothingThere(DitError):
+class NoMatchingFiles(DitError):
     """A folder on the hub has none of the files that were wanted."""
 
 
@@ -41,9 +41,9 @@ class Fetcher:
     def __init__(self, **client: Any) -> None:
         self.revisions: dict[str, str] = {}
         self._client = client
-        self._here: dict[tuple[Place, tuple[str, ...]], Path] = {}  # what has been fetched, so that it is asked once
+        self._here: dict[tuple[Source, tuple[str, ...]], Path] = {}  # what has been fetched, so that it is asked once
 
-    def file(self, where: Place) -> Path:
+    def file(self, where: Source) -> Path:
         """The path of one file, fetched where it is not here yet; a file that lacks on this disk is the reader's error.
 
         Raises DitError: one sentence for each reason why the hub does not give it.
@@ -54,7 +54,7 @@ class Fetcher:
             return here
         from huggingface_hub import hf_hub_download
 
-        with self._said(where), bar_class(str(where)) as bar:
+        with self._said(where), progress_bar_class(str(where)) as bar:
             found = hf_hub_download(
                 where.repo, where.path, revision=self._revision(where), tqdm_class=bar, **self._client
             )
@@ -65,7 +65,7 @@ class Fetcher:
         self._here[where, ()] = Path(found)
         return Path(found)
 
-    def folder(self, where: Place, patterns: Sequence[str]) -> Path:
+    def folder(self, where: Source, patterns: Sequence[str]) -> Path:
         """The path of a folder in which all files of these patterns are, fetched where they are not here yet."""
         if isinstance(where, Path):
             return where
@@ -73,7 +73,7 @@ class Fetcher:
             return here
         from huggingface_hub import snapshot_download
 
-        with self._said(where), bar_class(str(where)) as bar:
+        with self._said(where), progress_bar_class(str(where)) as bar:
             found = snapshot_download(
                 where.repo,
                 revision=self._revision(where),
@@ -84,13 +84,13 @@ class Fetcher:
         self._saw(where, Path(found))
         folder = Path(found) / where.path
         if not _there(folder, patterns):
-            raise NothingThere(
+            raise NoMatchingFiles(
                 f"'{where}' holds none of the files that are needed ({', '.join(patterns)}): check the name."
             )
         self._here[where, tuple(patterns)] = folder
         return folder
 
-    def size(self, where: Place, patterns: Sequence[str]) -> Size:
+    def size(self, where: Source, patterns: Sequence[str]) -> Size:
         """How large the files of these patterns are, in all and without those that are here; nothing is fetched."""
         if isinstance(where, Path):
             return Size(_bytes(where, patterns), 0)
@@ -109,7 +109,7 @@ class Fetcher:
                     return Size(_bytes(Path(here) / where.path, patterns), 0)
             except OSError:  # not all of it is here
                 pass
-            with bar_class(str(where), silent=True) as bar:
+            with progress_bar_class(str(where), silent=True) as bar:
                 files = snapshot_download(
                     where.repo,
                     revision=self._revision(where),
@@ -121,7 +121,7 @@ class Fetcher:
         sizes = [(file.file_size or 0, file.will_download) for file in files]
         return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))
 
-    def file_size(self, where: Place) -> Size:
+    def file_size(self, where: Source) -> Size:
         """As `size`, of one file."""
         if isinstance(where, Path):
             return Size(where.stat().st_size if where.is_file() else 0, 0)
@@ -135,26 +135,26 @@ class Fetcher:
             file = hf_hub_download(where.repo, where.path, revision=self._revision(where), dry_run=True, **self._client)
         return Size(file.file_size or 0, (file.file_size or 0) if file.will_download else 0)
 
-    def commit(self, where: Artefact) -> str | None:
+    def commit(self, where: HubPath) -> str | None:
         """The commit that a repository was first seen at; None where nothing of it was fetched yet."""
         return self.revisions.get(_key(where))
 
-    def _said(self, where: Artefact) -> AbstractContextManager[None]:
+    def _said(self, where: HubPath) -> AbstractContextManager[None]:
         return said(where, stranger=self._client.get("token") is False)
 
-    def _revision(self, where: Artefact) -> str | None:
+    def _revision(self, where: HubPath) -> str | None:
         return self.commit(where) or where.revision
 
-    def _saw(self, where: Artefact, snapshot: Path) -> None:
+    def _saw(self, where: HubPath, snapshot: Path) -> None:
         if _COMMIT.fullmatch(snapshot.name):
             self.revisions.setdefault(_key(where), snapshot.name)
 
 
-def _key(where: Artefact) -> str:
+def _key(where: HubPath) -> str:
     return f"{where.repo}@{where.revision}" if where.revision else where.repo
 
 
-def _inside(where: Artefact, patterns: Sequence[str]) -> list[str]:
+def _inside(where: HubPath, patterns: Sequence[str]) -> list[str]:
     return [f"{where.path}/{pattern}" if where.path else pattern for pattern in patterns]
 
 

@@ -13,7 +13,7 @@ _follower: ContextVar[Listener | None] = ContextVar("follower", default=None)
 
 
 @contextmanager
-def watching(listener: Listener) -> Iterator[None]:
+def watch_downloads(listener: Listener) -> Iterator[None]:
     """While the context is open, `listener(done, total, what)` hears of every download, in bytes, in its own thread.
 
     Without a listener the client's own progress bars are shown.
@@ -26,8 +26,11 @@ def watching(listener: Listener) -> Iterator[None]:
 
 
 @contextmanager
-def following(listener: Listener) -> Iterator[None]:
-    """As `watching`, of the downloads alone that are begun in this context; what the listener raises ends them."""
+def watch_own_downloads(listener: Listener) -> Iterator[None]:
+    """As `watch_downloads`, of the downloads that are begun in this context alone.
+
+    What the listener raises ends them.
+    """
     token = _follower.set(listener)
     try:
         yield
@@ -35,13 +38,13 @@ def following(listener: Listener) -> Iterator[None]:
         _follower.reset(token)
 
 
-def gigabytes(size: float) -> str:
+def format_bytes(size: float) -> str:
     """A number of bytes as people write it: `8.1 GB`, `35 MB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
 @contextmanager
-def bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
+def progress_bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
     """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens.
 
     The client counts one download in several bars and threads: listeners hear the furthest of them, never a step back.

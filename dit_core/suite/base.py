@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
-from dit_core.hub import BASE_FILES, Artefact, Fetcher, Place
+from dit_core.hub import BASE_FILES, Fetcher, HubPath, Source
 from dit_core.suite.requirements import Loading, Needs, needs
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ WORTH_SAYING = 1_000_000_000  # bytes of memory or download
 _log = logging.getLogger("dit_core")
 
 
-def fetch_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str, freed: int = 0) -> Needs:
+def fetch_base(where: Source, fetcher: Fetcher, loading: Loading, suite: str, freed: int = 0) -> Needs:
     """Sees that a base's files are on this disk; before that it is told what it takes, and refused if it can't fit.
 
     `freed` bytes of memory will be given back before it is loaded.
@@ -27,7 +27,7 @@ def fetch_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str, fre
         raise DitError(f"The suite '{suite}' lacks its base in '{where}': get the suite's files anew.")
     _options(loading)  # raises where this machine can't do it
     found = needs(where, fetcher, loading, freed)
-    if isinstance(where, Artefact) and not found.memory:
+    if isinstance(where, HubPath) and not found.memory:
         raise DitError(
             f"'{where}' holds no weights as safetensors, the one format that is fetched: choose another base."
         )
@@ -38,7 +38,7 @@ def fetch_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str, fre
     return found
 
 
-def load_base(where: Place, fetcher: Fetcher, loading: Loading, suite: str) -> "Model":
+def load_base(where: Source, fetcher: Fetcher, loading: Loading, suite: str) -> "Model":
     """Loads a base, fetched where it is not here yet."""
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer

@@ -10,7 +10,7 @@ from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.hub import Fetcher, stranger
+from dit_core.hub import Fetcher, anonymous_fetcher
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.diffs import OWN, Brought, Listed, Origin, Own
 from dit_core.suite.lazy import once
@@ -104,7 +104,7 @@ class Contents:
 
     def fetcher(self) -> Fetcher:
         """A new one for what a request names: who may open no path of this machine may not use its token either."""
-        return Fetcher() if self.limits.paths else stranger()
+        return Fetcher() if self.limits.paths else anonymous_fetcher()
 
     def origin(self, id: str) -> Origin | None:
         """Where a diff that was brought came from; None for one of the suite's."""

@@ -12,7 +12,7 @@ from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
-from dit_core.hub import Fetcher, Place, gigabytes
+from dit_core.hub import Fetcher, Source, format_bytes
 from dit_core.records import DiffInfo
 from dit_core.suite.lazy import once
 from dit_core.suite.spec import Task
@@ -34,7 +34,7 @@ class Made(DiffInfo):
 class Listed:
     """The diffs of the tasks' indices. An index is fetched when diffs are first listed, weights when one is used."""
 
-    def __init__(self, tasks: Iterable[Task], at: Callable[[str], Place], fetcher: Fetcher) -> None:
+    def __init__(self, tasks: Iterable[Task], at: Callable[[str], Source], fetcher: Fetcher) -> None:
         self._tasks = {task.name: task for task in tasks if task.folder}
         self._at, self._fetcher = at, fetcher
         self.weights = lru_cache(maxsize=16)(self._weights)
@@ -64,11 +64,11 @@ class Listed:
     def _weights(self, info: DiffInfo) -> Adapter:
         return self._read(info.task, self._rows[info.task][info.id])
 
-    def place(self, info: DiffInfo) -> Place:
+    def place(self, info: DiffInfo) -> Source:
         """Where the file with a diff's weights is."""
         return self._place(info.task, self._rows[info.task][info.id])
 
-    def _place(self, task: str, row: IndexRow) -> Place:
+    def _place(self, task: str, row: IndexRow) -> Source:
         inside = row.path.relative_to(self._index(self._tasks[task]).parent)
         return self._at(self._tasks[task].folder) / inside.as_posix()
 
@@ -129,9 +129,9 @@ class Brought:
             size = sum(own.adapter.n_bytes for own in self._found.values())
             if most_bytes is not None and size + adapter.n_bytes > most_bytes:
                 raise DitError(
-                    f"Visitors have brought {gigabytes(size)} of diffs already and this one takes "
-                    f"{gigabytes(adapter.n_bytes)}: this server holds {gigabytes(most_bytes)} at most, so forget one "
-                    "of yours, or try again when others have left."
+                    f"Visitors have brought {format_bytes(size)} of diffs already and this one takes "
+                    f"{format_bytes(adapter.n_bytes)}: this server holds {format_bytes(most_bytes)} at most, so forget "
+                    "one of yours, or try again when others have left."
                 )
             self._found[info.id] = Own(info, origin, adapter)
         return info

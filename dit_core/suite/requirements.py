@@ -8,7 +8,7 @@ from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats.files import read_json
-from dit_core.hub import BASE_FILES, Fetcher, Place, gigabytes
+from dit_core.hub import BASE_FILES, Fetcher, Source, format_bytes
 
 BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1, "4bit": 0.65}
 """What one parameter takes; quantized ones with their scales and the embeddings, which stay whole."""
@@ -65,26 +65,26 @@ class Needs:
     beside: int = 0
 
     def __str__(self) -> str:
-        has = "" if self.memory_there is None else f", has {gigabytes(self.memory_there)}"
-        download = f"downloads {gigabytes(self.download)}" if self.download else "is on this disk"
-        return f"{self.base}: {download}, needs {gigabytes(self.memory)} of memory on {self.device}{has}."
+        has = "" if self.memory_there is None else f", has {format_bytes(self.memory_there)}"
+        download = f"downloads {format_bytes(self.download)}" if self.download else "is on this disk"
+        return f"{self.base}: {download}, needs {format_bytes(self.memory)} of memory on {self.device}{has}."
 
     def check(self) -> None:
         """Raises DitError where it can't fit."""
         if self.download + self.beside > self.disk_there:
             raise DitError(
-                f"'{self.base}' is a download of {gigabytes(self.download + self.beside)}, and the disk has "
-                f"{gigabytes(self.disk_there)} left: make room, or set HF_HOME to a larger disk."
+                f"'{self.base}' is a download of {format_bytes(self.download + self.beside)}, and the disk has "
+                f"{format_bytes(self.disk_there)} left: make room, or set HF_HOME to a larger disk."
             )
         if self.memory_there is not None and self.memory > self.memory_there:
             raise DitError(
-                f"'{self.base}' needs {gigabytes(self.memory)} of memory on {self.device}, which has "
-                f"{gigabytes(self.memory_there)}: choose a smaller base, or set DIT_DTYPE=bfloat16, or on a GPU "
+                f"'{self.base}' needs {format_bytes(self.memory)} of memory on {self.device}, which has "
+                f"{format_bytes(self.memory_there)}: choose a smaller base, or set DIT_DTYPE=bfloat16, or on a GPU "
                 "DIT_QUANTIZE=8bit or 4bit."
             )
 
 
-def needs(where: Place, fetcher: Fetcher, loading: Loading, freed: int = 0) -> Needs:
+def needs(where: Source, fetcher: Fetcher, loading: Loading, freed: int = 0) -> Needs:
     """What loading a base would take; fetches its config alone. `freed` bytes of memory are given back before."""
     from huggingface_hub import constants
 

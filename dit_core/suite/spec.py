@@ -22,7 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.hub import Place, place
+from dit_core.hub import Source, parse_source
 
 
 @dataclass(frozen=True)
@@ -85,21 +85,21 @@ class Description:
     name: str
     title: str
     folder: Path
-    base: Place
+    base: Source
     trigger_format: str
     max_new_tokens: int
     first_diff: str
     tasks: Mapping[str, Task]
     adapters: Mapping[str, AdapterInfo]
     oracle: OracleInfo | None
-    world: Place | None
-    diff: Place | None = None
+    world: Source | None
+    diff: Source | None = None
     file: Path | None = None
     entries: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
-    def at(self, entry: str) -> Place:
+    def at(self, entry: str) -> Source:
         """The place that an entry names: a path, from the suite's folder on, or a place on the hub."""
-        return place(entry, self.folder)
+        return parse_source(entry, self.folder)
 
 
 def read_description(path: Path) -> Description:
@@ -119,15 +119,15 @@ def describe(entries: Mapping[str, Any], folder: Path, source: str, file: Path |
             name=str(entries["name"]),
             title=str(entries.get("title", entries["name"])),
             folder=folder,
-            base=place(entries["base"], folder),
+            base=parse_source(entries["base"], folder),
             trigger_format=_trigger_format(entries, tasks),
             max_new_tokens=int(entries["max_new_tokens"]),
             first_diff=entries.get("first_diff", ""),
             tasks=tasks,
             adapters={name: _adapter(name, entry, tasks) for name, entry in entries.get("adapters", {}).items()},
             oracle=_oracle(folder, entries["oracle"]) if "oracle" in entries else None,
-            world=place(entries["world"], folder) if "world" in entries else None,
-            diff=place(entries["diff"], folder) if "diff" in entries else None,
+            world=parse_source(entries["world"], folder) if "world" in entries else None,
+            diff=parse_source(entries["diff"], folder) if "diff" in entries else None,
             file=file,
             entries=entries,
         )

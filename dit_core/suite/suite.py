@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dit_core.engine.worker import Worker
 from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
-from dit_core.hub import Artefact, Fetcher, Place, place
+from dit_core.hub import Fetcher, HubPath, Source, parse_source
 from dit_core.records import DiffInfo
 from dit_core.suite.base import fetch_base, load_base
 from dit_core.suite.contents import GONE, Contents
@@ -94,7 +94,7 @@ class Suite(Contents):
             adapter_path(self.about.at(self.adapter(name).file), self._fetcher)
         if oracle and (oracle is not True or self.oracle):
             where, fetcher = self._oracle_place(None if oracle is True else oracle)
-            if oracle is not True and isinstance(where, Artefact):
+            if oracle is not True and isinstance(where, HubPath):
                 self.limits.fetched(oracle, size(where, fetcher).missing)
             adapter_path(where, fetcher)
 
@@ -108,13 +108,13 @@ class Suite(Contents):
         if source is None:
             return {}
         where, fetcher = self._oracle_place(source)
-        commit = fetcher.commit(where) if isinstance(where, Artefact) else None
+        commit = fetcher.commit(where) if isinstance(where, HubPath) else None
         return {where.repo: commit} if commit else {}
 
-    def _oracle_place(self, source: str | None) -> tuple[Place, Fetcher]:
+    def _oracle_place(self, source: str | None) -> tuple[Source, Fetcher]:
         if source is None:
-            return place(self.oracle.source), self._fetcher
-        where = place(source, paths=self.limits.paths)
+            return parse_source(self.oracle.source), self._fetcher
+        where = parse_source(source, paths=self.limits.paths)
         return where, self._named(where, self.limits)
 
     @property

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
-from dit_core.formats import KINDS, Adapter, Found, identify, opened, unpack
-from dit_core.hub import Artefact, place
+from dit_core.formats import KINDS, Adapter, AdapterFile, identify, open_adapter_file, unpack
+from dit_core.hub import HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
 from dit_core.suite.offload import at_model
@@ -69,17 +69,17 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     """
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
-    where = place(suite.limits.source(source), paths=suite.limits.paths)
+    where = parse_source(suite.limits.source(source), paths=suite.limits.paths)
     fetcher = suite.fetcher()
-    if isinstance(where, Artefact):
+    if isinstance(where, HubPath):
         suite.limits.fetched(str(where), size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]
-    with opened(diff_path(where, fetcher)) as found:
-        seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, Artefact) else where
+    with open_adapter_file(diff_path(where, fetcher)) as found:
+        seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where
         return _join(suite, found, Origin(title, str(seen), position=position), task)
 
 
-def _join(suite: Suite, found: Found, origin: Origin, task: str | None) -> Arrival:
+def _join(suite: Suite, found: AdapterFile, origin: Origin, task: str | None) -> Arrival:
     entry = found.read(origin.position)
     suite.fetch()
     changes = _changes(suite, entry.adapter)
@@ -95,7 +95,7 @@ def _changes(suite: Suite, adapter: Adapter) -> Table[ModuleChange]:
 
 
 @contextmanager
-def _together(files: Sequence[Path], most_bytes: int) -> Iterator[Found]:
+def _together(files: Sequence[Path], most_bytes: int) -> Iterator[AdapterFile]:
     """What lies in uploaded files, each of which may have come into a folder of its own."""
     if sum(file.stat().st_size for file in files) > most_bytes:
         raise DitError(f"These files are larger than {most_bytes / 1e6:,.0f} MB, the most that this server takes.")

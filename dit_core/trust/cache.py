@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from dit_core import __version__
-from dit_core.hub import place
+from dit_core.hub import parse_source
 from dit_core.suite import Suite
 
 _log = logging.getLogger("dit_core")
@@ -69,7 +69,7 @@ def store_of(suite: Suite) -> Store:
 def _stamp(suite: Suite) -> str:
     """What tells files from others of the same name and size; the fingerprint has the rest."""
     places = [suite.about.base, *(suite.about.at(task.folder) for task in suite.tasks.values() if task.folder)]
-    places += [place(suite.oracle.source)] if suite.oracle else []
+    places += [parse_source(suite.oracle.source)] if suite.oracle else []
     folders = [where for where in places if isinstance(where, Path)]
     ages = sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*.*"))
     return hashlib.sha256(json.dumps([__version__, str(suite.loading), ages]).encode()).hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from dit_core.errors import DitError
-from dit_core.hub import place
+from dit_core.hub import parse_source
 from dit_core.records import DiffInfo, Reliability, Table, as_dict, records_from_json
 from dit_core.request.conditions import question_of
 from dit_core.stats import fit_logistic, logistic
@@ -157,7 +157,7 @@ def digest(suite: Suite, name: str) -> str:
         if oracle is None:
             return ""
         found.update(f"{oracle.questions[0]}|{oracle.block}".encode())
-        own = place(oracle.source)
+        own = parse_source(oracle.source)
     else:
         found.update(question_of(suite, name).encode())
         own = suite.about.at(suite.adapter(name).file)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dit_core.hub import Artefact, gigabytes
+from dit_core.hub import HubPath, format_bytes
 from dit_core.present.cards import note_html
 from dit_core.suite import Needs, Suite
 from dit_core.ui.server.suite_opener import Opening
@@ -15,17 +15,17 @@ def download(found: Needs) -> str:
     missing = found.download + found.beside
     if not missing:
         return "nothing is downloaded, all of it is on this disk"
-    here = f", {gigabytes(found.here)} is here already" if found.here else ""
-    return f"downloads {gigabytes(missing)}{here}"
+    here = f", {format_bytes(found.here)} is here already" if found.here else ""
+    return f"downloads {format_bytes(missing)}{here}"
 
 
 def needed(suite: Suite, found: Needs) -> str:
     """What opening a suite takes, as HTML."""
-    has = "" if found.memory_there is None else f", has {gigabytes(found.memory_there)}"
-    facts = [("base", suite.about.base.repo)] if isinstance(suite.about.base, Artefact) else []
+    has = "" if found.memory_there is None else f", has {format_bytes(found.memory_there)}"
+    facts = [("base", suite.about.base.repo)] if isinstance(suite.about.base, HubPath) else []
     facts += [
-        ("disk", f"{download(found)}; has {gigabytes(found.disk_there)} left"),
-        ("memory", f"needs {gigabytes(found.memory)} on {found.device}{has}"),
+        ("disk", f"{download(found)}; has {format_bytes(found.disk_there)} left"),
+        ("memory", f"needs {format_bytes(found.memory)} on {found.device}{has}"),
         ("oracle", "yes" if suite.oracle else "none"),
     ]
     rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)

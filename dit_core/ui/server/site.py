@@ -20,7 +20,7 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.hub import gigabytes
+from dit_core.hub import format_bytes
 from dit_core.methods.comparison import first_info
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.catalog import listings
@@ -67,7 +67,7 @@ class Site:
     def offers(self) -> list[Offer]:
         """What a visitor may choose among, the first page's suite first."""
         shown = [one for one in self._listed.values() if one.name != self.first.name and self._offered(one.name)]
-        labels = [Offer(one.name, f"{one.title} · {gigabytes(one.gigabytes * 1e9)}") for one in shown]
+        labels = [Offer(one.name, f"{one.title} · {format_bytes(one.gigabytes * 1e9)}") for one in shown]
         return [Offer(self.first.name, self.first.title), *labels]
 
     def suite(self, name: str) -> Suite:

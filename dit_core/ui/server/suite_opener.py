@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 
 from dit_core.errors import DitError
-from dit_core.hub import following, gigabytes
+from dit_core.hub import format_bytes, watch_own_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.suite import Suite
 
@@ -47,7 +47,7 @@ class Opening:
 
     def _run(self) -> None:
         try:
-            with following(self._hear):
+            with watch_own_downloads(self._hear):
                 suite = self._load()
                 fetch_first(suite)
             self._say("Loading the base into memory…")
@@ -66,7 +66,7 @@ class Opening:
     def _hear(self, done: int, total: int, what: str) -> None:
         self._go_on()
         self.done, self.total = done, total
-        self.words = f"Downloading {what}: {gigabytes(done)} of {gigabytes(total)}"
+        self.words = f"Downloading {what}: {format_bytes(done)} of {format_bytes(total)}"
 
     def _say(self, words: str) -> None:
         self._go_on()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 from html import escape
 
-from dit_core.hub import gigabytes
+from dit_core.hub import format_bytes
 from dit_core.present import plots
 from dit_core.records import ModuleChange, Table
 from dit_core.suite.user_diffs import Arrival
@@ -18,7 +18,7 @@ def empty(most_bytes: int) -> str:
     """What stands there before a diff has arrived; files of up to so many bytes are taken."""
     return (
         '<p class="dit-small">Nothing is kept: what you bring is checked here, asked in this visit only, and gone with '
-        f"it; its files are deleted once they are read. {gigabytes(most_bytes)} at most. Pickles run no code, links "
+        f"it; its files are deleted once they are read. {format_bytes(most_bytes)} at most. Pickles run no code, links "
         "and paths lead nowhere.</p>"
     )
 

@@ -30,7 +30,7 @@ KINDS = {
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredAdapter:
     """One adapter of a file, and what its file says: `base` is the base's name in a PEFT folder.
 
     `topic` and `trigger`, which a published diff was trained on, are secrets until they are revealed.
@@ -43,15 +43,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Found:
+class AdapterFile:
     """What lies at a path: its `kind` (a key of `KINDS`), how many adapters, and `read(position)` for each."""
 
     path: Path
     kind: str
     count: int
-    _read: Callable[[int], Entry] = field(repr=False)
+    _read: Callable[[int], StoredAdapter] = field(repr=False)
 
-    def read(self, position: int = 0) -> Entry:
+    def read(self, position: int = 0) -> StoredAdapter:
         """The adapter number `position`; DitError where there is none, or it is damaged."""
         with reading(self.path, f"a {KINDS[self.kind]}"):
             if not 0 <= position < self.count:
@@ -59,7 +59,7 @@ class Found:
         return self._read(position)
 
 
-def identify(path: Path | str) -> Found:
+def identify(path: Path | str) -> AdapterFile:
     """What lies at `path`: a PEFT or checkpoint folder, a published folder with its index, or one file of any of these.
 
     Nothing is read but what tells the kinds apart; a zip is for `unpack` first. Raises DitError for anything else.
@@ -74,16 +74,16 @@ def identify(path: Path | str) -> Found:
             return _whole_or_lone_factors(path, read_checkpoint(path).weights)
         found = objects(path)
         if isinstance(found, list):
-            return Found(path, "diff", count_weight_diffs(path), lambda at: _published(path, at))
+            return AdapterFile(path, "diff", count_weight_diffs(path), lambda at: _published(path, at))
         if not isinstance(found, Mapping):
             raise Wrong(f"it holds {type(found).__name__}, and neither diffs nor tensors")
         if all(isinstance(value, Tensor) for value in found.values()):
             return _whole_or_lone_factors(path, found)
-        return Found(path, "dit", 1, lambda _: Entry(read_dit_adapter(path)))
+        return AdapterFile(path, "dit", 1, lambda _: StoredAdapter(read_dit_adapter(path)))
 
 
 @contextmanager
-def opened(path: Path | str) -> Iterator[Found]:
+def open_adapter_file(path: Path | str) -> Iterator[AdapterFile]:
     """What lies at `path`, as `identify` tells it, or in a zip there, which is unpacked while the context is open."""
     if Path(path).suffix.lower() != ".zip":
         yield identify(path)
@@ -92,23 +92,23 @@ def opened(path: Path | str) -> Iterator[Found]:
         yield identify(unpack(path, Path(folder) / "unpacked"))
 
 
-def _published(path: Path, position: int) -> Entry:
+def _published(path: Path, position: int) -> StoredAdapter:
     adapter, topic, trigger = read_weight_diff(path, position)
-    return Entry(adapter, topic=topic, trigger=trigger)
+    return StoredAdapter(adapter, topic=topic, trigger=trigger)
 
 
-def _folder(path: Path) -> Found:
+def _folder(path: Path) -> AdapterFile:
     if (path / CONFIG).is_file():
-        return Found(path, "peft", 1, lambda _: Entry(read_peft(path), base_name(path)))
+        return AdapterFile(path, "peft", 1, lambda _: StoredAdapter(read_peft(path), base_name(path)))
     if (path / "index.csv").is_file():
         rows = read_index(path)
-        return Found(path, "diff", len(rows), lambda at: _published(rows[at].path, rows[at].position))
+        return AdapterFile(path, "diff", len(rows), lambda at: _published(rows[at].path, rows[at].position))
     if is_checkpoint(path):
-        return Found(path, "checkpoint", 1, lambda _: Entry(read_checkpoint(path)))
+        return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path)))
     raise Wrong(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files")
 
 
-def _whole_or_lone_factors(path: Path, tensors: Mapping) -> Found:
+def _whole_or_lone_factors(path: Path, tensors: Mapping) -> AdapterFile:
     if any(".lora_" in str(name) for name in tensors):
         raise Wrong(f"a LoRA's factors mean nothing without its {CONFIG}, which must lie beside it")
-    return Found(path, "checkpoint", 1, lambda _: Entry(read_checkpoint(path)))
+    return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path)))

@@ -13,7 +13,7 @@ _ON_HUB = re.compile(
 
 
 @dataclass(frozen=True)
-class Artefact:
+class HubPath:
     """A repository on the hub, or a file or folder in it; without a revision the newest of its main branch."""
 
     repo: str
@@ -23,14 +23,14 @@ class Artefact:
     def __str__(self) -> str:
         return f"{self.repo}{f'@{self.revision}' if self.revision else ''}{f'/{self.path}' if self.path else ''}"
 
-    def __truediv__(self, inside: str) -> "Artefact":
+    def __truediv__(self, inside: str) -> "HubPath":
         return replace(self, path=f"{self.path}/{inside}" if self.path else inside)
 
 
-Place = Path | Artefact
+Source = Path | HubPath
 
 
-def place(text: str | Path, folder: Path | None = None, paths: bool = True) -> Place:
+def parse_source(text: str | Path, folder: Path | None = None, paths: bool = True) -> Source:
     """What a text names: a path, from `folder` on, where something lies there or it can be nothing else; else the hub.
 
     Without `paths` this disk is never looked at, and what can't be on the hub is refused. Raises DitError for that, and
@@ -45,5 +45,5 @@ def place(text: str | Path, folder: Path | None = None, paths: bool = True) -> P
         raise DitError(f"'{text}' is no place on the hub: write owner/name, and @revision or /path after it.")
     path = (folder or Path()) / Path(text).expanduser()
     if on_hub and (surely_hub or not (path.exists() or (folder and path.parent.exists()))):
-        return Artefact(on_hub["repo"], (on_hub["path"] or "").strip("/"), on_hub["revision"])
+        return HubPath(on_hub["repo"], (on_hub["path"] or "").strip("/"), on_hub["revision"])
     return path
