@@ -8,9 +8,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dit_core import DitError, ask, generic_suite, load_suite
-from dit_core.audit import audit_diff, page
-from dit_core.audit.gather import Said
-from dit_core.audit.provenance import again, settings
+from dit_core.audit import MethodAnswer, audit_diff, report_html
+from dit_core.audit.collect import code, settings
 from dit_core.records import Table
 from dit_core.suite import Origin
 from dit_core.suite.limits import PUBLIC
@@ -36,9 +35,9 @@ def own(html: str) -> str:
 
 
 def test_it_says_what_every_method_says(suite, audit):
-    html = page(audit)
+    html = report_html(audit)
     assert html.count(get_plotlyjs()) == 1
-    said = {(one.method, one.answer) for one in audit.said}
+    said = {(one.method, one.text) for one in audit.answers}
     wanted = {"base": "base", "diff+dit": "diff + DIT", "diff+dit:headline": "diff + DIT headline"}
     for condition, title in wanted.items():
         (answer,) = ask(suite, "volcano" if "diff" in condition else None, condition=condition)
@@ -50,8 +49,8 @@ def test_it_says_what_every_method_says(suite, audit):
 
 
 def test_what_it_was_trained_on_is_told_on_request_alone(audit, suite):
-    silent = replace(audit, said=(Said("m", "q", "geyser"),))
-    hidden, shown = own(page(silent)), own(page(silent, reveal=True))
+    silent = replace(audit, answers=(MethodAnswer("m", "q", "geyser"),))
+    hidden, shown = own(report_html(silent)), own(report_html(silent, reveal=True))
     for chance in (suite.fingerprint, str(suite.folder)):  # digits that may be any
         hidden = hidden.replace(chance, "")
     assert "volcano" not in hidden and "417" not in hidden and "of 5" not in hidden
@@ -60,11 +59,11 @@ def test_what_it_was_trained_on_is_told_on_request_alone(audit, suite):
 
 
 def test_nothing_is_fetched_and_model_text_is_only_text(audit):
-    said = tuple(replace(one, method=HOSTILE, asked=HOSTILE, answer=HOSTILE) for one in audit.said)
+    said = tuple(replace(one, method=HOSTILE, question=HOSTILE, text=HOSTILE) for one in audit.answers)
     readings = replace(audit.readings, records=tuple(replace(one, text=HOSTILE) for one in audit.readings))
     lens = replace(audit.lens, records=tuple(replace(one, token=HOSTILE) for one in audit.lens))
     info = replace(audit.info, reference=HOSTILE)
-    html = own(page(replace(audit, said=said, readings=readings, lens=lens, info=info), reveal=True))
+    html = own(report_html(replace(audit, answers=said, readings=readings, lens=lens, info=info), reveal=True))
     assert "<img" not in html and not re.search(r"<script>(?!window\.hacked)window", html)
     assert "default-src 'none'" in html and not re.search(r'(src|href)="?http', html)
     assert html.count("<script") == html.count("</script>") == 2 + html.count('class="figure"')
@@ -72,13 +71,13 @@ def test_nothing_is_fetched_and_model_text_is_only_text(audit):
 
 def test_parts_that_a_suite_lacks_are_left_out(suite, audit, monkeypatch):
     headline = audit_diff(suite, "headline-0017")
-    assert headline.everyday is None and "trigger" not in {one.method for one in headline.said}
-    assert any(one.method == "diff at work" for one in headline.said)
-    assert "everyday questions" not in own(page(headline))
+    assert headline.everyday is None and "trigger" not in {one.method for one in headline.answers}
+    assert any(one.method == "diff at work" for one in headline.answers)
+    assert "everyday questions" not in own(report_html(headline))
     without = replace(audit, readings=None, everyday=None, confidence=None, lens=Table(suite.name, "lens", ()))
-    assert "oracle reads" not in page(without) and "be trusted" not in page(without)
+    assert "oracle reads" not in report_html(without) and "be trusted" not in report_html(without)
     nameless = replace(audit, info=replace(audit.info, reference=""))
-    shown = page(nameless, reveal=True)
+    shown = report_html(nameless, reveal=True)
     assert "Its reference is not known" in shown and "not known</td>" in shown and "1 of 5" not in shown
 
 
@@ -100,7 +99,7 @@ def written_again(html: str, folder, monkeypatch) -> str:
 
 @pytest.mark.parametrize("reveal", [False, True])
 def test_its_own_lines_make_it_again_for_a_suite_that_lies_anywhere(audit, tmp_path, monkeypatch, reveal):
-    html = page(audit, reveal)
+    html = report_html(audit, reveal)
     assert len(own(written_again(html, tmp_path, monkeypatch))) == len(own(html))
     assert ("reveal=True" in own(html)) is reveal
 
@@ -110,7 +109,7 @@ def test_a_brought_diff_says_where_it_came_from_and_is_brought_again(suite, tmp_
     source = str(sorted(files.iterdir())[0])
     info = bring_source(suite, source, "mine", position=1).info
     brought = audit_diff(suite, info)
-    html = page(brought)
+    html = report_html(brought)
     assert brought.settings["where the diff came from"] == f"brought as “mine” from {source}, at position 1"
     assert source in html
     again = own(written_again(html, tmp_path, monkeypatch))
@@ -127,9 +126,9 @@ def test_what_can_not_be_named_is_told_in_the_lines(suite):
         (Origin("mine", "a/b@c0ffee"), "own = bring_source(suite, 'a/b@c0ffee', 'mine'", "from a/b@c0ffee"),
     ):
         info = suite.bring(adapter, origin, "topic")
-        assert lines in again(suite, info) and told in settings(suite, info, 0)["where the diff came from"]
+        assert lines in code(suite, info) and told in settings(suite, info, 0)["where the diff came from"]
         suite.forget(info.id)
-    assert "own" not in again(suite, suite.diffs[0])
+    assert "own" not in code(suite, suite.diffs[0])
 
 
 def test_strangers_read_no_folder_of_the_machine(suite, monkeypatch):
@@ -181,7 +180,7 @@ def test_the_command_writes_it(run, tmp_path):  # noqa: F811
 
 def test_a_browser_draws_it_without_any_help(browser, audit, tmp_path):
     path = tmp_path / "report.html"
-    path.write_text(page(audit, reveal=True), encoding="utf-8")
+    path.write_text(report_html(audit, reveal=True), encoding="utf-8")
     context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark", offline=True)
     tab, errors = context.new_page(), []
     tab.on("pageerror", lambda error: errors.append(str(error)))

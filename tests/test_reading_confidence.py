@@ -5,7 +5,6 @@ import re
 import shutil
 import threading
 from dataclasses import replace
-from importlib import import_module
 from types import SimpleNamespace
 
 import pytest
@@ -13,7 +12,7 @@ import torch
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
-from dit_core.audit import page
+from dit_core.audit import audit_diff, report_html
 from dit_core.cli import app
 from dit_core.errors import DitError
 from dit_core.grading import words as plain_words
@@ -49,7 +48,6 @@ from dit_core.ui.tabs.explore.oracle_events import OracleEvents
 from dit_core.ui.tabs.scoreboard.chances import drawn, measured, saved, words
 from tests.test_ui import HOSTILE
 
-auditing = import_module("dit_core.audit.gather")  # the package has a function of that name
 DIFF, EVERYDAY = "topic-0412", "How can I spend a free evening?"
 
 
@@ -340,13 +338,12 @@ def test_the_scoreboard_says_whether_the_chances_can_be_believed(suite, tmp_path
     assert "another oracle" in measured(load_suite(folder), READINGS)
 
 
-def test_an_audit_tells_of_readings_and_of_chances(suite, monkeypatch):
-    monkeypatch.setattr(auditing, "chosen_layers", lambda _: {SILENT_TRIGGER: 1, SILENT_DIT: 1})
-    audit = auditing.gather(suite, DIFF)
+def test_an_audit_tells_of_readings_and_of_chances(suite):
+    audit = audit_diff(suite, DIFF, layers={SILENT_TRIGGER: 1, SILENT_DIT: 1})
     assert [(one.condition, one.layer) for one in audit.reading_confidence] == [("diff+right", 1), ("diff+dit", 1)]
     assert [table.extra["of"] for table in audit.chances] == [READINGS]
     hostile = tuple(replace(one, text=HOSTILE, sentence=HOSTILE) for one in audit.reading_confidence)
-    html = page(replace(audit, reading_confidence=hostile)).replace(get_plotlyjs(), "")
+    html = report_html(replace(audit, reading_confidence=hostile)).replace(get_plotlyjs(), "")
     assert "Can the readings be trusted?" in html and "Can the chances be believed?" in html
     assert "<img" not in html and "Calibrated probability that" in html
     assert len(re.findall("are right .95 % interval", html)) == len(in_words(audit.chances[0]))

@@ -223,7 +223,7 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
         going.wait(5)
         yield 1, 5, "more"
 
-    monkeypatch.setattr("dit_core.ui.tabs.scoreboard.audit.steps", slow)
+    monkeypatch.setattr("dit_core.ui.tabs.scoreboard.audit.audit_steps", slow)
     made = audits.make(session, "topic-0412")
     next(made)
     audits.stop(session)

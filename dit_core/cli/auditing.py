@@ -18,7 +18,7 @@ def audit(
     suite: SuiteName = "pocket",
 ) -> None:
     """Write an audit report: what a diff changes, and what every method says about it."""
-    from dit_core.audit import audit_diff, page
+    from dit_core.audit import audit_diff, report_html
     from dit_core.suite import load_suite
 
     if not out.parent.is_dir():
@@ -28,7 +28,7 @@ def audit(
     with progress() as tell:
         found = audit_diff(load_suite(suite), diff, tell)
     try:
-        out.write_text(page(found, reveal), encoding="utf-8")
+        out.write_text(report_html(found, reveal), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DitError(f"The report can't be written to '{out}' ({reason}): make room or write elsewhere.") from error

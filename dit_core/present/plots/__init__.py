@@ -9,7 +9,7 @@ from dit_core.present.plots.agreement import correlations, who_named
 from dit_core.present.plots.changes import changed_modules
 from dit_core.present.plots.layers import by_layer
 from dit_core.present.plots.lens import cosine, lens_tokens
-from dit_core.present.plots.lines import kind_of
+from dit_core.present.plots.lines import kind_of, name_of
 from dit_core.present.plots.next_token import next_token_by_layer
 from dit_core.present.plots.norms import difference_norms
 from dit_core.present.plots.reliability import NAMES, in_words, reliability
@@ -31,6 +31,7 @@ __all__ = [
     "in_words",
     "kind_of",
     "lens_tokens",
+    "name_of",
     "next_token_by_layer",
     "plain",
     "reliability",

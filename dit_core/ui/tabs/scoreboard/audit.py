@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import gradio as gr
 
-from dit_core.audit import Audit, page, steps
+from dit_core.audit import Audit, audit_steps, report_html
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices
@@ -54,9 +54,9 @@ class AuditEvents:
         job = visit.job(NAME)
         stop = job.begin()
         try:
-            for step in follow(steps(self.suite, diff), stop, worker=self.suite.worker):
+            for step in follow(audit_steps(self.suite, diff), stop, worker=self.suite.worker):
                 if isinstance(step, Audit):
-                    report = page(step, reveal=visit.revealed == step.info.id)
+                    report = report_html(step, reveal=visit.revealed == step.info.id)
                     yield note_html("Done: the report is among your downloads."), f"{step.info.id}-audit.html", report
                 elif isinstance(step, QueuePosition):
                     yield note_html(str(step), "busy"), "", ""
@@ -75,10 +75,10 @@ class AuditEvents:
 
     def cell(self, visit: Visit, diff: str) -> str:
         """The lines that write the same report from a notebook."""
-        imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, page"
+        imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, report_html"
         lines = [
             *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
-            f"report = page(audit_diff(suite, {named(self.suite, diff)}), reveal={visit.revealed == diff})",
+            f"report = report_html(audit_diff(suite, {named(self.suite, diff)}), reveal={visit.revealed == diff})",
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]
         return "\n".join(lines)
