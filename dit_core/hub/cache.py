@@ -1,9 +1,15 @@
 """What the hub client's cache holds on this disk, and how to give the room back."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError, did_you_mean
+
+if TYPE_CHECKING:
+    from huggingface_hub import CachedRepoInfo
 
 
 @dataclass(frozen=True)
@@ -17,7 +23,7 @@ class CachedRepository:
 
 
 def cached_repositories() -> list[CachedRepository]:
-    """All models in the cache, the largest first; what other programs fetched too, as all share it."""
+    """Return all models in the cache, the largest first; what other programs fetched too, as all share it."""
     from datetime import UTC, datetime
 
     found = []
@@ -25,29 +31,30 @@ def cached_repositories() -> list[CachedRepository]:
         day = datetime.fromtimestamp(repo.last_accessed, UTC).date().isoformat()
         commits = tuple(sorted(revision.commit_hash for revision in repo.revisions))
         found.append(CachedRepository(repo.repo_id, repo.size_on_disk, commits, day))
-    return sorted(found, key=lambda one: (-one.size, one.repo))
+    return sorted(found, key=lambda repo: (-repo.size, repo.repo))
 
 
-def delete_repositories(repos: Sequence[str]) -> int:
-    """Deletes repositories from the cache; returns how many bytes that freed.
+def delete_repositories(names: Sequence[str]) -> int:
+    """Delete repositories from the cache, and return how many bytes that freed.
 
-    Raises DitError, and deletes nothing, where one is not there.
+    Raises:
+        DitError: one is not there; then nothing is deleted.
     """
     from huggingface_hub import scan_cache_dir
 
     there = {repo.repo_id: repo for repo in _models()}
-    for name in repos:
+    for name in names:
         if name not in there:
             raise DitError(
                 f"The cache holds no '{name}'.{did_you_mean(name, there)} `dit_core cache` lists what it has."
             )
-    commits = [revision.commit_hash for name in repos for revision in there[name].revisions]
+    commits = [revision.commit_hash for name in names for revision in there[name].revisions]
     plan = scan_cache_dir().delete_revisions(*commits)
     plan.execute()
     return plan.expected_freed_size
 
 
-def _models() -> list:
+def _models() -> list[CachedRepoInfo]:
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 

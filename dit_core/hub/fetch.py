@@ -1,167 +1,253 @@
-"""Fetching files of a place through the hub's own client."""
+"""Fetching the files of a source through the hub's own client, whose every failure is one sentence for the user."""
 
+import errno
 import re
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.hub.failures import said
 from dit_core.hub.progress import progress_bar_class
 from dit_core.hub.sources import HubPath, Source
+
+ADAPTER_FILES = ("adapter_config.json", "adapter_model.*")
+BASE_FILES = ("*.json", "model*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt")
+"""Weights in one format only, the tokenizer, and no code: a repository often holds the same weights several times."""
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class NoMatchingFiles(DitError):
     """A folder on the hub has none of the files that were wanted."""
 
 
-ADAPTER_FILES = ("adapter_config.json", "adapter_model.*")
-# Weights in one format only, the tokenizer, and no code: a repository often holds the same weights several times.
-BASE_FILES = ("*.json", "model*.safetensors", "tokenizer*", "*.jinja", "merges.txt", "vocab.txt")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-
-
 @dataclass(frozen=True)
 class Size:
-    """Bytes of some files, and how many of them are not on this disk yet."""
+    """Bytes of some files in all, and of those among them that are not on this disk yet."""
 
     total: int
     missing: int
 
 
 class Fetcher:
-    """Fetches artefacts for one suite. A repository keeps the commit that it was first seen at.
+    """Fetches files from the hub for one suite. A repository keeps the commit that it was first seen at.
 
-    `revisions` holds those commits, by repository (and the revision asked for): the provenance of what was loaded.
-    `client` are settings of the hub's client for every request, such as `token` and `cache_dir`.
+    What is on this disk already is never fetched, and every failure is a `DitError` that says what to do.
+
+    Args:
+        anonymous: take neither this machine's token nor anything that was fetched with it.
+        cache: the folder that holds what is fetched; the client's own without it.
+
+    Attributes:
+        revisions: the commits, by repository (and the revision asked for): the provenance of what was loaded.
     """
 
-    def __init__(self, **client: Any) -> None:
+    def __init__(self, anonymous: bool = False, cache: Path | str | None = None) -> None:
         self.revisions: dict[str, str] = {}
-        self._client = client
+        self._anonymous = anonymous
+        self._token = False if anonymous else None  # None: the token of this machine, where there is one
+        self._cache = cache
         self._here: dict[tuple[Source, tuple[str, ...]], Path] = {}  # what has been fetched, so that it is asked once
 
-    def file(self, where: Source) -> Path:
-        """The path of one file, fetched where it is not here yet; a file that lacks on this disk is the reader's error.
+    def file(self, source: Source) -> Path:
+        """Return the path of one file, fetched where it is not here yet.
 
-        Raises DitError: one sentence for each reason why the hub does not give it.
+        Raises:
+            DitError: the hub does not give it. That a path on this disk is not there shows when it is read.
         """
-        if isinstance(where, Path):
-            return where
-        if (here := self._here.get((where, ()))) and here.is_file():
+        if isinstance(source, Path):
+            return source
+        if (here := self._here.get((source, ()))) and here.is_file():
             return here
         from huggingface_hub import hf_hub_download
 
-        with self._said(where), progress_bar_class(str(where)) as bar:
-            found = hf_hub_download(
-                where.repo, where.path, revision=self._revision(where), tqdm_class=bar, **self._client
+        with self._errors_of(source), progress_bar_class(str(source)) as bar:
+            path = Path(
+                hf_hub_download(
+                    source.repo,
+                    source.path,
+                    revision=self._revision(source),
+                    tqdm_class=bar,
+                    token=self._token,
+                    cache_dir=self._cache,
+                )
             )
-        snapshot = Path(found)
-        for _ in where.path.split("/"):
+        snapshot = path
+        for _ in source.path.split("/"):
             snapshot = snapshot.parent
-        self._saw(where, snapshot)
-        self._here[where, ()] = Path(found)
-        return Path(found)
+        self._keep_commit(source, snapshot)
+        self._here[source, ()] = path
+        return path
 
-    def folder(self, where: Source, patterns: Sequence[str]) -> Path:
-        """The path of a folder in which all files of these patterns are, fetched where they are not here yet."""
-        if isinstance(where, Path):
-            return where
-        if (here := self._here.get((where, tuple(patterns)))) and _there(here, patterns):
+    def folder(self, source: Source, patterns: Sequence[str]) -> Path:
+        """Return the path of a folder with all files of these patterns, fetched where they are not here yet.
+
+        Raises:
+            NoMatchingFiles: the folder holds none of them.
+            DitError: the hub does not give it.
+        """
+        if isinstance(source, Path):
+            return source
+        if (here := self._here.get((source, tuple(patterns)))) and _any_match(here, patterns):
             return here
         from huggingface_hub import snapshot_download
 
-        with self._said(where), progress_bar_class(str(where)) as bar:
-            found = snapshot_download(
-                where.repo,
-                revision=self._revision(where),
-                allow_patterns=_inside(where, patterns),
+        with self._errors_of(source), progress_bar_class(str(source)) as bar:
+            snapshot = snapshot_download(
+                source.repo,
+                revision=self._revision(source),
+                allow_patterns=_inside(source, patterns),
                 tqdm_class=bar,
-                **self._client,
+                token=self._token,
+                cache_dir=self._cache,
             )
-        self._saw(where, Path(found))
-        folder = Path(found) / where.path
-        if not _there(folder, patterns):
+        self._keep_commit(source, Path(snapshot))
+        folder = Path(snapshot) / source.path
+        if not _any_match(folder, patterns):
             raise NoMatchingFiles(
-                f"'{where}' holds none of the files that are needed ({', '.join(patterns)}): check the name."
+                f"'{source}' holds none of the files that are needed ({', '.join(patterns)}): check the name."
             )
-        self._here[where, tuple(patterns)] = folder
+        self._here[source, tuple(patterns)] = folder
         return folder
 
-    def size(self, where: Source, patterns: Sequence[str]) -> Size:
-        """How large the files of these patterns are, in all and without those that are here; nothing is fetched."""
-        if isinstance(where, Path):
-            return Size(_bytes(where, patterns), 0)
+    def size(self, source: Source, patterns: Sequence[str]) -> Size:
+        """Return how large the files of these patterns in a folder are; nothing is fetched."""
+        if isinstance(source, Path):
+            return Size(_bytes(source, patterns), 0)
         from huggingface_hub import snapshot_download
 
-        with self._said(where):
+        wanted, revision = _inside(source, patterns), self._revision(source)
+        kept = {"token": self._token, "cache_dir": self._cache}
+        with self._errors_of(source):
             try:
-                here = snapshot_download(
-                    where.repo,
-                    revision=self._revision(where),
-                    allow_patterns=_inside(where, patterns),
-                    local_files_only=True,
-                    **self._client,
+                snapshot = snapshot_download(
+                    source.repo, revision=revision, allow_patterns=wanted, local_files_only=True, **kept
                 )
-                if any((Path(here) / where.path).glob("config.json")):
-                    return Size(_bytes(Path(here) / where.path, patterns), 0)
+                if any((Path(snapshot) / source.path).glob("config.json")):
+                    return Size(_bytes(Path(snapshot) / source.path, patterns), 0)
             except OSError:  # not all of it is here
                 pass
-            with progress_bar_class(str(where), silent=True) as bar:
+            with progress_bar_class(str(source), silent=True) as bar:
                 files = snapshot_download(
-                    where.repo,
-                    revision=self._revision(where),
-                    allow_patterns=_inside(where, patterns),
-                    dry_run=True,
-                    tqdm_class=bar,
-                    **self._client,
+                    source.repo, revision=revision, allow_patterns=wanted, dry_run=True, tqdm_class=bar, **kept
                 )
         sizes = [(file.file_size or 0, file.will_download) for file in files]
         return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))
 
-    def file_size(self, where: Source) -> Size:
-        """As `size`, of one file."""
-        if isinstance(where, Path):
-            return Size(where.stat().st_size if where.is_file() else 0, 0)
+    def file_size(self, source: Source) -> Size:
+        """Return how large one file is; nothing is fetched."""
+        if isinstance(source, Path):
+            return Size(source.stat().st_size if source.is_file() else 0, 0)
         from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
-        with self._said(where):
-            cache = self._client.get("cache_dir")
-            here = try_to_load_from_cache(where.repo, where.path, cache, revision=self._revision(where))
+        revision = self._revision(source)
+        with self._errors_of(source):
+            here = try_to_load_from_cache(source.repo, source.path, self._cache, revision=revision)
             if isinstance(here, str):
                 return Size(Path(here).stat().st_size, 0)
-            file = hf_hub_download(where.repo, where.path, revision=self._revision(where), dry_run=True, **self._client)
+            file = hf_hub_download(
+                source.repo, source.path, revision=revision, dry_run=True, token=self._token, cache_dir=self._cache
+            )
         return Size(file.file_size or 0, (file.file_size or 0) if file.will_download else 0)
 
-    def commit(self, where: HubPath) -> str | None:
-        """The commit that a repository was first seen at; None where nothing of it was fetched yet."""
-        return self.revisions.get(_key(where))
+    def commit(self, source: HubPath) -> str | None:
+        """Return the commit that a repository was first seen at; None where nothing of it was fetched yet."""
+        return self.revisions.get(_key(source))
 
-    def _said(self, where: HubPath) -> AbstractContextManager[None]:
-        return said(where, stranger=self._client.get("token") is False)
+    def _revision(self, source: HubPath) -> str | None:
+        return self.commit(source) or source.revision
 
-    def _revision(self, where: HubPath) -> str | None:
-        return self.commit(where) or where.revision
-
-    def _saw(self, where: HubPath, snapshot: Path) -> None:
+    def _keep_commit(self, source: HubPath, snapshot: Path) -> None:
         if _COMMIT.fullmatch(snapshot.name):
-            self.revisions.setdefault(_key(where), snapshot.name)
+            self.revisions.setdefault(_key(source), snapshot.name)
+
+    @contextmanager
+    def _errors_of(self, source: HubPath) -> Iterator[None]:
+        """Turns whatever the client raises into one sentence that says what to do."""
+        try:
+            yield
+        except DitError:
+            raise
+        except Exception as error:  # the client raises kinds of its own, its HTTP library's, and the system's
+            reason = _reason(source, error, self._anonymous)
+            raise DitError(f"'{source}' can't be had from the hub: {reason}") from error
 
 
-def _key(where: HubPath) -> str:
-    return f"{where.repo}@{where.revision}" if where.revision else where.repo
+def anonymous_fetcher() -> Fetcher:
+    """Return a fetcher of what is public alone, for what a visitor names; its files go when it goes."""
+    folder = tempfile.mkdtemp(prefix="dit-stranger-")
+    fetcher = Fetcher(anonymous=True, cache=folder)
+    weakref.finalize(fetcher, shutil.rmtree, folder, ignore_errors=True)
+    return fetcher
 
 
-def _inside(where: HubPath, patterns: Sequence[str]) -> list[str]:
-    return [f"{where.path}/{pattern}" if where.path else pattern for pattern in patterns]
+def _key(source: HubPath) -> str:
+    return f"{source.repo}@{source.revision}" if source.revision else source.repo
 
 
-def _there(folder: Path, patterns: Sequence[str]) -> bool:
+def _inside(source: HubPath, patterns: Sequence[str]) -> list[str]:
+    return [f"{source.path}/{pattern}" if source.path else pattern for pattern in patterns]
+
+
+def _any_match(folder: Path, patterns: Sequence[str]) -> bool:
     return folder.is_dir() and any(path for pattern in patterns for path in folder.glob(pattern))
 
 
 def _bytes(folder: Path, patterns: Sequence[str]) -> int:
     files = {path for pattern in patterns for path in folder.glob(pattern) if path.is_file()}
     return sum(path.stat().st_size for path in files)
+
+
+def _reason(source: HubPath, error: BaseException, anonymous: bool) -> str:
+    """Why the hub does not give it, and what to do; who is anonymous can't log in."""
+    from huggingface_hub import constants, errors
+
+    chain = _chain(error)
+    codes = {getattr(getattr(one, "response", None), "status_code", None) for one in chain}
+
+    def has(*kinds: type) -> bool:
+        return any(isinstance(one, kinds) for one in chain)
+
+    if anonymous and has(errors.RepositoryNotFoundError):  # which a gated one is too
+        return "it is not there, gated or private, which this server does not open: check it, or upload the files."
+    if has(errors.GatedRepoError):
+        return (
+            f"it is gated: accept the terms at {constants.ENDPOINT}/{source.repo}, then log in with `hf auth login` or "
+            "set HF_TOKEN."
+        )
+    if has(errors.RevisionNotFoundError):
+        return f"'{source.repo}' has no revision '{source.revision or 'main'}': check it."
+    if has(errors.RepositoryNotFoundError):
+        return f"'{source.repo}' is not there, or private: check the name, or log in with `hf auth login` or HF_TOKEN."
+    if has(errors.RemoteEntryNotFoundError):
+        return f"'{source.repo}' has no file '{source.path}': check the name and the revision."
+    if codes & {401, 403}:
+        return "your token is refused: check HF_TOKEN, or log in anew with `hf auth login`."
+    if any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in chain):
+        return f"the disk of '{constants.HF_HUB_CACHE}' is full: make room, or set HF_HOME to a larger one."
+    if constants.is_offline_mode():
+        return (
+            "there is no folder of that name here, it was not fetched before, and HF_HUB_OFFLINE is set: unset that "
+            "once, with a network."
+        )
+    if has(errors.LocalEntryNotFoundError, ConnectionError, TimeoutError) or _of_transport(chain):
+        return f"{constants.ENDPOINT} does not answer: check the network and try again; whole files that came are kept."
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return f"check its name and the network ({reason})."
+
+
+def _of_transport(chain: Sequence[BaseException]) -> bool:
+    """Whether the HTTP library itself failed, whichever it is, or fewer bytes came than were announced."""
+    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    return bool(kinds & {"TransportError", "FileMetadataError"}) or any("Consistency check" in str(e) for e in chain)
+
+
+def _chain(error: BaseException | None) -> list[BaseException]:
+    found: list[BaseException] = []
+    while error is not None and error not in found:
+        found.append(error)
+        error = error.__cause__ or error.__context__
+    return found

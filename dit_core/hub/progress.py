@@ -5,11 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeAlias
 
-Listener = Callable[[int, int, str], None]
+Listener: TypeAlias = Callable[[int, int, str], None]
+"""Called with the bytes that came, the bytes in all, and what is downloaded."""
 _listeners: list[Listener] = []
-_follower: ContextVar[Listener | None] = ContextVar("follower", default=None)
+_own_listener: ContextVar[Listener | None] = ContextVar("own_listener", default=None)
 
 
 @contextmanager
@@ -31,15 +32,15 @@ def watch_own_downloads(listener: Listener) -> Iterator[None]:
 
     What the listener raises ends them.
     """
-    token = _follower.set(listener)
+    token = _own_listener.set(listener)
     try:
         yield
     finally:
-        _follower.reset(token)
+        _own_listener.reset(token)
 
 
 def format_bytes(size: float) -> str:
-    """A number of bytes as people write it: `8.1 GB`, `35 MB`."""
+    """Return a number of bytes as people write it: `8.1 GB`, `35 MB`."""
     return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.0f} MB"
 
 
@@ -52,18 +53,18 @@ def progress_bar_class(what: str, silent: bool = False) -> Iterator[type | None]
     """
     from tqdm.auto import tqdm
 
-    follower = _follower.get()  # here, for what comes is told in threads of the client's
-    if not _listeners and not follower and not silent:
+    own_listener = _own_listener.get()  # here, for what comes is told in threads of the client's
+    if not _listeners and not own_listener and not silent:
         yield None
         return
     most = whole = 0
     one_at_a_time = threading.Lock()
 
     def tell(total: int) -> None:
-        for listener in (*_listeners, *([follower] if follower else [])):
+        for listener in (*_listeners, *([own_listener] if own_listener else [])):
             listener(most, total, what)
 
-    class Bar(tqdm):
+    class Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs alone
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"file": io.StringIO()})
 

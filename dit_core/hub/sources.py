@@ -1,8 +1,11 @@
-"""How a place is named: a path on this disk, or a repository on the hub and what is in it."""
+"""How a source of files is named: a path on this disk, or a repository on the hub and what is in it."""
+
+from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from dit_core.errors import DitError
 
@@ -23,18 +26,23 @@ class HubPath:
     def __str__(self) -> str:
         return f"{self.repo}{f'@{self.revision}' if self.revision else ''}{f'/{self.path}' if self.path else ''}"
 
-    def __truediv__(self, inside: str) -> "HubPath":
+    def __truediv__(self, inside: str) -> HubPath:
         return replace(self, path=f"{self.path}/{inside}" if self.path else inside)
 
 
-Source = Path | HubPath
+Source: TypeAlias = Path | HubPath
 
 
 def parse_source(text: str | Path, folder: Path | None = None, paths: bool = True) -> Source:
-    """What a text names: a path, from `folder` on, where something lies there or it can be nothing else; else the hub.
+    """Return what a text names: a path where something lies there or it can be nothing else, else a place on the hub.
 
-    Without `paths` this disk is never looked at, and what can't be on the hub is refused. Raises DitError for that, and
-    for `hf://` before what is no place on the hub.
+    Args:
+        text: a path, or `[hf://]owner/name[@revision][/path/inside]`.
+        folder: where relative paths begin; the working folder without it.
+        paths: without them this disk is never looked at, and what can't be on the hub is refused.
+
+    Raises:
+        DitError: `hf://` stands before what is no place on the hub, or a path is not wanted.
     """
     text = str(text)
     on_hub = _ON_HUB.fullmatch(text.removeprefix(_SCHEME))
