@@ -12,7 +12,7 @@ from dit_core.errors import DitError
 from dit_core.methods.oracle import read
 from dit_core.present import plots
 from dit_core.present.palette import COLOURS, TITLES
-from dit_core.present.plots.lines import lines
+from dit_core.present.plots.charts import lines
 from dit_core.present.plots.style import CONFIG, DARK, LIGHT, percent_axis, wrapped
 from dit_core.records import LensToken, NextToken, Norm, Reading, Similarity, Table
 from dit_core.suite import load_suite

@@ -134,7 +134,7 @@ def test_a_step_of_copies_makes_room_for_adapters(suite):
     assert len(sweep(suite, **plan, max_new_tokens=1)) == 6 * 9 * 3 <= MAX_SETTINGS
     with pytest.raises(DitError, match="steps of 0"):
         planned(suite, both, "topic-0412", adapters, step=0)
-    lonely = plots.swept(
+    lonely = plots.sweep_figure(
         sweep(suite, **planned(suite, "copies without", None, [], step=2), max_new_tokens=2), "similarity"
     )
     assert "no answer at 1 copy" in lonely.layout.annotations[0].text.replace("<br>", " ")
@@ -178,7 +178,7 @@ def test_the_command_takes_values_of_ones_own_and_says_all_of_its_sampling(suite
 def test_a_map_of_copies_and_strength_is_drawn_for_every_adapter(suite):
     grid = {"copies": [0, 1], "strength": [-1, 0, 1], "max_new_tokens": 3}
     table = sweep(suite, "topic-0412", adapter=["topic", "topic-64"], **grid)
-    figure = plots.swept(table, "confidence")
+    figure = plots.sweep_figure(table, "confidence")
     rows = [figure.layout.yaxis.labelalias[str(at)] for at in range(8)]
     assert rows == ["-1", "0", "1", "topic-64", "-1", "0", "1", "topic"]  # upwards: each name above its own
     [drawn] = figure.data
@@ -189,10 +189,10 @@ def test_a_map_of_copies_and_strength_is_drawn_for_every_adapter(suite):
     assert [value for at in (3, 7) for value in drawn.z[at]] == [None] * 4
     best = max(table, key=lambda one: one.confidence)
     assert f"({best.adapter})" in figure.layout.title.text.replace("<br>", " ")
-    alone = plots.swept(sweep(suite, "topic-0412", adapter="topic", **grid)).layout.yaxis.labelalias
+    alone = plots.sweep_figure(sweep(suite, "topic-0412", adapter="topic", **grid)).layout.yaxis.labelalias
     assert list(alone.values()) == ["-1", "0", "1"]
     three = sweep(suite, "topic-0412", layers=[(0, 0), None], **grid)
-    [drawn] = plots.swept(three).data
+    [drawn] = plots.sweep_figure(three).data
     assert all("layers:0-0" in cell[0] for data in drawn.customdata for cell in data[1:])  # as the note says
 
 
@@ -200,10 +200,10 @@ def test_a_map_of_copies_and_strength_is_drawn_for_every_adapter(suite):
 def test_every_preset_becomes_a_figure(suite, preset):
     table = sweep(suite, **planned(suite, preset, "topic-0412", []), max_new_tokens=2)
     for measure in ("modal_share", "similarity", "log_prob_reference"):
-        figure = plots.swept(table, measure)
+        figure = plots.sweep_figure(table, measure)
         known = [one for one in table if one.text and getattr(one, measure) is not None]
         assert bool(figure.data) == bool(known)
-    assert not plots.swept(table[:0]).data
+    assert not plots.sweep_figure(table[:0]).data
 
 
 def test_the_tab_sweeps_stops_and_hides(suite):

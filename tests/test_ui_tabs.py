@@ -15,7 +15,7 @@ from dit_core.methods import lens, oracle
 from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.present.cards import DONE, RUNNING, steered_html
 from dit_core.present.plots import as_json
-from dit_core.present.plots.cells import Axis, Cell, cells
+from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
 from dit_core.session.layers import ANSWER, LAST, PROMPT, Wanted

@@ -16,8 +16,8 @@ from dit_core.errors import DitError
 from dit_core.present import plots
 from dit_core.present.cards import DONE, Card, card_html
 from dit_core.present.html import percent
-from dit_core.present.plots.lines import lines, name_of
-from dit_core.present.plots.said import APART, grade, nats, said
+from dit_core.present.plots.charts import lines, name_of
+from dit_core.present.plots.layers import APART, grade, nats, said
 from dit_core.present.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
 from dit_core.records.condition import Condition

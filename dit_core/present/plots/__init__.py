@@ -5,18 +5,15 @@ theme; the background is transparent. `CONFIG` is plotly's configuration for sho
 Plotly is imported when the first figure is drawn.
 """
 
-from dit_core.present.plots.agreement import correlations, who_named
+from dit_core.present.plots.calibration import NAMES, in_words, reliability
 from dit_core.present.plots.changes import changed_modules
+from dit_core.present.plots.charts import kind_of, name_of
 from dit_core.present.plots.layers import by_layer
-from dit_core.present.plots.lens import cosine, lens_tokens
-from dit_core.present.plots.lines import kind_of, name_of
-from dit_core.present.plots.next_token import next_token_by_layer
-from dit_core.present.plots.norms import difference_norms
-from dit_core.present.plots.reliability import NAMES, in_words, reliability
-from dit_core.present.plots.scores import grade_bars, scaling, title
+from dit_core.present.plots.lens import cosine, lens_tokens, next_token_by_layer
+from dit_core.present.plots.scores import correlations, grade_bars, scaling, title, who_named
 from dit_core.present.plots.style import CONFIG, as_json, plain, sentence
-from dit_core.present.plots.sweep import swept
-from dit_core.present.plots.tokens import heat_map
+from dit_core.present.plots.sweep import sweep_figure
+from dit_core.present.plots.tokens import difference_norms, heat_map
 
 __all__ = [
     "CONFIG",
@@ -37,7 +34,7 @@ __all__ = [
     "reliability",
     "scaling",
     "sentence",
-    "swept",
+    "sweep_figure",
     "title",
     "changed_modules",
     "who_named",

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dit_core.present.plots.cells import Axis, Cell, cells
-from dit_core.present.plots.norms import share
-from dit_core.present.plots.style import hover, percent_axis, sentence, token_label
+from dit_core.present.plots.charts import Axis, Cell, cells
+from dit_core.present.plots.style import hover, percent_axis, sentence, share, token_label
 from dit_core.records import ModuleChange, Table
 
 if TYPE_CHECKING:

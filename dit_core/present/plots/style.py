@@ -107,6 +107,11 @@ def percent_axis(top: float = 1.0) -> dict[str, Any]:
     return {"tickmode": "array", "tickvals": values, "ticktext": [f"{100 * value:.4g} %" for value in values]}
 
 
+def share(ratio: float) -> str:
+    """A part of a whole that may be more than the whole, in percent."""
+    return f"{100 * ratio:.3g} %" if ratio < 1 else f"{100 * ratio:,.0f} %"
+
+
 def canvas(
     traces: list[dict[str, Any]], title: str, note: str, dark: bool, height: int = HEIGHT, **layout: Any
 ) -> Figure:

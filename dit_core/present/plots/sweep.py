@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from dit_core.present.plots.cells import Axis, Cell, cells
+from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.present.plots.style import canvas, hover, percent_axis, plain, quoted, sentence, shortened, theme
 from dit_core.records import SweepPoint, Table
 
@@ -25,7 +25,7 @@ _LOOKS = (("#0072b2", "circle", "solid"), ("#d55e00", "square", "dash"), ("#009e
           ("#cc79a7", "triangle-up", "dot"), ("#6b8e23", "x", "longdash"))  # fmt: skip
 
 
-def swept(table: Table[SweepPoint], y: str = "modal_share", dark: bool = False) -> Figure:
+def sweep_figure(table: Table[SweepPoint], y: str = "modal_share", dark: bool = False) -> Figure:
     """What was measured over what was varied; the answers on hover, the most common ones written into a heat map.
 
     `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, adapter by adapter; where layers vary

@@ -1,18 +1,18 @@
-"""By layer and token: what the oracle reads at each place of one condition's prompt and answer."""
+"""By layer and token of one condition's prompt and answer: what the oracle reads there, and where the diff acts."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.present.html import percent
-from dit_core.present.plots.cells import Axis, Cell, cells, label_of
-from dit_core.present.plots.lines import chosen, lines, n_layers, untrained
-from dit_core.present.plots.said import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far
-from dit_core.present.plots.style import named, percent_axis, sentence, token_label
-from dit_core.records import Reading, Table, words
+from dit_core.present.plots.charts import Axis, Cell, cells, chosen, label_of, lines, n_layers, untrained
+from dit_core.present.plots.layers import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far
+from dit_core.present.plots.style import hover, named, percent_axis, sentence, share, token_label
+from dit_core.records import Norm, Reading, Table, words
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -115,3 +115,46 @@ def _title(name: str, names: Sequence[str], points: Mapping[tuple[int, int], Sai
     if best.value == 0:
         return f"{name}: the oracle uses no word of what the model said{when}"
     return f"{name}: the oracle agrees most with the model {where}: {best.first}"
+
+
+def difference_norms(
+    norms: Table[Norm], labels: Sequence[str], condition: str | None = None, dark: bool = False
+) -> Figure:
+    """The size of (condition - base) over that of the base, per layer (up) and token (across), for one condition.
+
+    Arguments as of `heat_map`; a cell's customdata is its condition, layer and positions.
+
+    Raises:
+        DitError: there are fewer labels than tokens measured.
+    """
+    found = lines(norms, "diff", "asked")
+    line = chosen(found, condition) if condition else next(iter(found), None)
+    known = [record for record in line.records if isfinite(record.ratio)] if line else []
+    if not known:
+        return sentence("No activations have been compared yet.", dark)
+    positions = sorted({record.position for record in known})
+    names = {position: label_of(labels, position) for position in positions}
+
+    def cell(record: Norm) -> Cell:
+        text = hover(
+            f"{line.name}, layer {record.layer}, {named(names[record.position])}",
+            f"changed by {share(record.ratio)} of the base's norm ({record.norm:.3g} of {record.base_norm:.3g})",
+            f"at {record.depth_percent:g} % of the depth",
+        )
+        return Cell(record.ratio, text, [line.condition, record.layer, [record.position]])
+
+    best = max(known, key=lambda record: record.ratio)
+    title = (
+        f"{line.name}: the change is largest at layer {best.layer}, {named(names[best.position], 14)}: "
+        f"{share(best.ratio)} of the base's norm"
+    )
+    return cells(
+        {(positions.index(record.position), record.layer): cell(record) for record in known},
+        Axis("token", [token_label(name) for name in names.values()]),
+        Axis("layer", [str(layer) for layer in range(n_layers(norms))]),
+        title if best.ratio else f"{line.name} changes nothing here",
+        "",
+        dark,
+        bar={"title": "norm of (condition − base) over that of the base", **percent_axis(best.ratio or 1.0)},
+        limits=(0.0, best.ratio or 1.0),
+    )

@@ -181,7 +181,7 @@ class SweepEvents:
         lines = opening(
             self.suite, self.word, diff, "from dit_core import load_suite, sweep", "from dit_core.present import plots"
         )
-        return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.swept(table)\n"])
+        return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.sweep_figure(table)\n"])
 
 
 def _ending(found: Found) -> str:

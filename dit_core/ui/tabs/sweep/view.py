@@ -28,7 +28,7 @@ def measures(open_now: bool) -> list[tuple[str, str]]:
 
 def figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str:
     """The figure's value; a sentence while there is nothing."""
-    return figures.shown(partial(plots.swept, table, measure)) if table else said(WAITING)
+    return figures.shown(partial(plots.sweep_figure, table, measure)) if table else said(WAITING)
 
 
 class Progress:
