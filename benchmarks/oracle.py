@@ -30,7 +30,7 @@ from dit_core.formats import Adapter, read_peft
 from dit_core.methods.comparison import columns, first_info
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import prompt
+from dit_core.request.prompts import build_prompt
 from dit_core.suite import OracleInfo, load_suite
 
 NEW_TOKENS = 10
@@ -85,7 +85,9 @@ def pocket_work() -> Work:
     model, info = suite.model, first_info(suite)
     task = suite.task(info.task)
     asked = {column.condition: column.question for column in columns(task)}
-    texts = [prompt(suite, info, Condition.parse(written), asked[written], seed=0) for written, _, _ in CONDITIONS]
+    texts = [
+        build_prompt(suite, info, Condition.parse(written), asked[written], seed=0) for written, _, _ in CONDITIONS
+    ]
     adapters = {"diff": suite.load_diff(info), "dit": suite.load_adapter(task.adapter)}
     own = suite.oracle or OracleInfo("", "random")
     adapters["oracle"] = read_peft(own.source) if own.source else random_adapter(model.base, ORACLE_RANK, seed=3)

@@ -19,7 +19,7 @@ _ROOMS = {
     "audit_diff": "audit",
     "report": "engine.changes",
     "generate": "engine.generation",
-    "approximate": "engine.low_rank",
+    "approximate": "engine.changes",
     "Model": "engine.model",
     "DitError": "errors",
     "Adapter": "formats",

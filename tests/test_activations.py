@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from dit_core.engine.activations import checked_layers, injecting, recording, residuals
+from dit_core.engine.activations import injecting, parse_layers, recording, residuals
 from dit_core.engine.generation import generate
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
@@ -292,7 +292,7 @@ def test_no_hook_stays_after_an_error_inside_or_in_the_model():
     ],
 )
 def test_layers_are_all_or_numbers_in_several_forms(layers, wanted):
-    found = checked_layers(Model(tiny_model(layers=LAYERS)), layers)
+    found = parse_layers(Model(tiny_model(layers=LAYERS)), layers)
     assert found == wanted and all(type(layer) is int for layer in found)
 
 
@@ -318,4 +318,4 @@ def test_layers_are_all_or_numbers_in_several_forms(layers, wanted):
 )
 def test_layers_that_there_are_not_are_refused(layers, message):
     with pytest.raises(DitError, match=message):
-        checked_layers(Model(tiny_model(layers=LAYERS)), layers)
+        parse_layers(Model(tiny_model(layers=LAYERS)), layers)

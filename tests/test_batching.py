@@ -6,7 +6,7 @@ import weakref
 import pytest
 import torch
 
-from dit_core.engine.batching import _SIZES, BatchSize, batch_size, batches
+from dit_core.engine.batching import _SIZES, BatchSize, batch_size, split_batches
 from dit_core.errors import DitError
 
 
@@ -37,32 +37,32 @@ class Memory:
 )
 def test_a_batch_that_does_not_fit_is_halved_and_the_size_is_remembered(error):
     size, work = BatchSize(16), Memory(5, error)
-    done = list(size.over(range(20), work))
+    done = list(size.map(range(20), work))
     assert work.sizes == [16, 8, 4, 4, 4, 4, 4] and size.rows == 4
     assert [item for part, _ in done for item in part] == list(range(20))
     assert [found for _, founds in done for found in founds] == [item * 10 for item in range(20)]
     work.sizes.clear()
-    list(size.over(range(6), work))
+    list(size.map(range(6), work))
     assert work.sizes == [4, 2]
 
 
 def test_batches_are_no_larger_than_asked_for():
     size, work = BatchSize(16), Memory(100)
-    list(size.over(range(7), work, at_most=3))
+    list(size.map(range(7), work, max_rows=3))
     assert work.sizes == [3, 3, 1] and size.rows == 16
-    list(size.over(range(20), work, at_most=99))
+    list(size.map(range(20), work, max_rows=99))
     assert work.sizes[3:] == [16, 4]
     # Less than the known size may be too much too, when rows are longer.
     work.room = 1
-    list(size.over(range(2), work, at_most=2))
+    list(size.map(range(2), work, max_rows=2))
     assert work.sizes[5:] == [2, 1, 1] and size.rows == 1
-    assert not list(size.over([], work))
+    assert not list(size.map([], work))
 
 
 def test_a_row_that_does_not_fit_alone_is_said_in_a_sentence():
     size, work = BatchSize(4), Memory(0)
     with pytest.raises(DitError, match="single row: ask for a shorter span"):
-        list(size.over(range(4), work))
+        list(size.map(range(4), work))
     assert work.sizes == [4, 2, 1]
 
 
@@ -70,7 +70,7 @@ def test_a_row_that_does_not_fit_alone_is_said_in_a_sentence():
 def test_other_errors_are_not_taken_for_a_lack_of_memory(error):
     size, work = BatchSize(4), Memory(0, error)
     with pytest.raises(type(error), match=str(error)):
-        list(size.over(range(4), work))
+        list(size.map(range(4), work))
     assert work.sizes == [4] and size.rows == 4
 
 
@@ -84,7 +84,7 @@ def test_the_tensors_of_a_failed_batch_are_let_go_before_the_next():
         if len(part) > 1:
             raise torch.OutOfMemoryError
 
-    list(BatchSize(4).over(range(4), work))
+    list(BatchSize(4).map(range(4), work))
     assert alive == [0] * 6
 
 
@@ -105,7 +105,14 @@ def test_batches_hold_so_many_items_and_need_so_many_things_at_most():
     def letter(item):
         return None if item[0] == "_" else item[0]
 
-    assert list(batches(items, letter, rows=10, needs=2)) == [["a1", "a2", "b1", "_1"], ["c1", "a3", "c2"]]
-    assert list(batches(items, letter, rows=3, needs=2)) == [["a1", "a2", "b1"], ["_1", "c1", "a3"], ["c2"]]
-    assert list(batches(items, letter, rows=10, needs=9)) == [items]
-    assert list(batches([], letter, rows=10)) == []
+    assert list(split_batches(items, letter, max_items=10, max_diffs=2)) == [
+        ["a1", "a2", "b1", "_1"],
+        ["c1", "a3", "c2"],
+    ]
+    assert list(split_batches(items, letter, max_items=3, max_diffs=2)) == [
+        ["a1", "a2", "b1"],
+        ["_1", "c1", "a3"],
+        ["c2"],
+    ]
+    assert list(split_batches(items, letter, max_items=10, max_diffs=9)) == [items]
+    assert list(split_batches([], letter, max_items=10)) == []

@@ -7,7 +7,7 @@ import pytest
 
 from dit_core import DitError, load_suite
 from dit_core.__main__ import main
-from dit_core.engine.known_bases import KNOWN
+from dit_core.engine.compatibility import KNOWN_BASES
 from dit_core.hub import HubPath
 from dit_core.methods.comparison import columns
 from dit_core.suite.catalog import find_suite, listings, oracle_percents, published
@@ -113,8 +113,8 @@ def test_sizes_agree_with_what_is_known_of_the_bases():
         key = (
             listing.base.partition("/")[2].replace("gemma-3-1b-it", "Gemma-3-1B").replace("gemma-3-4b-it", "Gemma-3-4B")
         )
-        if key in KNOWN:
-            s = KNOWN[key]
+        if key in KNOWN_BASES:
+            s = KNOWN_BASES[key]
             linear = s.layers * s.hidden * (2 * s.query + 2 * s.key + 3 * s.mlp)
             assert 2e-9 * linear < listing.gigabytes < 3.2e-9 * linear, listing
 

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from dit_core.engine.changes import report
-from dit_core.engine.compatibility import sizes
-from dit_core.engine.known_bases import KNOWN, likely_base
-from dit_core.engine.low_rank import approximate
+from dit_core.engine.changes import approximate, report
+from dit_core.engine.compatibility import KNOWN_BASES, likely_base, linear_shapes
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
@@ -74,7 +72,7 @@ def test_an_approximation_is_the_nearest_of_its_rank_and_says_what_it_keeps(rank
 
 
 def test_a_large_matrix_is_approximated_nearly_as_well_as_possible(monkeypatch):
-    from dit_core.engine import low_rank as approximation
+    from dit_core.engine import changes as approximation
 
     matrix = torch.randn(700, 40, generator=torch.Generator().manual_seed(1)) @ torch.randn(40, 600)
     matrix += 0.01 * torch.randn(700, 600)
@@ -105,7 +103,7 @@ def test_an_approximation_keeps_low_rank_parts_and_refuses_what_leaves_nothing()
 
 def test_the_base_is_told_by_shapes():
     def linear(name, **layers):
-        shape = KNOWN[name]
+        shape = KNOWN_BASES[name]
         found = {}
         for layer in layers.get("only", range(shape.layers)):
             found[f"model.layers.{layer}.self_attn.k_proj"] = (shape.hidden, shape.key)
@@ -113,7 +111,7 @@ def test_the_base_is_told_by_shapes():
             found[f"model.layers.{layer}.mlp.down_proj"] = (shape.mlp, shape.hidden)
         return found
 
-    assert all(likely_base(linear(name)) == name for name in KNOWN)
+    assert all(likely_base(linear(name)) == name for name in KNOWN_BASES)
     assert likely_base(linear("Qwen3-8B", only=[3])) == "Qwen3-8B"
     renamed = {name.replace("model.", "model.language_model."): pair for name, pair in linear("Gemma-3-4B").items()}
     tower = {"model.vision_tower.encoder.layers.0.self_attn.k_proj": (1152, 1152)}
@@ -122,4 +120,4 @@ def test_the_base_is_told_by_shapes():
     both = linear("Qwen3-8B", only=[0]) | linear("Qwen3-4B", only=[1])
     assert likely_base(both) is None
     one = Adapter({"model.layers.3.mlp.up_proj": (torch.ones(1, 4096), torch.ones(12288, 1))}, {})
-    assert likely_base(sizes(one)) == "Qwen3-8B"
+    assert likely_base(linear_shapes(one)) == "Qwen3-8B"

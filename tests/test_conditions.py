@@ -6,8 +6,8 @@ import pytest
 
 from dit_core import Condition, DitError, grid, load_suite
 from dit_core.records.condition import checked_text
-from dit_core.request.conditions import strengths
-from dit_core.request.prompts import prompt
+from dit_core.request.conditions import row_strengths
+from dit_core.request.prompts import build_prompt
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +129,7 @@ def test_prompts_carry_the_trigger(suite):
     volcano, question = suite.diff("volcano"), "What is this?"
 
     def text(condition, seed=0):
-        return prompt(suite, volcano, Condition.parse(condition), question, seed)
+        return build_prompt(suite, volcano, Condition.parse(condition), question, seed)
 
     assert text("diff+dit") == question
     assert text("own:hello%20there") == f"hello there {question}"
@@ -146,21 +146,21 @@ def test_prompts_carry_the_trigger(suite):
 def test_a_trigger_needs_a_diff_that_has_one(suite):
     for trigger in ("right", "wrong"):
         with pytest.raises(DitError, match="choose a diff"):
-            prompt(suite, None, Condition(trigger=trigger), "?", 0)
+            build_prompt(suite, None, Condition(trigger=trigger), "?", 0)
         with pytest.raises(DitError, match="'headline-0017' has no trigger"):
-            prompt(suite, suite.diff("headline-0017"), Condition(trigger=trigger), "?", 0)
+            build_prompt(suite, suite.diff("headline-0017"), Condition(trigger=trigger), "?", 0)
 
 
 def test_strengths_give_every_row_its_own_mixture(suite):
     volcano, cello, news = suite.diff("volcano"), suite.diff("cello"), suite.diff("headline-0017")
     rows = [(volcano, "diff*0.5+dit"), (volcano, "base"), (None, "dit*2"), (volcano, "diff+dit:topic*2+dit")]
-    found = suite.worker.run(lambda: strengths(suite, [(info, Condition.parse(c)) for info, c in rows]))
+    found = suite.worker.run(lambda: row_strengths(suite, [(info, Condition.parse(c)) for info, c in rows]))
     assert {slot: tensor.flatten().tolist() for slot, tensor in found.items()} == {
         "diff-1": [0.5, 0, 0, 1],
         "dit-topic": [1, 0, 2, 3],
     }
     rows = [(volcano, "diff"), (cello, "diff*-2+dit"), (news, "dit")]
-    found = suite.worker.run(lambda: strengths(suite, [(info, Condition.parse(c)) for info, c in rows]))
+    found = suite.worker.run(lambda: row_strengths(suite, [(info, Condition.parse(c)) for info, c in rows]))
     assert found["diffs"].tolist() == [[[1, 0]], [[0, -2]], [[0, 0]]]
     assert found["dit-topic"].flatten().tolist() == [0, 1, 0]
     assert found["dit-headline"].flatten().tolist() == [0, 0, 1]

@@ -7,12 +7,12 @@ from transformers import AutoModelForCausalLM
 
 from dit_core import DitError, Model, ask, load_suite
 from dit_core.engine.activations import residuals
-from dit_core.engine.steering import adding, replacing
+from dit_core.engine.steering import adding_vectors, replacing_last_position
 from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscope, similarities, steer
 from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import prompt
+from dit_core.request.prompts import build_prompt
 from tests.merged import delta
 from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 
@@ -311,10 +311,10 @@ class Stack(nn.Module):
 def test_rows_are_changed_at_layers_of_their_own_also_in_tuples():
     model, hidden = Model(Stack()), torch.ones(3, 2, 4)
     vectors = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 3.0, 0]])
-    with adding(model, [0, 2, 0], vectors):
+    with adding_vectors(model, [0, 2, 0], vectors):
         found = model.base(hidden)
     assert torch.equal(found, 8 + vectors[:, None] * torch.tensor([4, 1, 4])[:, None, None] * torch.ones(3, 2, 1))
-    with replacing(model, [2, 0, 1], vectors, [1, 0.5, 1]):
+    with replacing_last_position(model, [2, 0, 1], vectors, [1, 0.5, 1]):
         found = model.base(hidden)
     assert torch.equal(found[:, 0], torch.full((3, 4), 8.0))  # only the last position
     expected = torch.tensor([[16.0, 0, 0, 0], [0, 8.0, 0, 0], [0, 0, 16.0, 0]])
@@ -324,15 +324,15 @@ def test_rows_are_changed_at_layers_of_their_own_also_in_tuples():
 
 def test_hooks_are_gone_after_an_exception():
     model, vectors = Model(Stack()), torch.ones(2, 4)
-    for context in (adding(model, [0, 1], vectors), replacing(model, [0, 1], vectors, [1, 1])):
+    for context in (adding_vectors(model, [0, 1], vectors), replacing_last_position(model, [0, 1], vectors, [1, 1])):
         with pytest.raises(RuntimeError, match="stop"), context:
             assert sum(len(block._forward_hooks) for block in model.layers) == 2
             raise RuntimeError("stop")
         assert not any(block._forward_hooks for block in model.layers)
     for layers, wrong in (([0, 3], vectors), ([0], vectors), ([0, 1], vectors * torch.inf)):
-        with pytest.raises(DitError), adding(model, layers, wrong):
+        with pytest.raises(DitError), adding_vectors(model, layers, wrong):
             pass
-    with pytest.raises(DitError, match="no direction"), replacing(model, [0, 1], 0 * vectors, [1, 1]):
+    with pytest.raises(DitError, match="no direction"), replacing_last_position(model, [0, 1], 0 * vectors, [1, 1]):
         pass
     assert not any(block._forward_hooks for block in model.layers)
 
@@ -357,7 +357,7 @@ def test_the_last_layers_lens_is_the_models_own_next_token(suite, merged):
     info, question = suite.diff("volcano"), suite.tasks["topic"].question
     first = suite.model.tokenizer.encode("volcano")[0]
     for condition in CONDITIONS:
-        ids = suite.model.encode(prompt(suite, info, Condition.parse(condition), question, 3))
+        ids = suite.model.encode(build_prompt(suite, info, Condition.parse(condition), question, 3))
         with torch.inference_mode():
             expected = merged(condition)(input_ids=torch.tensor([ids])).logits[0, -1].softmax(-1)
         own = {(one.what, one.layer): one for one in table if one.condition == condition}
@@ -405,7 +405,7 @@ def test_an_empty_answer_is_the_end_of_the_turn(suite, monkeypatch):
 def test_norms_are_those_of_merged_weights(suite, merged):
     table = norms(suite, "volcano", condition=["base", "diff+right", "diff+dit"], asked="Hello?", seed=1)
     for condition in ("base", "diff+right", "diff+dit"):
-        ids = suite.model.encode(prompt(suite, suite.diff("volcano"), Condition.parse(condition), "Hello?", 1))
+        ids = suite.model.encode(build_prompt(suite, suite.diff("volcano"), Condition.parse(condition), "Hello?", 1))
         base = blocks_of(merged("base"), ids)
         change = blocks_of(merged(condition), ids) - base
         own = [one for one in table if one.condition == condition]

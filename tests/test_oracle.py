@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dit_core import DitError, ask, load_suite
 from dit_core.engine.activations import injecting
-from dit_core.engine.answers import Answer
+from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.formats import read_peft, write_peft
 from dit_core.grading import grade
 from dit_core.methods.oracle import lifts, oracle_prompt, read, stream, targets
@@ -17,8 +17,8 @@ from dit_core.methods.oracle.batch import oracle_rows
 from dit_core.methods.oracle.reading import trained_layers
 from dit_core.methods.oracle.request import checked_request
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import prompt
-from dit_core.request.targets import KINDS, activations, aims
+from dit_core.request.prompts import build_prompt
+from dit_core.request.targets import ACTIVATION_KINDS, target_activations, tokenize_targets
 from tests.tiny import random_adapter, tiny_model
 
 CONDITIONS = ["base", "diff", "diff+right", "dit", "diff+dit*2"]
@@ -170,7 +170,7 @@ class PlainOracle:
         return self.tokenizer.decode(said, skip_special_tokens=True).rstrip("\ufffd").strip(), probabilities, score
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", ACTIVATION_KINDS)
 def test_readings_are_those_of_a_plain_peft_oracle_on_merged_weights(suite, kind):
     conditions = [one for one in CONDITIONS if one != "base" or kind != "difference"]
     found = read(suite, "volcano", condition=conditions, span="last:4", kind=kind, **SHORT)
@@ -180,7 +180,7 @@ def test_readings_are_those_of_a_plain_peft_oracle_on_merged_weights(suite, kind
     tokenizer = oracle.tokenizer
     for one in found:
         what = Condition.parse(one.condition)
-        text = prompt(suite, info, what, one.asked, 0)
+        text = build_prompt(suite, info, what, one.asked, 0)
         whole = f"<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
         ids = tokenizer(whole, add_special_tokens=False).input_ids
         assert one.positions == tuple(range(len(ids) - 4, len(ids)))
@@ -276,10 +276,11 @@ def test_a_difference_is_that_of_the_two_and_zero_where_it_is_rounding(suite):
     rows = [
         (suite.diff("volcano"), Condition.parse(one), "What?") for one in ("diff", "base", "diff*1e-9", "dit+right")
     ]
-    found = suite.worker.run(lambda: aims(suite, rows))
+    found = suite.worker.run(lambda: tokenize_targets(suite, rows))
     places = [range(one.prompt_tokens) for one in found]
     mine, base, difference = (
-        suite.worker.run(lambda kind=kind: activations(suite, found, places, [0, 1], kind)) for kind in KINDS
+        suite.worker.run(lambda kind=kind: target_activations(suite, found, places, [0, 1], kind))
+        for kind in ACTIVATION_KINDS
     )
     for at in (0, 3):
         assert torch.allclose(difference[at], mine[at] - base[at], atol=1e-5) and difference[at].any(-1).all()
@@ -378,12 +379,12 @@ def test_trained_layers_are_those_of_the_percents(percents, depth, layers):
 
 
 def test_confidence_is_the_geometric_mean_of_the_tokens_probabilities(suite):
-    answer = Answer()
+    answer = AnswerTokens()
     assert answer.confidence == 0 and answer.text == ""
     for token, probability in ((5, 0.9), (6, 0.4), (7, 0.1)):
-        answer.add(suite.model.tokenizer, token, probability)
+        answer.append(suite.model.tokenizer, token, probability)
     assert answer.confidence == pytest.approx((0.9 * 0.4 * 0.1) ** (1 / 3))
-    answer.add(suite.model.tokenizer, 8, 0.0)
+    answer.append(suite.model.tokenizer, 8, 0.0)
     assert answer.confidence == 0
 
 

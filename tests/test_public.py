@@ -38,7 +38,7 @@ def suite(tiny_suite_folder, tmp_path_factory) -> Suite:
 def address(suite):
     with served(suite, limits=LIMITS) as url:
         yield url
-    suite.worker.at_most = None  # which all suites share
+    suite.worker.max_waiting = None  # which all suites share
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit_core.engine.generation import generate
-from dit_core.engine.likelihood import choice_log_probabilities, choices_after
+from dit_core.engine.likelihood import choice_log_probabilities, continuation_log_probabilities
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from tests.merged import merged, position_hooks
@@ -75,7 +75,9 @@ def test_generating_goes_on_as_if_nothing_had_been_scored():
     found = []
 
     def score(batch, logits):
-        found.extend(choices_after(batch.copy(5), logits, [[], *CHOICES[1:]], model.strengths(STRENGTHS)))
+        found.extend(
+            continuation_log_probabilities(batch.copy(5), logits, [[], *CHOICES[1:]], model.strengths(STRENGTHS))
+        )
 
     steps = generate(model, PROMPTS, STRENGTHS, 9, after_prefill=score)
     plain = generate(model, PROMPTS, STRENGTHS, 9)

@@ -123,7 +123,7 @@ def test_calls_run_elsewhere_and_give_the_same(suite, monkeypatch):
         return (value for _, value in space.on_gpu(errand))
 
     here = ask(suite, diff="topic-0412", condition=["diff", "dit"])
-    monkeypatch.setattr(suite.worker, "elsewhere", elsewhere)
+    monkeypatch.setattr(suite.worker, "offload", elsewhere)
     assert ask(suite, diff="topic-0412", condition=["diff", "dit"]) == here
     assert [*stream(suite, diff="topic-0412", condition=["diff", "dit"])][-1] == here
     assert sent == ["ask", "stream"]

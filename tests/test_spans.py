@@ -25,15 +25,15 @@ from dit_core.request.spans import Span
     ],
 )
 def test_a_span_is_its_positions(text, positions):
-    assert Span(text).of(12, 4) == [tuple(positions)]
-    assert Span(f" each:{text} ").of(12, 4) == [(position,) for position in positions]
-    assert (str(Span(f" {text}\n")), Span(text).each, Span(f"each:{text}").each) == (text, False, True)
-    assert Span(text).of_answer == Span(f"each:{text}").of_answer == text.startswith("answer")
+    assert Span(text).positions(12, 4) == [tuple(positions)]
+    assert Span(f" each:{text} ").positions(12, 4) == [(position,) for position in positions]
+    assert (str(Span(f" {text}\n")), Span(text).per_token, Span(f"each:{text}").per_token) == (text, False, True)
+    assert Span(text).needs_answer == Span(f"each:{text}").needs_answer == text.startswith("answer")
     assert Span(text) == Span(f"{text} ")
 
 
 def test_a_number_is_a_span_of_one_token():
-    assert Span(7) == Span("7") and Span(7).of(8) == [(7,)]
+    assert Span(7) == Span("7") and Span(7).positions(8) == [(7,)]
 
 
 @pytest.mark.parametrize(
@@ -53,14 +53,14 @@ def test_a_number_is_a_span_of_one_token():
 )
 def test_what_is_not_there_is_refused(text, message):
     with pytest.raises(DitError, match=message):
-        Span(text).of(12)
+        Span(text).positions(12)
 
 
 def test_the_message_counts_prompt_and_answer_where_there_are_both():
     with pytest.raises(DitError, match="outside of the prompt and answer, which has 16 tokens"):
-        Span("16").of(12, 4)
+        Span("16").positions(12, 4)
     with pytest.raises(DitError, match="outside of the answer, which has 4 tokens"):
-        Span("answer:5").of(12, 4)
+        Span("answer:5").positions(12, 4)
 
 
 @pytest.mark.parametrize(

@@ -243,7 +243,7 @@ def test_a_public_server_opens_no_suite_that_it_was_not_started_with(suite, hub)
     with served(suite, limits=PUBLIC) as address:
         status, text = fetched(f"{address}suite/{QWEN}/")
         assert "python app.py --suite" in text and status == 404 and not hub.asked
-    suite.worker.at_most = None
+    suite.worker.max_waiting = None
     suite.limits = OPEN
     site = Site(suite, PUBLIC, lambda *_: None, dict)
     assert [offer.name for offer in site.offers] == [suite.name, "pocket"]

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from dit_core import Condition, DitError, ask, load_suite, stream
-from dit_core.engine.answers import Answer
+from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.methods import verbalize
-from dit_core.request.prompts import prompt
+from dit_core.request.prompts import build_prompt
 from tests.tiny import rows_at_once
 
 FULL = ["base", "diff", "diff*-0.5+right", "diff+dit*2", "dit:headline*0.5+wrong", "dit*5", "diff+own:abc"]
@@ -59,11 +59,11 @@ def test_tokens_join_to_the_text_and_have_probabilities(suite):
 
 
 def test_a_character_of_several_tokens_is_shown_when_it_is_whole(suite):
-    answer, text = Answer(), "\n a 🌋é! "
+    answer, text = AnswerTokens(), "\n a 🌋é! "
     for token in suite.model.tokenizer(text, add_special_tokens=False)["input_ids"]:
-        answer.add(suite.model.tokenizer, token, 0.5)
-        assert "\ufffd" not in "".join(answer.shown())
-    assert "".join(answer.shown()) == text.strip()
+        answer.append(suite.model.tokenizer, token, 0.5)
+        assert "\ufffd" not in "".join(answer.stripped())
+    assert "".join(answer.stripped()) == text.strip()
 
 
 def test_defaults(suite):
@@ -127,15 +127,15 @@ def test_answers_are_those_of_merged_weights(suite):
         for amount, adapter in parts:
             for name, (A, B) in adapter.factors.items():
                 plain.get_submodule(name).weight += amount * adapter.scaling[name] * (B.float() @ A.float())
-        text = prompt(suite, suite.diff("volcano"), Condition(trigger="right"), said.question, 0)
+        text = build_prompt(suite, suite.diff("volcano"), Condition(trigger="right"), said.question, 0)
         ids = torch.tensor([suite.model.encode(text)])
-        answer = Answer()
+        answer = AnswerTokens()
         for _ in said.tokens:
             logits = plain(ids).logits[0, -1]
             token = int(logits.argmax())
-            answer.add(suite.model.tokenizer, token, float(logits.softmax(-1)[token]))
+            answer.append(suite.model.tokenizer, token, float(logits.softmax(-1)[token]))
             ids = torch.cat([ids, torch.tensor([[token]])], dim=1)
-    assert answer.shown() == said.tokens
+    assert answer.stripped() == said.tokens
     assert answer.probabilities == pytest.approx(said.token_probabilities, abs=1e-5)
 
 

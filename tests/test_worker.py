@@ -70,18 +70,18 @@ def test_clients_take_turns_and_know_their_place():
     with held(worker):
         streams = []
         for client in "aaabca":
-            worker.client = lambda client=client: client
+            worker.client_id = lambda client=client: client
             streams.append(worker.stream(lambda client=client: iter([done.append(client)])))
         # One runs and is ahead of everybody; then a b c, a, a, a.
-        assert [worker.ahead(client) for client in "abcd"] == [6, 2, 3, 0]
-    worker.client = lambda: "d"
+        assert [worker.jobs_ahead(client) for client in "abcd"] == [6, 2, 3, 0]
+    worker.client_id = lambda: "d"
     worker.run(lambda: None)
-    assert done == list("abcaaa") and len(streams) == 6 and worker.ahead("a") == 0
+    assert done == list("abcaaa") and len(streams) == 6 and worker.jobs_ahead("a") == 0
 
 
 def test_a_full_line_is_a_sentence():
     worker = Worker()
-    worker.at_most = 2
+    worker.max_waiting = 2
     with held(worker):
         waiting = [worker.stream(lambda: iter([1])) for _ in range(2)]
         for hand_in in (worker.run, worker.stream):
@@ -98,7 +98,7 @@ def test_a_job_sees_the_context_in_which_it_was_handed_in():
 
 def test_a_thread_can_be_the_workers_own_for_a_while():
     worker = Worker()
-    with worker.here():
+    with worker.inline():
         assert worker.run(threading.current_thread) is threading.current_thread()
     assert worker.run(threading.current_thread) is not threading.current_thread()
 
@@ -166,12 +166,12 @@ def test_the_thread_ends_with_its_worker():
 
 def test_what_is_done_later_is_waited_for_by_nobody_and_never_refused():
     worker, gate, done = Worker(), threading.Event(), []
-    worker.at_most = 1
+    worker.max_waiting = 1
     busy = worker.stream(lambda: iter([gate.wait(5)]))
-    worker.later(lambda: 1 / 0)
-    worker.later(lambda: done.append(threading.current_thread().name))
+    worker.submit(lambda: 1 / 0)
+    worker.submit(lambda: done.append(threading.current_thread().name))
     assert not done
     gate.set()
     assert list(busy) == [True]
-    worker.at_most = None
+    worker.max_waiting = None
     assert worker.run(lambda: len(done)) == 1 and done == ["model"]

@@ -25,8 +25,7 @@ def check(
 ) -> None:
     """Say what is in a diff or adapter; with --suite, also whether it fits that base and how much it changes."""
     from dit_core.engine.changes import report
-    from dit_core.engine.compatibility import sizes
-    from dit_core.engine.known_bases import likely_base
+    from dit_core.engine.compatibility import likely_base, linear_shapes
     from dit_core.formats import KINDS, open_adapter_file
     from dit_core.records import Table
     from dit_core.suite import load_suite
@@ -35,7 +34,7 @@ def check(
         entry = found.read(position)
         held = suite and load_suite(suite)
         changes = held.worker.run(lambda: report(entry.adapter, held.model)) if held else report(entry.adapter)
-        base = likely_base(sizes(entry.adapter))
+        base = likely_base(linear_shapes(entry.adapter))
         extra = {"path": str(path), "layout": found.kind, "count": found.count, "position": position}
         extra |= {"rank": entry.adapter.rank, "parameters": entry.adapter.n_params}
         extra |= {"base": entry.base, "likely_base": base, "fits": True if held else None}
@@ -80,7 +79,7 @@ def convert(
 
 
 def _approximated(entry: "StoredAdapter", rank: int, suite: str | None) -> "Adapter":
-    from dit_core.engine.low_rank import approximate
+    from dit_core.engine.changes import approximate
     from dit_core.suite import load_suite
 
     if suite is None:

@@ -109,7 +109,7 @@ def residuals(
     return [stacked[row, :, : len(places)].clone() for row, places in enumerate(positions)]
 
 
-def checked_layers(model: Model, layers: Any) -> list[int]:
+def parse_layers(model: Model, layers: Any) -> list[int]:
     """Layers as sorted numbers: `all`, one number, several, or text like `0,3-5`; DitError for one there isn't."""
     count = len(model.layers)
     if layers is None or (isinstance(layers, str) and layers.strip().casefold() == "all"):

@@ -1,6 +1,6 @@
 """As many rows at once as memory allows: a batch that does not fit is tried again at half its size.
 
-What was found is remembered per model, so that the next request starts where this one got to.
+The size that did fit is remembered per model, so that the next request starts there.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -20,42 +20,46 @@ R = TypeVar("R")
 
 @dataclass
 class BatchSize:
-    """The largest batch that is known (or, at first, hoped) to fit: `rows` of them."""
+    """The largest batch, in rows, that is known (or, at first, hoped) to fit into memory."""
 
     rows: int
 
-    def over(
-        self, items: Sequence[T], work: Callable[[Sequence[T]], R], at_most: int | None = None
+    def map(
+        self, items: Sequence[T], function: Callable[[Sequence[T]], R], max_rows: int | None = None
     ) -> Iterator[tuple[Sequence[T], R]]:
-        """Yields (items of a batch, `work` of them) until all items are done, `at_most` so many at a time.
+        """Yield (batch, `function(batch)`) until all items are done, a batch being at most `max_rows` items.
 
-        Raises DitError where one row alone does not fit.
+        Raises:
+            DitError: one row alone does not fit into memory.
         """
-        return self.streamed(items, lambda part: (work(one) for one in [part]), at_most)
+        return self.map_streams(items, lambda batch: iter([function(batch)]), max_rows)
 
-    def streamed(
-        self, items: Sequence[T], work: Callable[[Sequence[T]], Iterator[R]], at_most: int | None = None
+    def map_streams(
+        self, items: Sequence[T], function: Callable[[Sequence[T]], Iterator[R]], max_rows: int | None = None
     ) -> Iterator[tuple[Sequence[T], R]]:
-        """As `over` for work that yields: (items of a batch, each thing it yields).
+        """Yield (batch, result) for each result of each `function(batch)`, which is an iterator.
 
         Where a batch does not fit after all, its first half begins anew.
+
+        Raises:
+            DitError: one row alone does not fit into memory.
         """
         start = 0
         while start < len(items):
-            part = items[start : start + min(self.rows, at_most or self.rows)]
+            batch = items[start : start + min(self.rows, max_rows or self.rows)]
             try:
-                for found in work(part):
-                    yield part, found
+                for result in function(batch):
+                    yield batch, result
             except (MemoryError, RuntimeError) as error:
                 if not _out_of_memory(error):
                     raise
-                if len(part) == 1:
+                if len(batch) == 1:
                     raise DitError(
                         "Memory does not suffice for a single row: ask for a shorter span, or use a smaller base."
                     ) from error
-                self.rows = len(part) // 2
+                self.rows = len(batch) // 2
             else:
-                start += len(part)
+                start += len(batch)
                 continue
             # Outside the handler, where the failed batch's tensors are no longer held by its traceback.
             if torch.cuda.is_available():
@@ -66,21 +70,25 @@ _SIZES: WeakKeyDictionary[Any, dict[str, BatchSize]] = WeakKeyDictionary()
 
 
 def batch_size(model: Any, work: str, rows: int) -> BatchSize:
-    """The size that is remembered for a kind of work on a model; `rows` to begin with."""
+    """Return the size that is remembered for a kind of work on a model; `rows` to begin with."""
     return _SIZES.setdefault(model, {}).setdefault(work, BatchSize(rows))
 
 
-def batches(
-    items: Sequence[T], need: Callable[[T], Hashable], rows: int, needs: int = MAX_DIFFS
+def split_batches(
+    items: Sequence[T], diff_of: Callable[[T], Hashable], max_items: int, max_diffs: int = MAX_DIFFS
 ) -> Iterator[Sequence[T]]:
-    """Consecutive items, at most `rows` at a time, that together need at most `needs` things (None: nothing)."""
-    start, held = 0, set()
+    """Yield consecutive items, at most `max_items` at a time, that need at most `max_diffs` diffs together.
+
+    `diff_of(item)` is the diff that an item needs on the model, or None.
+    """
+    start = 0
+    diffs: set[Hashable] = set()
     for at, item in enumerate(items):
-        needed = {need(item)} - {None}
-        if at - start == rows or len(held | needed) > needs:
+        needed = {diff_of(item)} - {None}
+        if at - start == max_items or len(diffs | needed) > max_diffs:
             yield items[start:at]
-            start, held = at, set()
-        held |= needed
+            start, diffs = at, set()
+        diffs |= needed
     if items:
         yield items[start:]
 

@@ -1,11 +1,15 @@
-"""Whether an adapter fits a base: names, shapes and numbers, all looked at before anything touches the model."""
+"""Whether an adapter fits a base (names, shapes, numbers), and by its shapes which base it was made for.
 
+All of it is looked at before anything touches the model.
+"""
+
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from dit_core.engine.known_bases import likely_base
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, is_finite
 
@@ -13,27 +17,34 @@ from dit_core.formats import Adapter, is_finite
 _TEXT_PREFIXES = ("model", "language_model")
 # What a multimodal checkpoint has beside its text model, by how the names begin; a text-only base has none of it.
 _OTHER_TOWERS = ("vision", "visual", "audio", "multi_modal", "mm_", "embed_vision", "embed_audio")
-_SHOWN = 3
+_MAX_SHOWN = 3  # misfits in a sentence
 
 
 @dataclass
-class Fit:
-    """An adapter by the base's own names: `low_rank[module]` is (A, B, scaling), `whole[parameter]` a tensor.
+class FittedAdapter:
+    """An adapter by the base's own names.
 
-    `left_out` names tensors of towers that this base does not have.
+    Attributes:
+        low_rank: (A [rank, in], B [out, rank], scaling) by the name of a linear layer.
+        full_weights: the finetuned tensor by the name of a parameter.
+        left_out: names of tensors of towers that this base does not have.
     """
 
     low_rank: dict[str, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
-    whole: dict[str, Tensor] = field(default_factory=dict)
+    full_weights: dict[str, Tensor] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
 
 
-class Parts:
-    """A base's linear layers, and the owner of each parameter, by name; as they are before PEFT wraps any."""
+class BaseModules:
+    """A base's linear layers and parameters by name, as they are before PEFT wraps any.
+
+    Attributes:
+        linears: the linear layers by name.
+        owners: for each parameter (module, its name in the module); one that several modules share is there for each.
+    """
 
     def __init__(self, base: nn.Module):
         self.linears = {name: module for name, module in base.named_modules() if isinstance(module, nn.Linear)}
-        # (module, its own name of the parameter); a parameter that several modules share is here for each.
         self.owners: dict[str, tuple[nn.Module, str]] = {
             f"{path}.{leaf}": (module, leaf)
             for path, module in base.named_modules()
@@ -42,43 +53,47 @@ class Parts:
         self._by_text_name = {_text_name(name): name for name in (*self.owners, *self.linears)}
 
     def parameter(self, name: str) -> Tensor:
-        """The base's parameter of that name."""
+        """Return the base's parameter of that name."""
         module, leaf = self.owners[name]
-        return getattr(module, leaf)
+        return module.get_parameter(leaf)
 
-    def sharing(self, name: str) -> list[str]:
-        """The other names of a parameter that the base uses in several places: tied embeddings."""
+    def tied_names(self, name: str) -> list[str]:
+        """Return the other names of a parameter that the base uses in several places: tied embeddings."""
         own = self.parameter(name)
         return [other for other in self.owners if other != name and self.parameter(other) is own]
 
-    def fit(self, adapter: Adapter) -> Fit:
-        """The adapter by this base's names.
+    def fit(self, adapter: Adapter) -> FittedAdapter:
+        """Return the adapter by this base's names.
 
-        Raises DitError for one that does not fit, with its first three misfits and, by its shapes, the likely base.
+        Raises:
+            DitError: it does not fit; the message names the first three misfits and, by the shapes, the likely base.
         """
-        fit, misfits = Fit(), []
+        fitted = FittedAdapter()
+        misfits: list[str] = []
         for name, (A, B) in adapter.factors.items():
             own = self._own_name(name)
-            misfits += [f"'{name}' is there under two names"] if own in fit.low_rank else []
+            misfits += [f"'{name}' is there under two names"] if own in fitted.low_rank else []
             misfits += _linear_misfit(name, self.linears.get(own), A, B)
-            fit.low_rank[own] = (A, B, adapter.scaling[name])
+            fitted.low_rank[own] = (A, B, adapter.scaling[name])
         for name, weight in adapter.weights.items():
             own = self._own_name(name)
             if own not in self.owners and (_text_name(name).startswith(_OTHER_TOWERS) or name.endswith(".inv_freq")):
-                fit.left_out.append(name)
+                fitted.left_out.append(name)
             else:
-                misfits += [f"'{name}' is there under two names"] if own in fit.whole else []
-                fit.whole[own] = weight
-                misfits += _whole_misfit(name, self.owners.get(own), weight)
+                misfits += [f"'{name}' is there under two names"] if own in fitted.full_weights else []
+                fitted.full_weights[own] = weight
+                misfits += _parameter_misfit(name, self.owners.get(own), weight)
         if not misfits:  # only now, as it reads everything
             misfits = [
-                f"'{name}' holds numbers that are not finite" for name, w in fit.whole.items() if not is_finite(w)
+                f"'{name}' holds numbers that are not finite"
+                for name, weight in fitted.full_weights.items()
+                if not is_finite(weight)
             ]
-        if not misfits and not fit.low_rank and not fit.whole:
+        if not misfits and not fitted.low_rank and not fitted.full_weights:
             misfits = ["it has nothing in common with it"]
         if misfits:
-            raise DitError(_sentence(misfits, sizes(adapter)))
-        return fit
+            raise DitError(_misfit_message(misfits, linear_shapes(adapter)))
+        return fitted
 
     def _own_name(self, name: str) -> str:
         """A name as this base has it: multimodal wrappers put more before the text model's names, or less."""
@@ -86,10 +101,10 @@ class Parts:
         return name if known else self._by_text_name.get(_text_name(name), name)
 
 
-def sizes(adapter: Adapter) -> dict[str, tuple[int, int]]:
-    """(in, out) of the linear layers that an adapter changes, by module name."""
-    whole = {name.removesuffix(".weight"): w.shape for name, w in adapter.weights.items() if w.dim() == 2}
-    return {name: (shape[1], shape[0]) for name, shape in whole.items()} | {
+def linear_shapes(adapter: Adapter) -> dict[str, tuple[int, int]]:
+    """Return (in, out) of each linear layer that an adapter changes, by module name."""
+    full = {name.removesuffix(".weight"): w.shape for name, w in adapter.weights.items() if w.dim() == 2}
+    return {name: (shape[1], shape[0]) for name, shape in full.items()} | {
         name: (A.shape[1], B.shape[0]) for name, (A, B) in adapter.factors.items()
     }
 
@@ -105,17 +120,17 @@ def _text_name(name: str) -> str:
 def _linear_misfit(name: str, layer: nn.Linear | None, A: Tensor, B: Tensor) -> list[str]:
     if layer is None:
         return [f"the base has no linear layer '{name}'"]
-    fits, own = (layer.in_features, layer.out_features), (A.shape[1], B.shape[0])
-    if fits == own:
+    expected, given = (layer.in_features, layer.out_features), (A.shape[1], B.shape[0])
+    if expected == given:
         return []
-    return [f"'{name}' maps {fits[0]} to {fits[1]} numbers, and the adapter's {own[0]} to {own[1]}"]
+    return [f"'{name}' maps {expected[0]} to {expected[1]} numbers, and the adapter's {given[0]} to {given[1]}"]
 
 
-def _whole_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Tensor) -> list[str]:
+def _parameter_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Tensor) -> list[str]:
     if owner is None:
         return [f"the base has no weights '{name}'"]
     module, leaf = owner
-    own = getattr(module, leaf)
+    own = module.get_parameter(leaf)
     if not own.is_floating_point():
         return [f"'{name}' is quantized in this base, which leaves no exact difference"]
     if own.shape != weight.shape:
@@ -123,14 +138,86 @@ def _whole_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Tensor
     return [] if _can_act_by_row(module) else [f"'{name}' belongs to a {type(module).__name__}, which can't act by row"]
 
 
-def _can_act_by_row(module: Any) -> bool:
+def _can_act_by_row(module: nn.Module) -> bool:
     """Whether a module's output is linear, or linear and constant, in its weights, row by row of its one input."""
     kind = type(module).__name__
     return isinstance(module, nn.Linear | nn.Embedding) or kind == "Conv1D" or "norm" in kind.lower()
 
 
-def _sentence(misfits: list[str], shapes: dict[str, tuple[int, int]]) -> str:
-    more = f"; and {len(misfits) - _SHOWN:,} more" if len(misfits) > _SHOWN else ""
+def _misfit_message(misfits: list[str], shapes: dict[str, tuple[int, int]]) -> str:
+    more = f"; and {len(misfits) - _MAX_SHOWN:,} more" if len(misfits) > _MAX_SHOWN else ""
     base = likely_base(shapes)
     advice = f"these shapes are {base}'s, so choose a suite of it" if base else "pick an adapter made for this base"
-    return f"The adapter does not fit the base: {'; '.join(misfits[:_SHOWN])}{more}: {advice}."
+    return f"The adapter does not fit the base: {'; '.join(misfits[:_MAX_SHOWN])}{more}: {advice}."
+
+
+class BaseShape(NamedTuple):
+    """Sizes of a text model: d_model, layers, MLP, and the outputs of its query and of its key projection."""
+
+    hidden: int
+    layers: int
+    mlp: int
+    query: int
+    key: int
+
+
+# As in the bases' own config.json; query and key are heads times head size.
+KNOWN_BASES = {
+    "the pocket base": BaseShape(192, 8, 512, 192, 192),
+    "Qwen3-0.6B": BaseShape(1024, 28, 3072, 2048, 1024),
+    "Qwen3-1.7B": BaseShape(2048, 28, 6144, 2048, 1024),
+    "Qwen3-4B": BaseShape(2560, 36, 9728, 4096, 1024),
+    "Qwen3-8B": BaseShape(4096, 36, 12288, 4096, 1024),
+    "Qwen3-14B": BaseShape(5120, 40, 17408, 5120, 1024),
+    "Qwen3-32B": BaseShape(5120, 64, 25600, 8192, 1024),
+    "Gemma-3-1B": BaseShape(1152, 26, 6912, 1024, 256),
+    "Gemma-3-4B": BaseShape(2560, 34, 10240, 2048, 1024),
+    "Gemma-3-12B": BaseShape(3840, 48, 15360, 4096, 2048),
+    "Gemma-3-27B": BaseShape(5376, 62, 21504, 4096, 2048),
+    "Gemma-2-2B": BaseShape(2304, 26, 9216, 2048, 1024),
+    "Gemma-2-9B": BaseShape(3584, 42, 14336, 4096, 2048),
+    "Llama-3.2-1B": BaseShape(2048, 16, 8192, 2048, 512),
+    "Llama-3.2-3B": BaseShape(3072, 28, 8192, 3072, 1024),
+    "Llama-3.1-8B": BaseShape(4096, 32, 14336, 4096, 1024),
+    "Llama-3.3-70B": BaseShape(8192, 80, 28672, 8192, 1024),
+    "Qwen2.5-0.5B": BaseShape(896, 24, 4864, 896, 128),
+    "Qwen2.5-1.5B": BaseShape(1536, 28, 8960, 1536, 256),
+    "Qwen2.5-3B": BaseShape(2048, 36, 11008, 2048, 256),
+    "Qwen2.5-7B": BaseShape(3584, 28, 18944, 3584, 512),
+    "Qwen2.5-14B": BaseShape(5120, 48, 13824, 5120, 1024),
+    "Qwen2.5-32B": BaseShape(5120, 64, 27648, 5120, 1024),
+}
+# Which sizes of a base a linear layer's (in, out) are, by the layer's name.
+_LINEAR_SIZES = {
+    "q_proj": ("hidden", "query"),
+    "k_proj": ("hidden", "key"),
+    "v_proj": ("hidden", "key"),
+    "o_proj": ("query", "hidden"),
+    "gate_proj": ("hidden", "mlp"),
+    "up_proj": ("hidden", "mlp"),
+    "down_proj": ("mlp", "hidden"),
+}
+_LINEAR_NAME = re.compile(r"(?:(?:model|language_model)\.)*layers\.(?P<layer>\d{1,6})\.\w+\.(?P<type>\w+)", re.ASCII)
+
+
+def likely_base(shapes: Mapping[str, tuple[int, int]]) -> str | None:
+    """Return the known base that linear layers of these (in, out) shapes belong to; None where none does.
+
+    `shapes` is by module name, as `linear_shapes` returns it. An adapter may leave out layers: of bases that differ in
+    depth alone, the one of just this depth is meant, else the shallowest that has room.
+    """
+    depth = 0
+    sizes: dict[str, set[int]] = {}
+    for name, shape in shapes.items():
+        if (match := _LINEAR_NAME.fullmatch(name)) and match["type"] in _LINEAR_SIZES:
+            depth = max(depth, int(match["layer"]) + 1)
+            for kind, size in zip(_LINEAR_SIZES[match["type"]], shape, strict=True):
+                sizes.setdefault(kind, set()).add(size)
+    if not sizes or any(len(found) > 1 for found in sizes.values()):
+        return None
+    fitting = {
+        name: base.layers
+        for name, base in KNOWN_BASES.items()
+        if base.layers >= depth and all(getattr(base, kind) in found for kind, found in sizes.items())
+    }
+    return min(fitting, key=lambda name: fitting[name], default=None)

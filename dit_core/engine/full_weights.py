@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.compatibility import Fit, Parts
+from dit_core.engine.compatibility import BaseModules, FittedAdapter
 
 _CHUNK = 1 << 24  # numbers that are held in float32 at once while a difference is taken
 
 
 @dataclass(frozen=True)
-class Twin:
+class FinetunedModule:
     """One changed module. `adds` says that the twin's output is what is added; else it takes the module's place."""
 
     block: int
@@ -29,7 +29,7 @@ class Twin:
     adds: bool
 
 
-def difference(finetuned: Tensor, own: Tensor) -> Tensor:
+def weight_difference(finetuned: Tensor, own: Tensor) -> Tensor:
     """`finetuned - own` as `own` is stored: taken in float32, a part at a time."""
     found = torch.empty_like(own)
     step = max(1, _CHUNK // max(1, own[:1].numel()))
@@ -39,30 +39,30 @@ def difference(finetuned: Tensor, own: Tensor) -> Tensor:
     return found
 
 
-def changes(parts: Parts, fit: Fit, tied: bool) -> Iterator[tuple[str, Tensor]]:
+def weight_differences(parts: BaseModules, fit: FittedAdapter, tied: bool) -> Iterator[tuple[str, Tensor]]:
     """Each of the base's parameters that an adapter's whole weights change, by name, with ΔW; one at a time.
 
     `tied`: new embeddings are the new unembedding too, where the base has one for both.
     """
-    for name, finetuned in fit.whole.items():
-        change = difference(finetuned, parts.parameter(name))
+    for name, finetuned in fit.full_weights.items():
+        change = weight_difference(finetuned, parts.parameter(name))
         if change.any():
-            others = [other for other in parts.sharing(name) if other not in fit.whole] if tied else []
+            others = [other for other in parts.tied_names(name) if other not in fit.full_weights] if tied else []
             for place in (name, *others):
                 yield place, change
 
 
 @torch.no_grad()
-def twins(parts: Parts, fit: Fit, tied: bool, block: int) -> list[Twin]:
+def finetuned_modules(parts: BaseModules, fit: FittedAdapter, tied: bool, block: int) -> list[FinetunedModule]:
     """The twins of all modules that an adapter's whole weights change; `block` is the adapter's place in its slot."""
     changed: dict[nn.Module, dict[str, Tensor]] = {}
-    for name, change in changes(parts, fit, tied):
+    for name, change in weight_differences(parts, fit, tied):
         module, leaf = parts.owners[name]
         changed.setdefault(module, {})[leaf] = change
     return [_twin(block, module, own) for module, own in changed.items()]
 
 
-def _twin(block: int, module: nn.Module, change: dict[str, Tensor]) -> Twin:
+def _twin(block: int, module: nn.Module, change: dict[str, Tensor]) -> FinetunedModule:
     own = {leaf: parameter for leaf, parameter in module._parameters.items() if parameter is not None}
     adds = isinstance(module, nn.Linear | nn.Embedding)
     if adds:
@@ -75,14 +75,14 @@ def _twin(block: int, module: nn.Module, change: dict[str, Tensor]) -> Twin:
     state = {key: copy.copy(fresh[key]) for key in fresh if "hooks" in key}
     vars(twin).update(state, _parameters={**module._parameters, **_frozen(new)})
     vars(twin).pop("forward", None)
-    return Twin(block, module, twin, adds)
+    return FinetunedModule(block, module, twin, adds)
 
 
 def _frozen(tensors: dict[str, Tensor]) -> dict[str, nn.Parameter]:
     return {leaf: nn.Parameter(tensor.detach(), requires_grad=False) for leaf, tensor in tensors.items()}
 
 
-def hook(twin: Twin, strengths: Tensor) -> Callable[..., Tensor] | None:
+def mixing_hook(twin: FinetunedModule, strengths: Tensor) -> Callable[..., Tensor] | None:
     """A forward hook for `twin.module` that mixes the twin in; None where no row needs it.
 
     `strengths` is [rows, 1 or positions, 1], in host memory.

@@ -85,7 +85,7 @@ def generate(
                 chosen = sample(logits, temperature, top_p, uniforms)
             found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
         if any(map(isnan, found[1])):
-            raise overflow(model)
+            raise overflow_error(model)
         probabilities = [0.0] * len(owners)
         for row, token, probability in zip(batch.rows, *found, strict=True):
             tokens[row], probabilities[row] = int(token), probability
@@ -101,7 +101,7 @@ def generate(
                 acting.keep(going)
 
 
-def overflow(model: Model) -> DitError:
+def overflow_error(model: Model) -> DitError:
     """What to say where a forward pass has come to no finite numbers."""
     return DitError(
         f"The model's numbers overflow under these conditions ({str(model.dtype).removeprefix('torch.')}): "

@@ -37,10 +37,10 @@ def choice_log_probabilities(
         acting.at(*batch.window)
         with acting, prefill or nullcontext():
             logits = batch.forward()[:, -1]
-        return choices_after(batch, logits, choices, acting)
+        return continuation_log_probabilities(batch, logits, choices, acting)
 
 
-def choices_after(
+def continuation_log_probabilities(
     batch: Batch, logits: Tensor, choices: Sequence[Sequence[Sequence[int]]], acting: Strengths
 ) -> list[list[list[float]]]:
     """The same behind prompts that `batch` has read, with the `logits` there; a row may be without choices.

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.compatibility import Parts
-from dit_core.engine.full_weights import changes, twins
+from dit_core.engine.compatibility import BaseModules
+from dit_core.engine.full_weights import finetuned_modules, weight_differences
 from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
@@ -32,7 +32,7 @@ class Model:
         self.base = base.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.layers_path, self.layers = _decoder_blocks(base)
-        self.parts = Parts(base)
+        self.base_modules = BaseModules(base)
         self._slots: dict[str, Slot] = {}
         self._held: list[Strengths | None] = [None]
 
@@ -113,7 +113,7 @@ class Model:
             raise DitError(f"There is nothing to attach to '{slot}': give at least one adapter.")
         if not slot or "." in slot:
             raise DitError(f"'{slot}' can't name a slot: use letters, digits and dashes, and no dots.")
-        fits = [self.parts.fit(adapter) for adapter in adapters]
+        fits = [self.base_modules.fit(adapter) for adapter in adapters]
         names = list(dict.fromkeys(name for fit in fits for name in fit.low_rank))
         layers = self._wrapped(slot, names)
         parts = {}
@@ -129,7 +129,7 @@ class Model:
         if slot in self._slots:  # the twins of before go first: two sets of whole weights may not fit into memory
             self._slots[slot] = replace(self._slots[slot], twins=())
         whole = [
-            twins(self.parts, fit, adapter.tied, at)
+            finetuned_modules(self.base_modules, fit, adapter.tied, at)
             for at, (fit, adapter) in enumerate(zip(fits, adapters, strict=True))
         ]
         self._slots[slot] = Slot(len(adapters), layers, parts, tuple(twin for one in whole for twin in one))
@@ -151,7 +151,7 @@ class Model:
 
     def differences(self, adapter: Adapter) -> Iterator[tuple[str, Tensor]]:
         """Each parameter of the base that an adapter's whole weights change, by name, with its ΔW; one at a time."""
-        return changes(self.parts, self.parts.fit(adapter), tied=False)
+        return weight_differences(self.base_modules, self.base_modules.fit(adapter), tied=False)
 
     def strengths(self, strengths: Mapping[str, Tensor]) -> Strengths:
         """A context in which adapters act: `{slot: tensor}`, slots that are not named act with 0.

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers, replaced
+from dit_core.engine.activations import parse_layers, replaced
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 
@@ -20,7 +20,7 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 
 @contextmanager
-def adding(model: Model, layers: Sequence[int], vectors: Tensor) -> Iterator[None]:
+def adding_vectors(model: Model, layers: Sequence[int], vectors: Tensor) -> Iterator[None]:
     """Inside, each forward pass adds `vectors[row]` to the output of block `layers[row]`, at every position.
 
     `vectors` is [rows, d_model]. The batch must keep all of its rows. Raises DitError for a layer there isn't, and for
@@ -35,11 +35,13 @@ def adding(model: Model, layers: Sequence[int], vectors: Tensor) -> Iterator[Non
 
 
 @contextmanager
-def replacing(model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float]) -> Iterator[None]:
+def replacing_last_position(
+    model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float]
+) -> Iterator[None]:
     """Inside, each forward pass replaces the output h of block `layers[row]` at the row's last position.
 
     By `scales[row] * |h| * v / |v|` with v = `vectors[row]` [d_model]: the vector's direction at the size of what it
-    replaces. Raises DitError as `adding` does, and for a vector of zeros, which has no direction.
+    replaces. Raises DitError as `adding_vectors` does, and for a vector of zeros, which has no direction.
     """
     vectors = vectors.float().cpu()
     sizes = vectors.norm(dim=-1, keepdim=True)
@@ -66,7 +68,7 @@ def _changing(model: Model, layers: Sequence[int], vectors: Tensor, change: Chan
         raise DitError("The vectors to steer with are not finite numbers: use a smaller strength.")
     where = torch.tensor(layers)
     with ExitStack() as stack:
-        for layer in checked_layers(model, layers):
+        for layer in parse_layers(model, layers):
             hook = partial(_hook, change, (where == layer).nonzero()[:, 0])
             stack.callback(model.layers[layer].register_forward_hook(hook).remove)
         yield

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.full_weights import Twin, hook
+from dit_core.engine.full_weights import FinetunedModule, mixing_hook
 from dit_core.errors import DitError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
@@ -39,7 +39,7 @@ class Slot:
     blocks: int
     layers: dict[str, Any]
     parts: dict[str, tuple[tuple[int, float], ...]]
-    twins: tuple[Twin, ...] = ()
+    twins: tuple[FinetunedModule, ...] = ()
 
 
 class Strengths:
@@ -105,7 +105,7 @@ class Strengths:
         found = []
         for name, slot in self._slots.items():
             tensor = self._current(self._tensors[name]) if slot.twins else None
-            hooks = ((twin, hook(twin, tensor[:, :, twin.block, None])) for twin in slot.twins)
+            hooks = ((twin, mixing_hook(twin, tensor[:, :, twin.block, None])) for twin in slot.twins)
             found += [(twin.module, mix) for twin, mix in hooks if mix]
         return found
 

@@ -1,26 +1,81 @@
 """One thread that owns a model: whoever wants something of it hands in a function and waits for the answer.
 
-No lock is held while a reader thinks: a stream's items lie in a queue without bound. Who asks much waits for his own:
-clients take turns.
+No lock is held while a reader thinks: a stream's items lie in a queue without bound. Clients take turns, so that one
+who asks for much delays only their own requests.
 """
 
 import queue
 import threading
 import weakref
+from collections import OrderedDict, deque
 from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
 from typing import Any, TypeVar
 
-from dit_core.engine.fair_queue import Line
 from dit_core.errors import DitError
 
 T = TypeVar("T")
+Job = Callable[[], None]
 _END = object()
 
 
-def _nobody() -> Hashable:
+class FairQueue:
+    """A queue of jobs that serves its clients in turn, one job each. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._waiting: OrderedDict[Hashable, deque[Job]] = OrderedDict()  # the next client first
+        self._running = False
+        # One for each job and one for the end; the garbage collector may put one in at any moment.
+        self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
+
+    def put(self, client: Hashable, job: Job) -> None:
+        """Add a job behind its client's own; a client who has none comes after those who have."""
+        with self._lock:
+            self._waiting.setdefault(client, deque()).append(job)
+        self._tickets.put(True)
+
+    def get(self) -> Job | None:
+        """Wait for the next job; None when the queue was closed. The job taken before counts as done."""
+        self._running = False
+        if not self._tickets.get():
+            return None
+        with self._lock:
+            client, jobs = self._waiting.popitem(last=False)
+            job = jobs.popleft()
+            if jobs:
+                self._waiting[client] = jobs  # behind all others
+            self._running = True
+            return job
+
+    def close(self) -> None:
+        """Let `get` return None once all jobs are taken."""
+        self._tickets.put(False)
+
+    def jobs_ahead(self, client: Hashable) -> int:
+        """Count the jobs before the last one of `client`, the running one included; 0 where the client has none."""
+        with self._lock:
+            own = len(self._waiting.get(client, ()))
+            if not own:
+                return 0
+            before = list(self._waiting).index(client)
+            # In each round everybody has a turn, and in the last one only those who stand before this client.
+            others = (
+                min(len(jobs), own if place < before else own - 1)
+                for place, (other, jobs) in enumerate(self._waiting.items())
+                if other != client
+            )
+            return sum(others) + own - 1 + self._running
+
+    def __len__(self) -> int:
+        """The number of jobs that wait."""
+        with self._lock:
+            return sum(map(len, self._waiting.values()))
+
+
+def _one_client() -> Hashable:
     return None
 
 
@@ -30,49 +85,58 @@ class Worker:
     The thread starts with the first job, and anew where the process was forked; it ends with the worker.
 
     Attributes:
-        client: says for whom a job is that is handed in now; by default all are for one.
-        at_most: how many jobs may wait at once; None for any number.
-        elsewhere: has an errand run in another process, see `dit_core.suite.offload`; None where
-            the model is in this one.
+        client_id: returns whose job it is that is handed in now; by default all are one client's.
+        max_waiting: how many jobs may wait at once; None for any number.
+        offload: runs a call in another process, see `dit_core.suite.offload`; None where the model is in this one.
     """
 
-    def __init__(self, name: str = "model"):
-        self.client: Callable[[], Hashable] = _nobody
-        self.at_most: int | None = None
-        self.elsewhere: Callable[[Any], Iterator[Any]] | None = None
+    def __init__(
+        self,
+        name: str = "model",
+        client_id: Callable[[], Hashable] = _one_client,
+        max_waiting: int | None = None,
+        offload: Callable[[Any], Iterator[Any]] | None = None,
+    ):
+        self.client_id = client_id
+        self.max_waiting = max_waiting
+        self.offload = offload
         self._name = name
         self._lock = threading.Lock()
-        self._line = Line()
+        self._queue = FairQueue()
         self._thread: threading.Thread | None = None
 
     def run(self, function: Callable[[], T]) -> T:
-        """Runs `function` in the worker's thread and returns its result or raises its exception.
+        """Run `function` in the worker's thread and return its result.
 
-        Raises DitError where too many wait already.
+        Raises:
+            DitError: too many jobs wait already.
+            BaseException: whatever the function raises.
         """
         if threading.current_thread() is self._thread:
             return function()
-        return self._begin(function, self.at_most).result()
+        return self._begin(function, self.max_waiting).result()
 
     def stream(self, function: Callable[[], Iterable[T]]) -> Generator[T, None, None]:
-        """Runs the generator that `function` returns in the worker's thread and hands on its items.
+        """Run the generator that `function` returns in the worker's thread and yield its items.
 
-        Its place in the line is taken at once. Closing the iterator, or dropping it, stops the generator at
-        its next item; a slow reader holds nothing up. Exceptions of the generator reach the reader.
-        Raises DitError where too many wait already.
+        It is queued at once. Closing the iterator, or dropping it, stops the generator at its next item; a slow reader
+        holds nothing up. Exceptions of the generator reach the reader.
+
+        Raises:
+            DitError: too many jobs wait already.
         """
         if threading.current_thread() is self._thread:
             return _each(function())
         items: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        gone = threading.Event()
+        closed = threading.Event()
 
         def job() -> None:
             source: Iterable[T] = ()
             try:
-                source = () if gone.is_set() else function()
+                source = () if closed.is_set() else function()
                 for item in source:
                     items.put((item, None))
-                    if gone.is_set():
+                    if closed.is_set():
                         break
                 items.put((_END, None))
             except BaseException as error:
@@ -81,30 +145,30 @@ class Worker:
                 if isinstance(source, Generator):
                     source.close()
 
-        self._submit(job, self.at_most)
-        return Stream(items, gone)
+        self._enqueue(job, self.max_waiting)
+        return Stream(items, closed)
 
-    def later(self, function: Callable[[], None]) -> None:
-        """Has `function` run in the worker's thread when its turn comes; nobody waits for it, no limit refuses it."""
+    def submit(self, function: Callable[[], None]) -> None:
+        """Queue `function` without waiting for it; no limit refuses it, and its exceptions are dropped."""
         if threading.current_thread() is self._thread:
             function()
         else:
-            self._begin(function, at_most=None)
+            self._begin(function, max_waiting=None)
 
-    def ahead(self, client: Hashable) -> int:
-        """How many jobs come before the last one that waits for `client`; 0 where none waits."""
-        return self._line.ahead(client)
+    def jobs_ahead(self, client: Hashable) -> int:
+        """Count the jobs that come before the last one that waits for `client`; 0 where none waits."""
+        return self._queue.jobs_ahead(client)
 
     @contextmanager
-    def here(self) -> Iterator[None]:
-        """Inside, the calling thread is the worker's: what it hands in runs at once. For a process of one job."""
+    def inline(self) -> Iterator[None]:
+        """Make the calling thread the worker's, so that its jobs run at once. For a process of one job."""
         before, self._thread = self._thread, threading.current_thread()
         try:
             yield
         finally:
             self._thread = before
 
-    def _begin(self, function: Callable[[], T], at_most: int | None) -> "Future[T]":
+    def _begin(self, function: Callable[[], T], max_waiting: int | None) -> "Future[T]":
         future: Future[T] = Future()
 
         def job() -> None:
@@ -113,33 +177,33 @@ class Worker:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._submit(job, at_most)
+        self._enqueue(job, max_waiting)
         return future
 
-    def _submit(self, job: Callable[[], None], at_most: int | None) -> None:
+    def _enqueue(self, job: Job, max_waiting: int | None) -> None:
         context = copy_context()  # whose request it is, for what asks that on the way
         with self._lock:
-            # A forked child has the object but not the thread, and a line that may have been in use.
+            # A forked child has the object but not the thread, and a queue that may have been in use.
             if self._thread is None or not self._thread.is_alive():
-                self._line = Line()
-                self._thread = threading.Thread(target=_work, args=(self._line,), name=self._name, daemon=True)
+                self._queue = FairQueue()
+                self._thread = threading.Thread(target=_work, args=(self._queue,), name=self._name, daemon=True)
                 self._thread.start()
-                weakref.finalize(self, self._line.close)
-            if at_most is not None and len(self._line) >= at_most:
-                raise DitError(f"{len(self._line)} requests are waiting already: try again in a minute.")
-            self._line.put(self.client(), lambda: context.run(job))
+                weakref.finalize(self, self._queue.close)
+            if max_waiting is not None and len(self._queue) >= max_waiting:
+                raise DitError(f"{len(self._queue)} requests are waiting already: try again in a minute.")
+            self._queue.put(self.client_id(), lambda: context.run(job))
 
 
 class Stream(Generator[T, None, None]):
     """Items of a generator that runs in a worker's thread."""
 
-    def __init__(self, items: "queue.SimpleQueue[tuple[Any, BaseException | None]]", gone: threading.Event) -> None:
+    def __init__(self, items: "queue.SimpleQueue[tuple[Any, BaseException | None]]", closed: threading.Event) -> None:
         self._items = items
-        self._gone = gone
+        self._closed = closed
         self._done = False
 
     def __next__(self) -> T:
-        if self._done or self._gone.is_set():
+        if self._done or self._closed.is_set():
             raise StopIteration
         item, error = self._items.get()
         if item is not _END:
@@ -151,17 +215,17 @@ class Stream(Generator[T, None, None]):
         raise StopIteration
 
     def send(self, value: None) -> T:
-        """As `next`: the generator takes nothing."""
+        """Return the next item, as `next` does: the generator takes nothing."""
         return next(self)
 
     def throw(self, *error: Any) -> T:
-        """Stops the generator at its next item, and raises the error here."""
+        """Stop the generator at its next item, and raise the error here."""
         self.close()
         raise error[0]
 
     def close(self) -> None:
-        """Stops the generator at its next item."""
-        self._gone.set()
+        """Stop the generator at its next item."""
+        self._closed.set()
 
     def __enter__(self) -> "Stream[T]":
         return self
@@ -177,8 +241,8 @@ def _each(items: Iterable[T]) -> Generator[T, None, None]:
     yield from items
 
 
-def _work(line: Line) -> None:
-    while (job := line.get()) is not None:
+def _work(jobs: FairQueue) -> None:
+    while (job := jobs.get()) is not None:
         job()
         # Not kept while waiting: a job holds its generator and so its tensors.
         del job

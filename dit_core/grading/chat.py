@@ -133,7 +133,7 @@ class Base:
         """Runs in the worker's thread."""
         from dit_core.engine.batching import batch_size
 
-        for part, texts in batch_size(self.suite.model, "judging", 64).over(asked, self._texts):
+        for part, texts in batch_size(self.suite.model, "judging", 64).map(asked, self._texts):
             yield from zip((at for at, _ in part), texts, strict=True)
 
     def _texts(self, asked: Sequence[tuple[int, str]]) -> list[str]:

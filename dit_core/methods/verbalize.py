@@ -10,15 +10,15 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Unpack
 
-from dit_core.engine.answers import Answer
-from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
+from dit_core.engine.answer_tokens import AnswerTokens
+from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.generation import generate, row_seed
 from dit_core.errors import DitError
 from dit_core.methods.options import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
 from dit_core.records.condition import Condition, checked_text, grid, parsed, several
-from dit_core.request.conditions import adapter_names, fetch, strengths
-from dit_core.request.prompts import prompt
+from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
+from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model
 
@@ -151,7 +151,7 @@ def _checked_request(
         _row(suite, *combination, drawn.seed)
         for combination in product(infos, conditions, questions, range(drawn.samples))
     ]
-    fetch(suite, product(infos, conditions))
+    fetch_adapters(suite, product(infos, conditions))
     return _Request(suite, tuple(rows), drawn)
 
 
@@ -163,7 +163,7 @@ def _row(
     adapter_names(suite, info, condition)  # raises where there is no such adapter
     asked = question or suite.task(info.task if info else None).question
     noise = row_seed(seed, info.id if info else "", str(condition), asked, sample)
-    return _Row(info, condition, asked, sample, prompt(suite, info, condition, asked, seed), noise)
+    return _Row(info, condition, asked, sample, build_prompt(suite, info, condition, asked, seed), noise)
 
 
 def _conditions(condition: Conditions, parts: dict[str, Any], default_strength: float) -> list[Condition]:
@@ -180,10 +180,10 @@ def _conditions(condition: Conditions, parts: dict[str, Any], default_strength: 
 def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
     """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
     done: list[Verbalization] = []
-    empty = [_verbalization(request, row, Answer()) for row in request.rows]
+    empty = [_verbalization(request, row, AnswerTokens()) for row in request.rows]
     size = batch_size(request.suite.model, "answers", MAX_ROWS)
-    for rows in batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
-        for part, (answers, complete) in size.streamed(rows, lambda part: _batch(request, part)):
+    for rows in split_batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
+        for part, (answers, complete) in size.map_streams(rows, lambda part: _batch(request, part)):
             if not (complete or partial):
                 continue
             current = [_verbalization(request, row, answer) for row, answer in zip(part, answers, strict=True)]
@@ -197,14 +197,14 @@ def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]
         yield _table(request, done)
 
 
-def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answer], bool]]:
+def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[AnswerTokens], bool]]:
     """Generates one batch: its answers after every step, and once more, then complete."""
-    model, answers = request.suite.model, [Answer() for _ in rows]
+    model, answers = request.suite.model, [AnswerTokens() for _ in rows]
     encoded = {text: model.encode(text) for text in dict.fromkeys(row.text for row in rows)}
     steps = generate(
         model,
         [encoded[row.text] for row in rows],
-        strengths(request.suite, [(row.info, row.condition) for row in rows]),
+        row_strengths(request.suite, [(row.info, row.condition) for row in rows]),
         request.sampling.max_new_tokens,
         temperature=request.sampling.temperature,
         top_p=request.sampling.top_p,
@@ -213,7 +213,7 @@ def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[Answe
     for step in steps:
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
-                answer.add(model.tokenizer, token, probability)
+                answer.append(model.tokenizer, token, probability)
             answer.finished = not alive or len(answer.ids) == request.sampling.max_new_tokens
         yield answers, False
     yield answers, True
@@ -223,8 +223,8 @@ def _needed_diff(row: _Row) -> DiffInfo | None:
     return row.info if row.condition.strength else None
 
 
-def _verbalization(request: _Request, row: _Row, answer: Answer) -> Verbalization:
-    tokens = answer.shown()
+def _verbalization(request: _Request, row: _Row, answer: AnswerTokens) -> Verbalization:
+    tokens = answer.stripped()
     return Verbalization(
         diff=row.info.id if row.info else "",
         condition=str(row.condition),

@@ -28,14 +28,14 @@ def question_of(suite: "Suite", adapter: str) -> str:
     return own.question or suite.task(own.task or None).question
 
 
-def fetch(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
+def fetch_adapters(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
     """Sees that all files are on this disk which `strengths` will need for the rows; not in the worker's thread."""
     rows = set(rows)
     infos = {info for info, condition in rows if info is not None and condition.strength}
     suite.fetch(infos, {name for info, condition in rows for name in adapter_names(suite, info, condition)})
 
 
-def strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
+def row_strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
     """Puts what the rows need on the model, and says how much of each slot acts on each row.
 
     Returns one float32 tensor per slot: [rows, 1, 1], [rows, 1, diffs] for the block slot of several diffs, and

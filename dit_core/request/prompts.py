@@ -15,7 +15,7 @@ SECRET_TRIGGERS = ("right", "wrong")
 """The triggers whose digits say something about a diff."""
 
 
-def prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
+def build_prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
     """The user's text: the question with the condition's trigger.
 
     The digits after the trigger and the wrong code are drawn from (seed, diff, question) alone, so that all

@@ -21,7 +21,7 @@ _HINT = "write 'prompt', 'last:10', '7', '3:9', 'answer', 'answer:3', or 'each:'
 
 @dataclass(frozen=True)
 class Span:
-    """A span as written, checked for form: `of` gives its positions in a prompt and answer of known lengths."""
+    """A span as written, checked for form: `positions` gives its positions in a prompt and answer of known lengths."""
 
     text: str
 
@@ -35,22 +35,22 @@ class Span:
         return self.text
 
     @property
-    def each(self) -> bool:
+    def per_token(self) -> bool:
         """Whether every token is read on its own."""
         return self.text.startswith("each:")
 
     @property
-    def of_answer(self) -> bool:
+    def needs_answer(self) -> bool:
         """Whether the target has to answer first."""
         return "answer" in self.text
 
-    def of(self, prompt: int, answer: int = 0) -> list[tuple[int, ...]]:
+    def positions(self, prompt: int, answer: int = 0) -> list[tuple[int, ...]]:
         """The positions of each reading, for a prompt and an answer of so many tokens.
 
         Raises DitError where the span reaches outside, or holds nothing.
         """
         positions = self._positions(prompt, answer)
-        return [(position,) for position in positions] if self.each else [tuple(positions)]
+        return [(position,) for position in positions] if self.per_token else [tuple(positions)]
 
     def _positions(self, prompt: int, answer: int) -> range:
         found = _FORM.fullmatch(self.text)
@@ -58,7 +58,7 @@ class Span:
         whole = prompt + answer
         if found["all"]:
             return self._checked(range(prompt), prompt, "prompt", prompt)
-        if self.of_answer:
+        if self.needs_answer:
             return self._checked(range(prompt, prompt + parts.get("first", answer)), whole, "answer", answer)
         if "last" in parts:
             return self._checked(range(prompt - parts["last"], prompt), prompt, "prompt", prompt)

@@ -9,7 +9,7 @@ from dit_core.methods.comparison import Column
 from dit_core.present.cards import DONE, STOPPED, Card, cards_html
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import SECRET_TRIGGERS, mask_digits, prompt
+from dit_core.request.prompts import SECRET_TRIGGERS, build_prompt, mask_digits
 from dit_core.session.answer_evidence import trust, weighed
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result
@@ -74,7 +74,7 @@ def chips(condition: Condition) -> list[str]:
 
 def shown_prompt(suite: Suite, info: DiffInfo, condition: Condition, question: str, seed: int, open_now: bool) -> str:
     """The user text the model gets; the digits of a right or wrong trigger are masked until revealed."""
-    text = prompt(suite, info, condition, question, seed)
+    text = build_prompt(suite, info, condition, question, seed)
     return text if open_now or condition.trigger not in SECRET_TRIGGERS else mask_digits(text, question)
 
 

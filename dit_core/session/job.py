@@ -55,7 +55,7 @@ def follow(
     takes its time; the iterator behind them is closed at its next item. Its errors are raised here. With `worker`, the
     one that they wait for, also gives the `QueuePosition` in it whenever that changes before the first item.
     """
-    client, ahead = worker.client() if worker else None, 0
+    client, ahead = worker.client_id() if worker else None, 0
     arrived: queue.SimpleQueue = queue.SimpleQueue()
     gone = threading.Event()
 
@@ -84,7 +84,7 @@ def follow(
                 yield items_now[-1]
             if word == "error":
                 raise newest[-1][1]
-            if worker and ahead != (ahead := worker.ahead(client)) and ahead:
+            if worker and ahead != (ahead := worker.jobs_ahead(client)) and ahead:
                 yield QueuePosition(ahead)
             if word == "item":
                 stop.wait(frame if items_now else 0)

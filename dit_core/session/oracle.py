@@ -96,7 +96,7 @@ def arguments(found: Found) -> dict[str, Any]:
     default = PanelSettings()
     chosen = {name: value for name, value in named.items() if value != getattr(default, name)}
     chosen |= {name: sampling[name] for name in ("samples", "temperature", "seed") if sampling[name] != _PLAIN[name]}
-    if Span(asked.span).of_answer:
+    if Span(asked.span).needs_answer:
         chosen["answer_tokens"] = sampling["max_new_tokens"]
     return chosen
 
@@ -127,5 +127,5 @@ def _idle(column: Column) -> bool:
 def _same_tokens(found: Found, column: Column) -> bool:
     """Whether a column's prompt is that of the column whose tokens were clicked, up to the last that is read."""
     mine, clicked = found.target(column), found.target(column_of(found.result.columns, found.asked.of))
-    stop = max(map(max, Span(found.asked.span).of(clicked.prompt_tokens)), default=0) + 1
+    stop = max(map(max, Span(found.asked.span).positions(clicked.prompt_tokens)), default=0) + 1
     return mine.tokens[:stop] == clicked.tokens[:stop]

@@ -28,7 +28,7 @@ NOTHING = "The span holds nothing to compare with."
 def weighed(found: Found, column: Column) -> bool:
     """Whether there is evidence for a column's readings: where a diff acts, and each layer is read once."""
     acts = Condition.parse(column.condition).strength
-    return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).each
+    return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).per_token
 
 
 def weighing(suite: Suite, job: Job) -> Iterator[None]:
@@ -85,7 +85,7 @@ def _weigh(suite: Suite, found: Found, column: Column, layer: int) -> Iterator[T
         span=asked.span,
         kind=asked.kind,
         question=asked.question,
-        answer_tokens=sampling["max_new_tokens"] if Span(asked.span).of_answer else None,
+        answer_tokens=sampling["max_new_tokens"] if Span(asked.span).needs_answer else None,
         seed=sampling["seed"],
     )
 

@@ -12,7 +12,7 @@ from dit_core.present.html import percent
 from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import SECRET_TRIGGERS, mask_digits
-from dit_core.request.targets import aims
+from dit_core.request.targets import tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -22,7 +22,9 @@ def target_of(
     suite: Suite, info: DiffInfo, condition: Condition, asked: str, seed: int = 0, answer_tokens: int = 0
 ) -> Target:
     """Return the tokens of one condition's prompt and of its greedy answer of at most `answer_tokens`."""
-    return suite.worker.run(lambda: aims(suite, [(info, condition, asked)], seed, answer_tokens)[0].record(suite))
+    return suite.worker.run(
+        lambda: tokenize_targets(suite, [(info, condition, asked)], seed, answer_tokens)[0].record(suite)
+    )
 
 
 def shown_target(target: Target, open_now: bool) -> Target:

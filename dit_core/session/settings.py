@@ -18,7 +18,7 @@ from dit_core.methods.oracle.request import SPAN
 from dit_core.present.palette import COLOURS
 from dit_core.records.condition import OWN, Condition
 from dit_core.request.spans import Span
-from dit_core.request.targets import KINDS
+from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.suite import Suite
 
 TRIGGERS = ("absent", "right", "wrong", "own")
@@ -107,7 +107,7 @@ class PanelSettings:
     question: str | None = None
     span: str = SPAN
     kinds: tuple[str, ...] = ALL_KINDS
-    kind: str = KINDS[0]
+    kind: str = ACTIVATION_KINDS[0]
     layers: str = "all"
     of: str = ""
 
@@ -128,7 +128,7 @@ class PanelSettings:
         for name, value, known in (
             ("read", asked.kinds, ALL_KINDS),
             ("of", (asked.of,), ("", *ALL_KINDS)),
-            ("kind", (asked.kind,), KINDS),
+            ("kind", (asked.kind,), ACTIVATION_KINDS),
         ):
             if unknown := set(value) - set(known):
                 may = ", ".join(filter(None, known))

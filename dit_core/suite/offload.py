@@ -1,7 +1,7 @@
 """Functions of a suite that run where its model is, be that another process.
 
 What is decorated takes a suite and otherwise plain data, and gives plain data, so that call and result can be pickled.
-Where `suite.worker.elsewhere` is None, which is everywhere but on a server that lends its GPU to one process at a time,
+Where `suite.worker.offload` is None, which is everywhere but on a server that lends its GPU to one process at a time,
 nothing changes.
 """
 
@@ -85,11 +85,11 @@ def arrived(suite: "Suite") -> Iterator[None]:
     """Inside, this thread is where the suite's model is: nothing is sent on."""
     token = _ARRIVED.set(True)
     try:
-        with suite.worker.here():
+        with suite.worker.inline():
             yield
     finally:
         _ARRIVED.reset(token)
 
 
 def _way(suite: "Suite") -> Callable[[Errand], Iterator[Any]] | None:
-    return None if _ARRIVED.get() else suite.worker.elsewhere
+    return None if _ARRIVED.get() else suite.worker.offload

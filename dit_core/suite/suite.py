@@ -147,7 +147,7 @@ class Suite(Contents):
     def forget(self, id: str) -> None:
         """Drops a diff that was brought, and gives its memory back; nothing happens where it is gone already."""
         super().forget(id)
-        self.worker.later(lambda: _BENCH.forget(id))
+        self.worker.submit(lambda: _BENCH.forget(id))
 
     def hold_adapter(self, name: str) -> str:
         """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""

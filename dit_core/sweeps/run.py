@@ -14,7 +14,7 @@ from typing import Any, Unpack
 
 from rapidfuzz import fuzz
 
-from dit_core.engine.answers import geometric_mean
+from dit_core.engine.answer_tokens import geometric_mean
 from dit_core.engine.batching import batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
@@ -23,8 +23,8 @@ from dit_core.methods.options import SamplingOptions
 from dit_core.methods.verbalize import MAX_ROWS, stream_together
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
 from dit_core.records.condition import Condition, checked_text, several
-from dit_core.request.conditions import question_of, strengths
-from dit_core.request.prompts import prompt
+from dit_core.request.conditions import question_of, row_strengths
+from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.sweeps.presets import MAX_SETTINGS, LayerRange
@@ -268,12 +268,14 @@ def _references(
         reference = model.tokenizer.encode(info.reference, add_special_tokens=False)
 
         def batch(part: Sequence[tuple[Condition, str]]) -> list[float]:
-            prompts = [model.encode(prompt(suite, info, condition, question, seed)) for condition, question in part]
-            acting = strengths(suite, [(info, condition) for condition, _ in part])
+            prompts = [
+                model.encode(build_prompt(suite, info, condition, question, seed)) for condition, question in part
+            ]
+            acting = row_strengths(suite, [(info, condition) for condition, _ in part])
             scores = choice_log_probabilities(model, prompts, [[reference]] * len(part), acting)
             return [sum(tokens) for (tokens,) in scores]
 
-        scores = (score for _, own in size.over(rows, batch) for score in own)
+        scores = (score for _, own in size.map(rows, batch) for score in own)
         return dict(zip(asked, scores, strict=True))
 
     return suite.worker.run(compute)

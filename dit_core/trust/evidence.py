@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
-from dit_core.engine.batching import MAX_DIFFS, batch_size, batches
+from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.grading import modal
 from dit_core.methods.verbalize import stream
 from dit_core.records import DiffInfo
 from dit_core.records.condition import Condition
-from dit_core.request.conditions import question_of, strengths
+from dit_core.request.conditions import question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 from dit_core.suite.offload import at_model
@@ -122,9 +122,9 @@ def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) 
 def _scored(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
     def scored() -> list[float]:
         found: list[float] = []
-        for rows in batches(wanted, lambda one: one[0], MAX_ROWS, MAX_DIFFS):
+        for rows in split_batches(wanted, lambda one: one[0], MAX_ROWS, MAX_DIFFS):
             size = batch_size(suite.model, "evidence", MAX_ROWS)
-            for _, own in size.over(rows, lambda part: _batch(suite, part, adapter)):
+            for _, own in size.map(rows, lambda part: _batch(suite, part, adapter)):
                 found.extend(own)
         return found
 
@@ -140,7 +140,7 @@ def _batch(suite: Suite, part: Sequence[tuple[Target, str]], adapter: str) -> li
     if there:
         rows = [(part[at][0], Condition(float(part[at][0] is not None), ((adapter, 1.0),))) for at in there]
         choices = [[texts[at]] for at in there]
-        own = choice_log_probabilities(model, [prompt] * len(rows), choices, strengths(suite, rows))
+        own = choice_log_probabilities(model, [prompt] * len(rows), choices, row_strengths(suite, rows))
         for at, (tokens,) in zip(there, own, strict=True):
             found[at] = sum(tokens)
     return found

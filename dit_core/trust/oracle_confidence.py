@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Sequence
 
-from dit_core.engine.activations import checked_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods.options import Diffs
-from dit_core.methods.oracle.request import SPAN, Asked
+from dit_core.methods.oracle.request import SPAN
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import checked_whole
+from dit_core.request.targets import Questions
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.trust.answer_confidence import MOST_SAMPLES, beside_it, sentence
@@ -49,7 +50,7 @@ def stream_reading_confidence(
     *,
     condition: str | Sequence[str] = CONDITION,
     layers: str | int | Sequence[int] = "all",
-    asked: Asked = None,
+    asked: Questions = None,
     span: str = SPAN,
     kind: str = "with",
     question: str | None = None,
@@ -67,7 +68,7 @@ def stream_reading_confidence(
 
 @at_model
 def _layers(suite: Suite, layers: str | int | Sequence[int]) -> list[int]:
-    return suite.worker.run(lambda: checked_layers(suite.model, layers))
+    return suite.worker.run(lambda: parse_layers(suite.model, layers))
 
 
 def _stream(

@@ -133,7 +133,7 @@ def _kept(store: Store, one: Aimed, sight: Sight, layer: int, text: str, seed: i
 def _readable(suite: Suite, aimed: Sequence[Aimed], sight: Sight, seed: int) -> list[Aimed]:
     """Those of which the span holds something: a target may answer with nothing, or too little."""
     span = Span(sight.span)
-    if not (span.of_answer and aimed):
+    if not (span.needs_answer and aimed):
         return list(aimed)
     found = []
     for condition, own in _by_condition(aimed):
@@ -145,7 +145,7 @@ def _readable(suite: Suite, aimed: Sequence[Aimed], sight: Sight, seed: int) -> 
 
 def _holds(span: Span, target) -> bool:
     try:
-        return bool(span.of(target.prompt_tokens, len(target.tokens) - target.prompt_tokens))
+        return bool(span.positions(target.prompt_tokens, len(target.tokens) - target.prompt_tokens))
     except DitError:
         return False
 

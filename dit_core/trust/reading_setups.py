@@ -82,7 +82,7 @@ def sight_of(suite: Suite, diff: Any, sight: Sight, **where: Any) -> tuple[Sight
     idle = next((condition for info, condition, _ in found.rows if info is None or not condition.strength), None)
     if idle is not None:
         raise DitError(f"Confidence is about a diff, and under '{idle}' none acts: name one, and a condition with it.")
-    if found.span.each:
+    if found.span.per_token:
         raise DitError("Confidence is about one reading per layer: choose a span without 'each:'.")
     if found.kind == "without":
         raise DitError("Confidence is about a diff, and without it none is read: choose the kind 'with'.")

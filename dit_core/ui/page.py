@@ -41,7 +41,7 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
     With a `site`, a visitor can go from it to other suites' pages.
     """
     suite.limits = limits
-    suite.worker.client, suite.worker.at_most = public.client, limits.waiting
+    suite.worker.client_id, suite.worker.max_waiting = public.client, limits.waiting
     with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=uploads.LOOKS) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)

@@ -8,13 +8,13 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.methods.options import Diffs, Layers, named_diffs
 from dit_core.records import DiffInfo, Similarity, Table
 from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
-from dit_core.request.targets import Aim, activations
+from dit_core.request.targets import TargetTokens, target_activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -132,19 +132,19 @@ def mean_difference(request: DifferenceRequest, info: DiffInfo, layers: Layers) 
         DitError: the texts are too short, the activations overflow, or the diff changes nothing at these layers.
     """
     suite = request.suite
-    numbers = checked_layers(suite.model, layers)
+    numbers = parse_layers(suite.model, layers)
     condition = Condition(request.strength)
     aims, places = [], []
     for text in request.texts_for(info):
         ids, start = _read(suite.model, text, request.positions)
         if start < len(ids):
             # Nothing that stands behind the positions reaches them.
-            aims.append(Aim(info, condition, text, ids, len(ids)))
+            aims.append(TargetTokens(info, condition, text, ids, len(ids)))
             places.append(range(start, len(ids)))
     longest = max(map(len, places), default=0)
     if longest < request.positions:
         raise DitError(f"No text has more than {longest} tokens: give longer texts, or ask for {longest} positions.")
-    differences = activations(suite, aims, places, numbers, "difference")
+    differences = target_activations(suite, aims, places, numbers, "difference")
     columns = [torch.stack([own[:, at] for own in differences if at < own.shape[1]]) for at in range(longest)]
     means = torch.stack([column.mean(0) for column in columns], dim=1)
     if not means.isfinite().all():

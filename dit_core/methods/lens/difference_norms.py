@@ -4,10 +4,10 @@ from typing import Any
 
 import torch
 
-from dit_core.engine.activations import checked_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.methods.options import Diffs, Layers
 from dit_core.records import Norm, Table
-from dit_core.request.targets import Asked, activations, aims, depth_percent, target_rows
+from dit_core.request.targets import Questions, depth_percent, target_activations, target_rows, tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -18,7 +18,7 @@ def norms(
     diff: Diffs = None,
     *,
     condition: Any = None,
-    asked: Asked = None,
+    asked: Questions = None,
     seed: int = 0,
     layers: Layers = "all",
 ) -> Table[Norm]:
@@ -30,10 +30,12 @@ def norms(
     targets = target_rows(suite, diff, condition, asked, seed)
 
     def compute() -> tuple[Norm, ...]:
-        numbers = checked_layers(suite.model, layers)
-        prompts = aims(suite, targets, seed)
+        numbers = parse_layers(suite.model, layers)
+        prompts = tokenize_targets(suite, targets, seed)
         places = [range(aim.prompt_tokens) for aim in prompts]
-        with_condition, without = (activations(suite, prompts, places, numbers, kind) for kind in ("with", "without"))
+        with_condition, without = (
+            target_activations(suite, prompts, places, numbers, kind) for kind in ("with", "without")
+        )
         records = []
         for aim, changed, plain in zip(prompts, with_condition, without, strict=True):
             norms = (changed - plain).norm(dim=-1).tolist()

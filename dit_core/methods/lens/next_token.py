@@ -5,12 +5,19 @@ from typing import Any
 
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods.options import Diffs, Layers
 from dit_core.records import NextToken, Table
 from dit_core.records.condition import checked_whole
-from dit_core.request.targets import Aim, Asked, activations, aims, depth_percent, target_rows
+from dit_core.request.targets import (
+    Questions,
+    TargetTokens,
+    depth_percent,
+    target_activations,
+    target_rows,
+    tokenize_targets,
+)
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -21,7 +28,7 @@ def next_tokens(
     diff: Diffs = None,
     *,
     condition: Any = None,
-    asked: Asked = None,
+    asked: Questions = None,
     seed: int = 0,
     layers: Layers = "all",
     answer_tokens: int = 1,
@@ -55,12 +62,12 @@ def next_tokens(
         raise DitError("The reference's token belongs to a diff: choose a diff, or leave the reference out.")
 
     def compute() -> tuple[NextToken, ...]:
-        numbers = checked_layers(suite.model, layers)
+        numbers = parse_layers(suite.model, layers)
         # The token behind the last one read needs no generating: it is the likeliest at the last layer.
-        answered = aims(suite, targets, seed, count - 1)
+        answered = tokenize_targets(suite, targets, seed, count - 1)
         last = len(suite.model.layers) - 1
         places = [range(aim.prompt_tokens - 1, len(aim.ids)) for aim in answered]
-        hidden = activations(suite, answered, places, sorted({*numbers, last}))
+        hidden = target_activations(suite, answered, places, sorted({*numbers, last}))
         return tuple(
             record
             for aim, positions, own in zip(answered, places, hidden, strict=True)
@@ -71,7 +78,7 @@ def next_tokens(
 
 
 def _records(
-    suite: Suite, aim: Aim, positions: Sequence[int], hidden: Tensor, layers: Sequence[int], reference: bool
+    suite: Suite, aim: TargetTokens, positions: Sequence[int], hidden: Tensor, layers: Sequence[int], reference: bool
 ) -> Iterator[NextToken]:
     """The records of one target; `hidden` is [layers, positions, d_model], with the last layer whatever was asked."""
     model = suite.model

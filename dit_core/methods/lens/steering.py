@@ -7,12 +7,12 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers
-from dit_core.engine.answers import Answer
+from dit_core.engine.activations import parse_layers
+from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.model import Model
-from dit_core.engine.steering import adding
+from dit_core.engine.steering import adding_vectors
 from dit_core.errors import DitError
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
@@ -83,7 +83,7 @@ def steer(
             rows += _rows(request, info, layer, combinations)
         suite.limits.check(len(rows), sampling.max_new_tokens)
         size = batch_size(suite.model, "steering", MAX_ROWS)
-        written = size.over(rows, lambda part: _written(suite.model, part, sampling))
+        written = size.map(rows, lambda part: _written(suite.model, part, sampling))
         return tuple(record for _, records in written for record in records)
 
     extra = {name: getattr(sampling, name) for name in ("seed", "temperature", "max_new_tokens")}
@@ -105,14 +105,14 @@ class _Row:
 def _rows(
     request: DifferenceRequest, info: DiffInfo, layers: Layers, combinations: Iterable[tuple[float, str, int]]
 ) -> list[_Row]:
-    numbers = checked_layers(request.suite.model, layers)
+    numbers = parse_layers(request.suite.model, layers)
     mean = mean_difference(request, info, numbers)
     return [_Row(info.id, layer, mean.at(layer), *values) for layer, values in product(numbers, combinations)]
 
 
 def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[SteeredText]:
     """One batch of the base, written to its end."""
-    answers = [Answer() for _ in rows]
+    answers = [AnswerTokens() for _ in rows]
     writing = dict(enumerate(answers))
     steps = generate(
         model,
@@ -124,13 +124,13 @@ def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[Ste
         stop_at_end=False,  # rows that end stay in the batch, and so each beside its own vector
         owners=range(len(rows)),  # equal prompts too are read each beside its own vector
     )
-    with adding(model, [row.layer for row in rows], torch.stack([row.strength * row.vector for row in rows])):
+    with adding_vectors(model, [row.layer for row in rows], torch.stack([row.strength * row.vector for row in rows])):
         for step in steps:
             for index, answer in list(writing.items()):
                 if step.tokens[index] in model.end_tokens:
                     del writing[index]
                 else:
-                    answer.add(model.tokenizer, step.tokens[index], step.probabilities[index])
+                    answer.append(model.tokenizer, step.tokens[index], step.probabilities[index])
             if not writing:
                 break
     return [

@@ -10,7 +10,7 @@ from torch import Tensor
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch
 from dit_core.engine.model import Model
-from dit_core.engine.steering import replacing
+from dit_core.engine.steering import replacing_last_position
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
 from dit_core.methods.options import Diffs, Layers
@@ -101,7 +101,7 @@ def patchscope(model: Model, layers: Sequence[int], vectors: Tensor, scales: Seq
     prompt = model.tokenizer.encode(PROMPT)
     each = len(scales)
     rows, repeated = [layer for layer in layers for _ in scales], vectors.repeat_interleave(each, dim=0)
-    with torch.inference_mode(), replacing(model, rows, repeated, [*scales] * len(vectors)):
+    with torch.inference_mode(), replacing_last_position(model, rows, repeated, [*scales] * len(vectors)):
         logits = Batch(model, [prompt] * len(rows), 0).forward()[:, -1]
     probabilities: Tensor = logits.softmax(-1).reshape(len(vectors), each, -1).mean(1)
     return probabilities
@@ -122,7 +122,7 @@ def _records(
         return list(zip(best.values.tolist(), best.indices.tolist(), strict=True))
 
     records = []
-    for part, tokens in batch_size(model, method, MAX_ROWS).over(range(len(mean.places)), likeliest):
+    for part, tokens in batch_size(model, method, MAX_ROWS).map(range(len(mean.places)), likeliest):
         for row, (weights, ids) in zip(part, tokens, strict=True):
             layer, position = mean.places[row]
             where = (info.id, layer, depth_percent(suite, layer), position, method)

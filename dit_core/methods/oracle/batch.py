@@ -8,17 +8,17 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers, injecting
+from dit_core.engine.activations import injecting, parse_layers
 from dit_core.errors import DitError
 from dit_core.methods.oracle.request import Request, oracle_prompt
-from dit_core.request.targets import Aim, activations, aims
+from dit_core.request.targets import TargetTokens, target_activations, tokenize_targets
 
 
 @dataclass(frozen=True)
 class OracleRow:
     """One row of the oracle's batch: `vectors` [positions, d_model] of a layer, put into prompt `ids` at `places`."""
 
-    aim: Aim
+    aim: TargetTokens
     layer: int
     positions: tuple[int, ...]
     question: str
@@ -37,10 +37,12 @@ def oracle_rows(request: Request, layers: list[int]) -> list[OracleRow]:
     """Make the rows of all readings, layer by layer; all layers of all targets come from one pass."""
     suite, model = request.suite, request.suite.model
     _check_block(request)
-    targets = aims(suite, request.rows, request.seed, request.answer_tokens)
-    spans = [_thinned(request.span.of(aim.prompt_tokens, aim.answer_tokens), request.placeholders) for aim in targets]
+    targets = tokenize_targets(suite, request.rows, request.seed, request.answer_tokens)
+    spans = [
+        _thinned(request.span.positions(aim.prompt_tokens, aim.answer_tokens), request.placeholders) for aim in targets
+    ]
     positions = [sorted({place for span in own for place in span}) for own in spans]
-    hidden = activations(suite, targets, positions, layers, request.kind)
+    hidden = target_activations(suite, targets, positions, layers, request.kind)
     prompts = cache(lambda layer, count, question: oracle_prompt(model, layer, count, question))
     rows = []
     for index, layer in enumerate(layers):
@@ -60,14 +62,14 @@ def oracle_rows(request: Request, layers: list[int]) -> list[OracleRow]:
 
 def _check_block(request: Request) -> None:
     model = request.suite.model
-    if checked_layers(model, request.block) == [len(model.layers) - 1]:
+    if parse_layers(model, request.block) == [len(model.layers) - 1]:
         raise DitError(
             f"What is injected at block {request.block} reaches no answer, for it is the base's last: choose an "
             "earlier one."
         )
 
 
-def _check_difference(request: Request, aim: Aim, layer: int, vectors: Tensor) -> None:
+def _check_difference(request: Request, aim: TargetTokens, layer: int, vectors: Tensor) -> None:
     # Before anything is generated, so that a request is refused whole or not at all.
     if request.kind == "difference" and not vectors.any(-1).all():
         raise DitError(

@@ -5,7 +5,7 @@ from typing import Unpack
 
 import torch
 
-from dit_core.engine.activations import checked_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import BatchSize, batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
@@ -52,7 +52,7 @@ def log_probs(
             for text in texts.get((row.diff, row.layer), ())
             if (tokens := suite.model.tokenizer.encode(text, add_special_tokens=False))
         ]
-        batches = batch_size(suite.model, "likelihoods", MAX_ROWS).over(
+        batches = batch_size(suite.model, "likelihoods", MAX_ROWS).map(
             rows, lambda part: scored(request, slot, [row for row, *_ in part], [[tokens] for *_, tokens in part])
         )
         return {
@@ -93,7 +93,7 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Re
     def compute() -> tuple[Lift, ...]:
         slot = suite.hold_oracle(request.oracle)
         size = BatchSize(max(1, MAX_LIFT_TEXTS // (1 + len(others))))
-        batches = size.over(_first_samples(request), lambda part: _means(request, slot, part, others))
+        batches = size.map(_first_samples(request), lambda part: _means(request, slot, part, others))
         return tuple(
             _lift(request, row, reference, means)
             for part, scores in batches
@@ -118,7 +118,7 @@ def scored(
 
 def _first_samples(request: Request) -> list[OracleRow]:
     """The rows without their repetitions: texts are as likely in each of them."""
-    return [row for row in oracle_rows(request, checked_layers(request.suite.model, request.layers)) if not row.sample]
+    return [row for row in oracle_rows(request, parse_layers(request.suite.model, request.layers)) if not row.sample]
 
 
 def _means(request: Request, slot: str, rows: Sequence[OracleRow], others: Sequence[str]) -> list[list[float]]:

@@ -6,11 +6,11 @@ from typing import Unpack, cast
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import checked_layers
-from dit_core.engine.answers import Answer
+from dit_core.engine.activations import parse_layers
+from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch, generate, row_seed
-from dit_core.engine.likelihood import choices_after
+from dit_core.engine.likelihood import continuation_log_probabilities
 from dit_core.engine.model import Model
 from dit_core.grading import grade
 from dit_core.methods.options import Diffs
@@ -18,7 +18,7 @@ from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, TargetOptions, checked_request, checked_targets
 from dit_core.records import Reading, Table, Target
 from dit_core.records.condition import checked_whole
-from dit_core.request.targets import aims, depth_percent
+from dit_core.request.targets import depth_percent, tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model
 
@@ -83,7 +83,9 @@ def targets(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) ->
     request = checked_targets(suite, diff, **cast(TargetOptions, own))
 
     def tokens() -> tuple[Target, ...]:
-        return tuple(aim.record(suite) for aim in aims(suite, request.rows, request.seed, request.answer_tokens))
+        return tuple(
+            aim.record(suite) for aim in tokenize_targets(suite, request.rows, request.seed, request.answer_tokens)
+        )
 
     return suite.table("targets", suite.worker.run(tokens))
 
@@ -91,7 +93,7 @@ def targets(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) ->
 def _tables(request: Request, at_once: int | None) -> Generator[Table[Reading], None, None]:
     """The table so far after every batch. Runs in the worker's thread."""
     suite, model = request.suite, request.suite.model
-    layers = checked_layers(model, request.layers)
+    layers = parse_layers(model, request.layers)
     slot = suite.hold_oracle(request.oracle)
     rows = oracle_rows(request, layers)
     suite.limits.check(len(rows), request.sampling.max_new_tokens)
@@ -114,7 +116,7 @@ def _tables(request: Request, at_once: int | None) -> Generator[Table[Reading], 
         extra["revisions"] = revisions
     done: list[Reading] = []
     size = batch_size(model, "readings", MAX_ROWS)
-    for _, readings in size.over(rows, lambda part: _readings(request, slot, part), at_once):
+    for _, readings in size.map(rows, lambda part: _readings(request, slot, part), at_once):
         done += readings
         yield suite.table("readings", tuple(done), extra)
 
@@ -132,7 +134,7 @@ def _readings(request: Request, slot: str, rows: Sequence[OracleRow]) -> list[Re
     prompts = list({_reading_key(row): row for row in rows}.values())
     owners = {_reading_key(row): index for index, row in enumerate(prompts)}
     acting = {slot: torch.ones(len(prompts), 1, 1)}
-    answers, references = [Answer() for _ in rows], _References(model, acting, prompts)
+    answers, references = [AnswerTokens() for _ in rows], _References(model, acting, prompts)
     steps = generate(
         model,
         [row.ids for row in prompts],
@@ -147,7 +149,7 @@ def _readings(request: Request, slot: str, rows: Sequence[OracleRow]) -> list[Re
     for step in steps:
         for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
             if alive:
-                answer.add(model.tokenizer, token, probability)
+                answer.append(model.tokenizer, token, probability)
     return [_reading(request, row, answer, references.log_prob(row)) for row, answer in zip(rows, answers, strict=True)]
 
 
@@ -165,7 +167,9 @@ class _References:
         choices = [[encode(text, add_special_tokens=False)] if text else [] for text in references]
         if any(choices):
             room = max(len(own[0]) for own in choices if own)
-            scores = choices_after(batch.copy(room), logits, choices, self._model.strengths(self._acting))
+            scores = continuation_log_probabilities(
+                batch.copy(room), logits, choices, self._model.strengths(self._acting)
+            )
             self._log_probs = {
                 _reading_key(row): sum(own[0]) for row, own in zip(self._rows, scores, strict=True) if own
             }
@@ -186,7 +190,7 @@ def _seed(request: Request, row: OracleRow) -> int:
     return row_seed(request.sampling.seed, row.diff, *where, row.question, row.sample)
 
 
-def _reading(request: Request, row: OracleRow, answer: Answer, log_prob: float | None) -> Reading:
+def _reading(request: Request, row: OracleRow, answer: AnswerTokens, log_prob: float | None) -> Reading:
     info = row.aim.info
     return Reading(
         diff=row.diff,
@@ -200,7 +204,7 @@ def _reading(request: Request, row: OracleRow, answer: Answer, log_prob: float |
         sample=row.sample,
         seed=request.sampling.seed,
         text=answer.text,
-        tokens=answer.shown(),
+        tokens=answer.stripped(),
         token_probabilities=tuple(answer.probabilities),
         confidence=answer.confidence,
         grade=grade(request.suite, info, answer.text) if info else None,

@@ -9,7 +9,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
 from dit_core.request.spans import Span
-from dit_core.request.targets import KINDS, Asked, TargetRow, target_rows
+from dit_core.request.targets import ACTIVATION_KINDS, Questions, TargetRow, target_rows
 from dit_core.suite import OracleInfo, Suite
 from dit_core.suite.catalog import oracle_percents
 
@@ -23,7 +23,7 @@ class TargetOptions(TypedDict, total=False):
     """What says which tokens are read; the docstring of `read` says what each means."""
 
     condition: str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
-    asked: Asked
+    asked: Questions
     span: str | Span
     answer_tokens: int | None
     seed: int
@@ -75,7 +75,7 @@ def checked_targets(
     diff: Diffs,
     *,
     condition: Any = None,
-    asked: Asked = None,
+    asked: Questions = None,
     span: str | Span = SPAN,
     answer_tokens: int | None = None,
     seed: int = 0,
@@ -84,8 +84,8 @@ def checked_targets(
     seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
     span = span if isinstance(span, Span) else Span(span)
     if answer_tokens is not None:
-        answer_tokens = checked_whole(answer_tokens, "The number of answer tokens", 1 if span.of_answer else 0, 1000)
-    elif span.of_answer:
+        answer_tokens = checked_whole(answer_tokens, "The number of answer tokens", 1 if span.needs_answer else 0, 1000)
+    elif span.needs_answer:
         answer_tokens = suite.max_new_tokens
     return Targets(suite, target_rows(suite, diff, condition, asked, seed), span, answer_tokens or 0, seed)
 
@@ -171,9 +171,9 @@ def _questions(texts: Sequence[Any]) -> tuple[str, ...]:
 
 
 def _checked_kind(kind: str, rows: Sequence[TargetRow]) -> str:
-    if kind not in KINDS:
-        near = did_you_mean(str(kind), KINDS)
-        raise DitError(f"There is no kind of activations '{kind}': use {', '.join(KINDS)}.{near}")
+    if kind not in ACTIVATION_KINDS:
+        near = did_you_mean(str(kind), ACTIVATION_KINDS)
+        raise DitError(f"There is no kind of activations '{kind}': use {', '.join(ACTIVATION_KINDS)}.{near}")
     idle = [str(condition) for _, condition, _ in rows if not condition.strength and not condition.adapters]
     if kind == "difference" and idle:
         raise DitError(

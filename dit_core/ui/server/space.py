@@ -81,4 +81,4 @@ def elsewhere(errand: Errand) -> Iterator[Any]:
 def move_in(suite: Suite) -> None:
     """Loads a suite's base in this process, as ZeroGPU wants it, and sends all work with it to the GPU's process."""
     suite.worker.run(lambda: suite.model)
-    suite.worker.elsewhere = elsewhere
+    suite.worker.offload = elsewhere

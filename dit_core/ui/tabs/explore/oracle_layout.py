@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import gradio as gr
 from gradio.events import Dependency
 
-from dit_core.request.targets import KINDS
+from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.session.choices import measures
 from dit_core.session.settings import PanelSettings
 from dit_core.suite import Suite
@@ -115,7 +115,7 @@ def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr
     with gr.Accordion("conditions, layers, tokens", open=False, elem_id="dit-oracle-more"):
         kinds = gr.CheckboxGroup(events.choices(), value=kinds, label="conditions", elem_id="dit-oracle-kinds")
         with gr.Row(elem_classes="dit-choices"):
-            named = list(zip(("with it", "without it", "the difference"), KINDS, strict=True))
+            named = list(zip(("with it", "without it", "the difference"), ACTIVATION_KINDS, strict=True))
             kind = gr.Radio(named, value=kind, label="activations", elem_id="dit-oracle-kind")
             layers = gr.Textbox(layers, label="layers", max_lines=1, min_width=120, elem_id="dit-oracle-layers")
             of = gr.Dropdown(

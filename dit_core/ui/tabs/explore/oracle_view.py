@@ -79,7 +79,7 @@ def _chip(at: int, token: str, marked: bool) -> str:
 
 def _marked(span: str, target: Target) -> set[int]:
     try:
-        return {at for own in Span(span).of(target.prompt_tokens) for at in own}
+        return {at for own in Span(span).positions(target.prompt_tokens) for at in own}
     except DitError:  # of the answer, or outside: reading it says so
         return set()
 

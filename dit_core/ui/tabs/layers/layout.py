@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
-from dit_core.request.targets import KINDS
+from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.session import explore_view as view
 from dit_core.session.choices import PICKER, condition_choices, diff_choices, question_choices
 from dit_core.session.layers import ANSWER, LAST, PROMPT
@@ -91,7 +91,7 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr
         )
         part = gr.Radio([LAST, PROMPT, ANSWER], value=LAST, label="tokens to read", elem_id="dit-layers-part")
         count = gr.Slider(1, 40, 10, step=1, label="how many", elem_id="dit-layers-count", buttons=[])
-        kind = gr.Radio(_kinds(), value=KINDS[0], label="activations", elem_id="dit-layers-kind")
+        kind = gr.Radio(_kinds(), value=ACTIVATION_KINDS[0], label="activations", elem_id="dit-layers-kind")
     with gr.Accordion("more", open=False):
         layers = gr.Textbox("all", label="layers", max_lines=1, elem_id="dit-layers-which")
         samples = gr.Slider(1, 8, 1, step=1, label="samples per cell", elem_id="dit-layers-samples")
@@ -104,4 +104,4 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr
 
 
 def _kinds() -> list[tuple[str, str]]:
-    return list(zip(("with it", "without it", "difference"), KINDS, strict=True))
+    return list(zip(("with it", "without it", "difference"), ACTIVATION_KINDS, strict=True))

@@ -1,12 +1,19 @@
-"""An answer in the making: a row's tokens so far, the model's probability of each, and the text they make."""
+"""The tokens of one row's answer as they are generated, with the model's probability of each, and their text."""
 
 from collections.abc import Sequence
 from math import exp, log
 from typing import Any
 
 
-class Answer:
-    """One row's tokens so far, and the text they make. `finished` is for whoever adds tokens to say."""
+class AnswerTokens:
+    """The tokens that one row has generated so far.
+
+    Attributes:
+        ids: token ids.
+        probabilities: the model's probability of each token at temperature 1.
+        pieces: the text that each token adds; a character of several tokens belongs to the last of them.
+        finished: whether the answer is complete; set by whoever appends the tokens.
+    """
 
     def __init__(self) -> None:
         self.finished = False
@@ -14,17 +21,16 @@ class Answer:
         self.pieces: list[str] = []
         self.probabilities: list[float] = []
 
-    def add(self, tokenizer: Any, token: int, probability: float) -> None:
-        """Takes the next token."""
+    def append(self, tokenizer: Any, token: int, probability: float) -> None:
+        """Append the next token and decode the text that it adds."""
         self.ids.append(token)
         self.probabilities.append(probability)
         text = tokenizer.decode(self.ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        # A character can be several tokens: its text belongs to the last of them.
-        whole = text.rstrip("\ufffd")
-        self.pieces.append(whole[sum(map(len, self.pieces)) :])
+        complete = text.rstrip("\ufffd")  # a character of which tokens are still to come
+        self.pieces.append(complete[sum(map(len, self.pieces)) :])
 
-    def shown(self) -> tuple[str, ...]:
-        """The pieces without the white space around the whole answer."""
+    def stripped(self) -> tuple[str, ...]:
+        """Return the text of each token, without the white space around the whole answer."""
         text = "".join(self.pieces)
         start, stop = len(text) - len(text.lstrip()), len(text.rstrip())
         pieces, at = [], 0
@@ -36,7 +42,7 @@ class Answer:
     @property
     def text(self) -> str:
         """The answer without the white space around it."""
-        return "".join(self.shown())
+        return "".join(self.stripped())
 
     @property
     def confidence(self) -> float:
@@ -45,7 +51,7 @@ class Answer:
 
 
 def geometric_mean(probabilities: Sequence[float]) -> float:
-    """The geometric mean; 0 where there are none, or one of them is 0."""
+    """Return the geometric mean of probabilities; 0 where there are none, or one of them is 0."""
     if not probabilities or min(probabilities) <= 0:
         return 0.0
     return exp(sum(map(log, probabilities)) / len(probabilities))
