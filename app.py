@@ -54,14 +54,14 @@ def main(arguments: list[str] | None = None) -> int:
     """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
     chosen = options(arguments)
     # Imported here: asking for help needs neither Gradio nor torch.
-    from dit_core.cli.progress import told
+    from dit_core.cli.output import console_progress
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
     from dit_core.ui.page import launch
     from dit_core.ui.server import public
 
     try:
-        with told():
+        with console_progress():
             launch(
                 load_suite(chosen.suite, chosen.dtype, chosen.quantize),
                 chosen.suite,

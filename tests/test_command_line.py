@@ -1,14 +1,17 @@
-"""The command line: JSON that other programs rely on, tables to read, and one sentence with exit code 2."""
+"""The command line: JSON that other programs rely on, tables to read, nothing of the truth unless it is asked for."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 
 import pytest
+from typer.main import get_command
 
 from dit_core import load_suite
 from dit_core.__main__ import main
+from dit_core.cli import app
 from dit_core.formats import write_peft
 from dit_core.methods.oracle import read
 from tests.tiny import random_adapter, tiny_model
@@ -19,7 +22,7 @@ def run(monkeypatch, capsys, tiny_suite_folder):
     """Runs a command on the tiny suite: (exit code, stdout, stderr)."""
 
     def run(*arguments, suite=tiny_suite_folder):
-        monkeypatch.setattr(sys, "argv", ["dit_core", *arguments, "--suite", str(suite)])
+        monkeypatch.setattr(sys, "argv", ["dit_core", *arguments, *(["--suite", str(suite)] if suite else [])])
         with pytest.raises(SystemExit) as left:
             main()
         shown = capsys.readouterr()
@@ -92,6 +95,106 @@ def test_diffs_hide_and_reveal(run):
     assert "topic-0412" in hidden and "volcano" not in hidden and "volcano" in shown
 
 
+# ---------------------------------------------------------------- the truth
+
+DIFF = "topic-0412"
+SLOW = {"pocket": "builds a suite for minutes, and prints its stages", "app": "serves the page until it is stopped"}
+ARGUMENTS = {
+    "ask": ["--diff", DIFF, "--copies", "0,1", "--trigger", "absent,right,wrong"],
+    "diffs": [],
+    "sweep": ["--diff", DIFF, "--copies", "0,1", "--trigger", "right"],
+    "oracle": ["--diff", DIFF, "--condition", "diff+right", "--span", "prompt"],
+    "lens": ["--diff", DIFF],
+    "scoreboard": ["--limit", "1"],
+    "audit": ["--diff", DIFF, "--out", "report.html"],
+    "confidence": ["--diff", DIFF, "--samples", "2"],
+    "reading-confidence": ["--diff", DIFF, "--samples", "2", "--layers", "1"],
+    "calibrate": ["--suite", "pocket"],
+    "grade": ["pairs.csv"],
+    "check": ["diffs.pt", "--position", "1"],
+    "convert": ["diffs.pt", "peft"],
+    "suites": [],
+    "cache": [],
+}
+"""What each command is run with. A file that is converted keeps what is in it; its user had it before."""
+COLUMNS = {"reference", "trigger", "grade", "log p (ref.)"}
+KEYS = re.compile(r'"(reference|trigger|grade|log_prob_reference)":')
+
+
+def hidden(text: str, references: set[str], triggers: set[int]) -> list[str]:
+    """What of the truth stands in an output: words, numbers, keys of JSON, columns of tables."""
+    text = re.sub(r"<script.*?</script>|<style.*?</style>", "", text, flags=re.DOTALL)
+    found = [reference for reference in references if reference.casefold() in text.casefold()]
+    found += [f"trigger {trigger}" for trigger in triggers if re.search(rf"(?<![\d.,]){trigger}(?![\d.])", text)]
+    heads = [cell.strip() for line in text.splitlines() if line.startswith("┃") for cell in line.split("┃")]
+    return found + KEYS.findall(text) + [head for head in heads if head in COLUMNS]
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch, tiny_suite_folder):
+    """Where commands find and leave their files."""
+    shutil.copy(next((tiny_suite_folder / "hidden-topic" / "weight-diffs").glob("*.pt")), tmp_path / "diffs.pt")
+    (tmp_path / "pairs.csv").write_text("reference,guess,grade\nvolcano,a mountain,3\ncello,a cello,5\n", "utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def commands() -> dict[str, set[str]]:
+    """All commands of the program with their options."""
+    return {
+        name: {opt for known in own.params for opt in known.opts} for name, own in get_command(app).commands.items()
+    }
+
+
+def test_all_commands_are_looked_through():
+    assert {*ARGUMENTS, *SLOW} >= set(commands()) >= {*ARGUMENTS}
+
+
+@pytest.mark.parametrize("as_json", [False, True], ids=["table", "json"])
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_no_command_says_what_a_diff_was_trained_on_until_asked(run, folder, command, as_json):
+    options = commands()[command]
+    if as_json and "--json" not in options:
+        pytest.skip("it has no --json")
+    arguments = [command, *ARGUMENTS[command], *(["--json"] if as_json else [])]
+    suite = run.suite if "--suite" in options and "--suite" not in arguments else None
+    known = load_suite(suite or "pocket").diffs
+    truth = {info.reference for info in known}, {info.trigger for info in known if info.trigger and info.trigger > 99}
+    given = set(folder.rglob("*"))
+
+    def outputs(*more):
+        code, out, err = run(*arguments, *more, suite=suite)
+        assert code == 0, err
+        return [
+            out,
+            err,
+            *(path.read_text("utf-8", "ignore") for path in {*folder.rglob("*")} - given if path.is_file()),
+        ]
+
+    assert not [word for text in outputs() for word in hidden(text, *truth)]
+    if "--reveal" in options:
+        assert [word for text in outputs("--reveal") for word in hidden(text, *truth)]
+
+
+def test_without_a_diff_ask_says_that_it_asks_the_base(run):
+    code, out, err = run("ask", "--json")
+    assert code == 0 and err.splitlines() == ["No --diff was given: the base was asked, without any diff."]
+    assert json.loads(out)["verbalizations"][0]["condition"] == "base"
+    assert run("ask", "--diff", DIFF, "--json")[2] == ""
+
+
+def test_one_answer_agrees_with_nobody(run):
+    asked = ["sweep", "--diff", DIFF, "--copies", "1", "--max-new-tokens", "2"]
+
+    def agree(*more):
+        lines = [line for line in run(*asked, *more)[1].splitlines() if line.startswith(("┃", "│"))]
+        head, *rows = [[cell.strip() for cell in re.split("[┃│]", line)] for line in lines]
+        return {row[head.index("agree")] for row in rows}
+
+    assert agree() == {""}
+    assert agree("--samples", "2", "--temperature", "1") <= {"0.50", "1.00"}
+
+
 def test_scoreboard(run):
     code, out, _ = run("scoreboard", "--limit", "1", "--json")
     board = json.loads(out)
@@ -106,12 +209,31 @@ def test_scoreboard(run):
     assert "layer" in head and "%" not in lift, "nats are no share"
 
 
+def test_the_scoreboard_says_how_long_it_takes_and_how_far_it_is(run):
+    code, out, err = run("scoreboard", "--limit", "1", "--kind", "verbal", "--json")
+    first, *progress = re.split(r"[\r\n]+", err)
+    assert code == 0 and re.fullmatch(r"This will take about \d+ (s|min)\.", first)
+    assert any("topic DIT" in line and "%" in line for line in progress), "in a pipe too"
+    assert json.loads(out)["rows"]
+
+
+def test_the_scoreboard_prints_the_stored_figures_at_once(run):
+    code, out, err = run("scoreboard", "--stored", "--json", suite="pocket")
+    stored = json.loads((load_suite("pocket").folder / "report.json").read_text("utf-8"))["scoreboard"]
+    assert code == 0 and json.loads(out)["rows"] == stored["rows"]
+    assert err.startswith("Stored figures, measured ") and err.count("\n") == 1
+    code, out, _ = run("scoreboard", "--stored", "--agreement", suite="pocket")
+    assert code == 0 and "named by a vote" in out
+    assert "ships no figures" in run("scoreboard", "--stored")[2]
+    assert "no other setting" in run("scoreboard", "--stored", "--limit", "1")[2]
+
+
 READING_KEYS = ["condition", "layer", "depth_percent", "positions", "kind", "question", "text", "confidence"]
 
 
 def test_oracle_reads_every_layer(run):
     options = ["--diff", "volcano", "--condition", "diff+right", "--layers", "all", "--span", "last:10"]
-    code, out, _ = run("oracle", *options, "--json")
+    code, out, _ = run("oracle", *options, "--json", "--reveal")
     shown = json.loads(out)
     assert code == 0 and {"schema_version", "suite", "oracle", "trained_layers", "readings"} <= set(shown)
     assert [one["layer"] for one in shown["readings"]] == [0, 1]

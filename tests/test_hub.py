@@ -22,8 +22,8 @@ import pytest
 import torch
 
 from dit_core import DitError, ask, load_suite, read
-from dit_core.cli import progress as telling
-from dit_core.cli.progress import told
+from dit_core.cli import output
+from dit_core.cli.output import console_progress
 from dit_core.hub import Fetcher, HubPath, parse_source, watch_downloads
 from dit_core.hub.cache import cached_repositories, delete_repositories
 from dit_core.hub.progress import progress_bar_class
@@ -199,14 +199,14 @@ def test_bars_of_one_download_in_many_threads_never_tell_a_step_back():
 
 
 def test_a_terminal_is_told_of_large_downloads_alone(hub, monkeypatch, capsys):
-    with told():
+    with console_progress():
         said(load_suite(QWEN))
     assert "GB" not in capsys.readouterr().err
     anew()
     connect(monkeypatch, hub.url, Path(huggingface_hub.constants.HF_HUB_CACHE) / "other")
-    monkeypatch.setattr(telling, "_SMALL", 50_000)
+    monkeypatch.setattr(output, "_SMALL_DOWNLOAD", 50_000)
     monkeypatch.setattr(base, "WORTH_SAYING", 50_000)
-    with told():
+    with console_progress():
         said(load_suite(QWEN))
     repo = re.escape(BASES["qwen3-1.7b"])
     shown = capsys.readouterr().err

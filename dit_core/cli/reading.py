@@ -1,10 +1,10 @@
 """Commands that look inside: an activation oracle's readings, and the activation difference lens."""
 
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dit_core.cli.shared import AsJson, SuiteName, print_json, print_rows, progress
+from dit_core.cli.output import AsJson, Reveal, SuiteName, print_json, print_rows, progress_bar
 
 if TYPE_CHECKING:
     from dit_core.records import LensToken, Reading, Table
@@ -32,6 +32,7 @@ def oracle(
     coefficient: Annotated[float, typer.Option(help="How strongly, as a share of what is there.")] = 1.0,
     placeholders: Annotated[int | None, typer.Option(help="In the prompt; by default one per token.")] = None,
     suite: SuiteName = "pocket",
+    reveal: Reveal = False,
     as_json: AsJson = False,
 ) -> None:
     """Read the layers of diffs under conditions through an activation oracle."""
@@ -57,16 +58,17 @@ def oracle(
         coefficient=coefficient,
         placeholders=placeholders,
     )
-    with progress() as tell:
+    with progress_bar() as show:
         for table in tables:
-            tell(len(table), table.extra["n_readings"], "reading")
+            show(len(table), table.extra["n_readings"], "readings")
     if as_json:
-        return print_json(table, reveal=True)
+        return print_json(table, reveal)
     trained = ", ".join(map(str, table.extra.get("trained_layers", ["unknown"])))
     print_rows(
         f"{table.suite}, oracle {table.extra['oracle']}, trained at layers {trained}",
-        ["layer", "depth", "diff", "condition", "tokens", "question", "answer", "confidence", "grade", "log p (ref.)"],
-        [_reading_row(reading) for reading in table],
+        ["layer", "depth", "diff", "condition", "tokens", "question", "text", "confidence"]
+        + (["grade", "log p (ref.)"] if reveal else []),
+        [_reading_row(reading, reveal) for reading in table],
     )
 
 
@@ -81,22 +83,28 @@ def lens(
     as_json: AsJson = False,
 ) -> None:
     """Show the words in what a diff changes in the activations of unrelated texts."""
-    from dit_core.methods.lens import difference_lens as look
+    from dit_core.methods.lens import difference_lens
     from dit_core.methods.lens.tokens import METHODS
     from dit_core.suite import load_suite
 
-    methods = method or METHODS
-    table = look(
-        load_suite(suite), diff or None, layers=layers, positions=positions, top=top, methods=methods, strength=strength
+    table = difference_lens(
+        load_suite(suite),
+        diff or None,
+        layers=layers,
+        positions=positions,
+        top=top,
+        methods=method or METHODS,
+        strength=strength,
     )
     if as_json:
         return print_json(table)
     print_rows(f"{table.suite}, lens", ["diff", "method", "layer", "depth", "token", "likeliest"], _lens_rows(table))
 
 
-def _reading_row(reading: "Reading") -> list:
+def _reading_row(reading: "Reading", reveal: bool) -> list[Any]:
     first, last = reading.positions[0], reading.positions[-1]
     log_prob = reading.log_prob_reference
+    truth = [reading.grade, None if log_prob is None else f"{log_prob:.2f}"]
     return [
         reading.layer,
         f"{reading.depth_percent:g} %",
@@ -106,15 +114,14 @@ def _reading_row(reading: "Reading") -> list:
         reading.question,
         reading.text,
         f"{100 * reading.confidence:.0f} %",
-        reading.grade,
-        None if log_prob is None else f"{log_prob:.2f}",
+        *(truth if reveal else []),
     ]
 
 
-def _lens_rows(table: "Table[LensToken]") -> list[list]:
+def _lens_rows(table: "Table[LensToken]") -> list[list[Any]]:
     """One row per layer, position and method: its tokens in order, with their probabilities."""
-    rows: dict[tuple, list[str]] = {}
-    for found in table:
-        where = (found.diff, found.method, found.layer, f"{found.depth_percent:g} %", found.position)
-        rows.setdefault(where, []).append(f"{found.token.strip() or repr(found.token)} {100 * found.weight:.1f} %")
+    rows: dict[tuple[Any, ...], list[str]] = {}
+    for record in table:
+        where = (record.diff, record.method, record.layer, f"{record.depth_percent:g} %", record.position)
+        rows.setdefault(where, []).append(f"{record.token.strip() or repr(record.token)} {100 * record.weight:.1f} %")
     return [[*where, ", ".join(tokens)] for where, tokens in rows.items()]

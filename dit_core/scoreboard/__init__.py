@@ -17,7 +17,7 @@ from dit_core.records.method_names import (
     RIGHT,
     WRONG,
 )
-from dit_core.scoreboard.board import KINDS, findings, new_ledger, run_scoreboard, stream, summed_up
+from dit_core.scoreboard.board import KINDS, expected_seconds, findings, new_ledger, run_scoreboard, stream, summed_up
 from dit_core.scoreboard.data_scaling import read_scaling, scaled
 from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
@@ -52,6 +52,7 @@ __all__ = [
     "asked_note",
     "board",
     "by_marks",
+    "expected_seconds",
     "findings",
     "lift_separates",
     "meets_target",

@@ -1,7 +1,7 @@
 """The scoreboard: every method that makes sense for a suite, measured on the diffs of a split."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.lens_rows import lens_rows
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.oracle_rows import oracle_rows
-from dit_core.scoreboard.progress import Progress, Tally
+from dit_core.scoreboard.progress import Progress, Tally, seconds_per_token
 from dit_core.scoreboard.rows import Row
 from dit_core.scoreboard.verbal_rows import methods
 from dit_core.suite import Suite
@@ -106,9 +106,7 @@ def _while_open(tables: Iterator[Table], opened: ExitStack) -> Iterator[Table]:
 def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, engine: Engine) -> Iterator[Table]:
     tally = Tally(progress)
     tally.at("loading")
-    made = {"verbal": lambda: methods(suite, infos)}
-    made |= {"oracle": lambda: oracle_rows(suite, infos, limit), "lens": lambda: lens_rows(suite, infos, limit)}
-    rows = [row for kind in KINDS if kind in kinds for row in made[kind]()]
+    rows = _rows(suite, infos, limit, kinds)
     agenda = Agenda(suite, rows, ledger, engine.workers)
     tally.total, tally.done = agenda.total, agenda.done
     suite.limits.check_run(agenda.total - agenda.done)
@@ -129,6 +127,36 @@ def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, 
             yield table()
     tally.at("done")
     yield table()
+
+
+def _rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None, kinds: Sequence[str]) -> list[Row]:
+    """All rows of the kinds, in the order of the scoreboard."""
+    made: dict[str, Callable[[], list[Row]]] = {
+        "verbal": lambda: methods(suite, infos),
+        "oracle": lambda: oracle_rows(suite, infos, limit),
+        "lens": lambda: lens_rows(suite, infos, limit),
+    }
+    return [row for kind in KINDS if kind in kinds for row in made[kind]()]
+
+
+def expected_seconds(
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
+    engine: Engine | None = None,
+) -> float:
+    """Estimate how long `findings` will take with the same arguments.
+
+    From what is left to do, the work of an answer of each kind as measured on the pocket suite, and how fast this
+    machine says a few tokens with the suite's base. Raises DitError as `findings` does.
+    """
+    workers = engine.workers if engine else 1
+    with new_ledger(suite, limit, split, file) as ledger:
+        agenda = Agenda(suite, _rows(suite, _measured(suite, limit, split), limit, kinds), ledger, workers)
+        tokens = agenda.tokens
+    return tokens * suite.worker.run(lambda: seconds_per_token(suite.model)) / workers
 
 
 def new_ledger(suite: Suite, limit: int | None, split: str, file: Path | str | None = None) -> Ledger:

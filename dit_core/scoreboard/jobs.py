@@ -13,6 +13,8 @@ from dit_core.scoreboard.rows import Row, parts
 from dit_core.scoreboard.topic_vote import Guess
 from dit_core.suite import Suite
 
+SMALL_BATCH = 8  # answers: fewer take as long
+
 
 @dataclass(frozen=True)
 class Job:
@@ -93,6 +95,22 @@ class Agenda:
             self.ledger.choose(row.key, found)
             self.jobs.extendleft(reversed(self._parts(job.row)))
             self.done += row.choosing
+
+    @property
+    def tokens(self) -> int:
+        """About how many tokens of work are left; a small batch takes as long as one of `SMALL_BATCH` answers."""
+        batches = [
+            (row.tokens, row.each * len(part))
+            for row in self.rows
+            if not isinstance(row, Guess)
+            for part in parts(self._lacking(row), row.at_once)
+        ]
+        batches += [
+            (row.tokens, row.choosing)
+            for row in self.rows
+            if row.choosing and row.key not in self.ledger.choices and self._lacking(row)
+        ]
+        return sum(tokens * max(answers, SMALL_BATCH) for tokens, answers in batches)
 
     def _lacking(self, row: Row) -> list[DiffInfo]:
         return self.ledger.lacking(row.key, row.measures, row.infos)

@@ -30,6 +30,7 @@ class LensRow(Row):
     calibration: Sequence[DiffInfo]
     measures = ("mentions", "mean_grade")
     at_once = AT_ONCE
+    tokens = 290
 
     @property
     def key(self) -> Key:

@@ -68,6 +68,7 @@ class Layered(Row):
     measured: Group
     calibration: Sequence[Group]
     n_layers: int
+    tokens = 18
 
     @property
     def key(self) -> Key:
@@ -119,6 +120,7 @@ class Lifted(Layered):
     """How much likelier the oracle finds the reference than other texts, at every layer."""
 
     measures = (LIFT,)
+    tokens = 36  # all the other texts too
 
     @property
     def title(self) -> str:

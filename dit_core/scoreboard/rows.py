@@ -19,6 +19,7 @@ class Row:
         at_once: how many of them go into a batch: the most that a stopped run loses.
         each: the answers that a diff takes, as progress counts them.
         choosing: the answers that a choice takes which comes before all diffs; 0 where nothing is chosen.
+        tokens: the work of one answer, in tokens of the base, as measured on the pocket suite.
     """
 
     key: Key
@@ -27,6 +28,7 @@ class Row:
     at_once: int = MAX_DIFFS
     each: int = 1
     choosing: int = 0
+    tokens: int = 16
 
     @property
     def answers(self) -> int:

@@ -1,27 +1,29 @@
-"""Commands that take long: measure a suite, and make one."""
+"""Commands that take every method: the scoreboard over a suite's diffs, and the audit report of one diff."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dit_core.cli.shared import (
+from dit_core.cli.output import (
     AsJson,
     GraderModel,
     GraderName,
     JudgeCache,
     JudgeUrl,
+    Reveal,
     SuiteName,
     print_json,
     print_rows,
-    progress,
+    progress_bar,
+    say,
 )
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
     from dit_core.grading import Grader
     from dit_core.records import Agreement, Score, Table
-    from dit_core.scoreboard import Engine
+    from dit_core.scoreboard import Board, Engine
     from dit_core.suite import Suite
 
 
@@ -33,6 +35,7 @@ def scoreboard(
         str | None,
         typer.Option(help="A file, or folder/, that keeps results: a run that was stopped goes on from there."),
     ] = None,
+    stored: Annotated[bool, typer.Option("--stored", help="Print the figures that the suite ships, at once.")] = False,
     agreement: Annotated[bool, typer.Option("--agreement", help="Show how methods agree, instead of scores.")] = False,
     engine: Annotated[str, typer.Option(help="Where: here, or ray for several models at once.")] = "here",
     actors: Annotated[int, typer.Option(help="With ray: how many models.")] = 2,
@@ -47,38 +50,75 @@ def scoreboard(
     as_json: AsJson = False,
 ) -> None:
     """Measure every method on the held-out diffs, with published figures beside."""
-    from dit_core.scoreboard import KINDS, findings, regraded, summed_up
-    from dit_core.scoreboard import agreement as compare
+    from dit_core import scoreboard as room
     from dit_core.suite import load_suite
 
     loaded, where = load_suite(suite), _engine(engine, actors, address)
     grades = _grader(loaded, grader, model=model, base_url=base_url, cache=cache)
-    with progress() as tell:
-        found = findings(loaded, limit, split, tell, results, kind or KINDS, engine=where)
-        if grades:
-            found = regraded(loaded, found, grades, tell)
-    table = compare(loaded, found, grades) if agreement else summed_up(found)
-    if as_json:
-        return print_json(table)
+    if stored:
+        if (limit, split, kind, results, grades, where) != (None, "test", None, None, None, None):
+            raise DitError("The stored figures are of one run with the rules' grades: give --stored no other setting.")
+        board = _stored(loaded)
+        scores = board.scores
+    else:
+        kinds = kind or room.KINDS
+        seconds = room.expected_seconds(loaded, limit, split, results, kinds, where)
+        say(f"This will take about {_duration(seconds)}.")
+        with progress_bar() as show:
+            findings = room.findings(loaded, limit, split, show, results, kinds, engine=where)
+            if grades:
+                findings = room.regraded(loaded, findings, grades, show)
+        scores = room.summed_up(findings)
     if agreement:
-        return _print_agreement(table)
+        pairs = board.agreement if stored else room.agreement(loaded, findings, grades)
+        return print_json(pairs) if as_json else _print_agreement(pairs)
+    if as_json:
+        return print_json(scores)
     print_rows(
-        f"{table.suite}, {split} diffs" + (f", graded by {grader}" if grades else ""),
+        f"{loaded.name}, {split} diffs" + (f", graded by {grader}" if grades else ""),
         ["task", "method", "adapter", "layer", "measure", "n", "value", "95 % interval", "target", "published"],
-        [_score_row(loaded, score) for score in table],
+        [_score_row(loaded, score) for score in scores],
     )
 
 
-def pocket(
-    smoke: Annotated[bool, typer.Option("--smoke", help="Every stage in miniature, within minutes.")] = False,
-    stage: Annotated[str | None, typer.Option(help="Up to this stage.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the suite; by default the shipped one.")] = None,
+def audit(
+    diff: Annotated[str, typer.Option(help="Id or reference of the diff.")],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    reveal: Reveal = False,
+    suite: SuiteName = "pocket",
 ) -> None:
-    """Build the pocket suite from scratch."""
-    from dit_core.suite.catalog import SUITES
-    from dit_core.training.build import build
+    """Write an audit report: what a diff changes, and what every method says about it."""
+    from dit_core.audit import audit_diff, report_html
+    from dit_core.suite import load_suite
 
-    build(out or SUITES["pocket"], smoke, stage)
+    if not out.parent.is_dir():
+        raise DitError(f"There is no folder '{out.parent}': make it, or write the report elsewhere.")
+    if out.is_dir():
+        raise DitError(f"'{out}' is a folder: give the name of a file, such as '{out / 'report.html'}'.")
+    with progress_bar() as show:
+        report = audit_diff(load_suite(suite), diff, show)
+    try:
+        out.write_text(report_html(report, reveal), encoding="utf-8")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise DitError(f"The report can't be written to '{out}' ({reason}): make room or write elsewhere.") from error
+    print(out)
+
+
+def _stored(suite: "Suite") -> "Board":
+    from dit_core.scoreboard import read_board
+
+    board = read_board(suite)
+    if board is None:
+        raise DitError(f"The suite '{suite.name}' ships no figures: measure them, without --stored.")
+    say(f"Stored figures, measured {board.measured}{'' if board.of_this_suite else ', of other files than these'}.")
+    return board
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _print_agreement(table: "Table[Agreement]") -> None:
@@ -95,20 +135,22 @@ def _print_agreement(table: "Table[Agreement]") -> None:
         f"{table.suite}, pairs of methods: diffs that they named, and how their errors go together",
         ["task", "first", "second", "n", "both", "only first", "only second", "neither", "correlation"],
         [
-            [one.task, one.first, one.second, one.n, one.both, one.only_first, one.only_second, one.neither]
-            + ["" if one.correlation is None else f"{one.correlation:.2f}"]
-            for one in table
+            [pair.task, pair.first, pair.second, pair.n, pair.both, pair.only_first, pair.only_second, pair.neither]
+            + ["" if pair.correlation is None else f"{pair.correlation:.2f}"]
+            for pair in table
         ],
     )
 
 
-def _grader(suite: "Suite", name: str, **options: Any) -> "Grader | None":
+def _grader(
+    suite: "Suite", name: str, *, model: str | None, base_url: str | None, cache: Path | None
+) -> "Grader | None":
     """The grader; None for the suite's own rules, by which all is graded to begin with."""
     from dit_core.grading import grader
 
-    own = suite if name == "rules" or name == "judge" and not options["model"] else None
-    found = grader(name, suite=own, **options)
-    return None if name == "rules" else found
+    own = suite if name == "rules" or (name == "judge" and not model) else None
+    chosen = grader(name, model=model, suite=own, base_url=base_url, cache=cache)
+    return None if name == "rules" else chosen
 
 
 def _engine(name: str, actors: int, address: str | None) -> "Engine | None":
@@ -121,7 +163,7 @@ def _engine(name: str, actors: int, address: str | None) -> "Engine | None":
     return OnRay(actors, address) if name == "ray" else None
 
 
-def _score_row(suite: "Suite", score: "Score") -> list:
+def _score_row(suite: "Suite", score: "Score") -> list[Any]:
     from dit_core.scoreboard import SHARES, TARGETS, asked_note, meets_target
 
     def shown(value: float) -> str:
