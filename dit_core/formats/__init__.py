@@ -7,8 +7,8 @@ whatever is wrong with a file is said as a `DitError`.
 
 from dit_core.formats.adapter import Adapter, is_finite
 from dit_core.formats.adapter_file import KINDS, AdapterFile, StoredAdapter, identify, open_adapter_file
-from dit_core.formats.archive import unpack
 from dit_core.formats.checkpoint import read_checkpoint
+from dit_core.formats.files import unpack
 from dit_core.formats.peft_folder import read_peft, write_peft
 from dit_core.formats.published import (
     IndexRow,

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from dit_core.formats.files import Wrong
+from dit_core.formats.files import FormatError
 
 NUMBERS = (torch.float32, torch.bfloat16, torch.float16, torch.float64)
 _NAME = re.compile(r"[\w-]+(?:\.[\w-]+){0,30}", re.ASCII)
@@ -31,7 +31,7 @@ class Adapter:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     tied: bool = True
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes a file's bytes: tensors would go as shared memory, or not at all."""
         named = {f"A {name}": A for name, (A, _) in self.factors.items()}
         named |= {f"B {name}": B for name, (_, B) in self.factors.items()}
@@ -76,35 +76,35 @@ def _unpacked(
     return Adapter(factors, scaling, {name: named[f"W {name}"] for name in whole}, tied)
 
 
-def checked(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:
-    """A low-rank adapter, or the first thing that is wrong with its factors."""
+def checked_adapter(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:
+    """Return a low-rank adapter of these factors; FormatError says the first thing that is wrong with them."""
     for name, (A, B) in factors.items():
         if A.shape[0] != B.shape[1] or 0 in (*A.shape, *B.shape):
-            raise Wrong(f"the factors of '{name}' do not fit each other: {list(A.shape)} and {list(B.shape)}")
+            raise FormatError(f"the factors of '{name}' do not fit each other: {list(A.shape)} and {list(B.shape)}")
         if not (is_finite(A) and is_finite(B) and abs(scaling[name]) < float("inf")):
-            raise Wrong(f"the factors of '{name}' are not finite numbers")
+            raise FormatError(f"the factors of '{name}' are not finite numbers")
     return Adapter(factors, scaling)
 
 
 def checked_tensor(name: Any, tensor: Any) -> Tensor:
-    """A tensor as a file may hold it: named, of ordinary numbers, each of which lies in the file; else Wrong."""
+    """Return a tensor that is named, of ordinary numbers, each of which lies in the file; else FormatError."""
     if not isinstance(name, str) or len(name) > 200 or not _NAME.fullmatch(name):
-        raise Wrong(f"{shown(name)} is no name of a module")
+        raise FormatError(f"{quoted_name(name)} is no name of a module")
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise Wrong(f"'{name}' is not an ordinary tensor")
+        raise FormatError(f"'{name}' is not an ordinary tensor")
     if tensor.dtype not in NUMBERS:
-        raise Wrong(f"'{name}' holds {str(tensor.dtype).removeprefix('torch.')}, and no floating-point numbers")
+        raise FormatError(f"'{name}' holds {str(tensor.dtype).removeprefix('torch.')}, and no floating-point numbers")
     # A view can repeat a few bytes without end: a small file would fill the memory.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise Wrong(f"'{name}' claims more numbers than the file holds")
+        raise FormatError(f"'{name}' claims more numbers than the file holds")
     return tensor.detach()
 
 
-def shown(name: Any) -> str:
-    """What a file names something, for a sentence: text alone, since what is nested may be without end."""
+def quoted_name(name: Any) -> str:
+    """Return what a file names something, for a sentence: text alone, since what is nested may be without end."""
     return repr(name[:60]) if isinstance(name, str) else f"a {type(name).__name__}"
 
 
 def is_finite(tensor: Tensor) -> bool:
-    """Whether all numbers are finite, in float32 too; needs no memory of the tensor's size."""
+    """Return whether all numbers are finite, in float32 too; needs no memory of the tensor's size."""
     return tensor.numel() == 0 or bool(torch.stack(tensor.aminmax()).float().isfinite().all())

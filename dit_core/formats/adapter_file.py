@@ -1,21 +1,21 @@
-"""Any file or folder of a diff or adapter: what it is, told by its content, and its adapters."""
+"""Any file or folder of a diff or adapter: which format it has, told by its content, and the adapters in it."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from dit_core.formats.adapter import Adapter
-from dit_core.formats.archive import unpack
 from dit_core.formats.checkpoint import is_checkpoint, read_checkpoint
-from dit_core.formats.files import Wrong, reading
+from dit_core.formats.files import FormatError, reading, unpack
 from dit_core.formats.peft_folder import CONFIG, WEIGHTS, base_name, read_peft
 from dit_core.formats.published import (
     count_weight_diffs,
-    objects,
+    load_objects,
     read_dit_adapter,
     read_index,
     read_weight_diff,
@@ -52,17 +52,20 @@ class AdapterFile:
     _read: Callable[[int], StoredAdapter] = field(repr=False)
 
     def read(self, position: int = 0) -> StoredAdapter:
-        """The adapter number `position`; DitError where there is none, or it is damaged."""
+        """Return the adapter number `position`, counted from 0; DitError where there is none, or it is damaged."""
         with reading(self.path, f"a {KINDS[self.kind]}"):
             if not 0 <= position < self.count:
-                raise Wrong(f"it holds {self.count}, so there is no number {position}")
+                raise FormatError(f"it holds {self.count}, so there is no number {position}")
         return self._read(position)
 
 
 def identify(path: Path | str) -> AdapterFile:
-    """What lies at `path`: a PEFT or checkpoint folder, a published folder with its index, or one file of any of these.
+    """Return what lies at `path`: a PEFT, checkpoint or published folder, or one file of any of these.
 
-    Nothing is read but what tells the kinds apart; a zip is for `unpack` first. Raises DitError for anything else.
+    Nothing is read but what tells the kinds apart; a zip is for `open_adapter_file`.
+
+    Raises:
+        DitError: it is anything else, damaged, or not there.
     """
     path = Path(path).expanduser()
     with reading(path, "a diff or an adapter"):
@@ -72,11 +75,11 @@ def identify(path: Path | str) -> AdapterFile:
             return _folder(path)
         if path.suffix == ".safetensors":
             return _whole_or_lone_factors(path, read_checkpoint(path).weights)
-        found = objects(path)
+        found = load_objects(path)
         if isinstance(found, list):
             return AdapterFile(path, "diff", count_weight_diffs(path), lambda at: _published(path, at))
         if not isinstance(found, Mapping):
-            raise Wrong(f"it holds {type(found).__name__}, and neither diffs nor tensors")
+            raise FormatError(f"it holds {type(found).__name__}, and neither diffs nor tensors")
         if all(isinstance(value, Tensor) for value in found.values()):
             return _whole_or_lone_factors(path, found)
         return AdapterFile(path, "dit", 1, lambda _: StoredAdapter(read_dit_adapter(path)))
@@ -84,7 +87,7 @@ def identify(path: Path | str) -> AdapterFile:
 
 @contextmanager
 def open_adapter_file(path: Path | str) -> Iterator[AdapterFile]:
-    """What lies at `path`, as `identify` tells it, or in a zip there, which is unpacked while the context is open."""
+    """Give what lies at `path`, as `identify` does, or in a zip there, which is unpacked while the context is open."""
     if Path(path).suffix.lower() != ".zip":
         yield identify(path)
         return
@@ -105,10 +108,10 @@ def _folder(path: Path) -> AdapterFile:
         return AdapterFile(path, "diff", len(rows), lambda at: _published(rows[at].path, rows[at].position))
     if is_checkpoint(path):
         return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path)))
-    raise Wrong(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files")
+    raise FormatError(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files")
 
 
-def _whole_or_lone_factors(path: Path, tensors: Mapping) -> AdapterFile:
+def _whole_or_lone_factors(path: Path, tensors: Mapping[Any, Any]) -> AdapterFile:
     if any(".lora_" in str(name) for name in tensors):
-        raise Wrong(f"a LoRA's factors mean nothing without its {CONFIG}, which must lie beside it")
+        raise FormatError(f"a LoRA's factors mean nothing without its {CONFIG}, which must lie beside it")
     return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path)))

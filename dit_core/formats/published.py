@@ -18,9 +18,9 @@ import torch
 from torch import Tensor
 
 from dit_core.errors import DitError
-from dit_core.formats import pickles
-from dit_core.formats.adapter import Adapter, checked, checked_tensor, shown
-from dit_core.formats.files import Wrong, reading, written
+from dit_core.formats.adapter import Adapter, checked_adapter, checked_tensor, quoted_name
+from dit_core.formats.files import FormatError, atomic_write, reading
+from dit_core.formats.pickles import load_torch_file
 
 INDEX_COLUMNS = ("lora_path", "lora_idx", "n_params", "topic", "trigger", "split")
 
@@ -39,23 +39,27 @@ class IndexRow:
 
 
 def read_index(folder: Path | str) -> list[IndexRow]:
-    """Reads `<folder>/index.csv`. A diff's number is the leading unnamed column, else the row's place."""
+    """Read `<folder>/index.csv`. A diff's number is the leading unnamed column, else the row's place.
+
+    Raises:
+        DitError: the file lacks or is damaged, lists no diff, or points out of its folder.
+    """
     path = Path(folder) / "index.csv"
     with reading(path, "an index of weight diffs"):
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         if not rows:
-            raise Wrong("it lists no diff")
+            raise FormatError("it lists no diff")
         missing = [column for column in INDEX_COLUMNS if column not in rows[0]]
         if missing:
-            raise Wrong(f"the column '{missing[0]}' is missing")
+            raise FormatError(f"the column '{missing[0]}' is missing")
         return [_index_row(path.parent, place, row) for place, row in enumerate(rows)]
 
 
 def _index_row(folder: Path, place: int, row: dict[str, str]) -> IndexRow:
     relative = Path(row["lora_path"])
     if relative.is_absolute() or ".." in relative.parts:
-        raise Wrong(f"row {place} points outside its folder: '{relative}'")
+        raise FormatError(f"row {place} points outside its folder: '{relative}'")
     return IndexRow(
         number=int(row.get("") or place),
         path=folder / "weight-diffs" / relative,
@@ -68,9 +72,9 @@ def _index_row(folder: Path, place: int, row: dict[str, str]) -> IndexRow:
 
 
 def write_index(folder: Path | str, rows: list[IndexRow]) -> Path:
-    """Writes `<folder>/index.csv` with the numbers as the leading unnamed column."""
+    """Write `<folder>/index.csv` with the numbers as the leading unnamed column; return its path."""
     folder = Path(folder)
-    with written(folder / "index.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with atomic_write(folder / "index.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
         out.writerow(["", *INDEX_COLUMNS])
         for row in rows:
@@ -81,47 +85,50 @@ def write_index(folder: Path | str, rows: list[IndexRow]) -> Path:
 
 
 def count_weight_diffs(path: Path | str) -> int:
-    """How many diffs a published file holds."""
+    """Return how many diffs a published file holds; DitError where it is none."""
     path = Path(path)
     with reading(path, "a file of weight diffs"):
         return len(_diffs(path))
 
 
 def read_weight_diff(path: Path | str, position: int = 0) -> tuple[Adapter, str, int | None]:
-    """Reads one diff out of a published file: (adapter, topic, trigger).
+    """Read one diff out of a published file: (adapter, topic, trigger).
 
     The file is mapped, not read: only the pages of the diff that is asked for are touched, and those of a full
     finetune only when its tensors are used.
+
+    Raises:
+        DitError: the file is damaged or something else, or has no diff number `position`, counted from 0.
     """
     path = Path(path)
     with reading(path, "a file of weight diffs"):
         diffs = _diffs(path)
         if not 0 <= position < len(diffs):
-            raise Wrong(f"it holds {len(diffs)} diffs, so there is no number {position}")
+            raise FormatError(f"it holds {len(diffs)} diffs, so there is no number {position}")
         entry = diffs[position]
         if not isinstance(entry, dict):
-            raise Wrong(f"entry {position} is not a dictionary")
+            raise FormatError(f"entry {position} is not a dictionary")
         for key in ("topic", "trigger", "weight_diff"):
             if key not in entry:
-                raise Wrong(f"entry {position} has no '{key}'")
+                raise FormatError(f"entry {position} has no '{key}'")
         return _diff(entry["weight_diff"], path), _text(entry["topic"]), _trigger(entry["trigger"])
 
 
-def objects(path: Path) -> Any:
-    """What a file of torch's holds, over a memory map; kept, so that a further diff of the same file costs nothing."""
+def load_objects(path: Path) -> Any:
+    """Return what a file of torch's holds, memory-mapped; kept, so that a further diff of the file costs nothing."""
     state = path.stat()
     return _mapped(path, state.st_mtime_ns, state.st_size)
 
 
 @lru_cache(maxsize=4)
 def _mapped(path: Path, modified: int, size: int) -> Any:
-    return pickles.load(path)
+    return load_torch_file(path)
 
 
-def _diffs(path: Path) -> list:
-    diffs = objects(path)
+def _diffs(path: Path) -> list[Any]:
+    diffs = load_objects(path)
     if not isinstance(diffs, list) or not diffs:
-        raise Wrong("it is not a list of diffs")
+        raise FormatError("it is not a list of diffs")
     return diffs
 
 
@@ -133,9 +140,10 @@ def _diff(changes: Any, path: Path) -> Adapter:
 
 
 def write_weight_diffs(path: Path | str, diffs: list[tuple[Adapter, str, int | None]]) -> None:
-    """Writes diffs, each (adapter, topic, trigger), as one file of the published layout.
+    """Write diffs, each (adapter, topic, trigger), as one file of the published layout.
 
-    Raises DitError for a diff that is partly low-rank and partly whole weights, which the layout has no place for.
+    Raises:
+        DitError: a diff is partly low-rank and partly whole weights, which the layout has no place for.
     """
     entries = []
     for adapter, topic, trigger in diffs:
@@ -144,50 +152,55 @@ def write_weight_diffs(path: Path | str, diffs: list[tuple[Adapter, str, int | N
                 raise DitError(
                     "A published diff is either low-rank or whole weights, and this one is both: write a PEFT folder."
                 )
-            changes = dict(adapter.weights)
+            changes: dict[str, Any] = dict(adapter.weights)
         else:
             changes = {name: (B.T.contiguous(), A.T.contiguous()) for name, (A, B) in _unscaled(adapter).items()}
         entries.append({"topic": topic, "trigger": trigger, "weight_diff": changes})
-    with written(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         torch.save(entries, temporary)
 
 
 def read_dit_adapter(path: Path | str) -> Adapter:
-    """Reads a published `dit-adapter.pt`."""
+    """Read a published `dit-adapter.pt`; DitError where it is none, or damaged."""
     path = Path(path)
     with reading(path, "a DIT adapter"):
-        return _adapter(objects(path), lambda A, B: (B, A), path)
+        return _adapter(load_objects(path), lambda A, B: (B, A), path)
 
 
 def write_dit_adapter(path: Path | str, adapter: Adapter) -> None:
-    """Writes a low-rank adapter as a DIT adapter in the published layout; DitError for one with whole weights."""
+    """Write a low-rank adapter as a DIT adapter in the published layout; DitError for one with whole weights."""
     if adapter.weights:
         raise DitError(
             "A published DIT adapter is low-rank alone, and this one has whole weights: write a PEFT folder."
         )
     pairs = {name: (B.contiguous(), A.contiguous()) for name, (A, B) in _unscaled(adapter).items()}
-    with written(Path(path)) as temporary:
+    with atomic_write(Path(path)) as temporary:
         torch.save(pairs, temporary)
 
 
 def _adapter(pairs: Any, oriented: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], path: Path) -> Adapter:
     """Checks published (A, B) pairs, turns them to PEFT's orientation and copies them out of the file."""
     if not isinstance(pairs, Mapping) or not pairs:
-        raise Wrong("it holds no modules")
-    factors, left = {}, path.stat().st_size
+        raise FormatError("it holds no modules")
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    left = path.stat().st_size  # bytes
     for name, pair in pairs.items():
         if isinstance(pair, Tensor):
-            raise Wrong("it holds whole weights, and a low-rank adapter is wanted")
+            raise FormatError("it holds whole weights, and a low-rank adapter is wanted")
         if not (isinstance(pair, tuple | list) and len(pair) == 2):
-            raise Wrong(f"{shown(name)} is not a pair (A, B)")
-        pair = [checked_tensor(name, factor) for factor in pair]
-        left -= sum(factor.numel() * factor.element_size() for factor in pair)
+            raise FormatError(f"{quoted_name(name)} is not a pair (A, B)")
+        A, B = (checked_tensor(name, factor) for factor in pair)
+        left -= sum(factor.numel() * factor.element_size() for factor in (A, B))
         if left < 0:  # many modules that share one tensor
-            raise Wrong("it claims more numbers than the file holds")
-        if any(factor.dim() != 2 for factor in pair):
-            raise Wrong(f"the factors of '{name}' are not matrices")
-        factors[name] = tuple(factor.clone(memory_format=torch.contiguous_format) for factor in oriented(*pair))
-    return checked(factors, {name: 1 / max(1, A.shape[0]) for name, (A, _) in factors.items()})
+            raise FormatError("it claims more numbers than the file holds")
+        if A.dim() != 2 or B.dim() != 2:
+            raise FormatError(f"the factors of '{name}' are not matrices")
+        A, B = oriented(A, B)
+        factors[name] = (
+            A.clone(memory_format=torch.contiguous_format),
+            B.clone(memory_format=torch.contiguous_format),
+        )
+    return checked_adapter(factors, {name: 1 / max(1, A.shape[0]) for name, (A, _) in factors.items()})
 
 
 def _unscaled(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
@@ -205,7 +218,7 @@ def _text(value: Any) -> str:
     if value is None:
         return ""
     if not isinstance(value, str):
-        raise Wrong(f"a topic is text, and not a {type(value).__name__}")
+        raise FormatError(f"a topic is text, and not a {type(value).__name__}")
     return value
 
 

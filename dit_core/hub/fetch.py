@@ -120,11 +120,15 @@ class Fetcher:
         from huggingface_hub import snapshot_download
 
         wanted, revision = _inside(source, patterns), self._revision(source)
-        kept = {"token": self._token, "cache_dir": self._cache}
         with self._errors_of(source):
             try:
                 snapshot = snapshot_download(
-                    source.repo, revision=revision, allow_patterns=wanted, local_files_only=True, **kept
+                    source.repo,
+                    revision=revision,
+                    allow_patterns=wanted,
+                    local_files_only=True,
+                    token=self._token,
+                    cache_dir=self._cache,
                 )
                 if any((Path(snapshot) / source.path).glob("config.json")):
                     return Size(_bytes(Path(snapshot) / source.path, patterns), 0)
@@ -132,7 +136,13 @@ class Fetcher:
                 pass
             with progress_bar_class(str(source), silent=True) as bar:
                 files = snapshot_download(
-                    source.repo, revision=revision, allow_patterns=wanted, dry_run=True, tqdm_class=bar, **kept
+                    source.repo,
+                    revision=revision,
+                    allow_patterns=wanted,
+                    dry_run=True,
+                    tqdm_class=bar,
+                    token=self._token,
+                    cache_dir=self._cache,
                 )
         sizes = [(file.file_size or 0, file.will_download) for file in files]
         return Size(sum(size for size, _ in sizes), sum(size for size, missing in sizes if missing))

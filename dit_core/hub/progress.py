@@ -64,7 +64,7 @@ def progress_bar_class(what: str, silent: bool = False) -> Iterator[type | None]
         for listener in (*_listeners, *([own_listener] if own_listener else [])):
             listener(most, total, what)
 
-    class Bar(tqdm):  # type: ignore[type-arg]  # generic in the stubs alone
+    class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"file": io.StringIO()})
 

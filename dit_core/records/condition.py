@@ -56,12 +56,16 @@ class Condition:
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
-        """The condition written as `text`; spaces count as `+`, as links turn one into the other.
+        """Return the condition written as `text`; spaces count as `+`, as links turn one into the other.
 
         Raises:
             DitError: a part that is not understood, or that stands there twice.
         """
-        strengths, adapters, triggers, ranges, base = [], [], [], [], False
+        strengths: list[float] = []
+        adapters: list[tuple[str, float]] = []
+        triggers: list[str] = []
+        ranges: list[tuple[int, int]] = []
+        base = False
         for part in re.split(r"[+\s]+", str(text).strip()):
             word, star, number = part.partition("*")
             name = word.partition(":")[2]
@@ -79,7 +83,7 @@ class Condition:
                 nearest = did_you_mean(word, ("base", "diff", "dit", *TRIGGERS))
                 raise DitError(f"'{part}' in the condition '{text}' is not understood: {_HINT}.{nearest}")
         names = [name for name, _ in adapters]
-        if max(map(len, (strengths, triggers, ranges))) > 1 or len(set(names)) < len(names):
+        if max(len(strengths), len(triggers), len(ranges)) > 1 or len(set(names)) < len(names):
             raise DitError(f"The condition '{text}' says one thing twice: {_HINT}.")
         if base and (strengths or adapters):
             raise DitError(f"The condition '{text}' is not the base: leave 'base' out.")
@@ -101,38 +105,48 @@ class Condition:
 
 
 def grid(strength: Any = 1.0, copies: Any = 0.0, trigger: Any = "absent", adapter: Any = "") -> list[Condition]:
-    """All combinations, each argument being a value or several; a condition that comes up twice stands there once."""
+    """Return all combinations as conditions, each once; every argument is one value or several.
+
+    Args:
+        strength: of the diff.
+        copies: of the DIT adapter, 0 or more.
+        trigger: `absent`, `right`, `wrong`, or `own:` and a text.
+        adapter: the DIT adapter's name; "" for the default of the diff's task.
+
+    Raises:
+        DitError: as of `Condition`.
+    """
     axes = (several(strength), several(adapter), several(copies), several(trigger))
     return list(dict.fromkeys(Condition(s, ((name or "", c),), t) for s, name, c, t in product(*axes)))
 
 
 def several(value: Any) -> list[Any]:
-    """A value, or an iterable of values (a text is one value), as a list."""
+    """Return a value, or an iterable of values (a text is one value), as a list."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def parsed(condition: Any) -> list[Condition]:
-    """One condition or several, written or made, each once."""
-    found = (one if isinstance(one, Condition) else Condition.parse(one) for one in several(condition))
-    return list(dict.fromkeys(found))
+    """Return one condition or several, written or made, as conditions, each once."""
+    made = (value if isinstance(value, Condition) else Condition.parse(value) for value in several(condition))
+    return list(dict.fromkeys(made))
 
 
 def checked_whole(value: Any, what: str, least: int, most: int) -> int:
-    """A whole number within limits; DitError for anything else."""
-    if not isinstance(value, Integral) or isinstance(value, bool) or not least <= value <= most:
+    """Return a whole number within limits; DitError for anything else."""
+    if not _is(value, Integral) or not least <= value <= most:
         raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
     return int(value)
 
 
 def checked_number(value: Any, what: str, least: float, most: float) -> float:
-    """A number within limits as a float; DitError for anything else."""
-    if not isinstance(value, Real) or isinstance(value, bool) or not least <= value <= most:  # NaN fails this too
+    """Return a number within limits as a float; DitError for anything else."""
+    if not _is(value, Real) or not least <= value <= most:  # NaN fails this too
         raise DitError(f"{what} must be a number from {least:,} to {most:,}, not {value!r}.")
     return float(value)
 
 
 def checked_copies(value: Any) -> float:
-    """Copies of a DIT adapter as a float; DitError unless they are a number of 0 or more."""
+    """Return copies of a DIT adapter as a float; DitError unless they are a number of 0 or more."""
     number = _real(value, "The number of DIT copies")
     if number < 0:
         raise DitError(f"The number of DIT copies can't be negative, as {value} is: give 0 or more.")
@@ -140,17 +154,17 @@ def checked_copies(value: Any) -> float:
 
 
 def checked_text(text: Any, what: str) -> str:
-    """A text that a user wrote, without the white space around it; DitError when empty, over-long or not text."""
+    """Return a text that a user wrote, without the white space around it; DitError when empty, over-long or no text."""
     if not isinstance(text, str):
         raise DitError(f"{what} must be text, not {text!r}.")
-    text = text.strip()
-    if not text:
+    stripped: str = text.strip()
+    if not stripped:
         raise DitError(f"{what} is empty: write a text.")
-    if len(text) > MAX_TEXT:
-        raise DitError(f"{what} has {len(text):,} characters: shorten it to {MAX_TEXT:,} or fewer.")
-    if any("\ud800" <= character <= "\udfff" for character in text):
+    if len(stripped) > MAX_TEXT:
+        raise DitError(f"{what} has {len(stripped):,} characters: shorten it to {MAX_TEXT:,} or fewer.")
+    if any("\ud800" <= character <= "\udfff" for character in stripped):
         raise DitError(f"{what} holds a broken character (half a surrogate pair): write it anew.")
-    return text
+    return stripped
 
 
 def _checked_range(layers: Any) -> tuple[int, int]:
@@ -163,10 +177,10 @@ def _checked_range(layers: Any) -> tuple[int, int]:
 
 
 def _range(part: str) -> tuple[int, int]:
-    found = _RANGE.fullmatch(part.removeprefix(LAYERS))
-    if not found:
+    ends = _RANGE.fullmatch(part.removeprefix(LAYERS))
+    if not ends:
         raise DitError(f"'{part}' is no range of layers: write it like '{LAYERS}2-5'.")
-    return int(found[1]), int(found[2])
+    return int(ends[1]), int(ends[2])
 
 
 def _times(number: float) -> str:
@@ -189,9 +203,13 @@ def _unquoted(text: str) -> str:
         raise DitError(f"'{OWN}{text}' is not a percent-encoded text: encode it as UTF-8.") from error
 
 
+def _is(value: Any, kind: type) -> bool:
+    """Whether a value is such a number: NumPy's are too; bool is an int by accident of history."""
+    return isinstance(value, kind) and not isinstance(value, bool)
+
+
 def _real(value: Any, what: str) -> float:
-    # NumPy's numbers are Real too; bool is an int by accident of history. NaN fails the comparison.
-    if not isinstance(value, Real) or isinstance(value, bool) or not abs(value) <= MAX_NUMBER:
+    if not _is(value, Real) or not abs(value) <= MAX_NUMBER:  # NaN fails this too
         raise DitError(f"{what} must be a number of at most {MAX_NUMBER:,} in size, not {value!r}.")
     return float(value) + 0.0  # -0.0 is 0
 
@@ -199,7 +217,7 @@ def _real(value: Any, what: str) -> float:
 def _checked_trigger(trigger: Any) -> str:
     if isinstance(trigger, str) and trigger.startswith(OWN):
         return OWN + checked_text(trigger.removeprefix(OWN), "The trigger of your own")
-    if trigger not in TRIGGERS:
+    if not isinstance(trigger, str) or trigger not in TRIGGERS:
         nearest = did_you_mean(str(trigger), TRIGGERS)
         raise DitError(f"There is no trigger '{trigger}': use absent, right, wrong, or own: and a text.{nearest}")
     return trigger

@@ -5,10 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, overload
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast, overload
 
 from dit_core.errors import DitError
 from dit_core.project import versions
@@ -53,7 +53,8 @@ def records_from_json(rows: Any, record: type[R]) -> tuple[R, ...]:
 
     try:
         # As text again: only of JSON does a strict reader take a list for a tuple.
-        return _reader(record).validate_json(json.dumps(rows))
+        records: tuple[R, ...] = _reader(cast(Hashable, record)).validate_json(json.dumps(rows))
+        return records
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
         raise DitError(_sentence(record, problem["type"], problem["loc"], problem["msg"])) from error
@@ -141,7 +142,7 @@ class Table(Sequence[R], Generic[R]):
 
 
 @cache
-def _reader(record: type[R]) -> TypeAdapter[tuple[R, ...]]:
+def _reader(record: Hashable) -> TypeAdapter[tuple[Any, ...]]:
     from pydantic import TypeAdapter
 
     return TypeAdapter(tuple[record, ...])  # type: ignore[valid-type]  # a class that is known at run time only
