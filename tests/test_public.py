@@ -20,7 +20,7 @@ from dit_core.present.cards import DONE
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.limits import OPEN, PUBLIC, Limits
-from dit_core.ui.server import public, uploads
+from dit_core.ui.server import public
 from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
@@ -201,7 +201,7 @@ def test_an_error_inside_shows_an_id_that_the_log_has_and_nothing_else(client, m
     def broken(*_, **__):
         raise RuntimeError("the password is 1234")
 
-    for api, place in (("/ask", "dit_core.ui.api.base.compare"), ("/norms", "dit_core.ui.api.lens.looking.norms")):
+    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api.methods.looking.norms")):
         monkeypatch.setattr(place, broken)
         with caplog.at_level(logging.ERROR, logger="dit_core"):
             told = refused(client.predict, "topic-0412", api_name=api)
@@ -231,7 +231,7 @@ def test_uploads_are_small(address):
 
 def test_an_upload_of_which_nothing_is_heard_goes_by_itself(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(uploads, "LOOKS", (1, 1))
+    monkeypatch.setattr(public, "UPLOAD_CHECKS", (1, 1))
     with served(suite, limits=LIMITS) as url:  # which all pages of a suite share
         assert upload(url, 1000) == 200 and len(list(tmp_path.rglob("*.safetensors"))) == 1
         end = time.monotonic() + 10

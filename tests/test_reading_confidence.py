@@ -42,10 +42,10 @@ from dit_core.trust.calibration import FILES, ORACLE
 from dit_core.trust.calibration_data import turns
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.reading_setups import WAYS, Sight, controls_of
-from dit_core.ui.api.base import functions
+from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
-from dit_core.ui.tabs.scoreboard.chances import drawn, measured, saved, words
+from dit_core.ui.tabs.scoreboard.view import drawn, measured, saved, words
 from tests.test_ui import HOSTILE
 
 DIFF, EVERYDAY = "topic-0412", "How can I spend a free evening?"

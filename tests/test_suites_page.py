@@ -19,9 +19,9 @@ from dit_core.suite import suite as whole
 from dit_core.suite.limits import OPEN, PUBLIC
 from dit_core.suite.user_diffs import bring_source
 from dit_core.ui import page
-from dit_core.ui.parts.suite_events import SuiteEvents
 from dit_core.ui.server.site import Site
 from dit_core.ui.server.suite_opener import Cancelled, Opening
+from dit_core.ui.tabs.explore.suite_choice import SuiteEvents
 from tests.hub_artefacts import BASES, LORAS, ORACLES, write_hub
 from tests.hub_server import connect, running
 from tests.serving import served

@@ -20,7 +20,7 @@ from dit_core.session.layers import LAST
 from dit_core.session.settings import ALL_KINDS, PanelSettings, Settings, from_query, to_query
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
-from dit_core.ui.api.base import functions
+from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
 from dit_core.ui.tabs.layers.events import LayerEvents

@@ -20,18 +20,19 @@ from dit_core.session.choices import PICKER  # noqa: E402
 from dit_core.session.visit import Visit  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
 from dit_core.suite.limits import OPEN, Limits  # noqa: E402
-from dit_core.ui.api.base import endpoints, left  # noqa: E402
+from dit_core.ui.api import endpoints, left  # noqa: E402
 from dit_core.ui.parts import figures, theme  # noqa: E402
-from dit_core.ui.server import public, space, uploads  # noqa: E402
+from dit_core.ui.server import public, space  # noqa: E402
 from dit_core.ui.server.offline import OwnHostOnly  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
-from dit_core.ui.tabs.bring.layout import bring_tab  # noqa: E402
-from dit_core.ui.tabs.explore.layout import explore_tab  # noqa: E402
-from dit_core.ui.tabs.layers.layout import layers_tab  # noqa: E402
-from dit_core.ui.tabs.lens.layout import lens_tab  # noqa: E402
-from dit_core.ui.tabs.scoreboard.layout import scoreboard_tab  # noqa: E402
-from dit_core.ui.tabs.sweep.layout import sweep_tab  # noqa: E402
+from dit_core.ui.tabs import bring, explore, layers, lens, scoreboard, sweep  # noqa: E402
+from dit_core.ui.tabs.explore import controls, oracle_layout, suite_choice  # noqa: E402
 
+HINTS = (
+    suite_choice.HINTS | controls.HINTS | oracle_layout.HINTS | layers.HINTS | lens.HINTS | sweep.HINTS
+    | scoreboard.HINTS | bring.HINTS
+)  # fmt: skip
+"""One line for each control, shown on hover, by its id."""
 SESSIONS = 500  # the last visits, which are remembered: each takes a copy of the page, half a megabyte
 
 
@@ -42,23 +43,25 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
     """
     suite.limits = limits
     suite.worker.client_id, suite.worker.max_waiting = public.client, limits.waiting
-    with gr.Blocks(title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=uploads.LOOKS) as demo:
+    with gr.Blocks(
+        title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=public.UPLOAD_CHECKS
+    ) as demo:
         endpoints(suite, word)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
         visit = gr.State(Visit())  # one for all tabs: what is revealed in one is revealed in the others
         with gr.Tabs():
-            with gr.Tab("Explore") as explore:
-                explore_tab(demo, explore, suite, word, visit, site)
-            with gr.Tab("Layers") as layers:
-                layers_tab(layers, suite, word, visit)
-            with gr.Tab("Lens") as lens:
-                lens_tab(lens, suite, word, visit)
-            with gr.Tab("Sweep") as sweep:
-                sweep_tab(sweep, suite, word, visit)
-            with gr.Tab("Scoreboard") as scoreboard:
-                scoreboard_tab(scoreboard, suite, word, visit)
+            with gr.Tab("Explore") as tab:
+                explore.explore_tab(demo, tab, suite, word, visit, site)
+            with gr.Tab("Layers") as tab:
+                layers.layers_tab(tab, suite, word, visit)
+            with gr.Tab("Lens") as tab:
+                lens.lens_tab(tab, suite, word, visit)
+            with gr.Tab("Sweep") as tab:
+                sweep.sweep_tab(tab, suite, word, visit)
+            with gr.Tab("Scoreboard") as tab:
+                scoreboard.scoreboard_tab(tab, suite, word, visit)
             with gr.Tab("Bring your own"):
-                bring_tab(suite, visit, pickers(demo))
+                bring.bring_tab(suite, visit, pickers(demo))
         demo.unload(left)
     public.tell(demo)
     return demo.queue(default_concurrency_limit=8, max_size=limits.waiting, api_open=True)
@@ -104,7 +107,7 @@ def look(limits: Limits, site: Site | None = None) -> dict[str, Any]:
         app["lifespan"] = site.lifespan
     return {
         "theme": theme.theme(),
-        "head": theme.head(),
+        "head": theme.head(HINTS),
         "app_kwargs": app,
         "footer_links": ["api"],
         "run_history": False,

@@ -9,7 +9,15 @@ import gradio as gr
 
 from dit_core.present import plots
 from dit_core.ui.parts import figures
-from dit_core.ui.server.browser import COPY, SAVE
+
+TURN = "(...values) => [...values.slice(0, -1), window.dit.turn()]"
+ADDRESS = "(query) => window.dit.address(query)"
+SAVE = "(name, text) => window.dit.save(name, text)"
+COPY = "(text) => window.dit.copy(text)"
+SEARCH = "() => [null, window.location.search]"
+GO = "(path) => window.dit.go(path)"
+LINK = "() => window.dit.copy(window.location.href)"
+
 
 # How an event runs: one that answers at once (or, where a visitor is quicker than the answers, the last of them), one
 # that streams what a model finds, and one that a visitor may start again while it runs.

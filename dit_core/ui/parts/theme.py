@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from html import escape
 from json import dumps
@@ -11,14 +12,6 @@ import gradio as gr
 
 from dit_core.present import cards
 from dit_core.present.palette import kind_colours
-from dit_core.ui.parts import suite_picker
-from dit_core.ui.tabs.bring import layout as bring
-from dit_core.ui.tabs.explore import controls
-from dit_core.ui.tabs.explore import oracle_layout as oracle_panel
-from dit_core.ui.tabs.layers import layout as layers
-from dit_core.ui.tabs.lens import layout as lens
-from dit_core.ui.tabs.scoreboard import layout as scoreboard
-from dit_core.ui.tabs.sweep import layout as sweep
 
 HERE = Path(__file__).parent
 SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
@@ -68,23 +61,14 @@ def theme() -> gr.themes.Base:
     )
 
 
-def head() -> str:
-    """The page's style sheet and script, for the document's head; the conditions' colours are `COLOURS`.
+def head(hints: Mapping[str, str]) -> str:
+    """Return the page's style sheet and script, for the document's head; `hints` are one line per control, by its id.
 
     The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
     """
     sheets = kind_colours() + cards.style() + (HERE / "page.css").read_text(encoding="utf-8")
-    hints = dumps(
-        suite_picker.HINTS
-        | controls.HINTS
-        | oracle_panel.HINTS
-        | layers.HINTS
-        | lens.HINTS
-        | sweep.HINTS
-        | scoreboard.HINTS
-        | bring.HINTS
-    ).replace("<", "\\u003c")
-    script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", hints)
+    as_json = dumps(dict(hints)).replace("<", "\\u003c")
+    script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", as_json)
     return f"<style>{sheets}</style><script>{script}</script>"
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import inspect
 import os
 import time
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import replace
 from functools import wraps
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -91,3 +92,26 @@ def _told(function: Callable) -> Callable:
             raise gr.Error(sentence(error), print_exception=False) from error
 
     return call
+
+
+MOST_SECONDS = 3600
+UPLOAD_CHECKS = 600, MOST_SECONDS
+"""Gradio's `delete_cache`: how often it looks for old files, and how old a file may get."""
+
+
+class Uploads:
+    """One visitor's files."""
+
+    def __init__(self) -> None:
+        self._files: set[Path] = set()
+
+    def keep(self, files: Iterable[str]) -> None:
+        """Takes these in, and deletes all others."""
+        kept = {Path(file) for file in files}
+        gone, self._files = self._files - kept, kept
+        for file in gone:
+            file.unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        """Deletes all."""
+        self.keep(())

@@ -25,7 +25,7 @@ from dit_core.methods.comparison import first_info
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.catalog import listings
 from dit_core.suite.limits import Limits
-from dit_core.ui.server import not_open_page as doorway
+from dit_core.ui.server import suite_status as doorway
 from dit_core.ui.server.suite_opener import Opening
 
 ROOT = "/suite/"

@@ -3,19 +3,53 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import Any
 
 import gradio as gr
 
 from dit_core.errors import DitError
+from dit_core.hub import format_bytes
+from dit_core.present import plots
 from dit_core.present.cards import note_html
+from dit_core.records import ModuleChange, Table
 from dit_core.session.choices import diff_choices
 from dit_core.session.messages import content, sentence, whole
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.user_diffs import Arrival, bring_files, bring_source
-from dit_core.ui.server.uploads import Uploads
-from dit_core.ui.tabs.bring import view as bring_view
+from dit_core.ui.parts import figures
+from dit_core.ui.server.public import Uploads
+
+WAITING = "What your diff touches shows here once it is checked."
+
+
+def empty(most_bytes: int) -> str:
+    """What stands there before a diff has arrived; files of up to so many bytes are taken."""
+    return (
+        '<p class="dit-small">Nothing is kept: what you bring is checked here, asked in this visit only, and gone with '
+        f"it; its files are deleted once they are read. {format_bytes(most_bytes)} at most. Pickles run no code, links "
+        "and paths lead nowhere.</p>"
+    )
+
+
+def told(arrival: Arrival) -> str:
+    """The facts of a diff as HTML."""
+    changes, info = arrival.changes, arrival.info
+    ranks = sorted({change.rank for change in changes if change.rank is not None})
+    size = f"rank {', '.join(map(str, ranks))}" if info.rank else "whole weights"
+    facts = [("layout", arrival.layout + (f", one of {arrival.count}" if arrival.count > 1 else "")), ("size", size)]
+    facts += [("parameters", f"{sum(change.parameters for change in changes):,}")]
+    facts += [("its files name the base", arrival.base)] if arrival.base else []
+    facts += [("asked as", info.task)]
+    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
+    return f'<dl class="dit-facts">{rows}</dl>'
+
+
+def change_figure(changes: Table[ModuleChange] | None) -> str:
+    """The figure of what a diff touches; a sentence before there is one."""
+    return figures.shown(partial(plots.changed_modules, changes) if changes else partial(plots.sentence, WAITING))
+
 
 NAME, UPLOADS = "bring", "uploads"
 MOST = 8  # diffs of one visitor: each stays in memory
@@ -34,7 +68,7 @@ class BringEvents:
 
     def empty(self) -> str:
         """What stands where the facts of a diff will."""
-        return bring_view.empty(self.suite.limits.upload)
+        return empty(self.suite.limits.upload)
 
     def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
@@ -69,7 +103,7 @@ class BringEvents:
             )
         self.suite.forget(id)
         note = f"“{arrival.title}” is forgotten."
-        return note_html(note, "note"), self.empty(), bring_view.figure(None), *self._lists(visit, None)
+        return note_html(note, "note"), self.empty(), change_figure(None), *self._lists(visit, None)
 
     def chosen(self, visit: Visit, id: str | None) -> tuple:
         """Shows another of the visitor's diffs."""
@@ -95,7 +129,7 @@ class BringEvents:
         return job.result
 
     def _of(self, arrival: Arrival) -> tuple[str, str]:
-        return bring_view.told(arrival), bring_view.figure(arrival.changes)
+        return told(arrival), change_figure(arrival.changes)
 
     def _lists(self, visit: Visit, shown: str | None) -> tuple:
         """The tab's own list, and those of the other tabs."""

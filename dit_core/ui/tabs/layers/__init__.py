@@ -1,0 +1,107 @@
+"""The Layers tab: what the oracle reads at every layer and token of one condition, and where the condition acts."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from dit_core.methods.comparison import first_info
+from dit_core.request.targets import ACTIVATION_KINDS
+from dit_core.session.choices import PICKER, condition_choices, diff_choices, question_choices
+from dit_core.session.explore_view import secret as secret_html
+from dit_core.session.layers import ANSWER, LAST, PROMPT
+from dit_core.suite import Suite
+from dit_core.ui.parts import figures
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.tabs.layers import view as layer_view
+from dit_core.ui.tabs.layers.events import LayerEvents
+
+HINTS = {
+    "dit-layers-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
+    "dit-layers-reveal": "Shows what the diff was really trained on, its trigger, and grades as a colour.",
+    "dit-layers-condition": "Whose activations are read. Pick one, or write your own, such as diff*0.5+dit*2+wrong.",
+    "dit-layers-asked": "What the model is asked while its activations are taken.",
+    "dit-layers-question": "What the oracle is asked about each of them.",
+    "dit-layers-part": "Each of these tokens is read on its own: one column of the map.",
+    "dit-layers-count": "How many tokens at the end of the prompt.",
+    "dit-layers-kind": "The activations of the condition, of the base on the same tokens, or one minus the other.",
+    "dit-layers-which": "Which layers: all, or numbers like 0,3-5.",
+    "dit-layers-samples": "Readings per cell; more than one needs a temperature above 0.",
+    "dit-layers-temperature": "0 takes the oracle's likeliest token each time; higher is more varied.",
+    "dit-layers-seed": "The same seed gives the same readings.",
+    "dit-layers-read": "Reads all layers; the map fills from the bottom.",
+    "dit-layers-stop": "Ends the running reading at once; what was read stays.",
+    "dit-layers-colour": "How sure the oracle was, or how well its words agree with the model's or with the truth.",
+}
+
+
+def layers_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
+    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
+    events, offered = LayerEvents(suite, word), layer_view.colours(open_now=False)
+    with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
+        with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
+            wanted, more = _controls(suite)
+        with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
+            note = gr.HTML(events.idle(), elem_id="dit-layers-note", apply_default_css=False)
+            with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
+                with gr.Row(elem_classes="dit-choices"):
+                    colour = gr.Radio(offered, value=offered[0], label="colour", elem_id="dit-layers-colour")
+                heat = figures.figure(layer_view.heat_map(suite, None), elem_id="dit-layers-map")
+                cell = gr.HTML(layer_view.CLICK, elem_id="dit-layers-cell", apply_default_css=False)
+                saving(events.saved, visit, "readings", "the readings")
+            norms = figures.figure(layer_view.acts(None), elem_id="dit-layers-norms")
+            saving(events.saved, visit, "norms", "where the diff acts")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.cell, [visit], "dit-layers-code")
+    shown = [heat, norms, cell]
+    truth = [more["secret"], more["reveal"], colour, *shown]
+    chosen = [wanted[1], wanted[2], note, *truth]
+    diff = wanted[0]
+    more["read"].click(events.read, [visit, colour, *wanted], [note, *shown], **SLOW)
+    more["stop"].click(events.stop, visit, None, **QUICK)
+    more["reveal"].click(events.reveal, [visit, diff, colour], truth, **QUICK)
+    diff.input(events.choose, [visit, diff, colour], chosen, **LATEST)
+    colour.input(events.recolour, [visit, colour], heat, **LATEST)
+    heat.select(events.picked, visit, cell, **LATEST)
+    wanted[4].change(lambda part: gr.update(visible=part == LAST), wanted[4], wanted[5], **QUICK)
+    tab.select(events.arrive, [visit, diff, colour], [diff, *chosen], **QUICK)
+    changes = [control.change for control in wanted]
+    gr.on(changes, events.changed, [visit, *wanted], note, **LATEST)
+
+
+def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
+    """Draws the left side; returns the controls of `layer_reading.Wanted` in order, and the others by name."""
+    first, more = first_info(suite), {}
+    task, presets = suite.task_of(first), suite.oracle.questions if suite.oracle else ()
+    conditions, questions = condition_choices(task), question_choices(task)
+    listed = {"allow_custom_value": True, "filterable": True}
+    diff = gr.Dropdown(diff_choices(suite), value=first.id, label=PICKER, elem_id="dit-layers-diff")
+    more["reveal"] = gr.Button("Reveal", size="sm", elem_id="dit-layers-reveal")
+    more["secret"] = gr.HTML(secret_html(suite, first.id, ""), elem_id="dit-layers-secret", apply_default_css=False)
+    condition = gr.Dropdown(
+        conditions, value=conditions[-1][1], label="condition", elem_id="dit-layers-condition", **listed
+    )
+    asked = gr.Dropdown(questions, value=questions[0], label="the model is asked", elem_id="dit-layers-asked", **listed)
+    with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
+        question = gr.Dropdown(
+            list(presets),
+            value=presets[0] if presets else "",
+            label="the oracle is asked",
+            elem_id="dit-layers-question",
+            **listed,
+        )
+        part = gr.Radio([LAST, PROMPT, ANSWER], value=LAST, label="tokens to read", elem_id="dit-layers-part")
+        count = gr.Slider(1, 40, 10, step=1, label="how many", elem_id="dit-layers-count", buttons=[])
+        kind = gr.Radio(_kinds(), value=ACTIVATION_KINDS[0], label="activations", elem_id="dit-layers-kind")
+    with gr.Accordion("more", open=False):
+        layers = gr.Textbox("all", label="layers", max_lines=1, elem_id="dit-layers-which")
+        samples = gr.Slider(1, 8, 1, step=1, label="samples per cell", elem_id="dit-layers-samples")
+        temperature = gr.Slider(0, 2, 0, step=0.05, label="temperature", elem_id="dit-layers-temperature")
+        seed = gr.Number(0, precision=0, label="seed", elem_id="dit-layers-seed")
+    with gr.Row(elem_classes="dit-tight"):
+        more["read"] = gr.Button("Read", variant="primary", min_width=80, elem_id="dit-layers-read")
+        more["stop"] = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-layers-stop")
+    return [diff, condition, asked, question, part, count, kind, layers, samples, temperature, seed], more
+
+
+def _kinds() -> list[tuple[str, str]]:
+    return list(zip(("with it", "without it", "difference"), ACTIVATION_KINDS, strict=True))

@@ -1,0 +1,99 @@
+"""The Scoreboard tab: how often each method is right, whether methods fail together, and one diff's audit report."""
+
+from __future__ import annotations
+
+import gradio as gr
+
+from dit_core.present.cards import note_html
+from dit_core.scoreboard import KINDS
+from dit_core.session.scoreboard import ALL, CHAT, GRADERS, RULES
+from dit_core.session.visit import Visit
+from dit_core.suite import Suite
+from dit_core.ui.parts import figures
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.tabs.scoreboard.audit import audit_section
+from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
+from dit_core.ui.tabs.scoreboard.view import BY, trust_section
+
+HINTS = {
+    "dit-scoreboard-split": "Test diffs were seen by nothing. Adapters were trained on the train diffs, and layers are "
+    "chosen on the calibration diffs.",
+    "dit-scoreboard-limit": "How many diffs of each task are measured.",
+    "dit-scoreboard-kinds": "What is measured: answers, an oracle's readings, or words in what a diff changes.",
+    "dit-scoreboard-run": "Measures here and now; a run that was stopped goes on where it was.",
+    "dit-scoreboard-stop": "Ends the run; what was measured stays.",
+    "dit-scoreboard-grader": "Who grades the answers that were measured, from 1 to 5. Only the rules need nothing.",
+    "dit-scoreboard-model": "The chat model's name at the endpoint; its key is read from OPENAI_API_KEY.",
+    "dit-scoreboard-url": "An OpenAI-compatible endpoint; empty: OpenAI's own.",
+    "dit-scoreboard-grade": "Grades the answers that Run has measured anew; nothing is asked again.",
+    "dit-scoreboard-task": "Which kind of diff the figures are about.",
+    "dit-scoreboard-by": "What grows along the axis.",
+    "dit-audit-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
+    "dit-audit-make": "Asks every method about this diff, and writes what they say into one file.",
+}
+WORDS = {"verbal": "what diffs say", "oracle": "oracle", "lens": "activation difference lens"}
+ABOUT = (
+    '<p class="dit-small">Every method is asked about held-out diffs, and its answers are graded '
+    "from 1 (unrelated) to 5 (the same thing). The figures beside are stored with the suite; Run measures them anew."
+    "</p>"
+)
+
+
+def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
+    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
+    events, tasks = ScoreboardEvents(suite, word), list(suite.tasks)
+    start = events.shown(Visit(), tasks[0], next(iter(BY)))
+    with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
+        with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
+            wanted, run, stop = _controls(suite)
+            grading, grade = _grading(suite)
+            audit_section(suite, word, visit)
+        with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
+            note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
+            origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)
+            board = gr.HTML(start[1], elem_id="dit-scoreboard-table", apply_default_css=False)
+            saving(events.saved, visit, "scores", "the scoreboard")
+            with gr.Row(elem_classes="dit-choices"):
+                task = gr.Radio(tasks, value=tasks[0], label="figures about", elem_id="dit-scoreboard-task")
+                by = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
+            grades = figures.figure(start[2], elem_id="dit-scoreboard-grades")
+            scaling = figures.figure(start[3], elem_id="dit-scoreboard-scaling")
+            gr.HTML('<h2 class="dit-heading">Do the methods fail together?</h2>', apply_default_css=False)
+            votes = gr.HTML(start[4], elem_id="dit-scoreboard-votes", apply_default_css=False)
+            named = figures.figure(start[5], elem_id="dit-scoreboard-named")
+            correlations = figures.figure(start[6], elem_id="dit-scoreboard-correlations")
+            saving(events.saved, visit, "agreement", "the agreement")
+            with gr.Row(elem_classes="dit-saving"):
+                copying(events.cell, [visit, task], "dit-scoreboard-cell")
+            trust_section(suite, visit)
+    shown, turn = [origin, board, grades, scaling, votes, named, correlations], [visit, task, by]
+    run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
+    grade.click(events.grade, [*turn, *grading], [note, *shown], **SLOW)
+    stop.click(events.stop, visit, None, **QUICK)
+    gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
+    tab.select(events.arrive, turn, shown, **QUICK)
+
+
+def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
+    """Draws the left side; returns the controls of `scoreboard_run.Wanted` in order, the Run and the Stop button."""
+    splits = sorted({info.split for info in suite.diffs}, key=lambda split: split != "test") or ["test"]
+    kinds = [(WORDS[kind], kind) for kind in KINDS]
+    gr.HTML(ABOUT, apply_default_css=False)
+    split = gr.Radio(splits, value=splits[0], label="diffs", elem_id="dit-scoreboard-split")
+    limit = gr.Radio([8, 16, ALL], value=16, label="of each task", elem_id="dit-scoreboard-limit")
+    chosen = gr.CheckboxGroup(kinds, value=list(KINDS[:1]), label="methods", elem_id="dit-scoreboard-kinds")
+    with gr.Row(elem_classes="dit-tight"):
+        run = gr.Button("Run", variant="primary", min_width=80, elem_id="dit-scoreboard-run")
+        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-scoreboard-stop")
+    return [split, limit, chosen], run, stop
+
+
+def _grading(suite: Suite) -> tuple[list[gr.components.Component], gr.Button]:
+    """Draws who grades; returns the controls of `scoreboard_grading.Grading` in order, and the Grade button."""
+    with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=suite.limits.paths):
+        by = gr.Radio(list(GRADERS), value=RULES, label="grader", elem_id="dit-scoreboard-grader")
+        model = gr.Textbox(label="chat model", max_lines=1, visible=False, elem_id="dit-scoreboard-model")
+        url = gr.Textbox(label="endpoint", max_lines=1, visible=False, elem_id="dit-scoreboard-url")
+        grade = gr.Button("Grade", min_width=80, elem_id="dit-scoreboard-grade")
+    by.change(lambda by: [gr.update(visible=by == CHAT)] * 2, by, [model, url], **QUICK)
+    return [by, model, url], grade

@@ -1,4 +1,4 @@
-"""What happens when a visitor picks another suite: they are told what it takes, it is opened, they are taken there."""
+"""The list of suites on Explore: another base model with its diffs and adapters is one choice and one button away."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from dit_core.present.cards import note_html
 from dit_core.session.messages import sentence
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts import suite_view
-from dit_core.ui.server.site import Site
+from dit_core.ui.parts.pieces import GO, QUICK, SLOW
+from dit_core.ui.server import suite_status
+from dit_core.ui.server.site import CLOSED, Site
 from dit_core.ui.server.suite_opener import Opening
 
 NAME, OPENING = "suite", "opening a suite"
@@ -50,9 +51,9 @@ class SuiteEvents:
         try:
             suite = self.site.suite(name)
             if self.site.is_open(name):
-                return suite_view.open_already(suite), gr.skip(), _READY
+                return suite_status.open_already(suite), gr.skip(), _READY
             found = suite.needs_of(first_info(suite))
-            told = suite_view.needed(suite, found)
+            told = suite_status.needed(suite, found)
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
@@ -69,7 +70,7 @@ class SuiteEvents:
                 opening.begin()
                 clock = Left()
                 while True:
-                    yield suite_view.progress(opening, clock.words(opening)), gr.skip(), _WAIT, ""
+                    yield suite_status.progress(opening, clock.words(opening)), gr.skip(), _WAIT, ""
                     if opening.over.wait(EVERY) or stop.is_set():
                         break
             if stop.is_set():
@@ -111,3 +112,30 @@ class Left:
             return ""
         left = (total - done) / gone * since
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {max(left, 1):.0f} s left"
+
+
+HINTS = {
+    "dit-suite": "A base model with its diffs and DIT adapters. Picking another one says what it takes.",
+    "dit-suite-open": "Downloads what is not here yet, loads the base, and takes you to its page.",
+    "dit-suite-cancel": "Stays with this suite. A download that is running ends; what came of it is kept.",
+}
+
+
+def suite_picker(suite: Suite, site: Site | None, visit: gr.State) -> None:
+    """Draws the list and connects it; without a `site` it has the page's own suite alone."""
+    offers = [(offer.label, offer.name) for offer in site.offers] if site else [(suite.title, suite.name)]
+    chosen = gr.Dropdown(offers, value=suite.name, label="Base model / suite", elem_id="dit-suite", filterable=True)
+    if site is None:
+        return
+    if not site.limits.suites:
+        gr.HTML(f'<p class="dit-small">{CLOSED.format(name="NAME")}</p>', apply_default_css=False)
+    told = gr.HTML("", elem_id="dit-suite-told", apply_default_css=False)
+    go = gr.Textbox(visible=False)
+    with gr.Row(visible=False, elem_classes="dit-tight", elem_id="dit-suite-row") as row:
+        open = gr.Button("Open", variant="primary", size="sm", min_width=80, elem_id="dit-suite-open")
+        cancel = gr.Button("Cancel", size="sm", min_width=80, elem_id="dit-suite-cancel")
+    events = SuiteEvents(site, suite)
+    shown = [told, row, open]
+    chosen.input(events.pick, [visit, chosen], shown, **SLOW)
+    open.click(events.open, [visit, chosen], [*shown, go], **SLOW).then(None, go, None, js=GO, **QUICK)
+    cancel.click(events.cancel, visit, [*shown, chosen], **QUICK)
