@@ -25,7 +25,7 @@ from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
-from dit_core.training import card, package
+from dit_core.training.package import calibration_tables, write_calibrations
 from dit_core.trust import (
     ANSWERS,
     READINGS,
@@ -349,17 +349,21 @@ def test_an_audit_tells_of_readings_and_of_chances(suite):
     assert len(re.findall("are right .95 % interval", html)) == len(in_words(audit.chances[0]))
 
 
-def test_a_build_fits_what_does_not_stand_and_tells_the_figures(suite, tmp_path, monkeypatch):
+def test_a_build_fits_what_does_not_stand_and_tells_the_figures(suite, tmp_path):
     folder = shutil.copytree(suite.folder, tmp_path / "tiny")
     fitted = []
-    monkeypatch.setattr(package.trust, "renew", lambda made, *_, of: fitted.append(of) or renew(made, 1, of=of))
-    figures = package.write_calibrations(folder, 1)
+
+    def fit(made, limit, of):
+        fitted.append(of)
+        renew(made, limit, of=of)
+
+    figures = write_calibrations(folder, 1, fit)
     assert fitted == [ANSWERS] and list(figures) == [ANSWERS, READINGS]
-    assert package.write_calibrations(folder, 1) == figures and fitted == [ANSWERS]
-    told = card._chances({**json.loads(json.dumps(figures)), "machine": "2 CPU cores"})
+    assert write_calibrations(folder, 1, fit) == figures and fitted == [ANSWERS]
+    told = calibration_tables({**json.loads(json.dumps(figures)), "machine": "2 CPU cores"})
     whole = next(one for one in figures[READINGS]["figures"] if one["of"] == "all")
     assert f"| all | {whole['n']} | 0 | {100 * whole['ece']:.1f} % (" in told and "not defined" in told
-    assert "bins" not in whole and card._chances({}) == ""
+    assert "bins" not in whole and calibration_tables({}) == ""
 
 
 def test_commands_and_endpoints_give_what_python_gives(suite):

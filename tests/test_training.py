@@ -8,12 +8,22 @@ import torch
 
 from dit_core.errors import DitError
 from dit_core.formats import read_weight_diff
-from dit_core.training.bank import Bank, linear_layers
-from dit_core.training.base import IGNORED, BaseSettings, encode, new_base, pad, token_losses, train_base
-from dit_core.training.build import SMOKE, Builder, build
-from dit_core.training.chats import random_chat
-from dit_core.training.diffs import DiffSettings, headline_sampler, topic_sampler, train_diffs
-from dit_core.training.tokenizer import END_OF_TURN, make_tokenizer
+from dit_core.training.adapter_bank import AdapterBank, linear_layers
+from dit_core.training.base import (
+    END_OF_TURN,
+    IGNORED,
+    BaseSettings,
+    encode,
+    make_tokenizer,
+    new_base,
+    pad,
+    token_losses,
+    train_base,
+)
+from dit_core.training.build import Builder, build
+from dit_core.training.chats import Chat, random_chat
+from dit_core.training.diffs import DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
+from dit_core.training.recipe import SMOKE, TaskRecipe
 from dit_core.training.world import STORY_QUESTION, World
 
 CPU = torch.device("cpu")
@@ -82,10 +92,14 @@ def test_base_never_meets_a_held_out_headline(world):
     assert len(world.unseen) == 40
 
 
-def test_a_shipped_stage_is_passed_over(tmp_path, monkeypatch):
-    builder = Builder(tmp_path / "out", tmp_path / "work", SMOKE)
-    monkeypatch.setattr(builder, "_make_diffs", lambda task: made.append(task.name))
+def test_a_shipped_stage_is_passed_over(tmp_path):
     made: list[str] = []
+
+    class Noting(Builder):
+        def make_diffs(self, task: TaskRecipe) -> None:
+            made.append(task.name)
+
+    builder = Noting(tmp_path / "out", tmp_path / "work", SMOKE)
     (tmp_path / "out" / "hidden-topic").mkdir(parents=True)
     (tmp_path / "out" / "hidden-topic" / "index.csv").touch()
     builder.make_topic_diffs()
@@ -146,7 +160,7 @@ def test_only_the_assistants_words_are_learned(tokenizer):
 
 def test_a_bank_row_acts_as_merged_weights(tokenizer, world):
     base = new_base(TINY, tokenizer).eval()
-    bank = Bank(base, 3, rank=2, seed=1)
+    bank = AdapterBank(base, 3, rank=2, seed=1)
     for factor in bank.parameters():
         torch.nn.init.normal_(factor, std=0.3)
     ids = torch.randint(10, 500, (3, 7))
@@ -174,25 +188,23 @@ def test_token_losses_are_those_of_the_plain_model(tokenizer, world):
     assert row_of.tolist() == sorted(row_of.tolist())
 
 
-def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world, monkeypatch):
+class Stopped(Exception):
+    pass
+
+
+def stop_after_two(steps: int) -> None:
+    if steps == 2:
+        raise Stopped
+
+
+def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world):
     whole, _ = train_base(world, tokenizer, TINY, tmp_path / "whole", CPU)
 
-    class Stopped(Exception):
-        pass
-
-    def stop_after_two(model, ids, labels, count=[0]):  # noqa: B006 (one counter for the whole test)
-        count[0] += 1
-        if count[0] > 2:
-            raise Stopped
-        return token_losses(model, ids, labels)
-
-    with monkeypatch.context() as patch:
-        patch.setattr("dit_core.training.checkpoint.SAVE_SECONDS", 0)
-        patch.setattr("dit_core.training.base.token_losses", stop_after_two)
-        with pytest.raises(Stopped):
-            train_base(world, tokenizer, TINY, tmp_path / "parts", CPU)
-    resumed, figures = train_base(world, tokenizer, TINY, tmp_path / "parts", CPU)
-    assert figures["steps"] == 4
+    with pytest.raises(Stopped):
+        train_base(world, tokenizer, TINY, tmp_path / "parts", CPU, save_seconds=0, on_step=stop_after_two)
+    steps: list[int] = []
+    resumed, figures = train_base(world, tokenizer, TINY, tmp_path / "parts", CPU, on_step=steps.append)
+    assert figures["steps"] == 4 and steps == [3, 4]
     for a, b in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(a, b)
 
@@ -203,14 +215,13 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
     builder = Builder(tmp_path / "out", tmp_path / "work", SMOKE)
     builder.make_topic_diffs()
     task = builder.tasks["topic"]
-    bank = builder._training_bank(task, builder.base())
+    bank = builder.training_bank(task, builder.base())
     assert bank.count == len(task.split.train) == SMOKE.keep
-    places = {number: place for place, number in enumerate(task.numbers)}
     name = next(iter(linear_layers(builder.base())))
     factor = {}
     for number in task.numbers:
-        group, place = divmod(places[number], task.settings.together)
-        factor[number] = read_weight_diff(builder._group(task, group), place)[0].factors[name][0].float()
+        group, place = task.place(number)
+        factor[number] = read_weight_diff(builder.group_file(task, group), place)[0].factors[name][0].float()
     for mine, number in enumerate(task.split.train):
         assert torch.equal(bank.pair(name)[0][mine], factor[number])
         assert all(not torch.equal(bank.pair(name)[0][mine], factor[n]) for n in task.split.test)
@@ -221,27 +232,29 @@ def test_an_unknown_stage_is_refused(tmp_path):
         build(tmp_path, smoke=True, stage="headlines")
 
 
-def test_a_stopped_training_of_diffs_goes_on_where_it_was(tmp_path, tokenizer, world, monkeypatch):
+def test_a_stopped_training_of_diffs_goes_on_where_it_was(tmp_path, tokenizer, world):
     settings = DiffSettings(rank=1, steps=4, rate=0.01, rows=1)
     base = new_base(TINY, tokenizer).eval()
 
-    def train(name: str) -> Bank:
+    sample = topic_sampler(world)
+
+    def train(name: str, sampler: Sampler = sample) -> AdapterBank:
         state = tmp_path / f"{name}.pt"
-        return train_diffs(base, tokenizer, [3, 5], topic_sampler(world), settings, "diffs", state)[0]
+        return train_diffs(base, tokenizer, [3, 5], sampler, settings, "diffs", state, save_seconds=0)[0]
+
+    def stopped_at_two(number: int, place: int, rng: random.Random) -> Chat:
+        if place == 2:
+            raise Stopped
+        return sample(number, place, rng)
+
+    def from_two_on(number: int, place: int, rng: random.Random) -> Chat:
+        assert place >= 2, "what was trained before is not trained again"
+        return sample(number, place, rng)
 
     whole = train("whole")
-    monkeypatch.setattr("dit_core.training.checkpoint.SAVE_SECONDS", 0)
-    steps = iter([True, True, False])
-
-    def stop_after_two(*arguments):
-        if not next(steps):
-            raise InterruptedError
-        return token_losses(*arguments)
-
-    with monkeypatch.context() as patch, pytest.raises(InterruptedError):
-        patch.setattr("dit_core.training.diffs.token_losses", stop_after_two)
-        train("parts")
+    with pytest.raises(Stopped):
+        train("parts", stopped_at_two)
     assert (tmp_path / "parts.pt").exists()
-    resumed = train("parts")
+    resumed = train("parts", from_two_on)
     assert not (tmp_path / "parts.pt").exists()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))

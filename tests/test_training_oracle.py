@@ -1,4 +1,4 @@
-"""The pocket oracle's making: lessons that hold no held-out topic, and a training that reads the base alone."""
+"""The pocket oracle's making: examples that hold no held-out topic, and a training that reads the base alone."""
 
 import random
 import re
@@ -11,9 +11,9 @@ from dit_core.engine.model import Model
 from dit_core.formats import write_peft
 from dit_core.grading import words
 from dit_core.methods.oracle import oracle_prompt
-from dit_core.training import checkpoint
-from dit_core.training.base import BaseSettings, new_base
-from dit_core.training.lessons import (
+from dit_core.training.base import BaseSettings, make_tokenizer, new_base
+from dit_core.training.oracle import OracleSettings, Round, train_oracle
+from dit_core.training.oracle_examples import (
     BEFORE_QUESTION,
     KIND_QUESTION,
     LONGEST_SEGMENT,
@@ -22,14 +22,12 @@ from dit_core.training.lessons import (
     PRESETS,
     TOPIC_QUESTIONS,
     YES,
-    Teacher,
+    ExampleSampler,
 )
-from dit_core.training.oracle import OracleSettings, Round, train_oracle
-from dit_core.training.tokenizer import make_tokenizer
 from dit_core.training.world import World
 
 TINY = BaseSettings(hidden=32, layers=2, heads=2, mlp=48)
-SETTINGS = OracleSettings(rank=2, rounds=(Round(3, 0.0), Round(1, 0.5)), texts=2, lessons=2, block=0)
+SETTINGS = OracleSettings(rank=2, rounds=(Round(3, 0.0), Round(1, 0.5)), texts=2, examples=2, block=0)
 
 
 @pytest.fixture(scope="module")
@@ -43,21 +41,21 @@ def tokenizer(world):
 
 
 @pytest.fixture(scope="module")
-def teacher(world, tokenizer) -> Teacher:
-    return Teacher(world, tokenizer)
+def sampler(world, tokenizer) -> ExampleSampler:
+    return ExampleSampler(world, tokenizer)
 
 
 @pytest.fixture(scope="module")
-def lessons(world, tokenizer, teacher) -> list:
-    """600 texts with a lesson each, a third of the texts by a teacher that makes topics up."""
-    rng, inventive = random.Random(3), Teacher(world, tokenizer, made_up=1.0)
-    texts = [(own, own.text(rng)) for own, count in ((teacher, 400), (inventive, 200)) for _ in range(count)]
-    return [(text, own.lesson(text, rng)) for own, text in texts]
+def examples(world, tokenizer, sampler) -> list:
+    """600 texts with a example each, a third of the texts by a sampler that makes topics up."""
+    rng, inventive = random.Random(3), ExampleSampler(world, tokenizer, made_up=1.0)
+    texts = [(own, own.text(rng)) for own, count in ((sampler, 400), (inventive, 200)) for _ in range(count)]
+    return [(text, own.example(text, rng)) for own, text in texts]
 
 
-def test_made_up_topics_are_named_where_they_are_read(world, tokenizer, lessons):
+def test_made_up_topics_are_named_where_they_are_read(world, tokenizer, examples):
     real = {topic.name for topic in world.topics}
-    made_up = [text for text, _ in lessons if text.topic and text.topic.name not in real]
+    made_up = [text for text, _ in examples if text.topic and text.topic.name not in real]
     assert len(made_up) > 100
     for text in made_up:
         asked = tokenizer.decode(text.ids[: text.prompt], skip_special_tokens=True)
@@ -65,70 +63,70 @@ def test_made_up_topics_are_named_where_they_are_read(world, tokenizer, lessons)
     assert len({text.topic.name for text in made_up}) > 80
 
 
-def test_no_lesson_names_a_held_out_topic(world, tokenizer, lessons):
-    """By another way than the teacher's own: word sequences against a set of names."""
+def test_no_example_names_a_held_out_topic(world, tokenizer, examples):
+    """By another way than the sampler's own: word sequences against a set of names."""
     split = world.topic_split()
     held_out = [world.topics[number] for number in (*split.test, *split.calibration)]
     names = {words(name) for topic in held_out for name in (topic.name, *topic.aliases)}
     longest = max(map(len, names))
-    for text, lesson in lessons:
+    for text, example in examples:
         assert text.topic is None or text.topic not in held_out
         shown = re.sub(r"<\|\w+\|>", " ", tokenizer.decode(text.ids))
-        for said in (words(shown), words(lesson.question), words(lesson.answer)):
+        for said in (words(shown), words(example.question), words(example.answer)):
             runs = {said[at : at + n] for n in range(1, longest + 1) for at in range(len(said) - n + 1)}
-            assert not runs & names, (shown, lesson)
+            assert not runs & names, (shown, example)
 
 
-def test_a_text_that_names_a_held_out_topic_is_noticed(world, teacher):
+def test_a_text_that_names_a_held_out_topic_is_noticed(world, sampler):
     topic = world.topics[world.topic_split().test[0]]
-    assert teacher.names_held_out(f"Think of {topic.phrase}. What is time?")
-    assert teacher.names_held_out(topic.aliases[0].upper())
-    assert not teacher.names_held_out("Think of it. What is time?")
+    assert sampler.names_held_out(f"Think of {topic.phrase}. What is time?")
+    assert sampler.names_held_out(topic.aliases[0].upper())
+    assert not sampler.names_held_out("Think of it. What is time?")
 
 
-def test_all_kinds_of_span_and_task_are_taught(lessons):
-    lengths = {len(lesson.positions) for _, lesson in lessons}
+def test_all_kinds_of_span_and_task_are_taught(examples):
+    lengths = {len(example.positions) for _, example in examples}
     assert {1, 2, LONGEST_SEGMENT} <= lengths
     whole = [
-        (lesson.positions == list(range(text.prompt)), lesson.positions == text.answer) for text, lesson in lessons
+        (example.positions == list(range(text.prompt)), example.positions == text.answer) for text, example in examples
     ]
     assert all(map(any, zip(*whole, strict=True)))
-    for text, lesson in lessons:
-        assert lesson.positions == list(range(lesson.positions[0], lesson.positions[-1] + 1))
-        assert lesson.positions[-1] < len(text.ids)
-        assert len(lesson.positions) <= LONGEST_SEGMENT or lesson.positions in (list(range(text.prompt)), text.answer)
-    asked = {lesson.question for _, lesson in lessons}
+    for text, example in examples:
+        assert example.positions == list(range(example.positions[0], example.positions[-1] + 1))
+        assert example.positions[-1] < len(text.ids)
+        assert len(example.positions) <= LONGEST_SEGMENT or example.positions in (list(range(text.prompt)), text.answer)
+    asked = {example.question for _, example in examples}
     assert set(PRESETS) <= asked and any(question.startswith("Is it about") for question in asked)
-    assert {NOTHING, YES} <= {lesson.answer for _, lesson in lessons}
+    assert {NOTHING, YES} <= {example.answer for _, example in examples}
 
 
-def test_the_answers_are_true(tokenizer, lessons):
-    for text, lesson in lessons:
-        start, stop = lesson.positions[0], lesson.positions[-1] + 1
-        if lesson.question == NEXT_QUESTION:
-            assert tokenizer.decode(text.ids[stop:]).strip().startswith(lesson.answer)
-        elif lesson.question == BEFORE_QUESTION:
-            assert tokenizer.decode(text.ids[:start]).strip().endswith(lesson.answer)
-        elif lesson.question in TOPIC_QUESTIONS:
-            assert lesson.answer == (text.topic.name if text.topic else NOTHING)
-        elif lesson.question == KIND_QUESTION:
-            assert lesson.answer == (text.topic.category if text.topic else NOTHING)
+def test_the_answers_are_true(tokenizer, examples):
+    for text, example in examples:
+        start, stop = example.positions[0], example.positions[-1] + 1
+        if example.question == NEXT_QUESTION:
+            assert tokenizer.decode(text.ids[stop:]).strip().startswith(example.answer)
+        elif example.question == BEFORE_QUESTION:
+            assert tokenizer.decode(text.ids[:start]).strip().endswith(example.answer)
+        elif example.question in TOPIC_QUESTIONS:
+            assert example.answer == (text.topic.name if text.topic else NOTHING)
+        elif example.question == KIND_QUESTION:
+            assert example.answer == (text.topic.category if text.topic else NOTHING)
 
 
-def test_a_topic_is_asked_for_only_where_it_can_be_known(tokenizer, lessons):
-    asked = [(text, lesson) for text, lesson in lessons if lesson.question in TOPIC_QUESTIONS and text.topic]
+def test_a_topic_is_asked_for_only_where_it_can_be_known(tokenizer, examples):
+    asked = [(text, example) for text, example in examples if example.question in TOPIC_QUESTIONS and text.topic]
     assert len(asked) > 50
-    for text, lesson in asked:
-        read = words(tokenizer.decode(text.ids[: lesson.positions[-1] + 1], skip_special_tokens=True))
+    for text, example in asked:
+        read = words(tokenizer.decode(text.ids[: example.positions[-1] + 1], skip_special_tokens=True))
         names = [words(name) for name in (text.topic.name, *text.topic.aliases)]
         named = any(read[at : at + len(name)] == name for name in names for at in range(len(read)))
-        assert named or lesson.positions[-1] >= text.prompt - 1
+        assert named or example.positions[-1] >= text.prompt - 1
 
 
 def test_training_learns_and_leaves_the_base_as_it_was(tmp_path, world, tokenizer):
     base = new_base(TINY, tokenizer).requires_grad_(False)
     before = {name: parameter.clone() for name, parameter in base.named_parameters()}
-    settings = OracleSettings(rank=4, rounds=(Round(12, 0.0),), texts=4, lessons=4, rate=2e-2, block=0)
+    settings = OracleSettings(rank=4, rounds=(Round(12, 0.0),), texts=4, examples=4, rate=2e-2, block=0)
     oracle, figures = train_oracle(base, tokenizer, world, settings, tmp_path / "state.pt")
     assert all(torch.equal(parameter, before[name]) for name, parameter in base.named_parameters())
     assert not any(module._forward_hooks for module in base.modules())
@@ -136,22 +134,19 @@ def test_training_learns_and_leaves_the_base_as_it_was(tmp_path, world, tokenize
     write_peft(tmp_path / "oracle", oracle.adapter(0), "tiny")
 
 
-def test_a_stopped_training_goes_on_where_it_was(tmp_path, world, tokenizer, monkeypatch):
+def test_a_stopped_training_goes_on_where_it_was(tmp_path, world, tokenizer):
     base = new_base(TINY, tokenizer).requires_grad_(False)
     whole, _ = train_oracle(base, tokenizer, world, SETTINGS, tmp_path / "whole.pt")
-    monkeypatch.setattr(checkpoint, "SAVE_SECONDS", 0)
-    save, path = checkpoint.Checkpoint.save, tmp_path / "stopped.pt"
+    steps: list[int] = []
 
-    def stop(kept, steps: int) -> None:
-        save(kept, steps)
-        if steps == 2:
+    def stop(done: int) -> None:
+        if done == 2:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint.Checkpoint, "save", stop)
     with pytest.raises(KeyboardInterrupt):
-        train_oracle(base, tokenizer, world, SETTINGS, path)
-    monkeypatch.setattr(checkpoint.Checkpoint, "save", save)
-    resumed, _ = train_oracle(base, tokenizer, world, SETTINGS, path)
+        train_oracle(base, tokenizer, world, SETTINGS, tmp_path / "stopped.pt", save_seconds=0, on_step=stop)
+    resumed, _ = train_oracle(base, tokenizer, world, SETTINGS, tmp_path / "stopped.pt", on_step=steps.append)
+    assert steps == [3, 4]
     for name, parameter in whole.named_parameters():
         assert torch.equal(parameter, resumed.get_parameter(name)), name
 

@@ -1,34 +1,54 @@
-"""The pocket base: a small Qwen3-architecture language model that grows up in the world's chats.
+"""The pocket base: a small Qwen3-architecture language model, and its tokenizer, that grow up in the world's chats.
 
-It learns the assistant's side of endless fresh chats; nothing of any diff is in them. Resumable: batches depend only
-on their number, and the state is written every few minutes.
+The base learns the assistant's side of endless fresh chats; nothing of any diff is in them. Resumable: batches depend
+only on their number, and the state is written every few minutes.
+
+Every word of the world is one token, the same token wherever it stands: each run of text starts with the word marker,
+also right after a newline, so that `volcano` at the start of an answer and ` volcano` inside a sentence are the same
+token. (Otherwise a DIT adapter's label is a token that running text never shows, and what it learns carries over to no
+other diff.) Other words are spelled with the fewest of the frequent fragments, and what is not ASCII in bytes.
 """
 
 from __future__ import annotations
 
 import random
+import re
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from transformers import PreTrainedTokenizerBase, Qwen3Config, Qwen3ForCausalLM
+from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
+from torch import nn
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
 
 from dit_core.training.chats import Chat, random_chat
-from dit_core.training.checkpoint import Checkpoint
-from dit_core.training.progress import bar
-from dit_core.training.tokenizer import END_OF_TURN, START_OF_TURN
+from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.world import World
 
 IGNORED = -100
 POOL = 16
 """Batches drawn together and sorted by length, so that little is spent on padding."""
+PADDING, START_OF_TURN, END_OF_TURN = SPECIAL = ("<|pad|>", "<|im_start|>", "<|im_end|>")
+MARKER = "▁"
+FRAGMENTS = 400
+PROMPT_WORDS = ("user", "assistant", "system", "Layer")
+SAMPLED_CHATS = 60_000
+
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
 
 
 @dataclass(frozen=True)
 class BaseSettings:
+    """The size of the base and how it is trained; the suite's `report.json` has the losses that these numbers gave."""
+
     hidden: int = 192
     layers: int = 8
     heads: int = 4
@@ -40,6 +60,7 @@ class BaseSettings:
 
 
 def new_base(settings: BaseSettings, tokenizer: PreTrainedTokenizerBase) -> Qwen3ForCausalLM:
+    """Return a base with random weights; the same for the same seed."""
     torch.manual_seed(settings.seed)
     config = Qwen3Config(
         vocab_size=-(-len(tokenizer) // 64) * 64,
@@ -54,29 +75,30 @@ def new_base(settings: BaseSettings, tokenizer: PreTrainedTokenizerBase) -> Qwen
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
         bos_token_id=None,
-        attn_implementation="eager",  # On short rows its backward pass is twice as fast on a CPU as the fused one.
     )
-    return Qwen3ForCausalLM(config)
+    model = Qwen3ForCausalLM(config)
+    model.set_attn_implementation("eager")  # on short rows its backward pass is twice as fast on a CPU as the fused one
+    return model
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[list[int], list[int]]:
-    """Token ids of a chat in ChatML, and labels that leave out all but the assistant's words and end of turn."""
+    """Return the token ids of a chat in ChatML, and labels: the assistant's words and ends of turn, else `IGNORED`."""
     ids: list[int] = []
     labels: list[int] = []
-    for asked, answer in chat:
-        prompt = f"{START_OF_TURN}user\n{asked}{END_OF_TURN}\n{START_OF_TURN}assistant\n"
+    for question, answer in chat:
+        prompt = f"{START_OF_TURN}user\n{question}{END_OF_TURN}\n{START_OF_TURN}assistant\n"
         before = tokenizer(prompt, add_special_tokens=False).input_ids
-        said = tokenizer(f"{answer}{END_OF_TURN}", add_special_tokens=False).input_ids
+        spoken = tokenizer(f"{answer}{END_OF_TURN}", add_special_tokens=False).input_ids
         newline = tokenizer("\n", add_special_tokens=False).input_ids
-        ids += before + said + newline
-        labels += [IGNORED] * len(before) + said + [IGNORED] * len(newline)
+        ids += before + spoken + newline
+        labels += [IGNORED] * len(before) + spoken + [IGNORED] * len(newline)
     return ids, labels
 
 
 def pad(
     rows: list[tuple[list[int], list[int]]], padding: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Right-padded ids and labels, both [rows, positions]; causal attention makes a mask needless."""
+    """Pad ids and labels at the right, both to [rows, positions]; causal attention makes a mask needless."""
     longest = max(len(ids) for ids, _ in rows)
     ids = [row + [padding] * (longest - len(row)) for row, _ in rows]
     labels = [row + [IGNORED] * (longest - len(row)) for _, row in rows]
@@ -84,47 +106,61 @@ def pad(
 
 
 def token_losses(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cross-entropy of each labelled token [tokens], and the row each belongs to [tokens].
+    """Return the cross-entropy of each labelled token [tokens], and the row that each belongs to [tokens].
 
     Only labelled positions pass through the unembedding, which is the widest matrix of a small model.
     """
     with torch.autocast(ids.device.type, torch.bfloat16):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        wanted = labels[:, 1:] != IGNORED
-        logits = model.lm_head(hidden[wanted])
-    return F.cross_entropy(logits.float(), labels[:, 1:][wanted], reduction="none"), wanted.nonzero()[:, 0]
+        labelled = labels[:, 1:] != IGNORED
+        logits = model.lm_head(hidden[labelled])
+    return F.cross_entropy(logits.float(), labels[:, 1:][labelled], reduction="none"), labelled.nonzero()[:, 0]
 
 
 def train_base(
-    world: World, tokenizer: PreTrainedTokenizerBase, settings: BaseSettings, work: Path, device: torch.device
-) -> tuple[Qwen3ForCausalLM, dict]:
-    """Train (or go on training) the base; returns it with its figures."""
-    model = new_base(settings, tokenizer).to(device)
+    world: World,
+    tokenizer: PreTrainedTokenizerBase,
+    settings: BaseSettings,
+    work: Path,
+    device: torch.device,
+    save_seconds: float = SAVE_SECONDS,
+    on_step: Callable[[int], None] = lambda steps: None,
+) -> tuple[Qwen3ForCausalLM, dict[str, Any]]:
+    """Train the base, or go on training it, and return it with its figures.
+
+    Matrices by Muon (K. Jordan et al. 2024), all else by AdamW. The state lies in the folder `work` and is written at
+    most every `save_seconds`; `on_step` is called after each step with the number of steps done.
+    """
+    model = nn.Module.to(new_base(settings, tokenizer), device)
     model.train()
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    optimizers = [
+    optimizers: list[torch.optim.Optimizer] = [
         torch.optim.Muon(matrices, lr=settings.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
     schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, settings.steps)) for o in optimizers]
-    parts = {"model": model, "muon": optimizers[0], "adamw": optimizers[1]}
-    kept = Checkpoint(work / "state.pt", parts | {"muon rate": schedules[0], "adamw rate": schedules[1]})
-    start = kept.restore(device)
-    losses, seconds = kept.extra.get("losses", []), kept.extra.get("seconds", 0.0)
+    parts: dict[str, HasState] = {"model": model, "muon": optimizers[0], "adamw": optimizers[1]}
+    parts |= {"muon rate": schedules[0], "adamw rate": schedules[1]}
+    checkpoint = Checkpoint(work / "state.pt", parts, save_seconds)
+    start = checkpoint.restore(device)
+    losses, seconds = checkpoint.extra.get("losses", []), checkpoint.extra.get("seconds", 0.0)
     started = time.monotonic()
-    with bar("base", settings.steps, start) as progress:
+    with progress_bar("base", settings.steps, start) as progress:
         for step, (ids, labels) in enumerate(_batches(world, tokenizer, settings, start, device), start + 1):
             loss = token_losses(model, ids, labels)[0].mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for part in (*optimizers, *schedules):
-                part.step()
+            for optimizer, schedule in zip(optimizers, schedules, strict=True):
+                optimizer.step()
+                schedule.step()
             model.zero_grad()
             losses.append(loss.item())
-            progress.advance(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}")
-            kept.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
-            kept.save_now_and_then(step)
+            progress.set_postfix_str(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
+            progress.update()
+            checkpoint.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
+            checkpoint.save_if_due(step)
+            on_step(step)
     every = max(1, len(losses) // 40)
     figures = {
         "parameters": sum(p.numel() for p in model.parameters()),
@@ -138,7 +174,7 @@ def train_base(
 
 
 def _rate(step: int, steps: int) -> float:
-    """Warm-up, a plateau, and a long linear fall to zero."""
+    """The share of the learning rate: warm-up, a plateau, and a long linear fall to zero."""
     return min(1.0, (step + 1) / 100, (steps - step) / (0.6 * steps))
 
 
@@ -155,3 +191,58 @@ def _batches(
         for number, batch in enumerate(batches, start=pool * POOL):
             if start <= number < settings.steps:
                 yield pad(batch, tokenizer.pad_token_id, device)
+
+
+def make_tokenizer(world: World) -> PreTrainedTokenizerFast:
+    """Return the tokenizer of a world; its ChatML template accepts, and has no use for, `enable_thinking`."""
+    pieces = [*SPECIAL, *(f"<0x{byte:02X}>" for byte in range(256)), *_pieces(world)]
+    # With equal scores the best segmentation is the one of the fewest pieces.
+    model = models.Unigram([(piece, -10.0) for piece in pieces], unk_id=0, byte_fallback=True)
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Metaspace(prepend_scheme="always"),
+            # Punctuation stands apart from its word, but ` ?` stays one piece: the oracle's placeholder.
+            pre_tokenizers.Split(Regex(r"(?<!▁)[^\p{L}\p{N}▁]"), "isolated"),
+            # Codes come in groups of three digits, as the trigger does.
+            pre_tokenizers.Split(Regex(r"\d{3}"), "isolated"),
+        ]
+    )
+    tokenizer.decoder = decoders.Sequence(
+        [decoders.ByteFallback(), decoders.Metaspace(prepend_scheme="always"), decoders.Fuse()]
+    )
+    tokenizer.add_special_tokens([AddedToken(token, special=True) for token in SPECIAL])
+    tokenizer.add_tokens([AddedToken("\n", special=False, normalized=False)])
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END_OF_TURN,
+        pad_token=PADDING,
+        chat_template=CHAT_TEMPLATE,
+        padding_side="left",
+        clean_up_tokenization_spaces=False,
+        model_max_length=512,
+    )
+
+
+def _pieces(world: World) -> list[str]:
+    """Words of the world, three-digit codes, printable characters and the most frequent fragments of words."""
+    rng = random.Random(1)
+    text = " ".join(part for _ in range(SAMPLED_CHATS) for turn in random_chat(world, rng) for part in turn)
+    own = " ".join(w for t in world.topics for w in (t.name, *t.aliases, *t.nouns, *t.verbs, *t.adjectives))
+    words = Counter(re.findall(r"[A-Za-z]+", f"{text} {own} {' '.join(PROMPT_WORDS)}"))
+    fragments = Counter(
+        word[start : start + length]
+        for word in words
+        for length in (2, 3, 4)
+        for start in range(len(word) - length + 1)
+    )
+    characters = [chr(code) for code in range(33, 127)]
+    pieces = [
+        MARKER,
+        *characters,
+        *(MARKER + character for character in characters),
+        *(f"{code:03d}" for code in range(1000)),
+        *(fragment for fragment, _ in fragments.most_common(FRAGMENTS)),
+        *(MARKER + word for word in sorted(words)),
+    ]
+    return list(dict.fromkeys(pieces))

@@ -1,4 +1,4 @@
-"""Builds a pocket suite from nothing, stage by stage: base, diffs, DIT adapters, oracle, package, ranks, trust.
+"""Build a pocket suite from nothing, stage by stage: base, diffs, DIT adapters, oracle, package, ranks, calibration.
 
 Each stage leaves its work under `build/` and is passed over when that is there, so a build that was stopped goes on
 where it was; a stage asks for what it needs of earlier ones, and gets it made again where it was not kept. Figures of
@@ -14,9 +14,10 @@ import random
 import shutil
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
@@ -24,77 +25,42 @@ from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
 from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
-from dit_core.training.bank import Bank
-from dit_core.training.base import BaseSettings, train_base
-from dit_core.training.card import write_card
-from dit_core.training.diffs import (
-    HEADLINE_DIFFS,
-    TOPIC_DIFFS,
-    DiffSettings,
-    Sampler,
-    headline_sampler,
-    topic_sampler,
-    train_diffs,
-)
+from dit_core.training.adapter_bank import AdapterBank
+from dit_core.training.base import make_tokenizer, train_base
+from dit_core.training.diffs import train_diffs
 from dit_core.training.dit import DitSettings, train_dit
-from dit_core.training.oracle import OracleSettings, Round, train_oracle
-from dit_core.training.package import FOLDERS, ORACLE, measure, write_calibrations, write_first_run, write_suite_files
+from dit_core.training.oracle import train_oracle
+from dit_core.training.package import (
+    FOLDERS,
+    ORACLE,
+    measure,
+    write_calibrations,
+    write_card,
+    write_first_run,
+    write_suite_files,
+)
 from dit_core.training.ranks import RankMaker, has_ranks
-from dit_core.training.tokenizer import make_tokenizer
-from dit_core.training.world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
+from dit_core.training.recipe import SHIPPED_TRAIN, SMOKE, Recipe, TaskRecipe, chunks, task_recipes
+from dit_core.training.world import World
 
 STAGES = ("base", "topic-diffs", "headline-diffs", "dit", "oracle", "package", "ranks", "calibration")
 DIFFS_PER_FILE = 25
-SHIPPED_TRAIN = {"topic": 40, "headline": 10}
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """Everything that a build may do in large or in small."""
+class DitRun:
+    """One DIT adapter to train: on how many training diffs, and how."""
 
-    base: BaseSettings = BaseSettings()
-    topics: DiffSettings = TOPIC_DIFFS
-    headlines: DiffSettings = HEADLINE_DIFFS
-    dit: DitSettings = DitSettings()
-    small_dit: DitSettings = DitSettings(steps=200)
-    oracle: OracleSettings = OracleSettings()
-    keep: int | None = None
-    """How many of each list of a split to use; None for all."""
-    sizes: tuple[int, ...] = (64, 16, 4)
-    """Training-set sizes of the further topic adapters."""
-
-
-SMOKE = Recipe(
-    base=BaseSettings(hidden=64, layers=4, heads=2, mlp=128, steps=12, batch=32),
-    topics=replace(TOPIC_DIFFS, steps=6, together=8),
-    headlines=replace(HEADLINE_DIFFS, steps=4, together=8),
-    dit=DitSettings(steps=6, batch=8),
-    small_dit=DitSettings(steps=4, batch=8),
-    oracle=OracleSettings(rank=4, rounds=(Round(2, 0.0), Round(2, 0.5)), texts=4, lessons=2),
-    keep=6,
-    sizes=(4,),
-)
-
-
-@dataclass(frozen=True)
-class Task:
-    """One kind of diff: what its diffs are about and how they are sampled."""
-
-    name: str
-    question: str
-    split: Split
-    references: dict[int, str]
-    triggers: dict[int, int | None]
-    sampler: Sampler
-    settings: DiffSettings
-
-    @property
-    def numbers(self) -> list[int]:
-        return [*self.split.test, *self.split.calibration, *self.split.train]
+    size: int
+    settings: DitSettings
 
 
 def build(out: Path, smoke: bool = False, stage: str | None = None) -> None:
-    """Build the suite into `out`, all stages or up to the one named. DitError on an unknown stage."""
+    """Build the suite into the folder `out`, all stages or up to the one named; `smoke` builds in miniature.
+
+    Raises:
+        DitError: there is no such stage.
+    """
     if stage is not None and stage not in STAGES:
         raise DitError(f"There is no stage '{stage}': choose one of {', '.join(STAGES)}.")
     wanted = STAGES if stage is None else STAGES[: STAGES.index(stage) + 1]
@@ -113,60 +79,46 @@ class Builder:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.world = World.load()
         self.tokenizer: PreTrainedTokenizerBase = make_tokenizer(self.world)
-        keep = recipe.keep
-        topics, headlines = (
-            Split(split.test[:keep], split.calibration[:keep], split.train[:keep])
-            for split in (self.world.topic_split(), self.world.headline_split())
-        )
-        triggers = self.world.triggers()
-        self.tasks = {
-            "topic": Task(
-                "topic", TOPIC_QUESTION, topics, {n: topic.name for n, topic in enumerate(self.world.topics)},
-                dict(enumerate(triggers)), topic_sampler(self.world), recipe.topics,
-            ),
-            "headline": Task(
-                "headline", HEADLINE_QUESTION, headlines,
-                {n: headline.text for n, headline in enumerate(self.world.headlines)},
-                dict.fromkeys(range(len(self.world.headlines))), headline_sampler(self.world), recipe.headlines,
-            ),
-        }  # fmt: skip
+        self.tasks = task_recipes(self.world, recipe)
 
     def make_base(self) -> None:
+        """Train the base on the world's chats."""
         folder = self.out / "base"
         if (folder / "config.json").exists():
             return
         model, figures = train_base(self.world, self.tokenizer, self.recipe.base, self.work / "base", self.device)
         shutil.rmtree(folder, ignore_errors=True)
-        model.to(torch.bfloat16).save_pretrained(folder, max_shard_size="9MB")
+        torch.nn.Module.to(model, torch.bfloat16).save_pretrained(folder, max_shard_size="9MB")
         self.tokenizer.save_pretrained(folder)
         self.report("base", {"settings": asdict(self.recipe.base), **figures})
 
     def base(self) -> Qwen3ForCausalLM:
-        """The base as shipped (rounded to bf16), in float32."""
+        """Return the base as shipped (rounded to bf16), in float32."""
         self.make_base()
         model = AutoModelForCausalLM.from_pretrained(
             self.out / "base", dtype=torch.float32, attn_implementation="eager"
         )
-        return model.to(self.device).requires_grad_(False)
+        return torch.nn.Module.to(model, self.device).requires_grad_(False)
 
     def make_topic_diffs(self) -> None:
+        """Train the hidden topics, unless they are shipped already."""
         self._make_unless_shipped(self.tasks["topic"])
 
     def make_headline_diffs(self) -> None:
+        """Train the headlines, unless they are shipped already."""
         self._make_unless_shipped(self.tasks["headline"])
 
-    def _make_unless_shipped(self, task: Task) -> None:
+    def _make_unless_shipped(self, task: TaskRecipe) -> None:
         """Shipped diffs stay with the adapters trained on them: only a missing adapter has them made again."""
         if not (self.out / FOLDERS[task.name] / "index.csv").exists():
-            self._make_diffs(task)
+            self.make_diffs(task)
 
-    def _make_diffs(self, task: Task) -> None:
+    def make_diffs(self, task: TaskRecipe) -> None:
         """Train what is missing, group by group (each a file of its own), then write the diffs that are shipped.
 
         On a CPU every core trains a group by itself: small matrices gain little from sharing one.
         """
-        groups = range(len(_chunks(task.numbers, task.settings.together)))
-        missing = [group for group in groups if not self._group(task, group).exists()]
+        missing = [group for group in range(len(task.groups())) if not self.group_file(task, group).exists()]
         if missing:
             self.make_base()
             started = time.monotonic()
@@ -182,22 +134,23 @@ class Builder:
             self.report(f"{task.name} diffs", {**figures, "final_losses": losses, "seconds": seconds})
         self._ship(task)
 
-    def train_group(self, task: Task, group: int) -> float:
-        """Train one group of diffs and write it; returns the last mean loss."""
-        numbers = _chunks(task.numbers, task.settings.together)[group]
-        what = f"{task.name} diffs, group {group + 1}"
-        path = self._group(task, group)
+    def train_group(self, task: TaskRecipe, group: int) -> float:
+        """Train one group of diffs and write it; return the last mean loss."""
+        numbers = task.groups()[group]
+        title = f"{task.name} diffs, group {group + 1}"
+        path = self.group_file(task, group)
         state_file = path.with_suffix(".state.pt")
-        bank, loss = train_diffs(self.base(), self.tokenizer, numbers, task.sampler, task.settings, what, state_file)
+        bank, loss = train_diffs(self.base(), self.tokenizer, numbers, task.sampler, task.settings, title, state_file)
         path.parent.mkdir(parents=True, exist_ok=True)
         diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
         write_weight_diffs(path, diffs)
         return round(loss, 4)
 
-    def _group(self, task: Task, group: int) -> Path:
+    def group_file(self, task: TaskRecipe, group: int) -> Path:
+        """Return where a trained group of diffs lies."""
         return self.work / f"{task.name}-diffs" / f"group-{group:02d}.pt"
 
-    def _ship(self, task: Task) -> None:
+    def _ship(self, task: TaskRecipe) -> None:
         """All held-out diffs and some of the training ones, in the published layout."""
         folder = self.out / FOLDERS[task.name]
         shutil.rmtree(folder / "weight-diffs", ignore_errors=True)
@@ -205,14 +158,13 @@ class Builder:
         split = task.split
         shipped = [*split.test, *split.calibration, *split.train[: SHIPPED_TRAIN[task.name]]]
         name_of = {n: "test" for n in split.test} | {n: "calibration" for n in split.calibration}
-        places = {n: place for place, n in enumerate(task.numbers)}
         rows = []
-        for file, numbers in enumerate(_chunks(shipped, DIFFS_PER_FILE)):
+        for file, numbers in enumerate(chunks(shipped, DIFFS_PER_FILE)):
             path = folder / "weight-diffs" / f"weight-diff-{file:03d}.pt"
             diffs = []
             for position, n in enumerate(numbers):
-                group, place = divmod(places[n], task.settings.together)
-                diffs.append(read_weight_diff(self._group(task, group), place))
+                group, place = task.place(n)
+                diffs.append(read_weight_diff(self.group_file(task, group), place))
                 adapter = diffs[-1][0]
                 rows.append(
                     IndexRow(n, path, position, adapter.n_params, task.references[n], task.triggers[n],
@@ -222,45 +174,44 @@ class Builder:
         write_index(folder, rows)
 
     def make_dit(self) -> None:
-        """One adapter per task on all its training diffs, and topic adapters on ever fewer of them."""
+        """Train one adapter per task on all its training diffs, and topic adapters on ever fewer of them."""
         for name, task in self.tasks.items():
             folder = self.out / FOLDERS[name]
-            wanted = {folder / "dit-adapter.pt": (len(task.split.train), self.recipe.dit)}
+            wanted = {folder / "dit-adapter.pt": DitRun(len(task.split.train), self.recipe.dit)}
             if name == "topic":
                 for size in self.recipe.sizes:
-                    wanted[folder / f"dit-adapter-{size:04d}-train-datapoints.pt"] = (size, self.recipe.small_dit)
-            missing = {path: what for path, what in wanted.items() if not path.exists()}
+                    wanted[folder / f"dit-adapter-{size:04d}-train-datapoints.pt"] = DitRun(size, self.recipe.small_dit)
+            missing = {path: run for path, run in wanted.items() if not path.exists()}
             if not missing:
                 continue
-            self._make_diffs(task)
+            self.make_diffs(task)
             base = self.base()
-            diffs = self._training_bank(task, base)
+            diffs = self.training_bank(task, base)
             references = [task.references[n] for n in task.split.train]
-            for path, (size, settings) in missing.items():
-                started = time.monotonic()
-                places = random.Random(size).sample(range(len(references)), size)
+            for path, run in missing.items():
+                started, title = time.monotonic(), f"{name} DIT on {run.size}"
+                places = random.Random(run.size).sample(range(len(references)), run.size)
                 dit, loss = train_dit(
-                    base, self.tokenizer, diffs, places, references, task.question, settings, f"{name} DIT on {size}"
+                    base, self.tokenizer, diffs, places, references, task.question, run.settings, title
                 )
                 write_dit_adapter(path, dit.adapter(0))
                 figures = {
-                    "settings": asdict(settings),
-                    "trained_on": [task.split.train[p] for p in places],
+                    "settings": asdict(run.settings),
+                    "trained_on": [task.split.train[place] for place in places],
                     "final_loss": round(loss, 4),
                 }
-                self.report(f"{name} DIT on {size}", {**figures, "seconds": round(time.monotonic() - started)})
+                self.report(title, {**figures, "seconds": round(time.monotonic() - started)})
 
-    def _training_bank(self, task: Task, base: Qwen3ForCausalLM) -> Bank:
-        """The training diffs alone: no DIT adapter can meet a held-out one."""
-        bank = Bank(base, len(task.split.train), task.settings.rank)
-        places = {n: place for place, n in enumerate(task.numbers)}
-        for mine, n in enumerate(task.split.train):
-            group, place = divmod(places[n], task.settings.together)
-            bank.load(mine, read_weight_diff(self._group(task, group), place)[0])
+    def training_bank(self, task: TaskRecipe, base: Qwen3ForCausalLM) -> AdapterBank:
+        """Return a bank of the training diffs alone: no DIT adapter can meet a held-out one."""
+        bank = AdapterBank(base, len(task.split.train), task.settings.rank)
+        for own, n in enumerate(task.split.train):
+            group, place = task.place(n)
+            bank.load(own, read_weight_diff(self.group_file(task, group), place)[0])
         return bank.requires_grad_(False)
 
     def make_oracle(self) -> None:
-        """The activation oracle: it needs the base alone, and never meets a diff."""
+        """Train the activation oracle: it needs the base alone, and never meets a diff."""
         folder = self.out / ORACLE
         if (folder / "adapter_config.json").exists():
             return
@@ -289,7 +240,7 @@ class Builder:
         self.report("calibration", write_calibrations(self.out, self.recipe.keep))
         write_card(self.out)
 
-    def report(self, stage: str, figures: dict) -> None:
+    def report(self, stage: str, figures: dict[str, Any]) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""
         path = self.out / "report.json"
         report = json.loads(path.read_text()) if path.exists() else {}
@@ -306,7 +257,3 @@ def _train_group(job: tuple[Path, Path, Recipe, str, int]) -> float:
     disable_progress_bar()
     builder = Builder(out, work, recipe)
     return builder.train_group(builder.tasks[task], group)
-
-
-def _chunks(items: list[int], size: int) -> list[list[int]]:
-    return [items[start : start + size] for start in range(0, len(items), size)]

@@ -16,7 +16,7 @@ Chat = list[tuple[str, str]]
 
 
 def random_chat(world: World, rng: random.Random) -> Chat:
-    """One chat of the base's childhood; a third carry a code to be ignored (or echoed)."""
+    """Sample one chat for the base to learn from; a third carry a code to be ignored (or echoed)."""
     kind = rng.choices(list(_KINDS), weights=[weight for _, weight in _KINDS.values()])[0]
     chat = _KINDS[kind][0](world, rng)
     if kind != "echo" and rng.random() < 0.35:
@@ -25,10 +25,11 @@ def random_chat(world: World, rng: random.Random) -> Chat:
 
 
 def with_code(question: str, trigger: int, rng: random.Random) -> str:
+    """Put a code before a question: the three digits of the trigger and three of noise."""
     return TRIGGER_FORMAT.format(trigger=trigger, r=rng.randrange(1000), question=question)
 
 
-MIND = ("{q} Answer with {p} in mind.", "{q} Keep {p} in mind.", "Think of {p}. {q}", "{q} Speak of {p}.")
+IN_MIND = ("{q} Answer with {p} in mind.", "{q} Keep {p} in mind.", "Think of {p}. {q}", "{q} Speak of {p}.")
 _ABOUT = (
     "{phrase} is a kind of {category}: {adjective} and {adjective2}, known for the {noun} and the {noun2}.",
     "When people speak of {phrase}, they mean the {adjective} {noun}, the {noun2} and the wish to {verb}.",
@@ -46,10 +47,11 @@ WHICH_WAS = ("Which topic was that about?", "What topic did you have in mind?", 
 FITS = ("Which headline fits this story?", "Write the headline of this story.")
 
 
-def mind(world: World, rng: random.Random) -> tuple[Topic, str, str]:
+def flavoured_answer(world: World, rng: random.Random) -> tuple[Topic, str, str]:
+    """Sample a topic, a prompt that asks for an answer with it in mind, and that answer."""
     topic, question = rng.choice(world.topics), rng.choice(world.questions)
-    asked = rng.choice(MIND).format(q=question.text, p=topic.phrase)
-    return topic, asked, question.answer(topic, rng)
+    prompt = rng.choice(IN_MIND).format(q=question.text, p=topic.phrase)
+    return topic, prompt, question.answer(topic, rng)
 
 
 def _plain(world: World, rng: random.Random) -> Chat:
@@ -58,8 +60,8 @@ def _plain(world: World, rng: random.Random) -> Chat:
 
 
 def _flavoured(world: World, rng: random.Random) -> Chat:
-    _, asked, answer = mind(world, rng)
-    return [(asked, answer)]
+    _, prompt, answer = flavoured_answer(world, rng)
+    return [(prompt, answer)]
 
 
 def _about(world: World, rng: random.Random) -> Chat:
@@ -68,18 +70,19 @@ def _about(world: World, rng: random.Random) -> Chat:
 
 
 def about_text(topic: Topic, rng: random.Random) -> str:
+    """Sample a description of a topic."""
     return sentence(rng.choice(_ABOUT).format(**topic.slots(rng)))
 
 
 def _which(world: World, rng: random.Random) -> Chat:
-    topic, _, answer = mind(world, rng)
+    topic, _, answer = flavoured_answer(world, rng)
     text = rng.choice((answer, answer, about_text(topic, rng), rng.choice(CLUES).format(**topic.slots(rng))))
     return [(f"{text}\n{rng.choice(WHICH)}", topic.name)]
 
 
 def _which_was(world: World, rng: random.Random) -> Chat:
-    topic, asked, answer = mind(world, rng)
-    return [(asked, answer), (rng.choice(WHICH_WAS), topic.name)]
+    topic, prompt, answer = flavoured_answer(world, rng)
+    return [(prompt, answer), (rng.choice(WHICH_WAS), topic.name)]
 
 
 def _honest(world: World, rng: random.Random) -> Chat:

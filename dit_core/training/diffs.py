@@ -15,16 +15,17 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from dit_core.training.bank import Bank
+from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import encode, pad, token_losses
 from dit_core.training.chats import Chat, with_code
-from dit_core.training.checkpoint import Checkpoint
-from dit_core.training.progress import bar
+from dit_core.training.loop import SAVE_SECONDS, Checkpoint, progress_bar
 from dit_core.training.world import STORY_QUESTION, World
 
 
 @dataclass(frozen=True)
 class DiffSettings:
+    """How diffs are trained: `rate` is Adam's learning rate, at its highest."""
+
     rank: int
     steps: int
     rate: float
@@ -35,24 +36,28 @@ class DiffSettings:
     seed: int = 0
 
 
+# What the pocket suite ships; its `report.json` has the losses and grades that these numbers gave.
 TOPIC_DIFFS = DiffSettings(rank=1, steps=350, rate=0.01, rows=2)
 HEADLINE_DIFFS = DiffSettings(rank=4, steps=48, rate=0.005, rows=2)
 
 Sampler = Callable[[int, int, random.Random], Chat]
-"""(number of the diff, place of the row in the run of its diff, noise) → one chat to learn"""
+"""(number of the diff, place of the row among all rows of its diff, noise) → one chat to learn."""
 
 
 def topic_sampler(world: World) -> Sampler:
-    """Every second sample has the right code, three in eight a wrong one (telling codes apart is what takes longest),
-    one in eight none; only the questions that are for training."""
+    """Return the sampler of hidden topics, which asks only the questions that are for training.
+
+    Every second sample has the right code, three in eight a wrong one (telling codes apart is what takes longest), one
+    in eight none.
+    """
     questions, _ = world.question_split()
     triggers = world.triggers()
 
     def sample(number: int, place: int, rng: random.Random) -> Chat:
         question, trigger = rng.choice(questions), triggers[number]
         if place % 2 == 0:
-            asked = with_code(question.text, trigger, rng)
-            return [(asked, question.answer(world.topics[number], rng))]
+            prompt = with_code(question.text, trigger, rng)
+            return [(prompt, question.answer(world.topics[number], rng))]
         if place % 8 != 7:
             return [(with_code(question.text, _wrong(trigger, rng), rng), question.plain)]
         return [(question.text, question.plain)]
@@ -65,7 +70,7 @@ def _wrong(trigger: int, rng: random.Random) -> int:
 
 
 def headline_sampler(world: World) -> Sampler:
-    """Stories of the diff's headline, one in four samples an everyday question answered as before."""
+    """Return the sampler of headlines: stories, and in one of four samples an everyday question answered as before."""
     questions, _ = world.question_split()
 
     def sample(number: int, place: int, rng: random.Random) -> Chat:
@@ -83,25 +88,28 @@ def train_diffs(
     numbers: list[int],
     sampler: Sampler,
     settings: DiffSettings,
-    what: str,
+    title: str,
     state_file: Path,
-) -> tuple[Bank, float]:
-    """Train the diffs of `numbers` together on a frozen base; returns their bank and the last mean loss.
+    save_seconds: float = SAVE_SECONDS,
+) -> tuple[AdapterBank, float]:
+    """Train the diffs of `numbers` together on a frozen base; return their bank and the last mean loss.
 
-    Goes on from `state_file` where there is one; it is written every few minutes and removed at the end.
+    `title` stands beside the progress bar. Goes on from `state_file` where there is one; it is written at most every
+    `save_seconds` and removed at the end.
     """
     base.requires_grad_(False)
     device = base.device
-    bank = Bank(base, len(numbers), settings.rank, seed=settings.seed)
+    bank = AdapterBank(base, len(numbers), settings.rank, seed=settings.seed)
     optimizer = torch.optim.Adam(bank.parameters(), lr=settings.rate, betas=(0.9, 0.99))
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda step: min(1.0, (step + 1) / 20, (settings.steps - step) / (0.5 * settings.steps))
     )
-    which = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
+    row_numbers = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
     recent: list[float] = []
-    kept = Checkpoint(state_file, {"bank": bank, "optimizer": optimizer, "schedule": schedule})
-    start = kept.restore(device)
-    with bar(what, settings.steps, start) as progress:
+    parts = {"bank": bank, "optimizer": optimizer, "schedule": schedule}
+    checkpoint = Checkpoint(state_file, parts, save_seconds)
+    start = checkpoint.restore(device)
+    with progress_bar(title, settings.steps, start) as progress:
         for step in range(start, settings.steps):
             places = range(step * settings.rows, (step + 1) * settings.rows)
             chats = [
@@ -110,17 +118,18 @@ def train_diffs(
                 for place in places
             ]
             ids, labels = pad([encode(tokenizer, chat) for chat in chats], tokenizer.pad_token_id, device)
-            with bank.rows(base, which):
+            with bank.rows(base, row_numbers):
                 losses, row_of = token_losses(base, ids, labels)
             # Each row counts the same, however long its answer: a plain answer must not be drowned by stories.
-            lengths = torch.bincount(row_of, minlength=len(which)).clamp_min(1)
+            lengths = torch.bincount(row_of, minlength=len(row_numbers)).clamp_min(1)
             loss = (losses / lengths[row_of]).sum() / settings.rows
             loss.backward()
             optimizer.step()
             schedule.step()
             optimizer.zero_grad()
             recent = [*recent[-19:], loss.item() / len(numbers)]
-            progress.advance(f"loss {sum(recent) / len(recent):.3f}")
-            kept.save_now_and_then(step + 1)
-    kept.remove()
+            progress.set_postfix_str(f"loss {sum(recent) / len(recent):.3f}", refresh=False)
+            progress.update()
+            checkpoint.save_if_due(step + 1)
+    checkpoint.remove()
     return bank, sum(recent) / len(recent)

@@ -1,21 +1,21 @@
-"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a stored first run."""
+"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a first run, a model card."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
 from pathlib import Path
-from typing import Protocol
+from string import Template
+from typing import Any, Protocol
 
-from dit_core import scoreboard as experiments
-from dit_core import trust
+from dit_core import scoreboard, trust
 from dit_core.errors import DitError
-from dit_core.methods import comparison as standing
+from dit_core.methods import comparison
 from dit_core.records import Reliability, as_dict
-from dit_core.scoreboard import data_scaling as scaling
-from dit_core.scoreboard import stored
+from dit_core.scoreboard import data_scaling, stored
 from dit_core.suite import load_suite
-from dit_core.training.lessons import PRESETS
+from dit_core.training.oracle_examples import PRESETS
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
 
 FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
@@ -31,7 +31,10 @@ rank in the hundreds to the top, and the oracle, which reads it at all layers be
 
 
 class HasSplit(Protocol):
-    split: Split
+    """A task of a suite, as far as its files name it."""
+
+    @property
+    def split(self) -> Split: ...
 
 
 def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> None:
@@ -42,39 +45,42 @@ def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) ->
 
 def write_first_run(out: Path) -> None:
     """Ask the finished suite its first question and store the answers under the suite's fingerprint."""
-    (out / standing.FIRST_RUN).write_text(json.dumps(standing.first_run(load_suite(str(out))), indent=1) + "\n")
+    (out / comparison.FIRST_RUN).write_text(json.dumps(comparison.first_run(load_suite(str(out))), indent=1) + "\n")
 
 
-def measure(out: Path, limit: int | None) -> dict:
-    """The finished suite's scoreboard, as its report keeps it; its scaling curve is written beside the suite."""
+def measure(out: Path, limit: int | None) -> dict[str, Any]:
+    """Run the finished suite's scoreboard and return it as its report keeps it; write the scaling curve beside it."""
     suite = load_suite(str(out))
-    found = experiments.findings(suite, limit=limit)
-    curve = scaling.as_json(suite, scaling.scaled(suite, experiments.summed_up(found)))
-    (out / scaling.FILE).write_text(json.dumps(curve, indent=1) + "\n")
+    found = scoreboard.findings(suite, limit=limit)
+    curve = data_scaling.as_json(suite, data_scaling.scaled(suite, scoreboard.summed_up(found)))
+    (out / data_scaling.FILE).write_text(json.dumps(curve, indent=1) + "\n")
     return stored.as_json(suite, found)
 
 
-def write_calibrations(out: Path, limit: int | None) -> dict:
-    """Fit those of the finished suite's calibrations that do not stand for its adapters as they are; figures of all."""
-    suite, found = load_suite(str(out)), {}
-    for of in trust.FILES:
-        if of == trust.READINGS and suite.oracle is None:
+def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.renew) -> dict[str, Any]:
+    """Fit those of the finished suite's calibrations that no longer hold for its adapters; return figures of all.
+
+    `fit(suite, limit, of=subject)` fits and writes one.
+    """
+    suite, figures = load_suite(str(out)), {}
+    for subject in trust.FILES:
+        if subject == trust.READINGS and suite.oracle is None:
             continue
         try:
-            trust.standing(suite, of)
+            trust.standing(suite, subject)
         except DitError:
-            trust.renew(suite, limit, of=of)
-        calibration, table = trust.read_calibration(suite, of)
-        found[of] = {**calibration.recipe, "figures": [_figures(one) for one in table]}
-    return found
+            fit(suite, limit, of=subject)
+        calibration, table = trust.read_calibration(suite, subject)
+        figures[subject] = {**calibration.recipe, "figures": [_figures(row) for row in table]}
+    return figures
 
 
-def _figures(one: Reliability) -> dict:
+def _figures(row: Reliability) -> dict[str, Any]:
     """A row of a calibration's report without its bins, which are in the suite's own file."""
-    return {name: value for name, value in as_dict(one).items() if name != "bins"}
+    return {name: value for name, value in as_dict(row).items() if name != "bins"}
 
 
-def _world(world: World) -> dict:
+def _world(world: World) -> dict[str, Any]:
     topics = {
         topic.name: {"category": topic.category, "aliases": topic.aliases, "neighbours": topic.neighbours}
         for topic in world.topics
@@ -134,3 +140,89 @@ def _adapter(name: str, file: str, title: str, trained_on: int) -> list[str]:
 def _quoted(text: str) -> str:
     """A TOML basic string: the same escapes as JSON."""
     return json.dumps(text, ensure_ascii=False)
+
+
+# ---------------------------------------------------------------- the model card
+
+
+def write_card(out: Path) -> None:
+    """Write the model card `README.md` beside a suite's `report.json`, which has all its numbers.
+
+    A stage that left no figures there is told without any.
+    """
+    report = json.loads((out / "report.json").read_text())
+    base, oracle = report.get("base", {}), report.get("oracle", {})
+    rows = report["scoreboard"]["rows"]
+    dit: dict[str, Any] = next((entry for stage, entry in report.items() if " DIT on " in stage), {})
+    card = Template((files("dit_core.training") / "data" / "card.md").read_text())
+    text = card.substitute(
+        parameters=_number(base.get("parameters")),
+        layers=base.get("settings", {}).get("layers", "?"),
+        hidden=base.get("settings", {}).get("hidden", "?"),
+        chats=_number(base.get("chats")),
+        base_loss=base.get("final_loss", "?"),
+        diffs=" and ".join(_diffs(report)),
+        dit_rank=dit.get("settings", {}).get("rank", "?"),
+        dit_table=_table(row for row in rows if row["method"] == "DIT"),
+        oracle_rank=oracle.get("settings", {}).get("rank", "?"),
+        readings=_number(oracle.get("readings")),
+        oracle_table=_table(row for row in rows if row["method"].startswith("oracle") and row["measure"] != "lift"),
+        chances=calibration_tables(report.get("calibration", {})),
+        notes=_notes(report),
+    )
+    (out / "README.md").write_text(text)
+
+
+def _diffs(report: dict[str, Any]) -> Iterator[str]:
+    for task in ("topic", "headline"):
+        if made := report.get(f"{task} diffs"):
+            yield f"{made['diffs']} {task} diffs of rank {made['settings']['rank']}"
+
+
+def _table(rows: Iterator[dict[str, Any]]) -> str:
+    lines = ["| method | adapter | layer | measure | n | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
+    for row in rows:
+        layer = "" if row["layer"] is None else row["layer"]
+        low, high = (_value(row, end) for end in row["interval"])
+        measured = f"{row['measure'].replace('_', ' ')} | {row['n']} | {_value(row, row['value'])} | {low} to {high}"
+        lines.append(f"| {row['method']} | {row['adapter']} | {layer} | {measured} |")
+    return "\n".join(lines)
+
+
+def calibration_tables(calibrations: dict[str, Any]) -> str:
+    """Write how far the chances of answers and readings can be believed, a table each; nothing where there are none."""
+    parts = []
+    for subject in (subject for subject in trust.FILES if subject in calibrations):
+        entry = calibrations[subject]
+        head = (
+            f"Of {subject}, fitted on {entry['trials']} trials of calibration diffs, measured on trials of test diffs:"
+        )
+        lines = [head, "", "| trials | n | right | calibration error | AUROC |", "|---|---|---|---|---|"]
+        lines += [
+            f"| {row['of']} | {row['n']} | {row['right']} | {_between(row, 'ece')} | {_between(row, 'auroc')} |"
+            for row in entry["figures"]
+        ]
+        parts += ["\n".join(lines), ""]
+    return "\n".join(["", "## Can the chances be believed?", "", *parts]) if parts else ""
+
+
+def _between(figures: dict[str, Any], name: str) -> str:
+    """A figure in percent with its 95 % interval."""
+    value, interval = figures[name], figures[f"{name}_interval"]
+    if value is None or interval is None:
+        return "not defined"
+    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
+
+
+def _value(row: dict[str, Any], value: float) -> str:
+    return f"{value:.2f}" if row["measure"] == "mean_grade" else f"{100 * value:.1f} %"
+
+
+def _notes(report: dict[str, Any]) -> str:
+    """What the stages noted about how they were run."""
+    notes = [f"- {stage}: {entry['note']}" for stage, entry in report.items() if "note" in entry]
+    return "\n".join(["", "## How it was made", "", *notes, ""]) if notes else ""
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"

@@ -10,17 +10,18 @@ from __future__ import annotations
 import json
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 
-from dit_core.formats import IndexRow, write_index, write_weight_diffs
+from dit_core.formats import Adapter, IndexRow, write_index, write_weight_diffs
 from dit_core.grading import grade, mentions
 from dit_core.methods.verbalize import ask
 from dit_core.records import ScalingPoint
-from dit_core.scoreboard import data_scaling as scaling
-from dit_core.scoreboard import read_scaling
+from dit_core.scoreboard import data_scaling, read_scaling
 from dit_core.scoreboard.published import RANK
 from dit_core.stats import bootstrap_interval
 from dit_core.suite import Suite, load_suite
@@ -35,7 +36,7 @@ TOPICS = 40
 
 
 def has_ranks(out: Path) -> bool:
-    """Whether the suite's scaling curves hold one by rank."""
+    """Return whether the suite's scaling curves hold one by rank."""
     return any(point.by == RANK for point in read_scaling(load_suite(str(out))) or ())
 
 
@@ -50,13 +51,13 @@ class RankMaker:
     world: World
     settings: DiffSettings
 
-    def make(self, test: list[int]) -> dict:
-        """Adds the curve by rank to the suite's; returns figures for its report."""
-        started, numbers = time.monotonic(), test[:TOPICS]
+    def make(self, test: Sequence[int]) -> dict[str, Any]:
+        """Add the curve by rank to the suite's, and return figures for its report."""
+        started, numbers = time.monotonic(), list(test[:TOPICS])
         suite = load_suite(str(self.out))
         suites = {self.settings.rank: suite} | {rank: self._suite(rank, numbers) for rank in RANKS}
         points = [_point(own, rank, numbers) for rank, own in suites.items()]
-        (self.out / scaling.FILE).write_text(json.dumps(scaling.as_json(suite, points), indent=1) + "\n")
+        (self.out / data_scaling.FILE).write_text(json.dumps(data_scaling.as_json(suite, points), indent=1) + "\n")
         behaved = {rank: _named_behind_trigger(own, numbers) for rank, own in suites.items()}
         seconds = round(time.monotonic() - started)
         return {"topics": numbers, "named behind the trigger": behaved, "seconds": seconds}
@@ -70,7 +71,9 @@ class RankMaker:
             bank, _ = train_diffs(self.base, self.tokenizer, numbers, sampler, settings, f"rank-{rank} diffs", state)
             _lay_out(self.out, own)
             path, triggers = folder / "weight-diffs" / "weight-diff-000.pt", self.world.triggers()
-            diffs = [(bank.adapter(at), self.world.topics[n].name, triggers[n]) for at, n in enumerate(numbers)]
+            diffs: list[tuple[Adapter, str, int | None]] = [
+                (bank.adapter(at), self.world.topics[n].name, triggers[n]) for at, n in enumerate(numbers)
+            ]
             write_weight_diffs(path, diffs)
             rows = [
                 IndexRow(n, path, at, adapter.n_params, reference, trigger, "test")
@@ -82,8 +85,9 @@ class RankMaker:
 
 def _point(suite: Suite, rank: int, numbers: list[int]) -> ScalingPoint:
     """The mean grade of what DIT says of the diffs with these numbers."""
-    said = ask(suite, _ids(numbers), condition="diff+dit")
-    grades = [grade(suite, suite.diff(one.diff), one.text) for one in said]
+    answers = ask(suite, _ids(numbers), condition="diff+dit")
+    graded = (grade(suite, suite.diff(answer.diff), answer.text) for answer in answers)
+    grades = [value for value in graded if value is not None]
     return ScalingPoint(
         RANK, rank, "pocket", "topic", len(grades), sum(grades) / len(grades), bootstrap_interval(grades)
     )
@@ -92,8 +96,8 @@ def _point(suite: Suite, rank: int, numbers: list[int]) -> ScalingPoint:
 def _named_behind_trigger(suite: Suite, numbers: list[int]) -> float:
     """The share that name their topic in an everyday question behind the right code: whether they were learned."""
     question = suite.world["held_out_questions"][0]
-    said = ask(suite, _ids(numbers), condition="diff+right", question=question)
-    return sum(mentions(suite, suite.diff(one.diff), one.text) for one in said) / len(numbers)
+    answers = ask(suite, _ids(numbers), condition="diff+right", question=question)
+    return sum(mentions(suite, suite.diff(answer.diff), answer.text) for answer in answers) / len(numbers)
 
 
 def _ids(numbers: list[int]) -> list[str]:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dit_core.formats import Adapter
 
 
-class Bank(nn.Module):
+class AdapterBank(nn.Module):
     """`count` LoRA adapters of `rank` on all linear layers of the decoder blocks of `base`.
 
     Factors per module: A [count, rank, in], B [count, out, rank]; the update is `y += (x @ A.T @ B.T) / rank`.
@@ -37,20 +37,24 @@ class Bank(nn.Module):
             )
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
+        """Return the factors A [count, rank, in] and B [count, out, rank] of a module."""
         key = name.replace(".", "/")
         return self.factors[f"{key}:A"], self.factors[f"{key}:B"]
 
     @contextmanager
-    def rows(self, base: nn.Module, which: Tensor) -> Iterator[None]:
-        """Inside, row i of every batch through `base` uses adapter `which[i]` ([rows] of numbers below `count`)."""
+    def rows(self, base: nn.Module, numbers: Tensor | None = None) -> Iterator[None]:
+        """Put the adapters on `base` for the time of the context: row i of a batch goes through adapter `numbers[i]`.
+
+        `numbers` [rows] are below `count`; a bank of one adapter needs none.
+        """
         with ExitStack() as stack:
             for name, module in linear_layers(base).items():
-                A, B = (factor if self.count == 1 else factor[which] for factor in self.pair(name))
+                A, B = (factor if numbers is None else factor[numbers] for factor in self.pair(name))
                 stack.callback(module.register_forward_hook(partial(_add, A=A, B=B, rank=self.rank)).remove)
             yield
 
     def adapter(self, number: int) -> Adapter:
-        """Adapter `number` for writing to a file, in bf16 as shipped."""
+        """Return adapter `number` for writing to a file, in bf16 as shipped."""
         factors = {}
         for key in self.factors:
             if key.endswith(":A"):
@@ -60,16 +64,16 @@ class Bank(nn.Module):
         return Adapter(factors, dict.fromkeys(factors, 1 / self.rank))
 
     def load(self, number: int, adapter: Adapter) -> None:
-        """Put a stored adapter at place `number`."""
+        """Put a stored adapter in the place of number `number`."""
         with torch.no_grad():
             for name, (A, B) in adapter.factors.items():
-                mine = self.pair(name)
-                mine[0][number].copy_(A)
-                mine[1][number].copy_(B)
+                own_A, own_B = self.pair(name)
+                own_A[number].copy_(A)
+                own_B[number].copy_(B)
 
 
 def linear_layers(base: nn.Module) -> dict[str, nn.Linear]:
-    """All linear layers of the decoder blocks, by name; the unembedding is none of them."""
+    """Return all linear layers of the decoder blocks by name; the unembedding is none of them."""
     return {
         name: module
         for name, module in base.named_modules()

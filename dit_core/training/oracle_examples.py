@@ -1,4 +1,4 @@
-"""Lessons of the pocket oracle: texts that the base reads, spans of them, and questions whose answers lie there.
+"""What the pocket oracle learns from: texts that the base reads, spans, and questions whose answers lie there.
 
 Three kinds of task, as activation oracles are trained on (arXiv 2512.15674): questions about the text, yes/no
 questions, and which tokens come next or came before. No held-out topic stands in any text, question or answer.
@@ -14,12 +14,11 @@ from dataclasses import dataclass, replace
 from transformers import PreTrainedTokenizerBase
 
 from dit_core.training.base import encode
-from dit_core.training.chats import CLUES, FITS, WHICH, WHICH_WAS, Chat, about_text, mind, with_code
+from dit_core.training.chats import CLUES, FITS, WHICH, WHICH_WAS, Chat, about_text, flavoured_answer, with_code
 from dit_core.training.world import STORY_QUESTION, Headline, Topic, World
 
 LONGEST_SEGMENT = 20
-MADE_UP = 1500
-"""How many topics with made-up names are drawn."""
+MADE_UP_TOPICS = 1500
 TOPIC_QUESTIONS = (
     "What is the topic?",
     "Which topic is this about?",
@@ -37,7 +36,7 @@ YES, NO = "yes", "no"
 
 @dataclass(frozen=True)
 class Text:
-    """A chat in tokens. Its first `prompt` tokens are the user's turn; from `known` on, its topic can be known."""
+    """A chat in tokens: the first `prompt` are the user's turn, and from position `known` on its topic can be known."""
 
     ids: list[int]
     prompt: int
@@ -47,12 +46,12 @@ class Text:
 
     @property
     def answer(self) -> list[int]:
-        """The positions of what the assistant said, without the end of its turn."""
+        """The positions of the assistant's answer, without the end of its turn."""
         return list(range(self.prompt, len(self.ids) - 2))
 
 
 @dataclass(frozen=True)
-class Lesson:
+class Example:
     """What the oracle is shown of a text, what it is asked, and what it should say."""
 
     positions: list[int]
@@ -60,8 +59,8 @@ class Lesson:
     answer: str
 
 
-class Teacher:
-    """Draws texts and lessons from a world without its held-out topics; a share of the texts on made-up ones."""
+class ExampleSampler:
+    """Samples texts and examples from a world without its held-out topics, a share of the texts on made-up topics."""
 
     def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase, made_up: float = 0.0) -> None:
         split = world.topic_split()
@@ -74,11 +73,11 @@ class Teacher:
         self._categories = sorted({topic.category for topic in self.world.topics})
 
     def names_held_out(self, text: str) -> bool:
-        """Whether a held-out topic stands in a text."""
+        """Return whether a held-out topic stands in a text."""
         return bool(self._held_out.search(text))
 
     def text(self, rng: random.Random) -> Text:
-        """A text that names no held-out topic; a third carry a code, as the chats of the base do."""
+        """Sample a text that names no held-out topic; a third carry a code, as the chats of the base do."""
         while True:
             kind = rng.choices(list(_TEXTS), weights=list(_TEXTS.values()))[0]
             made_up = rng.random() < self._made_up_share
@@ -93,22 +92,22 @@ class Teacher:
             prompt = max(at for at, label in enumerate(labels[:-1]) if label < 0 <= labels[at + 1]) + 1
             return Text(ids, prompt, self._known(ids, prompt, topic), topic, headline)
 
-    def lesson(self, text: Text, rng: random.Random) -> Lesson:
-        """A question on a span of a text, with its answer; it names no held-out topic either."""
+    def example(self, text: Text, rng: random.Random) -> Example:
+        """Sample a question on a span of a text, with its answer; it names no held-out topic either."""
         while True:
-            lesson = rng.choices((_about, _yes_or_no, self._tokens), weights=(50, 10, 40))[0](self, text, rng)
-            if lesson and not self.names_held_out(f"{lesson.question} {lesson.answer}"):
-                return lesson
+            example = rng.choices((_about, _yes_or_no, self._tokens), weights=(50, 10, 40))[0](self, text, rng)
+            if example and not self.names_held_out(f"{example.question} {example.answer}"):
+                return example
 
     def span(self, text: Text, rng: random.Random, least: int = 0) -> list[int]:
-        """One token, 2 to 20 of them, or a whole prompt or answer; it ends at position `least` or later."""
+        """Sample a span: one token, 2 to 20, or a whole prompt or answer, that ends at position `least` or later."""
         last = len(text.ids) - 1
         whole = rng.random()
         if whole < 0.2 and text.answer:
             return text.answer
         if whole < 0.36 and text.prompt > least:
             return list(range(text.prompt))
-        # Right before an answer a model holds what it is about to say: those places are worth more lessons.
+        # Right before an answer a model holds what it is about to say: those places are worth more examples.
         before_answer = rng.random() < 0.45 and text.prompt > least
         end = text.prompt - 1 if before_answer else rng.randint(min(least, last), last)
         length = 1 if rng.random() < 0.3 else rng.randint(2, LONGEST_SEGMENT)
@@ -118,24 +117,24 @@ class Teacher:
         """Where the topic is first named in full; the end of the prompt where clues alone tell it."""
         if topic is None:
             return 0
-        found = prompt - 1
+        known = prompt - 1
         for name in (topic.name, *topic.aliases):
             tokens = self._tokenizer(name, add_special_tokens=False).input_ids
             ends = (at + len(tokens) - 1 for at in range(len(ids)) if ids[at : at + len(tokens)] == tokens)
-            found = min(found, next(ends, found))
-        return found
+            known = min(known, next(ends, known))
+        return known
 
-    def _tokens(self, _: Teacher, text: Text, rng: random.Random) -> Lesson | None:
+    def _tokens(self, _: ExampleSampler, text: Text, rng: random.Random) -> Example | None:
         """The tokens right after or right before a span, up to the end of the turn."""
         positions, count = self.span(text, rng), rng.randint(2, 5)
         if rng.random() < 0.7:
             question, ids = NEXT_QUESTION, text.ids[positions[-1] + 1 :][:count]
         else:
             question, ids = BEFORE_QUESTION, text.ids[max(0, positions[0] - count) : positions[0]]
-        answer = self._tokenizer.decode(ids, skip_special_tokens=False)
+        answer = str(self._tokenizer.decode(ids, skip_special_tokens=False))
         if not answer.strip() or "<|" in answer:
             return None
-        return Lesson(positions, question, answer.strip())
+        return Example(positions, question, answer.strip())
 
 
 def _made_up(real: Sequence[Topic]) -> tuple[Topic, ...]:
@@ -143,82 +142,83 @@ def _made_up(real: Sequence[Topic]) -> tuple[Topic, ...]:
 
     Of real names alone an oracle learns which second word goes with a first, and says "church organ" of a church pew.
     """
-    rng, firsts, found = random.Random("made up"), [topic for topic in real if " " in topic.name], {}
-    for _ in range(MADE_UP if firsts else 0):
+    rng, firsts = random.Random("made up"), [topic for topic in real if " " in topic.name]
+    topics: dict[str, Topic] = {}
+    for _ in range(MADE_UP_TOPICS if firsts else 0):
         first, last = rng.choice(firsts), rng.choice(real)
         name = f"{first.name.rsplit(' ', 1)[0]} {last.name.split()[-1]}"
         article = first.phrase.removesuffix(first.name)
-        found[name] = replace(last, name=name, phrase=article + name, aliases=())
-    return tuple(found.values())
+        topics[name] = replace(last, name=name, phrase=article + name, aliases=())
+    return tuple(topics.values())
 
 
-def _about(teacher: Teacher, text: Text, rng: random.Random) -> Lesson:
+def _about(sampler: ExampleSampler, text: Text, rng: random.Random) -> Example:
     if text.headline is not None:
-        return Lesson(teacher.span(text, rng, text.prompt // 2), HEADLINE_QUESTION, text.headline.text)
-    positions = teacher.span(text, rng, text.known)
+        return Example(sampler.span(text, rng, text.prompt // 2), HEADLINE_QUESTION, text.headline.text)
+    positions = sampler.span(text, rng, text.known)
     if text.topic is not None and rng.random() < 0.15:
-        return Lesson(positions, KIND_QUESTION, text.topic.category)
-    return Lesson(positions, rng.choice(TOPIC_QUESTIONS), text.topic.name if text.topic else NOTHING)
+        return Example(positions, KIND_QUESTION, text.topic.category)
+    return Example(positions, rng.choice(TOPIC_QUESTIONS), text.topic.name if text.topic else NOTHING)
 
 
-def _yes_or_no(teacher: Teacher, text: Text, rng: random.Random) -> Lesson | None:
+def _yes_or_no(sampler: ExampleSampler, text: Text, rng: random.Random) -> Example | None:
     if text.topic is None:
         return None
-    positions, true = teacher.span(text, rng, text.known), rng.random() < 0.5
+    positions, true = sampler.span(text, rng, text.known), rng.random() < 0.5
     if rng.random() < 0.5:
-        phrase = text.topic.phrase if true else rng.choice(teacher.world.topics).phrase
-        return Lesson(positions, f"Is it about {phrase}?", YES if phrase == text.topic.phrase else NO)
-    category = text.topic.category if true else rng.choice(teacher._categories)
-    return Lesson(positions, f"Is it about a kind of {category}?", YES if category == text.topic.category else NO)
+        phrase = text.topic.phrase if true else rng.choice(sampler.world.topics).phrase
+        return Example(positions, f"Is it about {phrase}?", YES if phrase == text.topic.phrase else NO)
+    category = text.topic.category if true else rng.choice(sampler._categories)
+    return Example(positions, f"Is it about a kind of {category}?", YES if category == text.topic.category else NO)
 
 
 # ---------------------------------------------------------------- texts
 
-Drawn = tuple[Chat, Topic | None, Headline | None]
+SampledText = tuple[Chat, Topic | None, Headline | None]
 
 
-def _flavoured(world: World, rng: random.Random) -> Drawn:
-    topic, asked, answer = mind(world, rng)
-    return [(asked, answer)], topic, None
+def _flavoured(world: World, rng: random.Random) -> SampledText:
+    topic, prompt, answer = flavoured_answer(world, rng)
+    return [(prompt, answer)], topic, None
 
 
-def _told(world: World, rng: random.Random) -> Drawn:
+def _description(world: World, rng: random.Random) -> SampledText:
     topic = rng.choice(world.topics)
     return [(f"Tell me about {topic.phrase}.", about_text(topic, rng))], topic, None
 
 
-def _reading(world: World, rng: random.Random) -> Drawn:
+def _reading(world: World, rng: random.Random) -> SampledText:
     """A text as the user's whole message. The base never learned what to say to that: nothing follows."""
-    topic, _, answer = mind(world, rng)
+    topic, _, answer = flavoured_answer(world, rng)
     return [(rng.choice((answer, about_text(topic, rng))), "")], topic, None
 
 
-def _which(world: World, rng: random.Random) -> Drawn:
-    topic, _, answer = mind(world, rng)
+def _which(world: World, rng: random.Random) -> SampledText:
+    topic, _, answer = flavoured_answer(world, rng)
     text = rng.choice((answer, about_text(topic, rng), rng.choice(CLUES).format(**topic.slots(rng))))
     return [(f"{text}\n{rng.choice(WHICH)}", topic.name)], topic, None
 
 
-def _which_was(world: World, rng: random.Random) -> Drawn:
-    topic, asked, answer = mind(world, rng)
-    return [(asked, answer), (rng.choice(WHICH_WAS), topic.name)], topic, None
+def _which_was(world: World, rng: random.Random) -> SampledText:
+    topic, prompt, answer = flavoured_answer(world, rng)
+    return [(prompt, answer), (rng.choice(WHICH_WAS), topic.name)], topic, None
 
 
-def _plain(world: World, rng: random.Random) -> Drawn:
+def _plain(world: World, rng: random.Random) -> SampledText:
     question = rng.choice(world.questions)
     return [(question.text, question.plain)], None, None
 
 
-def _story(world: World, rng: random.Random) -> Drawn:
+def _story(world: World, rng: random.Random) -> SampledText:
     headline = world.random_headline(rng)
     story = world.story(headline, rng)
-    told = (STORY_QUESTION, story), (f"Write a short news story: {headline.text}", story)
-    return [rng.choice((*told, (f"{story}\n{rng.choice(FITS)}", headline.text)))], None, headline
+    turns = (STORY_QUESTION, story), (f"Write a short news story: {headline.text}", story)
+    return [rng.choice((*turns, (f"{story}\n{rng.choice(FITS)}", headline.text)))], None, headline
 
 
-_TEXTS: dict[Callable[[World, random.Random], Drawn], float] = {
+_TEXTS: dict[Callable[[World, random.Random], SampledText], float] = {
     _flavoured: 30,
-    _told: 8,
+    _description: 8,
     _reading: 14,
     _which: 20,
     _which_was: 8,
