@@ -122,7 +122,7 @@ def test_the_extension_comes_and_goes():
 
 
 def test_no_gradio_is_needed():
-    code = "import sys, dit_core.widgets.explorer; print('gradio' in sys.modules)"
+    code = "import sys, dit_core.widgets.panel; print('gradio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -33,7 +33,8 @@ class Job:
 class Engine(Protocol):
     """Where jobs are done. `workers` is how many of them are done at once, each with a model of its own."""
 
-    workers: int
+    @property
+    def workers(self) -> int: ...
 
     def work(
         self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", begun: Callable[[Job], None]

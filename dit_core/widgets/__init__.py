@@ -17,14 +17,14 @@ from dit_core.suite import Suite
 from dit_core.widgets.shown import bundle, show
 
 if TYPE_CHECKING:
-    from dit_core.widgets.explorer import Explorer
+    from dit_core.widgets.panel import Explorer
 
 __all__ = ["bundle", "explorer", "load_ipython_extension", "show", "unload_ipython_extension"]
 
 
 def explorer(suite: Suite) -> Explorer:
     """The page's Explore tab over a suite, for JupyterLab, Colab and VS Code: as a cell's last line, it is shown."""
-    from dit_core.widgets.explorer import Explorer
+    from dit_core.widgets.panel import Explorer
 
     return Explorer(suite)
 
