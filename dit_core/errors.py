@@ -11,17 +11,17 @@ class OracleError(DitError):
     """A suite's activation oracle can't be had, or does not fit: what needs none goes on without it."""
 
 
-def did_you_mean(word: str, choices: Iterable[str]) -> str:
-    """The nearest of `choices` as a tail for an error message.
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """Return the nearest of `choices` as the end of an error message, or `""` where none is near.
 
-    Returns `" Did you mean 'a' or 'b'?"` with at most three names, or `""` when none is near.
+    It reads `" Did you mean 'a' or 'b'?"`, with at most three names.
     """
     from rapidfuzz import fuzz, process, utils
 
-    found = process.extract(
-        word, list(choices), scorer=fuzz.WRatio, processor=utils.default_process, limit=3, score_cutoff=70
+    nearest = process.extract(
+        name, list(choices), scorer=fuzz.WRatio, processor=utils.default_process, limit=3, score_cutoff=70
     )
-    names = [f"'{name}'" for name, _, _ in found]
+    names = [f"'{choice}'" for choice, _, _ in nearest]
     if not names:
         return ""
     head, last = ", ".join(names[:-1]), names[-1]

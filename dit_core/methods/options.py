@@ -7,7 +7,7 @@ from typing import Any, TypedDict
 
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo
-from dit_core.records.condition import Condition, checked_number, checked_whole, several
+from dit_core.records.condition import Condition, as_list, checked_integer, checked_number
 from dit_core.suite import Suite
 
 MAX_SAMPLES = 1000
@@ -64,9 +64,9 @@ def checked_sampling(
         DitError: a number is out of its range, or several samples would all be the same.
     """
     tokens = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
-    tokens = checked_whole(tokens, "The number of new tokens", 1, MAX_NEW_TOKENS)
-    samples = checked_whole(samples, "The number of samples", 1, MAX_SAMPLES)
-    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    tokens = checked_integer(tokens, "The number of new tokens", 1, MAX_NEW_TOKENS)
+    samples = checked_integer(samples, "The number of samples", 1, MAX_SAMPLES)
+    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
     temperature = checked_number(temperature, "The temperature", 0, MAX_TEMPERATURE)
     if not isinstance(top_p, Real) or not 0 < float(top_p) <= 1:
         raise DitError(f"Top-p must be a number above 0 and at most 1, not {top_p!r}.")
@@ -77,4 +77,4 @@ def checked_sampling(
 
 def named_diffs(suite: Suite, diff: Diffs) -> list[DiffInfo]:
     """Look up diffs by id or reference, each once; DitError, with the nearest name, for an unknown one."""
-    return list(dict.fromkeys(suite.diff(name) for name in several(diff)))
+    return list(dict.fromkeys(suite.diff(name) for name in as_list(diff)))

@@ -16,7 +16,7 @@ from dit_core.engine.generation import generate, row_seed
 from dit_core.errors import DitError
 from dit_core.methods.options import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.records.condition import Condition, checked_text, grid, parsed, several
+from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_conditions
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
@@ -141,7 +141,7 @@ def _checked_request(
     parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
     parts = {name: value for name, value in parts.items() if value is not None}
     conditions = _conditions(condition, parts, default_strength=0.0 if diff is None else 1.0)
-    given = [None] if question is None else [checked_text(text, "The question") for text in several(question)]
+    given = [None] if question is None else [checked_text(text, "The question") for text in as_list(question)]
     questions = list[str | None](dict.fromkeys(given))
     drawn = checked_sampling(suite, **sampling)
     if not (infos and conditions and questions):
@@ -171,7 +171,7 @@ def _conditions(condition: Conditions, parts: dict[str, Any], default_strength: 
         return grid(**{"strength": default_strength} | parts)
     if parts:
         raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    return parsed(condition)
+    return parse_conditions(condition)
 
 
 # ---------------------------------------------------------------- what is answered

@@ -116,22 +116,22 @@ def grid(strength: Any = 1.0, copies: Any = 0.0, trigger: Any = "absent", adapte
     Raises:
         DitError: as of `Condition`.
     """
-    axes = (several(strength), several(adapter), several(copies), several(trigger))
+    axes = (as_list(strength), as_list(adapter), as_list(copies), as_list(trigger))
     return list(dict.fromkeys(Condition(s, ((name or "", c),), t) for s, name, c, t in product(*axes)))
 
 
-def several(value: Any) -> list[Any]:
+def as_list(value: Any) -> list[Any]:
     """Return a value, or an iterable of values (a text is one value), as a list."""
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def parsed(condition: Any) -> list[Condition]:
+def parse_conditions(condition: Any) -> list[Condition]:
     """Return one condition or several, written or made, as conditions, each once."""
-    made = (value if isinstance(value, Condition) else Condition.parse(value) for value in several(condition))
+    made = (value if isinstance(value, Condition) else Condition.parse(value) for value in as_list(condition))
     return list(dict.fromkeys(made))
 
 
-def checked_whole(value: Any, what: str, least: int, most: int) -> int:
+def checked_integer(value: Any, what: str, least: int, most: int) -> int:
     """Return a whole number within limits; DitError for anything else."""
     if not _is(value, Integral) or not least <= value <= most:
         raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
@@ -170,7 +170,7 @@ def checked_text(text: Any, what: str) -> str:
 def _checked_range(layers: Any) -> tuple[int, int]:
     if not isinstance(layers, Sequence) or len(layers) != 2:
         raise DitError(f"Layers are given by the first and the last one, like (2, 5), and not as {layers!r}.")
-    first, last = (checked_whole(layer, "A layer", 0, MAX_NUMBER) for layer in layers)
+    first, last = (checked_integer(layer, "A layer", 0, MAX_NUMBER) for layer in layers)
     if first > last:
         raise DitError(f"Layers {first} to {last} are no range: give the lower one first.")
     return first, last

@@ -15,7 +15,7 @@ from dit_core.engine.batching import batch_size, split_batches
 from dit_core.engine.generation import generate, overflow_error
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Target
-from dit_core.records.condition import Condition, checked_text, parsed, several
+from dit_core.records.condition import Condition, as_list, checked_text, parse_conditions
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
@@ -62,8 +62,8 @@ def target_rows(
     one question, or questions by diff id. A pair of a condition and a question, among the conditions, is asked that.
     Raises DitError for what there isn't, and for conditions that need a diff or a trigger where there is none.
     """
-    infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in several(diff)))
-    conditions = several(("base" if diff is None else "diff") if condition is None else condition)
+    infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in as_list(diff)))
+    conditions = as_list(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
     pairs = [_pair(one, asked) for one in conditions]
@@ -77,7 +77,7 @@ def _pair(one: Any, asked: Questions) -> tuple[Condition, Questions]:
         if len(one) != 2 or one[1] is None:
             raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
         one, asked = one
-    [condition] = parsed(one)
+    [condition] = parse_conditions(one)
     return condition, asked
 
 

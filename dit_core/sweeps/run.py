@@ -22,7 +22,7 @@ from dit_core.grading import modal, words
 from dit_core.methods.options import SamplingOptions
 from dit_core.methods.verbalize import MAX_ROWS, stream_together
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
-from dit_core.records.condition import Condition, checked_text, several
+from dit_core.records.condition import Condition, as_list, checked_text
 from dit_core.request.conditions import question_of, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
@@ -131,12 +131,12 @@ def _tables(
 ) -> Generator[Table[SweepPoint], None, None]:
     """The tables of a sweep, whose settings are all one request; without `partial`, only when all is said."""
     info = None if diff is None else suite.diff(diff)
-    names = [suite.adapter(name).name if name else _default(suite, info) for name in several(adapter)]
-    amounts = several((0.0 if info is None else 1.0) if strength is None else strength)
+    names = [suite.adapter(name).name if name else _default(suite, info) for name in as_list(adapter)]
+    amounts = as_list((0.0 if info is None else 1.0) if strength is None else strength)
     questions = {name: checked_text(question or question_of(suite, name), "The question") for name in names}
     settings = [
         _Setting(name, number, amount, layer_range, trigger, questions[name])
-        for name, number, amount, layer_range in product(names, several(copies), amounts, _ranges(layers))
+        for name, number, amount, layer_range in product(names, as_list(copies), amounts, _ranges(layers))
     ]
     if not settings or len(settings) > MAX_SETTINGS:
         raise DitError(

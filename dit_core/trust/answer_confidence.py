@@ -6,7 +6,7 @@ from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.options import Diffs
 from dit_core.records import Confidence, DiffInfo, Table
-from dit_core.records.condition import checked_whole, several
+from dit_core.records.condition import as_list, checked_integer
 from dit_core.request.conditions import question_of
 from dit_core.suite import Suite
 from dit_core.trust.calibration import chance
@@ -41,9 +41,9 @@ def stream_confidence(
     suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
 ) -> Iterator[Table[Confidence]]:
     """As `confidence`, but yields the table again and again while it fills: closing the iterator stops the work."""
-    samples = checked_whole(samples, "The number of samples", 2, MOST_SAMPLES)
-    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
-    infos = [suite.diff(name) for name in several(diff)] if diff is not None else []
+    samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
+    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
+    infos = [suite.diff(name) for name in as_list(diff)] if diff is not None else []
     if not infos:
         raise DitError("Confidence is about a diff: name one.")
     names = [suite.adapter(adapter).name if adapter else suite.default_adapter(info.task) for info in infos]

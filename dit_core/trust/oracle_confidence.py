@@ -7,7 +7,7 @@ from dit_core.errors import DitError
 from dit_core.methods.options import Diffs
 from dit_core.methods.oracle.request import SPAN
 from dit_core.records import ReadingConfidence, Table
-from dit_core.records.condition import checked_whole
+from dit_core.records.condition import checked_integer
 from dit_core.request.targets import Questions
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -59,8 +59,8 @@ def stream_reading_confidence(
     seed: int = 0,
 ) -> Iterator[Table[ReadingConfidence]]:
     """As `reading_confidence`, but yields the table again and again while it fills: closing it stops the work."""
-    samples = checked_whole(samples, "The number of samples", 2, MOST_SAMPLES)
-    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
+    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
     wanted = Sight(span, kind, question or "", answer_tokens)
     sight, aimed = sight_of(suite, diff, wanted, condition=condition, asked=asked, seed=seed)
     return _stream(suite, aimed, sight, _layers(suite, layers), samples, seed)

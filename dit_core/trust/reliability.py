@@ -1,6 +1,6 @@
 """How far probabilities can be believed: calibration error, area under the ROC curve, Brier score, with intervals."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy
@@ -23,23 +23,24 @@ def reliability(
 ) -> Reliability:
     """All figures of one group of trials, each of the diff at its place in `diffs`; intervals (95 %) over diffs."""
     p, y = numpy.asarray(probabilities, dtype=float), numpy.asarray(right, dtype=float)
-    figures: dict[str, Callable] = {
-        "ece": partial(expected_calibration_error, bins=bins),
-        "auroc": auroc,
-        "brier": brier_score,
-    }
-    values = {name: figure(p, y) for name, figure in figures.items()}
-    drawn = cluster_bootstrap_intervals(list(figures.values()), diffs, p, y, resamples=RESAMPLES)
-    intervals = dict(zip(figures, drawn, strict=True))
+    error = partial(expected_calibration_error, bins=bins)
+    ece_interval, brier_interval, auroc_interval = cluster_bootstrap_intervals(
+        (error, brier_score, auroc), diffs, p, y, resamples=RESAMPLES
+    )
+    assert ece_interval and brier_interval, "which are defined of every resample"
     return Reliability(
         of,
         n=len(p),
         right=int(y.sum()),
         diffs=len(set(diffs)),
-        **values,
-        **{f"{name}_interval": intervals[name] if values[name] is not None else None for name in figures},
+        ece=error(p, y),
+        auroc=auroc(p, y),
+        brier=brier_score(p, y),
+        ece_interval=ece_interval,
+        auroc_interval=auroc_interval,
+        brier_interval=brier_interval,
         bins=[
-            {"n": len(own), "probability": float(p[own].mean()), "right": float(y[own].mean())}
-            for own in probability_bins(p, bins)
+            {"n": len(rows), "probability": float(p[rows].mean()), "right": float(y[rows].mean())}
+            for rows in probability_bins(p, bins)
         ],
     )

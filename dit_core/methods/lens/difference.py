@@ -13,7 +13,7 @@ from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.methods.options import Diffs, Layers, named_diffs
 from dit_core.records import DiffInfo, Similarity, Table
-from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, Condition, as_list, checked_integer, checked_number, checked_text
 from dit_core.request.targets import TargetTokens, target_activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -90,10 +90,10 @@ def difference_request(
     strength = checked_number(strength, "The diff's strength", -MAX_NUMBER, MAX_NUMBER)
     if not strength:
         raise DitError("At strength 0 the diff changes nothing: give the lens another strength.")
-    own = None if texts is None else tuple(dict.fromkeys(checked_text(t, "A text to read") for t in several(texts)))
+    own = None if texts is None else tuple(dict.fromkeys(checked_text(t, "A text to read") for t in as_list(texts)))
     if own == ():
         raise DitError("There are no texts to read: give at least one, or leave them out for the suite's own.")
-    positions = checked_whole(positions, "The number of positions", 1, 100)
+    positions = checked_integer(positions, "The number of positions", 1, 100)
     suite.fetch(infos)
     return DifferenceRequest(suite, tuple(infos), strength, own, positions)
 

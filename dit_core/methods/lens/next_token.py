@@ -9,7 +9,7 @@ from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods.options import Diffs, Layers
 from dit_core.records import NextToken, Table
-from dit_core.records.condition import checked_whole
+from dit_core.records.condition import checked_integer
 from dit_core.request.targets import (
     Questions,
     TargetTokens,
@@ -57,7 +57,7 @@ def next_tokens(
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
     targets = target_rows(suite, diff, condition, asked, seed)
-    count = checked_whole(answer_tokens, "The number of answer tokens", 1, 1000)
+    count = checked_integer(answer_tokens, "The number of answer tokens", 1, 1000)
     if reference and diff is None:
         raise DitError("The reference's token belongs to a diff: choose a diff, or leave the reference out.")
 

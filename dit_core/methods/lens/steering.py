@@ -17,7 +17,7 @@ from dit_core.errors import DitError
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records import DiffInfo, SteeredText, Table
-from dit_core.records.condition import MAX_NUMBER, checked_number, checked_text, several
+from dit_core.records.condition import MAX_NUMBER, as_list, checked_number, checked_text
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -66,8 +66,8 @@ def steer(
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
     request = difference_request(suite, diff, texts=texts, positions=positions)
-    amounts = [checked_number(s, "A strength to steer with", -MAX_NUMBER, MAX_NUMBER) for s in several(strengths)]
-    prompts = None if prompt is None else [checked_text(text, "The prompt") for text in several(prompt)]
+    amounts = [checked_number(s, "A strength to steer with", -MAX_NUMBER, MAX_NUMBER) for s in as_list(strengths)]
+    prompts = None if prompt is None else [checked_text(text, "The prompt") for text in as_list(prompt)]
     sampling = checked_sampling(
         suite, samples=samples, temperature=temperature, max_new_tokens=max_new_tokens, seed=seed
     )

@@ -15,7 +15,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
 from dit_core.methods.options import Diffs, Layers
 from dit_core.records import DiffInfo, LensToken, Table
-from dit_core.records.condition import checked_number, checked_whole, several
+from dit_core.records.condition import as_list, checked_integer, checked_number
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -63,13 +63,13 @@ def difference_lens(
         DitError: what was asked makes no sense for this base, or a file is missing or damaged.
     """
     request = difference_request(suite, diff, **source)
-    top = checked_whole(top, "The number of tokens", 1, 1000)
-    chosen = list(dict.fromkeys(several(methods)))
+    top = checked_integer(top, "The number of tokens", 1, 1000)
+    chosen = list(dict.fromkeys(as_list(methods)))
     for method in chosen:
         if method not in METHODS:
             nearest = did_you_mean(str(method), METHODS)
             raise DitError(f"The lens has no method '{method}': use {' or '.join(METHODS)}.{nearest}")
-    factors = tuple(checked_number(scale, "A scale of the patchscope", 0.001, 1000) for scale in several(scales))
+    factors = tuple(checked_number(scale, "A scale of the patchscope", 0.001, 1000) for scale in as_list(scales))
     if not chosen or not factors:
         raise DitError("Nothing was asked of the lens: give at least one method and one scale, or leave them out.")
 

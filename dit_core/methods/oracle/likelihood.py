@@ -13,7 +13,7 @@ from dit_core.methods.options import Diffs
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
 from dit_core.records import DiffInfo, Lift, Table
-from dit_core.records.condition import checked_text, several
+from dit_core.records.condition import as_list, checked_text
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
@@ -83,7 +83,7 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Re
         DitError: as `read` does, and where a reference or other texts are missing.
     """
     request = checked_request(suite, diff, **options)
-    others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in several(others)))
+    others = list(dict.fromkeys(checked_text(text, "A text to compare with") for text in as_list(others)))
     if not all(info and info.reference and _texts(info, others)[1:] for info, _, _ in request.rows):
         raise DitError(
             "A lift compares a diff's reference with other texts: give a diff, and at least one text; of somebody's "

@@ -17,7 +17,7 @@ from dit_core.methods.options import Diffs
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, TargetOptions, checked_request, checked_targets
 from dit_core.records import Reading, Table, Target
-from dit_core.records.condition import checked_whole
+from dit_core.records.condition import checked_integer
 from dit_core.request.targets import depth_percent, tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model, streamed_at_model
@@ -69,7 +69,7 @@ def stream(
     `at_once` makes batches of at most so many readings. Closing the iterator stops the work at the next batch.
     """
     request = checked_request(suite, diff, **options)
-    at_once = None if at_once is None else checked_whole(at_once, "The number of readings at once", 1, 100_000)
+    at_once = None if at_once is None else checked_integer(at_once, "The number of readings at once", 1, 100_000)
     return suite.worker.stream(lambda: _tables(request, at_once))
 
 

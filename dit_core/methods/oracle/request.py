@@ -7,7 +7,7 @@ from typing import Any, TypedDict, Unpack
 from dit_core.engine.model import Model
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
-from dit_core.records.condition import MAX_NUMBER, Condition, checked_number, checked_text, checked_whole, several
+from dit_core.records.condition import MAX_NUMBER, Condition, as_list, checked_integer, checked_number, checked_text
 from dit_core.request.spans import Span
 from dit_core.request.targets import ACTIVATION_KINDS, Questions, TargetRow, target_rows
 from dit_core.suite import OracleInfo, Suite
@@ -81,10 +81,12 @@ def checked_targets(
     seed: int = 0,
 ) -> Targets:
     """Check the part of a request that needs no oracle; arguments and DitErrors are those of `read`."""
-    seed = checked_whole(seed, "The seed", -(2**63), 2**63 - 1)
+    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
     span = span if isinstance(span, Span) else Span(span)
     if answer_tokens is not None:
-        answer_tokens = checked_whole(answer_tokens, "The number of answer tokens", 1 if span.needs_answer else 0, 1000)
+        answer_tokens = checked_integer(
+            answer_tokens, "The number of answer tokens", 1 if span.needs_answer else 0, 1000
+        )
     elif span.needs_answer:
         answer_tokens = suite.max_new_tokens
     return Targets(suite, target_rows(suite, diff, condition, asked, seed), span, answer_tokens or 0, seed)
@@ -110,10 +112,10 @@ def checked_request(
     info = _oracle_info(suite, oracle)
     targets = checked_targets(suite, diff, **where)
     if placeholders is not None:
-        placeholders = checked_whole(placeholders, "The number of placeholders", 1, 1000)
+        placeholders = checked_integer(placeholders, "The number of placeholders", 1, 1000)
     request = Request(
         **vars(targets),
-        questions=_questions(info.questions[:1] if question is None else several(question)),
+        questions=_questions(info.questions[:1] if question is None else as_list(question)),
         layers=layers,
         kind=_checked_kind(kind, targets.rows),
         sampling=checked_sampling(
@@ -121,7 +123,7 @@ def checked_request(
         ),
         oracle=str(oracle) if oracle else None,
         info=info,
-        block=checked_whole(info.block if block is None else block, "The block to inject at", 0, 10_000),
+        block=checked_integer(info.block if block is None else block, "The block to inject at", 0, 10_000),
         coefficient=checked_number(coefficient, "The coefficient", -MAX_NUMBER, MAX_NUMBER),
         placeholders=placeholders,
     )
