@@ -1,7 +1,7 @@
 from dit_core.audit import audit_diff as audit_diff
+from dit_core.engine.changes import approximate as approximate
 from dit_core.engine.changes import report as report
 from dit_core.engine.generation import generate as generate
-from dit_core.engine.low_rank import approximate as approximate
 from dit_core.engine.model import Model as Model
 from dit_core.errors import DitError as DitError
 from dit_core.formats import Adapter as Adapter
