@@ -3,11 +3,11 @@
 import pytest
 import torch
 
-from dit_core.engine.changes import approximate, report
+from dit_core.engine.changes import approximate, report, truncated_svd
 from dit_core.engine.compatibility import KNOWN_BASES, likely_base, linear_shapes
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
-from dit_core.formats import Adapter
+from dit_core.formats import Adapter, low_rank_norm
 from tests.merged import delta, finetuned
 from tests.tiny import random_adapter, tiny_model
 
@@ -33,6 +33,17 @@ def test_a_low_rank_report_is_that_of_the_matrices_themselves():
     assert all(change.relative is None for change in alone)
     assert [change.norm for change in alone] == pytest.approx([change.norm for change in table])
     assert len(report(random_adapter(model.base, 12, seed=1))[0].singular_values) == 8
+
+
+@pytest.mark.parametrize("rank", [1, 5, 40])
+def test_the_norm_of_a_low_rank_product_is_that_of_the_dense_matrix(rank):
+    generator = torch.Generator().manual_seed(rank)
+    A, B = torch.randn(rank, 30, generator=generator), torch.randn(20, rank, generator=generator)
+    for factors in ((A, B), (A.bfloat16(), B.bfloat16())):
+        dense = factors[1].double() @ factors[0].double()
+        assert low_rank_norm(*factors) == pytest.approx(float(dense.norm()), rel=1e-12)
+    # A product that cancels to nothing has no negative square.
+    assert low_rank_norm(torch.cat([A, A]), torch.cat([B, -B], dim=1)) == pytest.approx(0, abs=1e-4)
 
 
 def test_a_full_report_names_what_was_touched_and_how_much():
@@ -71,12 +82,10 @@ def test_an_approximation_is_the_nearest_of_its_rank_and_says_what_it_keeps(rank
     assert not adapter.weights
 
 
-def test_a_large_matrix_is_approximated_nearly_as_well_as_possible(monkeypatch):
-    from dit_core.engine import changes as approximation
-
+def test_a_large_matrix_is_approximated_nearly_as_well_as_possible():
     matrix = torch.randn(700, 40, generator=torch.Generator().manual_seed(1)) @ torch.randn(40, 600)
     matrix += 0.01 * torch.randn(700, 600)
-    left, values, right = approximation._decomposed(matrix, 8)
+    left, values, right = truncated_svd(matrix, 8)
     best = torch.linalg.svdvals(matrix)
     assert (left.shape, right.shape) == ((700, 8), (8, 600))
     assert torch.allclose(values, best[:8], rtol=0.01)
@@ -84,7 +93,7 @@ def test_a_large_matrix_is_approximated_nearly_as_well_as_possible(monkeypatch):
     assert lost < 1.02 * best[8:].norm()
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    assert torch.equal(approximation._decomposed(matrix, 8)[1], values) and torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(truncated_svd(matrix, 8)[1], values) and torch.equal(torch.get_rng_state(), state)
 
 
 def test_an_approximation_keeps_low_rank_parts_and_refuses_what_leaves_nothing():

@@ -28,11 +28,19 @@ _LAYERS = re.compile(r"\s*(?P<first>\d{1,6})\s*(?:-\s*(?P<last>\d{1,6})\s*)?", r
 def recording(
     model: Model, lengths: Sequence[int], positions: Positions, layers: Sequence[int]
 ) -> Iterator[dict[int, Tensor]]:
-    """Inside, a forward pass leaves the outputs of the blocks `layers` in the dict, by layer.
+    """Record the residual stream of every forward pass inside the context, by layer.
 
-    `lengths` and `positions` are per row of the left-padded batch: its tokens, and those to take. A tensor is
-    [rows, most positions, d_model]; rows with fewer positions repeat their first. Raises DitError for a layer or a
-    position that there isn't.
+    Args:
+        lengths: how many tokens each row of the left-padded batch has.
+        positions: which of its tokens to take, for each row.
+        layers: layer l is the output of decoder block l, before the final norm.
+
+    Yields:
+        A dict that a forward pass fills: [rows, most positions, d_model] by layer; rows with fewer positions repeat
+        their first.
+
+    Raises:
+        DitError: the base has no such layer, or a row no such position.
     """
     _check_layers(model, layers)
     where = _padded(lengths, positions)
@@ -58,20 +66,28 @@ def injecting(
     block: int = 1,
     coefficient: float = 1.0,
 ) -> Iterator[None]:
-    """Inside, a forward pass adds to the output h of a block at given positions: `h + coefficient * |h| * v / |v|`.
+    """Add vectors to the output h of a block, inside the context: `h + coefficient * |h| * v / |v|`.
 
-    The norm-matched addition of activation oracles (arXiv 2512.15674). `vectors[row]` is [positions of the row,
-    d_model]; gradients flow through it. Open it around the prefill alone. Raises DitError for a vector of zeros,
-    which has no direction, and for a block, a position or vectors that do not fit.
+    The norm-matched addition of activation oracles (arXiv 2512.15674). Gradients flow through it. Open it around the
+    prefill alone.
+
+    Args:
+        lengths: how many tokens each row of the left-padded batch has.
+        positions: where in each row, counted from its first token.
+        vectors: [positions of the row, d_model] for each row.
+        block: the number of the decoder block.
+        coefficient: how large the added vector is, as a share of |h|.
+
+    Raises:
+        DitError: a vector of zeros, which has no direction, or a block, a position or vectors that do not fit.
     """
     _check_layers(model, [block])
     where = _padded(lengths, positions)
-    width = model.base.config.get_text_config().hidden_size
     for places, own in zip(positions, vectors, strict=True):
-        if own.shape != (len(places), width):
+        if own.shape != (len(places), model.d_model):
             raise DitError(
                 f"{len(places)} places can't hold activations of the shape {list(own.shape)}: give a vector of "
-                f"{width} numbers for each."
+                f"{model.d_model} numbers for each."
             )
     units = coefficient * _directions(vectors)
 
@@ -81,7 +97,7 @@ def injecting(
         added = (norms * units.to(hidden.device)).to(hidden.dtype)
         return hidden.index_put((rows, columns), added, accumulate=True)
 
-    handle = model.layers[block].register_forward_hook(lambda module, args, output: replaced(output, add))
+    handle = model.layers[block].register_forward_hook(lambda module, args, output: with_hidden(output, add))
     try:
         yield
     finally:
@@ -95,9 +111,19 @@ def residuals(
     positions: Positions,
     layers: Sequence[int],
 ) -> list[Tensor]:
-    """The residual stream of token rows, all `layers` in one forward pass: per row [layers, positions, d_model].
+    """Return the residual stream of each row at its positions, all layers in one forward pass.
 
-    Layer l is the output of decoder block l, before the final norm. Float32, in host memory.
+    Args:
+        rows: token ids of each row.
+        strengths: as in `Model.strengths`.
+        positions: which tokens of each row.
+        layers: layer l is the output of decoder block l, before the final norm.
+
+    Returns:
+        [layers, positions, d_model] for each row, in float32 and host memory.
+
+    Raises:
+        DitError: no row, a row without tokens, strengths for other rows, or no such layer or position.
     """
     lengths = [len(row) for row in rows]
     check_rows(model, rows, strengths)
@@ -110,12 +136,16 @@ def residuals(
 
 
 def parse_layers(model: Model, layers: Any) -> list[int]:
-    """Layers as sorted numbers: `all`, one number, several, or text like `0,3-5`; DitError for one there isn't."""
+    """Return layers as sorted numbers: of `all`, one number, several, or text like `0,3-5`.
+
+    Raises:
+        DitError: none is asked for, the text is not understood, or the base has no such layer.
+    """
     count = len(model.layers)
     if layers is None or (isinstance(layers, str) and layers.strip().casefold() == "all"):
         return list(range(count))
     if isinstance(layers, str):
-        spans = [_written(part) for part in layers.split(",")]
+        spans = [_parse_span(part) for part in layers.split(",")]
         _check_layers(model, [layer for span in spans for layer in (span[0], span[-1])])
         layers = [layer for span in spans for layer in span]
     numbers = list(layers) if isinstance(layers, Iterable) else [layers]
@@ -125,10 +155,10 @@ def parse_layers(model: Model, layers: Any) -> list[int]:
     return sorted({int(number) for number in numbers})
 
 
-def _written(part: str) -> range:
+def _parse_span(part: str) -> range:
     """The layers of one part of a list, `3` or `3-5`."""
-    found = _LAYERS.fullmatch(part)
-    span = range(int(found["first"]), int(found["last"] or found["first"]) + 1) if found else ()
+    match = _LAYERS.fullmatch(part)
+    span = range(int(match["first"]), int(match["last"] or match["first"]) + 1) if match else range(0)
     if not span:
         raise DitError(f"The layers '{part}' are not understood: write 'all', or numbers like '0,3-5'.")
     return span
@@ -176,8 +206,8 @@ def _index(hidden: Tensor, lengths: Sequence[int], where: Tensor) -> tuple[Tenso
     return torch.arange(len(lengths), device=hidden.device)[:, None].expand_as(columns), columns
 
 
-def replaced(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """A block's output with its hidden states changed: some families return them alone, some in a tuple."""
+def with_hidden(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a block's output with its hidden states changed: some families return them alone, some in a tuple."""
     return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 

@@ -1,4 +1,4 @@
-"""What a diff changes: the modules that it touches, with their ranks, sizes and norms."""
+"""What an adapter changes: ranks, sizes and norms by module, and the nearest low-rank adapter to all of it."""
 
 from collections.abc import Iterator
 
@@ -11,44 +11,58 @@ from dit_core.errors import DitError
 from dit_core.formats import Adapter
 from dit_core.records import ModuleChange, Table
 
-N_SINGULAR = 8  # of the singular values, the largest
+MAX_SINGULAR_VALUES = 8  # of each module, the largest
+_EXACT = 512  # a smaller side than this is decomposed in full
+_MORE, _PASSES = 16, 6  # of a randomized decomposition: directions beside those wanted, and passes over the matrix
 
 
 def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: str = "") -> Table[ModuleChange]:
-    """A record per module that an adapter changes, in the file's order; `diff` and `suite` are names to put on them.
+    """Return a record per module that an adapter changes, in the file's order.
 
-    With a model the norms are also relative to the base's, and whole weights have norms at all; those that equal the
-    base's are left out. Raises DitError where the adapter does not fit the model.
+    With a model the norms are also relative to the base's, and full weights have norms at all; those that equal the
+    base's are left out. `diff` and `suite` are names to put on the records and the table.
+
+    Raises:
+        DitError: the adapter does not fit the model.
     """
-    records = [*_low_rank(adapter, model, diff), *_whole(adapter, model, diff)]
+    records = [*_low_rank_changes(adapter, model, diff), *_full_changes(adapter, model, diff)]
     return Table(suite, "changes", tuple(records))
 
 
-def _low_rank(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
+def _low_rank_changes(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
     norms = adapter.norms()
     own = dict(zip(adapter.factors, model.base_modules.fit(adapter).low_rank, strict=True)) if model else {}
     for name, (A, B) in adapter.factors.items():
         relative = _relative(norms[name], model.base_modules.parameter(f"{own[name]}.weight")) if model else None
         values = abs(adapter.scaling[name]) * _singular_values(A, B)
-        sizes = A.shape[0], A.numel() + B.numel()
-        yield _change(diff, name, "low-rank", sizes, norms[name], relative, tuple(values[:N_SINGULAR].tolist()))
+        largest = tuple(values[:MAX_SINGULAR_VALUES].tolist())
+        yield _change(diff, name, "low-rank", A.shape[0], A.numel() + B.numel(), norms[name], relative, largest)
 
 
-def _whole(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
+def _full_changes(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
     if model is None:
         for name, weight in adapter.weights.items():
-            yield _change(diff, name.removesuffix(".weight"), "whole", (None, weight.numel()), None, None, ())
+            yield _change(diff, name.removesuffix(".weight"), "whole", None, weight.numel())
     elif adapter.weights:
         for name, change in model.differences(adapter):
             norm = float(change.norm(dtype=torch.float32))
             relative = _relative(norm, model.base_modules.parameter(name))
-            yield _change(diff, name.removesuffix(".weight"), "whole", (None, change.numel()), norm, relative, ())
+            yield _change(diff, name.removesuffix(".weight"), "whole", None, change.numel(), norm, relative)
 
 
-def _change(diff: str, module: str, kind: str, sizes: tuple[int | None, int], norm, relative, values) -> ModuleChange:
-    named = module.split(".")
-    type = ".".join(named[-2:]) if named[-1] == "bias" else named[-1]
-    return ModuleChange(diff, module, type, layer_of(module), kind, *sizes, norm, relative, values)
+def _change(
+    diff: str,
+    module: str,
+    kind: str,
+    rank: int | None,
+    parameters: int,
+    norm: float | None = None,
+    relative: float | None = None,
+    singular_values: tuple[float, ...] = (),
+) -> ModuleChange:
+    path = module.split(".")
+    type = ".".join(path[-2:]) if path[-1] == "bias" else path[-1]
+    return ModuleChange(diff, module, type, layer_of(module), kind, rank, parameters, norm, relative, singular_values)
 
 
 def _relative(norm: float, own: Tensor) -> float | None:
@@ -59,24 +73,26 @@ def _relative(norm: float, own: Tensor) -> float | None:
 
 def _singular_values(A: Tensor, B: Tensor) -> Tensor:
     """Those of B @ A, from two triangular matrices of the rank's size."""
-    triangles = (torch.linalg.qr(factor.double(), mode="r").R for factor in (B, A.T))
-    left, right = triangles
-    return torch.linalg.svdvals(left @ right.T)
-
-
-_EXACT = 512  # a smaller side than this is decomposed in full
-_MORE, _PASSES = 16, 6  # of a randomized decomposition: directions beside those wanted, and passes over the matrix
+    left, right = (torch.linalg.qr(factor.double(), mode="r").R for factor in (B, A.T))
+    values: Tensor = torch.linalg.svdvals(left @ right.T)
+    return values
 
 
 @torch.no_grad()
 def approximate(adapter: Adapter, rank: int, model: Model) -> tuple[Adapter, float]:
-    """The nearest low-rank adapter of at most `rank` to an adapter's whole weights, by SVD, and the share it keeps.
+    """Return the nearest low-rank adapter to an adapter's full weights, by SVD, and the share of ΔW that it keeps.
 
     The share is of ΔW's Frobenius norm over everything that the adapter changes; norms, biases and embeddings have no
     place in a low-rank adapter and count as lost. Low-rank modules stay as they are. Decompositions of large
     matrices are randomized (with a fixed seed), and nearly as good as the best.
 
-    Raises DitError for a rank below 1, an adapter that doesn't fit the model, and one that changes nothing.
+    Args:
+        adapter: the full finetune.
+        rank: the largest rank of a module in the result.
+        model: the base that it was finetuned from.
+
+    Raises:
+        DitError: a rank below 1, an adapter that doesn't fit the model, or one that changes no linear layer.
     """
     if rank < 1:
         raise DitError(f"The rank must be at least 1, not {rank}.")
@@ -86,7 +102,7 @@ def approximate(adapter: Adapter, rank: int, model: Model) -> tuple[Adapter, flo
         total += float(change.norm(dtype=torch.float32)) ** 2
         module, leaf = model.base_modules.owners[name]
         if isinstance(module, nn.Linear) and leaf == "weight":
-            left, values, right = _decomposed(change.float(), rank)
+            left, values, right = truncated_svd(change.float(), rank)
             kept += float(values.square().sum())
             path, root = name.removesuffix(".weight"), values.sqrt()
             factors[path] = (root[:, None] * right, left * root)
@@ -96,8 +112,11 @@ def approximate(adapter: Adapter, rank: int, model: Model) -> tuple[Adapter, flo
     return Adapter(factors, scaling), min(1.0, (kept / total) ** 0.5)
 
 
-def _decomposed(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
-    """The largest singular values with their vectors: left [out, rank], values [rank], right [rank, in]."""
+def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the largest singular values of [out, in] with their vectors: [out, rank], [rank], [rank, in].
+
+    Randomized for large matrices, with a fixed seed that leaves torch's own generator as it was.
+    """
     if min(matrix.shape) <= max(_EXACT, rank + _MORE):
         left, values, right = torch.linalg.svd(matrix, full_matrices=False)
     else:

@@ -6,11 +6,12 @@ rest, so a stream may be left at any step; rows that ended are dropped from the 
 
 import hashlib
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from copy import copy, deepcopy
 from dataclasses import dataclass
 from math import isnan
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -42,19 +43,32 @@ def generate(
     top_p: float = 1.0,
     seeds: Sequence[int] | None = None,
     stop_at_end: bool = True,
-    prefill: AbstractContextManager | None = None,
+    prefill: AbstractContextManager[object] | None = None,
     after_prefill: Callable[["Batch", Tensor], None] | None = None,
     owners: Sequence[int] | None = None,
 ) -> Iterator[Step]:
-    """Yields a `Step` per new token until every row ended its turn or has `max_new_tokens`.
+    """Generate text for all rows, yielding a `Step` per new token until every row ended its turn.
 
-    `prompts` are token ids, one list per row; `strengths` as in `Model.strengths`, positions counted in the
-    padded batch (prompts stand at its right). Greedy at temperature 0. Else each row's noise comes from its
-    own seed, so that an answer does not depend on what else is in the batch. `stop_at_end=False` writes on
-    past the end of the turn, to exactly `max_new_tokens`. `prefill` is a context that is open while the prompts are
-    read, and at no later step; `after_prefill` is then given the batch, to be left as it is, and its logits. Without
-    both, rows of equal prompts and strengths, such as several samples, are read as one. With `owners` it is said which
-    are: the place of its prompt for each answer. Answers, not prompts, are the rows of seeds and steps then.
+    Rows of equal prompts and strengths, such as several samples, are read as one where neither `prefill` nor
+    `after_prefill` is given.
+
+    Args:
+        prompts: token ids of each row.
+        strengths: as in `Model.strengths`, positions counted in the left-padded batch.
+        max_new_tokens: at most so many tokens per row.
+        temperature: 0 is greedy. Else each row's noise comes from its own seed, so that an answer does not depend on
+            what else is in the batch.
+        top_p: samples from the smallest set of tokens with this probability.
+        seeds: one per row, for sampling.
+        stop_at_end: False generates on past the end of the turn, to exactly `max_new_tokens`.
+        prefill: a context that is open while the prompts are read, and at no later step.
+        after_prefill: called with the batch, to be left as it is, and its logits [rows, vocabulary].
+        owners: for several answers to each prompt, the place of its prompt for each answer. Answers, not prompts, are
+            the rows of seeds and steps then.
+
+    Raises:
+        DitError: nothing to answer, sampling that is out of range, strengths for other rows, more tokens than the base
+            can read, or numbers that overflow.
     """
     _check_sampling(prompts if owners is None else owners, max_new_tokens, temperature, top_p, seeds)
     check_rows(model, prompts, strengths, max_new_tokens)
@@ -63,7 +77,7 @@ def generate(
         first, owners = _read_once(prompts, strengths)
     owners = list(first if owners is None else owners)
     acting = model.strengths({slot: tensor[first] for slot, tensor in strengths.items()})
-    noise = [random.Random(seed) for seed in seeds] if temperature > 0 else None
+    noise = [random.Random(seed) for seed in seeds] if seeds is not None and temperature > 0 else None
     end_tokens = model.end_tokens if stop_at_end else frozenset()
     batch = Batch(model, [prompts[row] for row in first], max_new_tokens)
     tokens, alive = [0] * len(owners), [True] * len(owners)
@@ -76,18 +90,19 @@ def generate(
                 after_prefill(batch, logits)
             if step == 0 and owners != batch.rows:
                 logits = logits[owners]
-                batch.spread(owners)
+                batch.expand(owners)
                 acting.keep(owners)
             if noise is None:
                 chosen = logits.argmax(-1)
             else:
                 uniforms = [noise[row].random() for row in batch.rows]
                 chosen = sample(logits, temperature, top_p, uniforms)
-            found = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
-        if any(map(isnan, found[1])):
+            # Both in one tensor: one wait for the device in each step.
+            on_host = torch.stack([chosen.double(), log_probability(logits, chosen).exp().double()]).tolist()
+        if any(map(isnan, on_host[1])):
             raise overflow_error(model)
         probabilities = [0.0] * len(owners)
-        for row, token, probability in zip(batch.rows, *found, strict=True):
+        for row, token, probability in zip(batch.rows, *on_host, strict=True):
             tokens[row], probabilities[row] = int(token), probability
             alive[row] = int(token) not in end_tokens
         yield Step(list(tokens), probabilities, list(alive))
@@ -102,7 +117,7 @@ def generate(
 
 
 def overflow_error(model: Model) -> DitError:
-    """What to say where a forward pass has come to no finite numbers."""
+    """Return the error for a forward pass that came to no finite numbers."""
     return DitError(
         f"The model's numbers overflow under these conditions ({str(model.dtype).removeprefix('torch.')}): "
         "give the adapters less strength, or load the base in float32."
@@ -110,10 +125,11 @@ def overflow_error(model: Model) -> DitError:
 
 
 def _read_once(prompts: Sequence[Sequence[int]], strengths: Mapping[str, Tensor]) -> tuple[list[int], list[int]]:
-    """The rows that have to be read, and for each row the place among them of the one that is equal to it."""
+    """Return the rows that differ, and for each row the place among them of the one that is equal to it."""
     amounts = [tensor.detach().float().cpu().numpy() for tensor in strengths.values()]
-    places: dict[tuple, int] = {}
-    first, owners = [], []
+    places: dict[Hashable, int] = {}
+    first: list[int] = []
+    owners: list[int] = []
     for row, prompt in enumerate(prompts):
         place = places.setdefault((tuple(prompt), *(amount[row].tobytes() for amount in amounts)), len(first))
         if place == len(first):
@@ -123,7 +139,7 @@ def _read_once(prompts: Sequence[Sequence[int]], strengths: Mapping[str, Tensor]
 
 
 def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Sequence[float]) -> Tensor:
-    """Draws a token per row by inverse CDF: [rows, vocabulary] logits and a uniform number each to [rows] ids.
+    """Draw a token id per row, [rows], by inverse CDF from logits [rows, vocabulary] and a uniform number each.
 
     The CDF runs in the order of the vocabulary and in float64, so that rounding that depends on the batch
     moves a draw only where the number lies within that rounding of a boundary.
@@ -141,12 +157,17 @@ def sample(logits: Tensor, temperature: float, top_p: float, uniforms: Sequence[
 
 
 def row_seed(*parts: object) -> int:
-    """63 bits out of what a row is; the same on every machine and in every process."""
+    """Return a seed of 63 bits from what a row is; the same on every machine and in every process."""
     return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:8], "big") >> 1
 
 
 class Batch:
-    """The rows still being written: their tokens, padding mask, positions and cache."""
+    """The rows still being generated: their tokens, padding mask, positions and cache.
+
+    Attributes:
+        rows: which rows of the request are left, in order.
+        window: (start, stop) of the positions that the next forward pass reads.
+    """
 
     def __init__(self, model: Model, prompts: Sequence[Sequence[int]], room: int):
         self._base = model.base
@@ -157,7 +178,7 @@ class Batch:
         padded = [[0] * pad + list(prompt) for pad, prompt in zip(self._padding, prompts, strict=True)]
         self._input = torch.tensor(padded, device=device)
         self._pad = torch.tensor(self._padding, device=device)[:, None]
-        self._cache = None
+        self._cache: Any = None
         self.window = (0, width)
         self._make_room(room)
 
@@ -167,7 +188,7 @@ class Batch:
         return self._input.device
 
     def copy(self, room: int) -> "Batch":
-        """The same rows with a cache of their own, and room for so many more tokens."""
+        """Return the same rows with a cache of their own, and room for so many more tokens."""
         twin = copy(self)
         twin._cache = deepcopy(self._cache)
         twin._make_room(room)
@@ -177,9 +198,9 @@ class Batch:
         self._mask = (torch.arange(self.window[1] + room, device=self.device) >= self._pad).long()
 
     def forward(self, keep: int = 1) -> Tensor:
-        """Logits after each of the last `keep` positions, [rows, keep, vocabulary] in float32."""
+        """Read the window and return the logits at its last `keep` positions: [rows, keep, vocabulary] in float32."""
         start, stop = self.window
-        place = {}
+        place: dict[str, Tensor] = {}
         # Without padding the base needs neither, and saves the work on masks at every step.
         if any(self._padding):
             positions = torch.arange(start, stop, device=self._input.device) - self._pad
@@ -188,20 +209,21 @@ class Batch:
             input_ids=self._input, past_key_values=self._cache, use_cache=True, logits_to_keep=keep, **place
         )
         self._cache = out.past_key_values
-        return out.logits[:, -keep:].float()
+        logits: Tensor = out.logits
+        return logits[:, -keep:].float()
 
     def advance(self, tokens: Tensor) -> None:
-        """Takes the next token of every row ([rows]), or the next few ([rows, tokens])."""
+        """Set the next token of every row ([rows]), or the next few ([rows, tokens]), as what is read next."""
         self._input = tokens.reshape(len(tokens), -1)
         self.window = (self.window[1], self.window[1] + self._input.shape[1])
 
-    def spread(self, owners: list[int]) -> None:
-        """Makes rows of their own out of those that were read: one per owner, as that was read."""
+    def expand(self, owners: list[int]) -> None:
+        """Make a row for each answer out of the prompts that were read: `owners` are their places."""
         self.keep(owners)
         self.rows = list(range(len(owners)))
 
     def keep(self, places: list[int]) -> None:
-        """Drops all rows but those at these places, in this order."""
+        """Drop all rows but those at these places, in this order."""
         index = torch.tensor(places, device=self._input.device)
         self.rows = [self.rows[place] for place in places]
         self._padding = [self._padding[place] for place in places]
@@ -210,9 +232,10 @@ class Batch:
 
 
 def check_rows(model: Model, rows: Sequence[Sequence[int]], strengths: Mapping[str, Tensor], room: int = 0) -> None:
-    """Raises DitError where there is nothing to read, strengths are for other rows, or the base reads less than that.
+    """Check that the base can read token rows under strengths; `room` is how many tokens follow each row.
 
-    `room` is how many tokens will be written behind each row.
+    Raises:
+        DitError: there is nothing to read, strengths are for other rows, or the base reads fewer tokens.
     """
     if not rows or not all(len(row) for row in rows):
         raise DitError("There is nothing to answer: give every row a prompt of at least one token.")
@@ -220,17 +243,19 @@ def check_rows(model: Model, rows: Sequence[Sequence[int]], strengths: Mapping[s
         if tensor.shape[0] != len(rows):
             raise DitError(f"Strengths of '{slot}' are for {tensor.shape[0]} rows, and there are {len(rows)} prompts.")
     longest = max(map(len, rows)) + room
-    limit = getattr(model.base.config.get_text_config(), "max_position_embeddings", None)
+    limit = model.max_positions
     if limit is not None and longest > limit:
         raise DitError(f"The base reads {limit} tokens at most, and this needs {longest}: ask for less.")
 
 
 def log_probability(logits: Tensor, chosen: Tensor) -> Tensor:
-    """The model's log-probability of the chosen tokens at temperature 1: logits [..., vocabulary], chosen [...]."""
+    """Return the log-probability, in nats, of chosen tokens [...] at temperature 1 from logits [..., vocabulary]."""
     return logits.gather(-1, chosen[..., None])[..., 0] - logits.logsumexp(-1)
 
 
-def _check_sampling(rows, max_new_tokens, temperature, top_p, seeds) -> None:
+def _check_sampling(
+    rows: Sequence[object], max_new_tokens: int, temperature: float, top_p: float, seeds: Sequence[int] | None
+) -> None:
     if max_new_tokens < 1:
         raise DitError(f"The number of new tokens must be at least 1, not {max_new_tokens}.")
     if not 0 <= temperature < float("inf"):

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import parse_layers, replaced
+from dit_core.engine.activations import parse_layers, with_hidden
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 
@@ -21,10 +21,12 @@ Change = Callable[[Tensor, Tensor], Tensor]
 
 @contextmanager
 def adding_vectors(model: Model, layers: Sequence[int], vectors: Tensor) -> Iterator[None]:
-    """Inside, each forward pass adds `vectors[row]` to the output of block `layers[row]`, at every position.
+    """Add `vectors[row]` to the output of block `layers[row]` at every position, inside the context.
 
-    `vectors` is [rows, d_model]. The batch must keep all of its rows. Raises DitError for a layer there isn't, and for
-    vectors that are not finite or not one per row.
+    The batch must keep all of its rows. `vectors` is [rows, d_model].
+
+    Raises:
+        DitError: the base has no such layer, or vectors are not finite or not one per row.
     """
 
     def add(hidden: Tensor, rows: Tensor) -> Tensor:
@@ -38,21 +40,24 @@ def adding_vectors(model: Model, layers: Sequence[int], vectors: Tensor) -> Iter
 def replacing_last_position(
     model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float]
 ) -> Iterator[None]:
-    """Inside, each forward pass replaces the output h of block `layers[row]` at the row's last position.
+    """Replace the output h of block `layers[row]` at the row's last position, inside the context.
 
-    By `scales[row] * |h| * v / |v|` with v = `vectors[row]` [d_model]: the vector's direction at the size of what it
-    replaces. Raises DitError as `adding_vectors` does, and for a vector of zeros, which has no direction.
+    By `scales[row] * |h| * v / |v|` with v = `vectors[row]`: the vector's direction at the size of what it replaces.
+    `vectors` is [rows, d_model].
+
+    Raises:
+        DitError: as `adding_vectors` does, and for a vector of zeros, which has no direction.
     """
     vectors = vectors.float().cpu()
-    sizes = vectors.norm(dim=-1, keepdim=True)
-    if not sizes.all():
+    norms = vectors.norm(dim=-1, keepdim=True)
+    if not norms.all():
         raise DitError("A vector of zeros has no direction to put in: choose a layer where the diff acts.")
-    units = vectors / sizes * torch.tensor(scales)[:, None]
+    units = vectors / norms * torch.tensor(scales)[:, None]
 
     def replace(hidden: Tensor, rows: Tensor) -> Tensor:
         changed = hidden[rows]
-        norms = changed[:, -1].float().norm(dim=-1, keepdim=True)
-        changed[:, -1] = (norms * units[rows].to(norms)).to(changed)
+        sizes = changed[:, -1].float().norm(dim=-1, keepdim=True)
+        changed[:, -1] = (sizes * units[rows].to(sizes)).to(changed)
         return changed
 
     with _changing(model, layers, vectors, replace):
@@ -61,7 +66,7 @@ def replacing_last_position(
 
 @contextmanager
 def _changing(model: Model, layers: Sequence[int], vectors: Tensor, change: Change) -> Iterator[None]:
-    """Hooks `change` to every block that some row names."""
+    """Change the output of every block that some row names, inside the context."""
     if len(layers) != len(vectors):
         raise DitError(f"{len(vectors)} vectors can't be put at {len(layers)} layers: give one layer for each.")
     if not vectors.isfinite().all():
@@ -76,4 +81,4 @@ def _changing(model: Model, layers: Sequence[int], vectors: Tensor, change: Chan
 
 def _hook(change: Change, rows: Tensor, module: Any, args: Any, output: Any) -> Any:
     """A forward hook that changes some rows of a block's output."""
-    return replaced(output, lambda hidden: hidden.index_copy(0, rows.to(hidden.device), change(hidden, rows)))
+    return with_hidden(output, lambda hidden: hidden.index_copy(0, rows.to(hidden.device), change(hidden, rows)))

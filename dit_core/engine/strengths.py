@@ -4,17 +4,21 @@ A context manager over PEFT layers. `Model.strengths` makes it; generation moves
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.full_weights import FinetunedModule, mixing_hook
+from dit_core.engine.full_weights import FinetunedModule, Hook, mixing_hook
 from dit_core.errors import DitError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
+
+
+# What to set on one PEFT layer: the acting slots, their scalings, and the masks of slots of several adapters.
+_LayerPlan = tuple[Any, list[str], dict[str, Tensor], list[tuple["MaskedLinear", Tensor]]]
 
 
 class MaskedLinear(nn.Linear):
@@ -30,34 +34,43 @@ class MaskedLinear(nn.Linear):
 
 @dataclass(frozen=True)
 class Slot:
-    """One attached slot: its PEFT layers by name and, for each, the (rank, scaling) of every block.
+    """One attached slot. An adapter alone is scaled by PEFT itself; several by a mask behind `lora_A`.
 
-    A slot of one block is scaled by PEFT itself; the blocks of a larger one by a mask behind `lora_A`. Where adapters
-    have whole weights, `twins` are those of the modules that they change.
+    Attributes:
+        blocks: how many adapters stand side by side in it.
+        layers: PEFT's layers by name.
+        ranks: (rank, scaling) of every adapter, by the layer's name.
+        finetuned: the modules that full weights of its adapters change.
     """
 
     blocks: int
     layers: dict[str, Any]
-    parts: dict[str, tuple[tuple[int, float], ...]]
-    twins: tuple[FinetunedModule, ...] = ()
+    ranks: dict[str, tuple[tuple[int, float], ...]]
+    finetuned: tuple[FinetunedModule, ...] = ()
 
 
 class Strengths:
     """Adapters acting with the given strengths while the context is open; all as before when it closes.
 
     `tensors[slot]` is [rows, 1 or positions, blocks], or has a last dimension of layers. Slots whose strengths are
-    all zero are not computed. `held` is a list of one place, shared by all contexts of a model, for the one that acts
+    all zero are not computed. `active` is a list of one place, shared by all contexts of a model, for the one that acts
     now: a context opened inside another takes its place until it closes.
     """
 
-    def __init__(self, slots: dict[str, Slot], tensors: dict[str, Tensor], dtype: torch.dtype, held: list):
+    def __init__(
+        self,
+        slots: dict[str, Slot],
+        tensors: dict[str, Tensor],
+        dtype: torch.dtype,
+        active: "list[Strengths | None]",
+    ):
         self._slots = slots
         # Kept in host memory: which slots act is decided at every window, without waiting for a device.
         self._tensors = {slot: tensor.detach().float().cpu() for slot, tensor in tensors.items()}
         self._dtype = dtype
-        self._held = held
+        self._active = active
         self._outer: list[Strengths | None] = []
-        self._undo: list[tuple[dict, dict]] = []
+        self._undo: list[tuple[dict[str, Any], dict[str, Any]]] = []
         self._handles: list[Any] = []
         self._window: tuple[int, int] | None = None
         self._make_plan()
@@ -68,22 +81,22 @@ class Strengths:
         return any(tensor.shape[1] > 1 for tensor in self._tensors.values())
 
     def at(self, start: int, stop: int) -> None:
-        """Makes the context stand for positions start..stop-1; the last position given goes on for ever."""
+        """Move the context to positions start..stop-1; the strengths of the last position given go on for ever."""
         if self.by_position and self._window != (start, stop):
             self._window = (start, stop)
             self._make_plan()
 
     def keep(self, rows: Sequence[int]) -> None:
-        """Drops all rows but these, in this order."""
+        """Drop all rows but these, in this order."""
         self._tensors = {slot: tensor[list(rows)] for slot, tensor in self._tensors.items()}
         self._make_plan()
 
     def __enter__(self) -> "Strengths":
-        outer = self._held[0]
+        outer = self._active[0]
         if outer is not None:
             outer._off()
         self._outer.append(outer)
-        self._held[0] = self
+        self._active[0] = self
         try:
             self._on()
         except BaseException:
@@ -93,40 +106,41 @@ class Strengths:
 
     def __exit__(self, *_: object) -> None:
         self._off()
-        outer = self._held[0] = self._outer.pop()
+        outer = self._active[0] = self._outer.pop()
         if outer is not None:
             outer._on()
 
     def _make_plan(self) -> None:
-        self._plan, self._hooks = self._planned(), self._hooked()
+        self._plan, self._hooks = self._layer_plans(), self._mixing_hooks()
 
-    def _hooked(self) -> list[tuple[nn.Module, Callable]]:
-        """The modules that whole weights change for some row, with what mixes those in."""
-        found = []
+    def _mixing_hooks(self) -> list[tuple[nn.Module, Hook]]:
+        """The modules that full weights change for some row, with the hooks that mix those in."""
+        hooks = []
         for name, slot in self._slots.items():
-            tensor = self._current(self._tensors[name]) if slot.twins else None
-            hooks = ((twin, mixing_hook(twin, tensor[:, :, twin.block, None])) for twin in slot.twins)
-            found += [(twin.module, mix) for twin, mix in hooks if mix]
-        return found
+            for changed in slot.finetuned:
+                strengths = self._current(self._tensors[name])[:, :, changed.block, None]
+                if hook := mixing_hook(changed, strengths):
+                    hooks.append((changed.module, hook))
+        return hooks
 
-    def _planned(self) -> list[tuple[Any, list[str], dict[str, Tensor], list[tuple[MaskedLinear, Tensor]]]]:
-        """What to set on each layer: the acting slots, PEFT's scalings and the blocks' masks."""
-        plan: dict[int, tuple[Any, list, dict, list]] = {}
-        made: dict[tuple, Tensor] = {}
+    def _layer_plans(self) -> list[_LayerPlan]:
+        """What to set on each layer where some slot acts."""
+        plan: dict[int, _LayerPlan] = {}
+        made: dict[Hashable, Tensor] = {}
         for name, slot in self._slots.items():
             tensor = self._current(self._tensors[name])
             if not tensor.any():
                 continue
             for path, layer in slot.layers.items():
-                parts, number = slot.parts[path], None if tensor.dim() == 3 else _checked_layer(path)
+                ranks, number = slot.ranks[path], None if tensor.dim() == 3 else _checked_layer(path)
                 here = tensor if number is None else tensor[..., number]
                 if not here.any():
                     continue
                 device = layer.lora_A[name].weight.device
                 # Layers mostly share ranks and scalings, and then the tensor too.
-                key = (name, number, parts if slot.blocks > 1 else parts[0][1], device)
+                key = (name, number, ranks if slot.blocks > 1 else ranks[0][1], device)
                 if key not in made:
-                    made[key] = _spread(here, parts).to(device, self._dtype)
+                    made[key] = _scaled(here, ranks).to(device, self._dtype)
                 _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], {}, []))
                 active.append(name)
                 if slot.blocks > 1:
@@ -167,9 +181,9 @@ class Strengths:
 
 
 def layer_of(path: str) -> int | None:
-    """The number of the layer that a module lies in, by its name; None for one outside of all layers."""
-    found = _LAYER.search(path)
-    return int(found[1]) if found else None
+    """Return the number of the layer that a module lies in, by its name; None for one outside of all layers."""
+    match = _LAYER.search(path)
+    return int(match[1]) if match else None
 
 
 def _checked_layer(path: str) -> int:
@@ -179,9 +193,9 @@ def _checked_layer(path: str) -> int:
     return layer
 
 
-def _spread(tensor: Tensor, parts: tuple[tuple[int, float], ...]) -> Tensor:
+def _scaled(tensor: Tensor, ranks: tuple[tuple[int, float], ...]) -> Tensor:
     """Strengths [rows, positions, blocks] times scalings: one column for one block, else one per rank."""
-    if len(parts) == 1:
-        return tensor * parts[0][1]
-    columns = [block for block, (rank, _) in enumerate(parts) for _ in range(rank)]
-    return tensor[..., columns] * torch.tensor([parts[block][1] for block in columns])
+    if len(ranks) == 1:
+        return tensor * ranks[0][1]
+    columns = [block for block, (rank, _) in enumerate(ranks) for _ in range(rank)]
+    return tensor[..., columns] * torch.tensor([ranks[block][1] for block in columns])

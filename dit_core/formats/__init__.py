@@ -5,7 +5,7 @@ folders, whole checkpoints, and zips of any of these. Nobody's pickle is ever lo
 whatever is wrong with a file is said as a `DitError`.
 """
 
-from dit_core.formats.adapter import Adapter, is_finite
+from dit_core.formats.adapter import Adapter, is_finite, low_rank_norm
 from dit_core.formats.adapter_file import KINDS, AdapterFile, StoredAdapter, identify, open_adapter_file
 from dit_core.formats.checkpoint import read_checkpoint
 from dit_core.formats.files import unpack
@@ -30,6 +30,7 @@ __all__ = [
     "count_weight_diffs",
     "identify",
     "is_finite",
+    "low_rank_norm",
     "open_adapter_file",
     "read_checkpoint",
     "read_dit_adapter",

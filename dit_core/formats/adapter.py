@@ -58,13 +58,17 @@ class Adapter:
         return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 
     def norms(self) -> dict[str, float]:
-        """Frobenius norm of each low-rank ΔW, from the factors' Gram matrices (ΔW itself is never built)."""
-        found = {}
-        for name, (A, B) in self.factors.items():
-            A, B = A.double(), B.double()
-            square = ((B.T @ B) * (A @ A.T)).sum().clamp_min(0)
-            found[name] = abs(self.scaling[name]) * float(square.sqrt())
-        return found
+        """Return the Frobenius norm of each low-rank ΔW by module name."""
+        return {name: abs(self.scaling[name]) * low_rank_norm(A, B) for name, (A, B) in self.factors.items()}
+
+
+def low_rank_norm(A: Tensor, B: Tensor) -> float:
+    """Return the Frobenius norm of B @ A for A [rank, in] and B [out, rank], without building the product.
+
+    From the factors' Gram matrices, |B A|² = sum((Bᵀ B) * (A Aᵀ)), in float64.
+    """
+    A, B = A.double(), B.double()
+    return float(((B.T @ B) * (A @ A.T)).sum().clamp_min(0).sqrt())
 
 
 def _unpacked(

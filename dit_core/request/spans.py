@@ -12,7 +12,7 @@ from dit_core.errors import DitError
 
 _N = r"\d{1,9}"
 _FORM = re.compile(
-    rf"(?P<each>each:)?(?:(?P<all>prompt)|last:(?P<last>{_N})|(?P<start>{_N}):(?P<stop>{_N})|(?P<one>{_N})"
+    rf"(?P<each>each:)?(?:(?P<all>prompt)|last:(?P<last>{_N})|(?P<start>{_N}):(?P<stop>{_N})|(?P<token>{_N})"
     rf"|answer(?::(?P<first>{_N}))?)",
     re.ASCII,
 )
@@ -21,7 +21,11 @@ _HINT = "write 'prompt', 'last:10', '7', '3:9', 'answer', 'answer:3', or 'each:'
 
 @dataclass(frozen=True)
 class Span:
-    """A span as written, checked for form: `positions` gives its positions in a prompt and answer of known lengths."""
+    """A span as it is written, checked for form; `positions` finds it in a prompt and answer of known lengths.
+
+    Raises:
+        DitError: the text is no span.
+    """
 
     text: str
 
@@ -45,27 +49,29 @@ class Span:
         return "answer" in self.text
 
     def positions(self, prompt: int, answer: int = 0) -> list[tuple[int, ...]]:
-        """The positions of each reading, for a prompt and an answer of so many tokens.
+        """Return the positions of each reading, for a prompt and an answer of so many tokens.
 
-        Raises DitError where the span reaches outside, or holds nothing.
+        Raises:
+            DitError: the span reaches outside, or holds no token.
         """
-        positions = self._positions(prompt, answer)
-        return [(position,) for position in positions] if self.per_token else [tuple(positions)]
+        span = self._range(prompt, answer)
+        return [(position,) for position in span] if self.per_token else [tuple(span)]
 
-    def _positions(self, prompt: int, answer: int) -> range:
-        found = _FORM.fullmatch(self.text)
-        parts = {name: int(value) for name, value in found.groupdict().items() if value and value.isdigit()}
-        whole = prompt + answer
-        if found["all"]:
+    def _range(self, prompt: int, answer: int) -> range:
+        match = _FORM.fullmatch(self.text)
+        given = match.groupdict() if match else {}
+        numbers = {name: int(value) for name, value in given.items() if value and value.isdigit()}
+        if given.get("all"):
             return self._checked(range(prompt), prompt, "prompt", prompt)
         if self.needs_answer:
-            return self._checked(range(prompt, prompt + parts.get("first", answer)), whole, "answer", answer)
-        if "last" in parts:
-            return self._checked(range(prompt - parts["last"], prompt), prompt, "prompt", prompt)
+            stop = prompt + numbers.get("first", answer)
+            return self._checked(range(prompt, stop), prompt + answer, "answer", answer)
+        if "last" in numbers:
+            return self._checked(range(prompt - numbers["last"], prompt), prompt, "prompt", prompt)
         # One token, and spans between two numbers, may also lie in the answer, where there is one.
-        start = parts.get("start", parts.get("one", 0))
+        start = numbers.get("start", numbers.get("token", 0))
         what = "prompt and answer" if answer else "prompt"
-        return self._checked(range(start, parts.get("stop", start + 1)), whole, what, whole)
+        return self._checked(range(start, numbers.get("stop", start + 1)), prompt + answer, what, prompt + answer)
 
     def _checked(self, positions: range, stop: int, what: str, length: int) -> range:
         if not positions:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from dit_core.engine.generation import row_seed
-from dit_core.formats import Adapter
+from dit_core.formats import Adapter, low_rank_norm
 from dit_core.records import DiffInfo
 from dit_core.suite import Suite
 from dit_core.suite.diffs import Made
@@ -63,7 +63,7 @@ def controls(suite: Suite, info: DiffInfo, task: str) -> dict[str, DiffInfo | No
 def _random(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:
     """Factors of the same shapes whose product has the same Frobenius norm."""
     drawn = torch.randn(A.shape, generator=generator), torch.randn(B.shape, generator=generator)
-    factor = (_norm(A, B) / _norm(*drawn)) ** 0.5
+    factor = (low_rank_norm(A, B) / low_rank_norm(*drawn)) ** 0.5
     return drawn[0] * factor, drawn[1] * factor
 
 
@@ -73,8 +73,3 @@ def _permuted(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor,
         A[:, torch.randperm(A.shape[1], generator=generator)],
         B[torch.randperm(B.shape[0], generator=generator)],
     )
-
-
-def _norm(A: Tensor, B: Tensor) -> Tensor:
-    """Frobenius norm of B @ A, which is never built."""
-    return ((B.T @ B) * (A @ A.T)).sum().clamp_min(0).sqrt()
