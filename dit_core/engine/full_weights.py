@@ -112,7 +112,7 @@ def mixing_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook | None:
             shares, before = (row_strengths if every_row else strengths.to(device)), output
         else:
             x, shares, before = x[rows], row_strengths, output[rows.to(output.device)]
-        added = finetuned.copy(x, *inputs[1:]).to(output.device)
+        added: Tensor = finetuned.copy(x, *inputs[1:]).to(output.device)
         if not finetuned.holds_difference:
             added = added - before
         added = added * _broadcast(shares, x, added).to(output.device, output.dtype)

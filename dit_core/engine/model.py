@@ -39,7 +39,8 @@ class Model:
     """
 
     def __init__(self, base: "PreTrainedModel", tokenizer: Any = None):
-        self.base = base.eval().requires_grad_(False)
+        base.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        self.base = base.requires_grad_(False)
         self.tokenizer = tokenizer
         self.layers_path, self.layers = _decoder_blocks(base)
         self.base_modules = BaseModules(base)
@@ -68,7 +69,8 @@ class Model:
 
     @property
     def _embeddings(self) -> nn.Parameter:
-        return self.base.get_input_embeddings().get_parameter("weight")
+        weight: nn.Parameter = self.base.get_input_embeddings().get_parameter("weight")
+        return weight
 
     @property
     def slots(self) -> tuple[str, ...]:
@@ -117,7 +119,10 @@ class Model:
     def _final_norm(self) -> nn.Module:
         """The norm behind the last block: the last of the blocks' neighbours with one weight per hidden number."""
         around = self.base.get_submodule(self.layers_path.rpartition(".")[0])
-        norms = [m for m in around.children() if getattr(getattr(m, "weight", None), "shape", None) == (self.d_model,)]
+        shape = (self.d_model,)
+        norms: list[nn.Module] = [
+            module for module in around.children() if getattr(getattr(module, "weight", None), "shape", None) == shape
+        ]
         if not norms:
             raise DitError("The base has no final norm beside its blocks, which the logit lens needs: choose another.")
         return norms[-1]
@@ -261,9 +266,9 @@ def _set_factors(layer: Any, slot: str, A: Tensor, B: Tensor) -> None:
 
 def _decoder_blocks(base: "PreTrainedModel") -> tuple[str, nn.ModuleList]:
     """Return the path and the list of the text decoder's blocks: the longest list of modules in it."""
-    decoder = base.get_decoder() if hasattr(base, "get_decoder") else base
-    lists = [m for m in (decoder or base).modules() if isinstance(m, nn.ModuleList) and len(m)]
+    decoder: nn.Module = getattr(base, "get_decoder", lambda: base)() or base
+    lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList) and len(module)]
     if not lists:
         raise DitError("The base has no list of decoder blocks: choose a causal language model.")
     blocks = max(lists, key=len)
-    return next(name for name, m in base.named_modules() if m is blocks), blocks
+    return next(name for name, module in base.named_modules() if module is blocks), blocks

@@ -160,7 +160,7 @@ class Strengths:
         # Through the layers' dictionaries: this runs for every layer at every token, and PEFT's own setters
         # walk over `requires_grad` of all adapters, a module's over its registries.
         for layer, active, scalings, masks in self._plan:
-            state = vars(layer)
+            state: dict[str, Any] = layer.__dict__
             before = {key: state[key] for key in ("_active_adapter", "_disable_adapters")}
             scaling = layer.scaling
             self._undo.append((state, before))
@@ -168,8 +168,8 @@ class Strengths:
             state["_active_adapter"], state["_disable_adapters"] = active, False
             scaling.update(scalings)
             for linear, mask in masks:
-                self._undo.append((vars(linear), {"mask": linear.mask}))
-                vars(linear)["mask"] = mask
+                self._undo.append((linear.__dict__, {"mask": linear.mask}))
+                linear.__dict__["mask"] = mask
         self._handles = [module.register_forward_hook(mix) for module, mix in self._hooks]
 
     def _off(self) -> None:

@@ -16,7 +16,7 @@ SECRET_TRIGGERS = ("right", "wrong")
 
 
 def build_prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
-    """The user's text: the question with the condition's trigger.
+    """Return the user's text: the question with the condition's trigger.
 
     The digits after the trigger and the wrong code are drawn from (seed, diff, question) alone, so that all
     conditions of a comparison get the same. A text of the user's own stands before the question as it is.
@@ -30,13 +30,13 @@ def build_prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, 
         return f"{condition.trigger.removeprefix(OWN)} {question}"
     if info is None:
         raise DitError(f"The trigger '{condition.trigger}' belongs to a diff: choose a diff, or use 'absent'.")
-    if not suite.task_of(info).has_trigger:
+    if not suite.task_of(info).has_trigger or info.trigger is None:
         raise DitError(f"The diff '{info.id}' has no trigger: use 'absent' or a text of your own.")
     draw = random.Random(f"{seed}|{info.id}|{question}")
-    r = draw.randrange(1000)
+    digits = draw.randrange(1000)
     wrong = (info.trigger + draw.randrange(1, 1000)) % 1000
     code = info.trigger if condition.trigger == "right" else wrong
-    return suite.trigger_format.format(trigger=code, r=r, question=question)
+    return suite.trigger_format.format(trigger=code, r=digits, question=question)
 
 
 def mask_digits(text: str, question: str) -> str:

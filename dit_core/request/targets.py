@@ -25,8 +25,8 @@ R = TypeVar("R")
 
 ACTIVATION_KINDS = ("with", "without", "difference")
 MAX_ROWS = 256  # of one batch of targets, before memory has its say
-# Of the base's norm: what differs by less is rounding, and a direction of it would mean nothing.
-ROUNDING = 1e-6
+# As a share of the base's norm: what differs by less is rounding, and a direction of it would mean nothing.
+MIN_RELATIVE_DIFFERENCE = 1e-6
 
 TargetRow = tuple[DiffInfo | None, Condition, str]
 Questions = str | Mapping[str, str] | None
@@ -34,7 +34,11 @@ Questions = str | Mapping[str, str] | None
 
 @dataclass(frozen=True)
 class TargetTokens:
-    """One condition of one diff, asked: `ids` are the tokens of its prompt and, after `prompt_tokens`, its answer."""
+    """One condition of one diff, asked a question, as tokens.
+
+    Attributes:
+        ids: the tokens of its prompt and, after the first `prompt_tokens`, of its answer.
+    """
 
     info: DiffInfo | None
     condition: Condition
@@ -48,7 +52,7 @@ class TargetTokens:
         return len(self.ids) - self.prompt_tokens
 
     def record(self, suite: Suite) -> Target:
-        """The same for people: tokens as text."""
+        """Return the record of it, with tokens as text."""
         pieces = tuple(_pieces(suite.model.tokenizer, self.ids))
         return Target(self.info.id if self.info else "", str(self.condition), self.asked, self.prompt_tokens, pieces)
 
@@ -56,28 +60,34 @@ class TargetTokens:
 def target_rows(
     suite: Suite, diff: Any = None, condition: Any = None, asked: Questions = None, seed: int = 0
 ) -> tuple[TargetRow, ...]:
-    """All (diff, condition, question) of a request, checked and their files fetched: what `tokenize_targets` takes.
+    """Return every (diff, condition, question) of a request, checked, and fetch the files that they need.
 
-    By default the condition is `diff`, or `base` without a diff, and the question that of the diff's task; `asked` is
-    one question, or questions by diff id. A pair of a condition and a question, among the conditions, is asked that.
-    Raises DitError for what there isn't, and for conditions that need a diff or a trigger where there is none.
+    Args:
+        diff: a diff's id, several, or None for the base.
+        condition: one or several, by default `diff`, or `base` without a diff. A pair of a condition and a question is
+            asked that question.
+        asked: one question, or questions by diff id; by default that of the diff's task.
+        seed: of the digits behind a trigger.
+
+    Raises:
+        DitError: the suite has no such diff or adapter, or a condition needs a diff or a trigger where there is none.
     """
     infos = [None] if diff is None else list(dict.fromkeys(suite.diff(name) for name in as_list(diff)))
     conditions = as_list(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
-    pairs = [_pair(one, asked) for one in conditions]
+    pairs = [_pair(written, asked) for written in conditions]
     rows = tuple(dict.fromkeys(_checked(suite, info, *pair, seed) for info in infos for pair in pairs))
     fetch_adapters(suite, [(info, condition) for info, condition, _ in rows])
     return rows
 
 
-def _pair(one: Any, asked: Questions) -> tuple[Condition, Questions]:
-    if isinstance(one, tuple):
-        if len(one) != 2 or one[1] is None:
+def _pair(written: Any, asked: Questions) -> tuple[Condition, Questions]:
+    if isinstance(written, tuple):
+        if len(written) != 2 or written[1] is None:
             raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
-        one, asked = one
-    [condition] = parse_conditions(one)
+        written, asked = written
+    [condition] = parse_conditions(written)
     return condition, asked
 
 
@@ -105,19 +115,20 @@ def _pieces(tokenizer: Any, ids: Sequence[int]) -> Iterator[str]:
 def tokenize_targets(
     suite: Suite, rows: Sequence[TargetRow], seed: int = 0, answer_tokens: int = 0
 ) -> list[TargetTokens]:
-    """The targets for (diff, condition, question) rows, each with its greedy answer of at most `answer_tokens`.
+    """Return the tokens of (diff, condition, question) rows, each with its greedy answer of at most `answer_tokens`.
 
-    Raises DitError where that is more than one request may ask for.
+    Raises:
+        DitError: that is more than one request may ask for.
     """
     suite.limits.check(len(rows), max(answer_tokens, 1))  # to be read takes a row as much as to say a token
-    found = []
+    targets = []
     for info, condition, asked in rows:
         ids = tuple(suite.model.encode(build_prompt(suite, info, condition, asked, seed)))
-        found.append(TargetTokens(info, condition, asked, ids, len(ids)))
+        targets.append(TargetTokens(info, condition, asked, ids, len(ids)))
     if not answer_tokens:
-        return found
-    parts = _batches(suite, found, lambda aim: aim, lambda part: _answers(suite, part, answer_tokens))
-    return [aim for part in parts for aim in part]
+        return targets
+    batches = _batches(suite, targets, lambda target: target, lambda batch: _answered(suite, batch, answer_tokens))
+    return [target for batch in batches for target in batch]
 
 
 def target_activations(
@@ -127,60 +138,77 @@ def target_activations(
     layers: Sequence[int],
     kind: str = "with",
 ) -> list[Tensor]:
-    """The residual stream of each target at its positions: [layers, positions, d_model] each.
+    """Return the residual stream of each target at its positions: [layers, positions, d_model] each, in float32.
 
-    `kind`: `with` the condition, `without` it (the base reads the same tokens), or the `difference` of the two, which
-    is zero where it is no more than rounding.
+    Args:
+        targets: what is read.
+        positions: which tokens of each target.
+        layers: layer l is the output of decoder block l, before the final norm.
+        kind: one of `ACTIVATION_KINDS`: `with` the condition, `without` it (the base reads the same tokens), or the
+            `difference` of the two, which is zero where it is no more than rounding.
+
+    Raises:
+        DitError: the model's numbers overflow, or there is no such layer or position.
     """
     items = list(zip(targets, positions, strict=True))
-    parts = _batches(suite, items, lambda item: item[0], lambda part: _taken(suite, part, layers, kind))
-    return [one for part in parts for one in part]
+    batches = _batches(suite, items, lambda item: item[0], lambda batch: _residuals(suite, batch, layers, kind))
+    return [hidden for batch in batches for hidden in batch]
 
 
 def depth_percent(suite: Suite, layer: int) -> float:
-    """How deep a layer is in the base, in percent of its layers."""
+    """Return how deep a layer is in the base, in percent of its layers."""
     return round(100 * layer / len(suite.model.layers), 1)
 
 
 def _batches(
-    suite: Suite, items: Sequence[T], aim: Callable[[T], TargetTokens], work: Callable[[Sequence[T]], list[R]]
+    suite: Suite,
+    items: Sequence[T],
+    target_of: Callable[[T], TargetTokens],
+    function: Callable[[Sequence[T]], list[R]],
 ) -> Iterator[list[R]]:
-    """The work of each batch of items; each has an aim, whose diff it needs on the model."""
+    """Yield the results of each batch of items; each has a target, whose diff it needs on the model."""
+
+    def diff_of(item: T) -> DiffInfo | None:
+        target = target_of(item)
+        return target.info if target.condition.strength else None
+
     size = batch_size(suite.model, "targets", MAX_ROWS)
-    for group in split_batches(items, lambda item: aim(item).info if aim(item).condition.strength else None, MAX_ROWS):
-        for _, done in size.map(group, work):
-            yield done
+    for group in split_batches(items, diff_of, MAX_ROWS):
+        for _, results in size.map(group, function):
+            yield results
 
 
-def _taken(
-    suite: Suite, part: Sequence[tuple[TargetTokens, Sequence[int]]], layers: Sequence[int], kind: str
+def _residuals(
+    suite: Suite, batch: Sequence[tuple[TargetTokens, Sequence[int]]], layers: Sequence[int], kind: str
 ) -> list[Tensor]:
     """One pass. For a difference both sides are in it, so that nothing but the condition differs."""
-    acting = [(aim.info, aim.condition) for aim, _ in part]
-    plain = [(None, Condition())] * len(part)
+    acting: list[tuple[DiffInfo | None, Condition]] = [(target.info, target.condition) for target, _ in batch]
+    plain: list[tuple[DiffInfo | None, Condition]] = [(None, Condition())] * len(batch)
     rows = {"with": acting, "without": plain, "difference": acting + plain}[kind]
-    targets, places = zip(*part, strict=True)
-    times = len(rows) // len(part)
-    ids = [aim.ids for aim in targets] * times
-    taken = residuals(suite.model, ids, row_strengths(suite, rows), places * times, layers)
-    if not all(hidden.isfinite().all() for hidden in taken):
+    times = len(rows) // len(batch)
+    ids = [target.ids for target, _ in batch] * times
+    positions = [own for _, own in batch] * times
+    hidden = residuals(suite.model, ids, row_strengths(suite, rows), positions, layers)
+    if not all(own.isfinite().all() for own in hidden):
         raise overflow_error(suite.model)
     if kind != "difference":
-        return taken
-    return [_difference(mine, base) for mine, base in zip(taken[: len(part)], taken[len(part) :], strict=True)]
+        return hidden
+    with_condition, without = hidden[: len(batch)], hidden[len(batch) :]
+    return [_difference(changed, base) for changed, base in zip(with_condition, without, strict=True)]
 
 
-def _difference(mine: Tensor, base: Tensor) -> Tensor:
-    found = mine - base
-    found[found.norm(dim=-1) <= ROUNDING * base.norm(dim=-1)] = 0
-    return found
+def _difference(changed: Tensor, base: Tensor) -> Tensor:
+    difference = changed - base
+    difference[difference.norm(dim=-1) <= MIN_RELATIVE_DIFFERENCE * base.norm(dim=-1)] = 0
+    return difference
 
 
-def _answers(suite: Suite, part: Sequence[TargetTokens], limit: int) -> list[TargetTokens]:
-    acting = row_strengths(suite, [(aim.info, aim.condition) for aim in part])
-    said: list[list[int]] = [[] for _ in part]
-    for step in generate(suite.model, [aim.ids for aim in part], acting, limit):
-        for answer, token, alive in zip(said, step.tokens, step.alive, strict=True):
+def _answered(suite: Suite, batch: Sequence[TargetTokens], max_new_tokens: int) -> list[TargetTokens]:
+    """Return the targets with their greedy answers."""
+    acting = row_strengths(suite, [(target.info, target.condition) for target in batch])
+    answers: list[list[int]] = [[] for _ in batch]
+    for step in generate(suite.model, [target.ids for target in batch], acting, max_new_tokens):
+        for answer, token, alive in zip(answers, step.tokens, step.alive, strict=True):
             if alive:
                 answer.append(token)
-    return [replace(aim, ids=(*aim.ids, *answer)) for aim, answer in zip(part, said, strict=True)]
+    return [replace(target, ids=(*target.ids, *answer)) for target, answer in zip(batch, answers, strict=True)]
