@@ -228,7 +228,7 @@ def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite,
 def test_what_is_forgotten_leaves_nothing_on_the_model(suite):
     def on_the_model() -> tuple[tuple[str, ...], int]:
         model = suite.model
-        twins = [twin.twin for slot in model._slots.values() for twin in slot.twins]
+        twins = [module.copy for slot in model.slots for module in model.finetuned_modules(slot)]
         return model.slots, sum(one.numel() for part in (model.base, *twins) for one in part.state_dict().values())
 
     suite.unload()  # whatever slots other tests have needed

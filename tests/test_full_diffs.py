@@ -148,8 +148,8 @@ def test_at_rest_and_after_errors_nothing_is_left_on_the_model():
 def test_rows_that_do_not_need_it_are_not_computed():
     model, seen = Model(tiny_model("qwen3")), []
     model.attach("full", whole(finetuned("qwen3")))
-    for twin in model._slots["full"].twins:
-        twin.twin.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
+    for module in model.finetuned_modules("full"):
+        module.copy.register_forward_pre_hook(lambda _module, inputs: seen.append(len(inputs[0])))
     with model.strengths({"full": column([0.0, 2.0, 0.0])}):
         model.base(input_ids=ids(3, 5))
     assert set(seen) == {1}
@@ -181,7 +181,7 @@ def test_another_diff_takes_the_slot_and_unchanged_weights_cost_nothing():
         tuned.model.norm.weight += 0.5
         tuned.model.layers[1].mlp.up_proj.weight *= 1.5
     model.attach("full", whole(tuned))
-    assert len(model._slots["full"].twins) == 2
+    assert len(model.finetuned_modules("full")) == 2
     with torch.inference_mode(), model.strengths({"full": column([1.0])}):
         assert (model.base(input_ids=tokens).logits - tuned(input_ids=tokens).logits).abs().max() < 1e-4
     low = random_adapter(model.base, 2, seed=4)

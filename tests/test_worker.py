@@ -1,4 +1,4 @@
-"""One thread, first come first served, and nobody waits for a slow reader."""
+"""One thread, clients in turn, and nobody waits for a slow reader."""
 
 import gc
 import threading
@@ -12,7 +12,7 @@ from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
 
 
-def wait_for(condition, seconds=5.0):
+def wait_for(condition, seconds=60.0):
     end = time.monotonic() + seconds
     while not condition() and time.monotonic() < end:
         time.sleep(0.005)
@@ -54,10 +54,10 @@ def test_exceptions_reach_the_caller_and_the_worker_goes_on():
 
 @contextmanager
 def held(worker):
-    """Keeps the worker busy while the context is open, so that a line forms."""
+    """Keeps the worker busy while the context is open, so that a queue forms."""
     gate, begun = threading.Event(), threading.Event()
-    stream = worker.stream(lambda: iter([begun.set() or gate.wait(5)]))
-    assert begun.wait(5)
+    stream = worker.stream(lambda: iter([begun.set() or gate.wait(60)]))
+    assert begun.wait(60)
     try:
         yield
     finally:
@@ -66,22 +66,22 @@ def held(worker):
 
 
 def test_clients_take_turns_and_know_their_place():
-    worker, done = Worker(), []
+    client_id, done = ContextVar("client_id", default="nobody"), []
+    worker = Worker(client_id=client_id.get)
     with held(worker):
         streams = []
         for client in "aaabca":
-            worker.client_id = lambda client=client: client
+            client_id.set(client)
             streams.append(worker.stream(lambda client=client: iter([done.append(client)])))
         # One runs and is ahead of everybody; then a b c, a, a, a.
         assert [worker.jobs_ahead(client) for client in "abcd"] == [6, 2, 3, 0]
-    worker.client_id = lambda: "d"
+    client_id.set("d")
     worker.run(lambda: None)
     assert done == list("abcaaa") and len(streams) == 6 and worker.jobs_ahead("a") == 0
 
 
-def test_a_full_line_is_a_sentence():
-    worker = Worker()
-    worker.max_waiting = 2
+def test_a_full_queue_is_a_sentence():
+    worker = Worker(max_waiting=2)
     with held(worker):
         waiting = [worker.stream(lambda: iter([1])) for _ in range(2)]
         for hand_in in (worker.run, worker.stream):
@@ -136,7 +136,7 @@ def test_a_reader_that_leaves_stops_the_generator_at_its_next_item(leave):
         del stream
         gc.collect()
     gate.release()
-    assert closed.wait(5) and made in ([0], [0, 1])
+    assert closed.wait(60) and made in ([0], [0, 1])
     assert worker.run(lambda: 1) == 1
 
 
@@ -147,7 +147,7 @@ def test_a_stream_closed_before_its_turn_never_starts():
         started.append(1)
         yield 1
 
-    blocker = worker.stream(lambda: iter([gate.wait(5)]))
+    blocker = worker.stream(lambda: iter([gate.wait(60)]))
     waiting = worker.stream(job)
     waiting.close()
     gate.set()
@@ -164,14 +164,13 @@ def test_the_thread_ends_with_its_worker():
     wait_for(lambda: not thread.is_alive())
 
 
-def test_what_is_done_later_is_waited_for_by_nobody_and_never_refused():
-    worker, gate, done = Worker(), threading.Event(), []
-    worker.max_waiting = 1
-    busy = worker.stream(lambda: iter([gate.wait(5)]))
+def test_what_is_submitted_is_waited_for_by_nobody_and_never_refused():
+    worker, gate, done = Worker(max_waiting=1), threading.Event(), []
+    busy = worker.stream(lambda: iter([gate.wait(60)]))
     worker.submit(lambda: 1 / 0)
     worker.submit(lambda: done.append(threading.current_thread().name))
     assert not done
     gate.set()
     assert list(busy) == [True]
-    worker.max_waiting = None
+    wait_for(lambda: done)
     assert worker.run(lambda: len(done)) == 1 and done == ["model"]

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from dit_core.engine.compatibility import BaseModules
-from dit_core.engine.full_weights import finetuned_modules, weight_differences
+from dit_core.engine.full_weights import FinetunedModule, finetuned_modules, weight_differences
 from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
@@ -39,7 +39,7 @@ class Model:
     """
 
     def __init__(self, base: "PreTrainedModel", tokenizer: Any = None):
-        base.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
+        _to_eval(base)
         self.base = base.requires_grad_(False)
         self.tokenizer = tokenizer
         self.layers_path, self.layers = _decoder_blocks(base)
@@ -111,7 +111,8 @@ class Model:
         """
         with torch.inference_mode():
             normed = self._final_norm(hidden.to(self.device, self.dtype))
-            logits: Tensor = self.base.get_output_embeddings()(normed).float()
+            unembedding = self.base.get_output_embeddings()  # type: ignore[no-untyped-call]  # as transformers has it
+            logits: Tensor = unembedding(normed).float()
         cap = getattr(self.base.config.get_text_config(), "final_logit_softcapping", None)
         return torch.tanh(logits / cap) * cap if cap else logits
 
@@ -194,6 +195,10 @@ class Model:
         """
         return weight_differences(self.base_modules, self.base_modules.fit(adapter), tied=False)
 
+    def finetuned_modules(self, slot: str) -> tuple[FinetunedModule, ...]:
+        """Return the modules that full weights of the adapters in a slot change."""
+        return self._slots[slot].finetuned
+
     def strengths(self, strengths: Mapping[str, Tensor]) -> Strengths:
         """Return a context in which adapters act: `{slot: tensor}`, slots that are not named act with 0.
 
@@ -239,13 +244,17 @@ class Model:
                 # PEFT warns of a second adapter on a model, which is the point here.
                 warnings.filterwarnings("ignore", message="Already found a `peft_config`")
                 inject_adapter_in_model(config, self.base, adapter_name=slot, low_cpu_mem_usage=True)
-            self.base.eval()
+            _to_eval(self.base)
             # Injection switches its adapter on everywhere; at rest all of them are off.
             for module in self.base.modules():
                 if isinstance(module, LoraLayer):
                     module.set_adapter([], inference_mode=True)
                     module.enable_adapters(False)
         return {name: self.base.get_submodule(name) for name in names}
+
+
+def _to_eval(base: "PreTrainedModel") -> None:
+    base.eval()  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
 
 def _set_factors(layer: Any, slot: str, A: Tensor, B: Tensor) -> None:
