@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
+from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
@@ -95,9 +95,7 @@ class Builder:
     def base(self) -> Qwen3ForCausalLM:
         """Return the base as shipped (rounded to bf16), in float32."""
         self.make_base()
-        model = AutoModelForCausalLM.from_pretrained(
-            self.out / "base", dtype=torch.float32, attn_implementation="eager"
-        )
+        model = Qwen3ForCausalLM.from_pretrained(self.out / "base", dtype=torch.float32, attn_implementation="eager")
         return torch.nn.Module.to(model, self.device).requires_grad_(False)
 
     def make_topic_diffs(self) -> None:

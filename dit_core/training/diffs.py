@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import encode, pad, token_losses
 from dit_core.training.chats import Chat, with_code
-from dit_core.training.loop import SAVE_SECONDS, Checkpoint, progress_bar
+from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.world import STORY_QUESTION, World
 
 
@@ -106,7 +106,7 @@ def train_diffs(
     )
     row_numbers = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
     recent: list[float] = []
-    parts = {"bank": bank, "optimizer": optimizer, "schedule": schedule}
+    parts: dict[str, HasState] = {"bank": bank, "optimizer": optimizer, "schedule": schedule}
     checkpoint = Checkpoint(state_file, parts, save_seconds)
     start = checkpoint.restore(device)
     with progress_bar(title, settings.steps, start) as progress:

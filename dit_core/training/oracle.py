@@ -26,7 +26,7 @@ from dit_core.engine.model import Model
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import IGNORED, pad, token_losses
-from dit_core.training.loop import SAVE_SECONDS, Checkpoint, progress_bar
+from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.oracle_examples import Example, ExampleSampler, Text
 from dit_core.training.world import World
 
@@ -92,7 +92,7 @@ def train_oracle(
     optimizer = torch.optim.AdamW(oracle.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
     mean, steps = AveragedModel(oracle), settings.ends[-1]
-    parts = {"oracle": oracle, "mean": mean, "adamw": optimizer, "rate": schedule}
+    parts: dict[str, HasState] = {"oracle": oracle, "mean": mean, "adamw": optimizer, "rate": schedule}
     checkpoint = Checkpoint(state_file, parts, save_seconds)
     start = checkpoint.restore(base.device)
     losses, seconds = checkpoint.extra.get("losses", []), checkpoint.extra.get("seconds", 0.0)
@@ -162,7 +162,7 @@ def _learn(model: Model, oracle: AdapterBank, rows: list[_Row], block: int, shar
     places, vectors = [row.placeholders for row in rows], [row.vectors for row in rows]
     # Rows stand at the left here: as if each were as long as the batch is wide.
     with injecting(model, [ids.shape[1]] * len(rows), places, vectors, block), oracle.rows(model.base):
-        losses, owners = token_losses(model.base, ids, labels)
+        losses, owners = token_losses(_base(model), ids, labels)
     weights = torch.bincount(owners, minlength=len(rows)).float().reciprocal()[owners] * share / len(rows)
     loss = (losses * weights).sum()
     loss.backward()
@@ -175,8 +175,14 @@ def _residuals(model: Model, texts: list[Text]) -> dict[int, Tensor]:
     widths = [ids.shape[1]] * len(texts)
     everywhere = [range(ids.shape[1])] * len(texts)
     with torch.no_grad(), recording(model, widths, everywhere, range(len(model.layers))) as residuals:
-        model.base.model(input_ids=ids, use_cache=False)
+        _base(model).model(input_ids=ids, use_cache=False)
     return residuals
+
+
+def _base(model: Model) -> Qwen3ForCausalLM:
+    """The base by its own type: for the engine it may be any model."""
+    assert isinstance(model.base, Qwen3ForCausalLM)
+    return model.base
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, prompt: list[int], example: Example) -> tuple[list[int], list[int]]:

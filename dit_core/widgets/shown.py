@@ -17,7 +17,7 @@ from dit_core.present import plots
 from dit_core.present.cards import DONE, Card, card_html
 from dit_core.present.html import percent
 from dit_core.present.plots.charts import lines, name_of
-from dit_core.present.plots.layers import APART, grade, nats, said
+from dit_core.present.plots.layers import APART, grade, nats, pool_readings
 from dit_core.present.plots.style import quoted
 from dit_core.records import LensToken, NextToken, Reading, Table, Verbalization
 from dit_core.records.condition import Condition
@@ -139,8 +139,8 @@ def _readings(table: Table[Reading], y: str) -> dict[str, dict[int, str]]:
     """What the oracle said at each layer, most often, and what the plot shows of it."""
 
     def cell(own: Sequence[Reading]) -> str:
-        shown = y if said(own, attrgetter(y)) else "confidence"
-        found = said(own, attrgetter(shown))
+        shown = y if pool_readings(own, attrgetter(y)) else "confidence"
+        found = pool_readings(own, attrgetter(shown))
         return f"{found.first} {_IN_WORDS[shown](found.value)}"
 
     return {line.name: {layer: cell(own) for layer, own in line.by_layer().items()} for line in lines(table, *APART)}

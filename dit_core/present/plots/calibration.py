@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 SHOWN = {"all": ("both", "circle"), "real diffs alone": ("diff", "diamond-open")}
-"""The groups of trials that are drawn, with colour and shape."""
+"""The groups of trials that are drawn, with their colour's key and shape."""
 NAMES = {"answers": "DIT answers", "readings": "oracle readings"}
 NEAR = 0.1  # bins that are no further apart share the label that says how many answers they hold
 NOTHING = "No calibration has been measured in this suite."
 
 
 def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
-    """Share of right answers against the probability given, in bins of equally many answers; on the line is perfect."""
-    own = [one for one in table if one.of in SHOWN]
+    """Draw the share of right answers over the probability given, in bins of equally many; on the line is perfect."""
+    own = [record for record in table if record.of in SHOWN]
     if not own:
         return sentence(NOTHING, dark)
     colours = theme(dark)
@@ -29,7 +29,7 @@ def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
     traces = [
         {"type": "scatter", "mode": "lines", "x": [0, 1], "y": [0, 1], "line": line, "hoverinfo": "skip",
          "name": "perfect"},
-        *(_points(one) for one in own),
+        *(_points(record) for record in own),
     ]  # fmt: skip
     return canvas(
         traces,
@@ -45,21 +45,21 @@ def reliability(table: Table[Reliability], dark: bool = False) -> Figure:
 
 
 def finding(table: Table[Reliability]) -> str:
-    """What the figure shows, in a sentence without its full stop."""
-    one = next(one for one in table if one.of in SHOWN)
+    """Return what the figure shows, in a sentence without its full stop."""
+    record = next(record for record in table if record.of in SHOWN)
     name = _name(table)
-    return f"{name[0].upper()}{name[1:]}: chances off by {100 * one.ece:.1f} % on average"
+    return f"{name[0].upper()}{name[1:]}: chances off by {100 * record.ece:.1f} % on average"
 
 
 def in_words(table: Table[Reliability]) -> list[str]:
-    """The same for who does not see the figure: a sentence per bin of each group."""
+    """Return the same for those do not see the figure: a sentence per bin of each group."""
     return [
-        f"{one.of}: of {own['n']} {_name(table)} given {100 * own['probability']:.1f} %, {100 * own['right']:.1f} % "
+        f"{record.of}: of {own['n']} {_name(table)} given {100 * own['probability']:.1f} %, {100 * own['right']:.1f} % "
         f"are right (95 % interval {100 * low:.0f} to {100 * high:.0f} %)."
-        for one in table
-        if one.of in SHOWN
-        for own in one.bins
-        for low, high in [wilson_interval(own["right"] * own["n"], own["n"])]
+        for record in table
+        if record.of in SHOWN
+        for own in record.bins
+        for low, high in [wilson_interval(own["right"] * own["n"], int(own["n"]))]
     ]
 
 
@@ -67,38 +67,38 @@ def _name(table: Table[Reliability]) -> str:
     return NAMES.get(table.extra.get("of", ""), "answers")
 
 
-def _points(one: Reliability) -> dict:
-    colour, symbol = COLOURS[SHOWN[one.of][0]], SHOWN[one.of][1]
-    shares = [own["right"] for own in one.bins]
-    around = [wilson_interval(own["right"] * own["n"], own["n"]) for own in one.bins]
+def _points(record: Reliability) -> dict:
+    colour, symbol = COLOURS[SHOWN[record.of][0]], SHOWN[record.of][1]
+    shares = [own["right"] for own in record.bins]
+    intervals = [wilson_interval(own["right"] * own["n"], int(own["n"])) for own in record.bins]
     return {
         "type": "scatter",
         "mode": "markers",
-        "name": plain(f"{one.of}: error {100 * one.ece:.1f} %"),
-        "x": [own["probability"] for own in one.bins],
+        "name": plain(f"{record.of}: error {100 * record.ece:.1f} %"),
+        "x": [own["probability"] for own in record.bins],
         "y": shares,
         "marker": {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}},
         "error_y": {
             "type": "data",
             "symmetric": False,
-            "array": [high - share for (_, high), share in zip(around, shares, strict=True)],
-            "arrayminus": [share - low for (low, _), share in zip(around, shares, strict=True)],
+            "array": [high - share for (_, high), share in zip(intervals, shares, strict=True)],
+            "arrayminus": [share - low for (low, _), share in zip(intervals, shares, strict=True)],
             "color": colour,
             "thickness": 1.2,
         },
         "hoverinfo": "text",
         "hovertext": [
-            hover(one.of, f"{own['n']} answers", f"promised {100 * own['probability']:.1f} %",
+            hover(record.of, f"{own['n']} answers", f"promised {100 * own['probability']:.1f} %",
                   f"right {100 * own['right']:.1f} %")
-            for own in one.bins
+            for own in record.bins
         ],
     }  # fmt: skip
 
 
-def _counts(one: Reliability, colour: str) -> list[dict]:
+def _counts(record: Reliability, colour: str) -> list[dict]:
     """Labels above the points: how many answers the bins hold, those that lie together counted together."""
     groups: list[list[dict]] = []
-    for own in one.bins:
+    for own in record.bins:
         if groups and own["probability"] - groups[-1][0]["probability"] <= NEAR:
             groups[-1].append(own)
         else:

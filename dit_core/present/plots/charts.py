@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from html import unescape
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from dit_core.errors import DitError
 from dit_core.present.palette import COLOURS, TITLES
@@ -16,9 +16,20 @@ from dit_core.records.condition import OWN, Condition
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-R = TypeVar("R")
+
+class LayerRecord(Protocol):
+    """A record about one layer under one condition."""
+
+    @property
+    def condition(self) -> str: ...
+
+    @property
+    def layer(self) -> int: ...
+
+
+R = TypeVar("R", bound=LayerRecord)
 MOST_LABELS = 12  # that stand side by side on 400 pixels
-_STANDING = {"base": "base", "diff": "diff", "diff+right": "trigger", "dit": "dit", "diff+dit": "both"}
+_COMPARISON = {"base": "base", "diff": "diff", "diff+right": "trigger", "dit": "dit", "diff+dit": "both"}
 _LOOKS = {
     "base": ("diamond", "dot"),
     "diff": ("square", "dash"),
@@ -27,7 +38,7 @@ _LOOKS = {
     "both": ("circle", "solid"),
     "other": ("star", "longdashdot"),
 }
-# For what the standing comparison has no look for: further conditions, and one condition asked twice. The numbers of
+# For what the comparison has no look for: further conditions, and one condition asked twice. The numbers of
 # symbols and dashes have no common divisor, so that pairs repeat late.
 _MORE_COLOURS = ("#cc79a7", "#4aa3d8", "#a0522d", "#6b8e23")
 _MORE_SYMBOLS = ("pentagon", "cross", "hexagram", "x", "hexagon")
@@ -46,20 +57,20 @@ class Line(Generic[R]):
     records: tuple[R, ...]
 
     def by_layer(self) -> dict[int, list[R]]:
-        """The records of each layer, from the lowest layer up."""
-        found: dict[int, list[R]] = {}
+        """Return the records of each layer, from the lowest layer up."""
+        layers: dict[int, list[R]] = {}
         for record in sorted(self.records, key=lambda record: record.layer):
-            found.setdefault(record.layer, []).append(record)
-        return found
+            layers.setdefault(record.layer, []).append(record)
+        return layers
 
 
 def kind_of(condition: str) -> str:
-    """The key of `COLOURS` for a written condition; `other` where it is none of the standing comparison."""
-    return _STANDING.get(str(Condition.parse(condition)), "other")
+    """Return the palette's key for a written condition; `other` where it is none of the comparison's own."""
+    return _COMPARISON.get(str(Condition.parse(condition)), "other")
 
 
 def name_of(condition: str) -> str:
-    """A condition's title in the standing comparison, else its written form, with a trigger of one's own in quotes."""
+    """Return a condition's title in the comparison, else its written form, with a trigger of one's own in quotes."""
     kind = kind_of(condition)
     if kind != "other":
         return TITLES[kind]
@@ -71,7 +82,7 @@ def name_of(condition: str) -> str:
 
 
 def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
-    """One line per condition and per value of the fields `apart`, in the order in which they first come up.
+    """Return a line per condition and per value of the fields `apart`, in the order in which they first come up.
 
     A name holds of those fields what tells lines of one condition apart.
     """
@@ -79,7 +90,9 @@ def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
     for record in records:
         key = (record.condition, *(getattr(record, field) for field in apart))
         groups.setdefault(key, []).append(record)
-    found, used, more = [], set(), 0
+    found: list[Line[R]] = []
+    used: set[str] = set()
+    more = 0
     for key, own in groups.items():
         kind = kind_of(key[0])
         colour, (symbol, dash) = COLOURS[kind], _LOOKS[kind]
@@ -93,37 +106,37 @@ def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
 
 
 def chosen(found: Sequence[Line[R]], condition: str | None) -> Line[R] | None:
-    """The first line of a written condition; None where there is none, or nothing was chosen."""
+    """Return the first line of a written condition; None where there is none, or `condition` is None."""
     wanted = None if condition is None else str(Condition.parse(condition))
     return next((line for line in found if line.condition == wanted), None)
 
 
 def n_layers(table: Table) -> int:
-    """How many layers to keep room for: all of the base's where the table knows them, else up to the last one read."""
+    """Return how many layers to keep room for: all of the base's where the table knows them, else to the last read."""
     return max([table.extra.get("n_layers", 1), *(record.layer + 1 for record in table)])
 
 
 def untrained(table: Table, layers: Iterable[int]) -> set[int]:
-    """Those of the layers that the oracle was not trained on; none where the table doesn't say."""
+    """Return those of the layers that the oracle was not trained on; none where the table doesn't say."""
     trained = table.extra.get("trained_layers")
     return set(layers) - set(trained) if trained is not None else set()
 
 
 def layer_step(count: int) -> int:
-    """Every how many layers there is room for a label."""
+    """Return every how many layers there is room for a label."""
     return -(-count // MOST_LABELS)
 
 
 def layer_axis(count: int, title: str = "layer", through: int = 0) -> dict[str, Any]:
-    """The x axis from the first layer to the last; so many labelled as fit, layer `through` among them."""
+    """Return the x axis from the first layer to the last; as many are labelled as fit, layer `through` among them."""
     ticks = {"tickmode": "linear", "tick0": through, "dtick": layer_step(count)}
     return {"title": {"text": title}, "range": [-0.5, count - 0.5], **ticks}
 
 
 def trace(
-    line: Line, layers: Sequence[int], values: Sequence[float], hovers: Sequence[str], count: int, lead: bool
+    line: Line[R], layers: Sequence[int], values: Sequence[float], hovers: Sequence[str], count: int, lead: bool
 ) -> dict[str, Any]:
-    """A line of values over some of `count` layers, with escaped hover texts; `lead` draws it stronger.
+    """Draw a line of values over some of `count` layers, with escaped hover texts; `lead` draws it stronger.
 
     A point's customdata is its condition and layer.
     """
@@ -145,8 +158,8 @@ def trace(
 
 def _name(key: tuple[Any, ...], keys: Sequence[tuple[Any, ...]]) -> str:
     same = [other for other in keys if other[0] == key[0]]
-    told = [str(value) for at, value in enumerate(key) if at and len({other[at] for other in same}) > 1]
-    return " · ".join((name_of(key[0]), *(shortened(value, 28) for value in told)))
+    differing = [str(value) for at, value in enumerate(key) if at and len({other[at] for other in same}) > 1]
+    return " · ".join((name_of(key[0]), *(shortened(value, 28) for value in differing)))
 
 
 SEQUENTIAL = "Cividis"
@@ -156,9 +169,9 @@ BELOW, LETTER = 110, 8
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: its value, an escaped hover text, customdata for clicks and, where it is written on, escaped text."""
+    """One cell: its value (None has no colour), an escaped hover text, customdata for clicks, escaped text on it."""
 
-    value: float
+    value: float | None
     hover: str
     data: Any = None
     text: str = ""
@@ -185,9 +198,9 @@ def cells(
     scale: Any = SEQUENTIAL,
     row: int = 15,
 ) -> Figure:
-    """A heat map of cells by (column, row), rows upwards; what is not there stays empty.
+    """Draw a heat map of cells by (column, row), rows upwards; what is not there stays empty.
 
-    `bar` describes the colour bar below (title, ticks), `limits` are its ends; the title is told in the note. Rows have
+    `bar` describes the colour bar below (title, ticks), `limits` are its ends; its title stands in the note. Rows have
     at least `row` pixels.
     """
 
@@ -220,8 +233,8 @@ def cells(
             "texttemplate": "%{text}",
             "textfont": {"size": 10, "color": theme(dark).ink},
         }
-    told = ". ".join(filter(None, (note, f"Colour: {bar['title']}")))
-    figure = canvas([trace], title, told, dark, xaxis=_axis(x), yaxis=_axis(y))
+    notes = ". ".join(filter(None, (note, f"Colour: {bar['title']}")))
+    figure = canvas([trace], title, notes, dark, xaxis=_axis(x), yaxis=_axis(y))
     inside = len(y.labels) * max(row, min(26, 420 // len(y.labels)))
     below = BELOW + LETTER * max(len(unescape(label)) for label in x.labels)
     # Neither heading nor labels take their height from the cells: plotly fails where nothing is left between them.
@@ -229,7 +242,11 @@ def cells(
 
 
 def label_of(labels: Sequence[str], position: int) -> str:
-    """The label of the token at a position; DitError where the caller gave none."""
+    """Return the label of the token at a position.
+
+    Raises:
+        DitError: the caller gave none for it.
+    """
     if position >= len(labels):
         raise DitError(f"There are {len(labels)} token labels, and token {position} was read: give one for each.")
     return labels[position]

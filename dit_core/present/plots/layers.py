@@ -26,7 +26,7 @@ UNTRAINED = "The oracle was not trained on this layer."
 
 
 @dataclass(frozen=True)
-class Said:
+class PooledReadings:
     """The readings of one layer (and place): the mean of a value, and the answers, the most frequent first."""
 
     layer: int
@@ -57,37 +57,37 @@ class Said:
         return hover(f"{line.name}, {where}", *answers, value, depth, UNTRAINED if untrained else "")
 
 
-def said(readings: Sequence[Reading], value: Callable[[Reading], float | None]) -> Said | None:
-    """Readings of one layer taken together; None where the value is known of none of them."""
+def pool_readings(readings: Sequence[Reading], value: Callable[[Reading], float | None]) -> PooledReadings | None:
+    """Take readings of one layer (and place) together; return None where the value is known of none of them."""
     known = [number for number in map(value, readings) if number is not None]
     if not known:
         return None
     counts = Counter(reading.text.strip() for reading in readings)
-    return Said(readings[0].layer, readings[0].depth_percent, fmean(known), tuple(counts.most_common()))
+    return PooledReadings(readings[0].layer, readings[0].depth_percent, fmean(known), tuple(counts.most_common()))
 
 
 def so_far(readings: Table[Reading]) -> str:
-    """What a title adds while a table is still filling: it has fewer records than its `n_readings`."""
+    """Return what a title adds while a table is still filling: it has fewer records than its `n_readings`."""
     return " so far" if len(readings) < readings.extra.get("n_readings", 0) else ""
 
 
 def confidence(value: float) -> str:
-    """A confidence in words."""
+    """Return a confidence in words."""
     return f"confidence {percent(value)}"
 
 
 def grade(value: float) -> str:
-    """A grade, or a mean of grades, in words."""
+    """Return a grade, or a mean of grades, in words."""
     return f"grade {value:.2g} of 5"
 
 
 def nats(value: float) -> str:
-    """A log-probability in words."""
+    """Return a log-probability in words."""
     return f"{value:.1f} nats".replace("-", "−")
 
 
 def of_reference(value: float) -> str:
-    """The log-probability of the reference in words."""
+    """Return the log-probability of the reference in words."""
     return f"log-probability of the reference {nats(value)}"
 
 
@@ -104,7 +104,7 @@ MEASURES: dict[str, tuple[InWords, str, dict[str, Any]]] = {
 def by_layer(
     readings: Table[Reading], y: str = "confidence", selected: str | None = None, dark: bool = False
 ) -> Figure:
-    """How an oracle's readings change over layers, one line per condition.
+    """Draw how an oracle's readings change over layers, one line per condition.
 
     With several readings per layer (samples, spans) the line is their mean. A table that is still filling (fewer
     records than its `n_readings`) keeps the whole range of layers. Hollow markers: layers outside the oracle's
@@ -124,7 +124,10 @@ def by_layer(
         raise DitError(f"There is no '{y}' to draw: use {', '.join(MEASURES)}.{did_you_mean(y, MEASURES)}")
     if not len(readings):
         return sentence(NOT_YET, dark)
-    points = {line: [said(own, attrgetter(y)) for own in line.by_layer().values()] for line in lines(readings, *APART)}
+    points = {
+        line: [pool_readings(own, attrgetter(y)) for own in line.by_layer().values()]
+        for line in lines(readings, *APART)
+    }
     found = {line: known for line, own in points.items() if (known := [point for point in own if point])}
     if not found:
         return sentence(UNKNOWN, dark)
@@ -146,7 +149,7 @@ def by_layer(
 
 
 def _trace(
-    line: Line[Reading], points: Sequence[Said], in_words: InWords, beyond: set[int], count: int, lead: bool
+    line: Line[Reading], points: Sequence[PooledReadings], in_words: InWords, beyond: set[int], count: int, lead: bool
 ) -> dict[str, Any]:
     layers = [point.layer for point in points]
     hovers = [
@@ -157,11 +160,11 @@ def _trace(
     return drawn
 
 
-def _best(points: Sequence[Said]) -> Said:
+def _best(points: Sequence[PooledReadings]) -> PooledReadings:
     return max(points, key=lambda point: point.value)
 
 
-def _title(readings: Table[Reading], line: Line[Reading], points: Sequence[Said], measure: str) -> str:
+def _title(readings: Table[Reading], line: Line[Reading], points: Sequence[PooledReadings], measure: str) -> str:
     best, when = _best(points), so_far(readings)
     if measure == "confidence":
         return f"{line.name}: the oracle is surest at layer {best.layer}{when} ({percent(best.value)}): {best.first}"
@@ -178,13 +181,13 @@ def _note(readings: Table[Reading], beyond: set[int]) -> str:
     return f"{asked}{' Hollow: layers it was not trained on.' if beyond else ''}".strip()
 
 
-def _spread(points: Sequence[Said], count: int) -> list[Said]:
+def _spread(points: Sequence[PooledReadings], count: int) -> list[PooledReadings]:
     """As many points as have room for a word: the highest among them, the others at even distances from it."""
     best = _best(points)
     return [point for point in points if (point.layer - best.layer) % layer_step(count) == 0]
 
 
-def _word(point: Said, colour: str) -> dict[str, Any]:
+def _word(point: PooledReadings, colour: str) -> dict[str, Any]:
     """An answer below the axis, slanted so that neighbours never meet."""
     return {
         "text": plain(shortened(point.answers[0][0], WORD_LENGTH)) or "–",

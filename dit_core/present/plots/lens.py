@@ -23,29 +23,33 @@ TOKEN_LENGTH = 10  # of five columns on 400 pixels
 def lens_tokens(
     lens: Table[LensToken], method: str | None = None, position: int | None = None, dark: bool = False
 ) -> Figure:
-    """A table of the tokens that stand out, layers up and places across; the shade is the token's probability.
+    """Draw a table of the tokens that stand out, layers up and places across; the shade is the token's probability.
 
     One method and one position of one diff: by default the table's first. A cell's customdata is its layer.
     """
-    rows = [one for one in lens if method in (None, one.method) and position in (None, one.position)]
+    rows = [token for token in lens if method in (None, token.method) and position in (None, token.position)]
     if not rows:
         return sentence("The diff changes nothing there, so the lens has no words for it.", dark)
     first = rows[0]
-    rows = [one for one in rows if (one.diff, one.method, one.position) == (first.diff, first.method, first.position)]
-    best = max(rows, key=lambda one: one.weight)
+    rows = [
+        token
+        for token in rows
+        if (token.diff, token.method, token.position) == (first.diff, first.method, first.position)
+    ]
+    best = max(rows, key=lambda token: token.weight)
 
-    def cell(one: LensToken) -> Cell:
+    def cell(token: LensToken) -> Cell:
         text = hover(
-            f"layer {one.layer}, place {one.place + 1}",
-            named(one.token, 60),
-            f"probability {percent(one.weight)}",
-            f"at {one.depth_percent:g} % of the depth",
+            f"layer {token.layer}, place {token.place + 1}",
+            named(token.token, 60),
+            f"probability {percent(token.weight)}",
+            f"at {token.depth_percent:g} % of the depth",
         )
-        return Cell(one.weight, text, [one.layer], token_label(one.token, TOKEN_LENGTH))
+        return Cell(token.weight, text, [token.layer], token_label(token.token, TOKEN_LENGTH))
 
     return cells(
-        {(one.place, one.layer): cell(one) for one in rows},
-        Axis("place, the likeliest first", [str(place + 1) for place in range(max(one.place for one in rows) + 1)]),
+        {(token.place, token.layer): cell(token) for token in rows},
+        Axis("place, the likeliest first", [str(place + 1) for place in range(max(token.place for token in rows) + 1)]),
         Axis("layer", [str(layer) for layer in range(n_layers(lens))]),
         f"{first.method.capitalize()}: surest at layer {best.layer} ({percent(best.weight)}): {quoted(best.token)}",
         f"Mean difference at token {first.position} of unrelated texts",
@@ -58,27 +62,27 @@ def lens_tokens(
 
 
 def cosine(similarities: Table[Similarity], dark: bool = False) -> Figure:
-    """How alike the mean differences of two layers and positions are: 1 the same direction, 0 unrelated, -1 opposite.
+    """Draw how alike the mean differences of two layers and positions are: from -1, opposite, to 1, the same direction.
 
     Of one diff, the table's first. Both axes run over layers and, within a layer, over positions.
     """
     if not len(similarities):
         return sentence("The diff changes nothing there, so there is nothing to compare.", dark)
-    rows = [one for one in similarities if one.diff == similarities[0].diff]
-    places = sorted({(one.layer, one.position) for one in rows})
+    rows = [pair for pair in similarities if pair.diff == similarities[0].diff]
+    places = sorted({(pair.layer, pair.position) for pair in rows})
     at = {place: number for number, place in enumerate(places)}
     labels = [f"{layer} · {position}" for layer, position in places]
 
-    def cell(one: Similarity) -> Cell:
+    def cell(pair: Similarity) -> Cell:
         text = hover(
-            f"layer {one.layer}, token {one.position}",
-            f"and layer {one.other_layer}, token {one.other_position}",
-            f"cosine {one.cosine:.2f}".replace("-", "−"),
+            f"layer {pair.layer}, token {pair.position}",
+            f"and layer {pair.other_layer}, token {pair.other_position}",
+            f"cosine {pair.cosine:.2f}".replace("-", "−"),
         )
-        return Cell(one.cosine, text)
+        return Cell(pair.cosine, text)
 
     return cells(
-        {(at[one.layer, one.position], at[one.other_layer, one.other_position]): cell(one) for one in rows},
+        {(at[pair.layer, pair.position], at[pair.other_layer, pair.other_position]): cell(pair) for pair in rows},
         Axis("layer · token", labels),
         Axis("layer · token", labels),
         _title(rows),
@@ -93,16 +97,16 @@ def cosine(similarities: Table[Similarity], dark: bool = False) -> Figure:
 
 def _title(rows: Sequence[Similarity]) -> str:
     """The mean over neighbouring layers at one token and over tokens of one layer, where there are such pairs."""
-    layers = sorted({one.layer for one in rows})
+    layers = sorted({pair.layer for pair in rows})
     following = set(zip(layers, layers[1:], strict=False))
     means = {
         "neighbouring layers": [
-            one.cosine
-            for one in rows
-            if one.position == one.other_position and (one.layer, one.other_layer) in following
+            pair.cosine
+            for pair in rows
+            if pair.position == pair.other_position and (pair.layer, pair.other_layer) in following
         ],
         "tokens of one layer": [
-            one.cosine for one in rows if one.layer == one.other_layer and one.position < one.other_position
+            pair.cosine for pair in rows if pair.layer == pair.other_layer and pair.position < pair.other_position
         ],
     }
     parts = [f"{fmean(found):.2f} between {what}" for what, found in means.items() if found]
@@ -116,7 +120,7 @@ _LINES = ("diff", "asked", "what")
 def next_token_by_layer(
     next_tokens: Table[NextToken], y: str = "rank", selected: str | None = None, dark: bool = False
 ) -> Figure:
-    """How high one token stands among all next tokens, layer by layer: one line per condition.
+    """Draw how high one token stands among all next tokens, layer by layer: one line per condition.
 
     Ranks are drawn on a log axis with 0, the likeliest, on top (at 1: a logarithm has no 0). A point's customdata is
     its condition and layer.

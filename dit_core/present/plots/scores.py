@@ -26,14 +26,14 @@ NOTHING = "No grades yet: run the scoreboard."
 
 
 def grade_bars(scores: Sequence[Score], task: str, dark: bool = False) -> Figure:
-    """How the answers to a task's diffs were graded, method by method; published means stand beside as diamonds."""
-    own = [one for one in scores if one.task == task and one.grades]
+    """Draw how the answers to a task's diffs were graded, method by method; diamonds are published means."""
+    own = [score for score in scores if score.task == task and score.grades]
     if not own:
         return sentence(NOTHING, dark)
-    names = [plain(shortened(label(one), LABEL)) for one in own]
+    names = [plain(shortened(label(score), LABEL)) for score in own]
     traces = []
     for at, grade in enumerate(GRADES):
-        shares = [one.grades[grade] / one.n for one in own]
+        shares = [(score.grades or {})[grade] / score.n for score in own]
         traces.append(
             {
                 "type": "bar",
@@ -43,11 +43,11 @@ def grade_bars(scores: Sequence[Score], task: str, dark: bool = False) -> Figure
                 "x": [100 * share for share in shares],
                 "marker": {"color": SHADES[dark][at]},
                 "hoverinfo": "text",
-                "hovertext": [_bar_hover(one, grade) for one in own],
+                "hovertext": [_bar_hover(score, grade) for score in own],
             }
         )
     traces.append(_diamonds(own, dark))
-    best = max(own, key=lambda one: one.value)
+    best = max(own, key=lambda score: score.value)
     axis = {"tickmode": "array", "tickvals": list(range(len(own))), "ticktext": names}
     figure = canvas(
         traces,
@@ -70,13 +70,14 @@ def grade_bars(scores: Sequence[Score], task: str, dark: bool = False) -> Figure
 
 
 def scaling(points: Sequence[ScalingPoint], by: str, dark: bool = False) -> Figure:
-    """Mean grade of DIT against how much there is of something (on a log axis), own suites before published models."""
-    own = [one for one in points if one.by == by and one.amount > 0]
+    """Draw the mean grade of DIT against how much there is of something (on a log axis), own suites first."""
+    own = [point for point in points if point.by == by and point.amount > 0]
     if not own:
         return sentence(f"Nothing has been measured by {by} in this suite.", dark)
-    traces, models = [], list(dict.fromkeys((one.model, one.task, one.interval is not None) for one in own))
+    traces, models = [], list(dict.fromkeys((point.model, point.task, point.interval is not None) for point in own))
     for model, task, measured in models:
-        line = sorted((one for one in own if (one.model, one.task) == (model, task)), key=lambda one: one.amount)
+        line = [point for point in own if (point.model, point.task) == (model, task)]
+        line.sort(key=lambda point: point.amount)
         colour = COLOURS["both"] if measured else theme(dark).faint
         name = f"{model}, {task}s" + (" (measured)" if measured else " (published)")
         traces.append(
@@ -84,16 +85,16 @@ def scaling(points: Sequence[ScalingPoint], by: str, dark: bool = False) -> Figu
                 "type": "scatter",
                 "mode": "lines+markers",
                 "name": plain(name),
-                "x": [one.amount for one in line],
-                "y": [one.value for one in line],
+                "x": [point.amount for point in line],
+                "y": [point.value for point in line],
                 "line": {"color": colour, "dash": "solid" if measured else "dot", "width": 3 if measured else 1.8},
                 "marker": {"symbol": "circle" if measured else "diamond-open", "size": 9, "color": colour},
                 "error_y": _bars(line, colour) if measured else {"visible": False},
                 "hoverinfo": "text",
-                "hovertext": [hover(name, f"{one.amount:,} {by}", _point(one)) for one in line],
+                "hovertext": [hover(name, f"{point.amount:,} {by}", _point(point)) for point in line],
             }
         )
-    most = max(one.amount for one in own)
+    most = max(point.amount for point in own)
     ticks = [2**power for power in range(14) if 2**power <= 1.3 * most]
     shown = ticks if len(ticks) < 9 else ticks[::2]
     return canvas(
@@ -108,23 +109,25 @@ def scaling(points: Sequence[ScalingPoint], by: str, dark: bool = False) -> Figu
 
 
 def label(score: Score) -> str:
-    """The same where room is scarce."""
+    """Return a row's method as short as it is called, with its adapter."""
     return f"{SHORT_NAMES.get(score.method, score.method)} {score.adapter if score.layer is None else ''}".strip()
 
 
 def title(score: Score) -> str:
-    """A row's method, with its adapter and layer where it has them."""
+    """Return a row's method, with its adapter and layer where it has them."""
     if score.layer is not None:
         return f"{score.method}, layer {score.layer}"
     return f"{score.method} {score.adapter}".strip()
 
 
 def _bar_hover(score: Score, grade: str) -> str:
-    counted = f"{score.grades[grade]} of {score.n} answers have grade {grade}"
+    counted = f"{(score.grades or {})[grade]} of {score.n} answers have grade {grade}"
     return hover(title(score), counted, _mean(score), _published(score))
 
 
 def _mean(score: Score) -> str:
+    if score.interval is None:
+        return f"mean {score.value:.2f}"
     low, high = score.interval
     return f"mean {score.value:.2f} ({low:.2f} to {high:.2f})"
 
@@ -138,14 +141,14 @@ def _entry(published: dict[str, Any]) -> str:
     return f"{published['model']} {published['value']:.2f}"
 
 
-def _point(one: ScalingPoint) -> str:
-    interval = f" ({one.interval[0]:.2f} to {one.interval[1]:.2f})" if one.interval else ""
-    return f"mean grade {one.value:.2f}{interval} of {one.n} diffs"
+def _point(point: ScalingPoint) -> str:
+    interval = f" ({point.interval[0]:.2f} to {point.interval[1]:.2f})" if point.interval else ""
+    return f"mean grade {point.value:.2f}{interval} of {point.n} diffs"
 
 
 def _diamonds(own: Sequence[Score], dark: bool) -> dict:
     """Published means, each at the height of its method, on an axis of grades."""
-    found = [(at, one, entry) for at, one in enumerate(own) for entry in one.published]
+    found = [(at, score, entry) for at, score in enumerate(own) for entry in score.published]
     return {
         "type": "scatter",
         "mode": "markers",
@@ -155,23 +158,24 @@ def _diamonds(own: Sequence[Score], dark: bool) -> dict:
         "y": [at for at, _, _ in found],
         "marker": {"symbol": "diamond-open", "size": 9, "color": COLOURS["trigger"], "line": {"width": 2}},
         "hoverinfo": "text",
-        "hovertext": [hover(title(one), f"published: {_entry(entry)}") for _, one, entry in found],
+        "hovertext": [hover(title(score), f"published: {_entry(entry)}") for _, score, entry in found],
     }
 
 
 def _bars(line: Sequence[ScalingPoint], colour: str) -> dict:
+    intervals = [point.interval or (point.value, point.value) for point in line]
     return {
         "type": "data",
         "symmetric": False,
-        "array": [one.interval[1] - one.value for one in line],
-        "arrayminus": [one.value - one.interval[0] for one in line],
+        "array": [high - point.value for point, (_, high) in zip(line, intervals, strict=True)],
+        "arrayminus": [point.value - low for point, (low, _) in zip(line, intervals, strict=True)],
         "color": colour,
     }
 
 
 def _growth(points: Sequence[ScalingPoint]) -> str:
     """From where to where the first model's curve goes."""
-    line = sorted((one for one in points if one.model == points[0].model), key=lambda one: one.amount)
+    line = sorted((point for point in points if point.model == points[0].model), key=lambda point: point.amount)
     first, last = line[0], line[-1]
     return f"{first.model} goes from grade {first.value:.2f} at {first.amount:,} to {last.value:.2f} at {last.amount:,}"
 
@@ -182,9 +186,9 @@ MISSED_OR_NAMED = [[0, "#d5d9e0"], [0.5, "#d5d9e0"], [0.5, "#0b62a4"], [1, "#0b6
 
 
 def who_named(methods: Sequence[NamedDiffs], dark: bool = False, shown: str = "") -> Figure:
-    """Which methods named which diffs, the diffs that most named first.
+    """Draw which methods named which diffs, the diffs that most named first.
 
-    Whether a diff was named is a grade, so no diff is called by its id but `shown`, the one that was revealed.
+    Whether a diff was named is a grade, so no diff is called by its id but `shown`, the score that was revealed.
     """
     if len(methods) < 2:
         return sentence(ALONE, dark)
@@ -218,23 +222,23 @@ def _cell(method: NamedDiffs, diff: str, place: int, shown: str) -> str:
 
 
 def correlations(agreement: Table[Agreement], task: str, dark: bool = False) -> Figure:
-    """How the errors of each two methods of a task go together."""
-    own = [one for one in agreement if one.task == task]
-    known = [one for one in own if one.correlation is not None]
+    """Draw how the errors of each two methods of a task go together."""
+    own = [pair for pair in agreement if pair.task == task]
+    known = [(pair.correlation, pair) for pair in own if pair.correlation is not None]
     if not known:
         return sentence("Nothing to compare: no two methods are both right on some diffs and wrong on others.", dark)
-    names = list(dict.fromkeys(name for one in own for name in (one.first, one.second)))
-    found = {}
-    for one in own:
-        place = names.index(one.second), names.index(one.first)
-        found[place] = found[place[::-1]] = Cell(one.correlation, _pair(one), [])
-    most = max(known, key=lambda one: one.correlation)
+    names = list(dict.fromkeys(name for pair in own for name in (pair.first, pair.second)))
+    found: dict[tuple[int, int], Cell] = {}
+    for pair in own:
+        place = names.index(pair.second), names.index(pair.first)
+        found[place] = found[place[::-1]] = Cell(pair.correlation, _pair(pair), [])
+    highest, most = max(known, key=lambda entry: entry[0])
     labels = [plain(shortened(SHORT_NAMES.get(name, name), METHOD_LABEL)) for name in names]
     return cells(
         found,
         Axis("", labels),
         Axis("", labels),
-        f"Errors go together most for {most.first} and {most.second}: {most.correlation:.2f}",
+        f"Errors go together most for {most.first} and {most.second}: {highest:.2f}",
         "1: they fail on the same diffs; 0: independently; below 0: one where the other does not",
         dark,
         bar={"title": "correlation of errors"},
@@ -243,10 +247,10 @@ def correlations(agreement: Table[Agreement], task: str, dark: bool = False) -> 
     )
 
 
-def _pair(one: Agreement) -> str:
+def _pair(pair: Agreement) -> str:
     correlation = "one of them never errs, or always does"
-    if one.correlation is not None:
-        correlation = f"correlation of errors {one.correlation:.2f}"
-    both = f"both named {one.both} of {one.n} diffs, neither {one.neither}"
-    one_only = f"only the first {one.only_first}, only the second {one.only_second}"
-    return hover(f"{one.first} and {one.second}", correlation, both, one_only)
+    if pair.correlation is not None:
+        correlation = f"correlation of errors {pair.correlation:.2f}"
+    both = f"both named {pair.both} of {pair.n} diffs, neither {pair.neither}"
+    one_only = f"only the first {pair.only_first}, only the second {pair.only_second}"
+    return hover(f"{pair.first} and {pair.second}", correlation, both, one_only)

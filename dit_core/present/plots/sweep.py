@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from statistics import mean
 from typing import TYPE_CHECKING, Any
@@ -21,51 +22,52 @@ MEASURES = {
     "log_prob_reference": "log-probability of the reference, nats",
 }
 ALONE = "Nothing to compare with: there is no answer at 1 copy on all layers, with the diff as it is."
+Setting = tuple[str, float, float, tuple[int, int] | None]
 _LOOKS = (("#0072b2", "circle", "solid"), ("#d55e00", "square", "dash"), ("#009e73", "diamond", "dashdot"),
           ("#cc79a7", "triangle-up", "dot"), ("#6b8e23", "x", "longdash"))  # fmt: skip
 
 
 def sweep_figure(table: Table[SweepPoint], y: str = "modal_share", dark: bool = False) -> Figure:
-    """What was measured over what was varied; the answers on hover, the most common ones written into a heat map.
+    """Draw what was measured over what was varied; answers on hover, the most common ones written into a heat map.
 
-    `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, adapter by adapter; where layers vary
-    as a third, only the first of the table are drawn. A point's customdata is the condition of its setting.
+    `y` is a key of `MEASURES`. Of two axes that vary one goes across and one up, adapter by adapter; where layers
+    vary as a third, only the first of the table are drawn. A point's customdata is the condition of its setting.
     """
-    said = [one for one in table if one.text]
-    known = [one for one in said if getattr(one, y) is not None]
+    answered = [point for point in table if point.text]
+    known = [point for point in answered if getattr(point, y) is not None]
     if not known:
-        alone = said and y == "similarity"
+        alone = answered and y == "similarity"
         return sentence(ALONE if alone else "Nothing has been measured yet.", dark)
-    varied = [axis for axis in AXES if len({getattr(one, axis) for one in known}) > 1] or ["copies"]
+    varied = [axis for axis in AXES if len({getattr(point, axis) for point in known}) > 1] or ["copies"]
     return _map(known, y, varied[0], varied[1], dark) if len(varied) > 1 else _curves(known, y, varied[0], dark)
 
 
 def written(value: Any) -> str:
-    """A value of an axis as people write it."""
+    """Return a value of an axis as people write it."""
     return "all" if value is None else f"{value[0]}–{value[1]}" if isinstance(value, tuple) else f"{value:g}"
 
 
-def settings(records: Iterable[SweepPoint]) -> dict[tuple, list[SweepPoint]]:
-    """The samples of each setting, by adapter, copies, strength and layers, in the order of the table."""
-    found: dict[tuple, list[SweepPoint]] = {}
-    for one in records:
-        found.setdefault((one.adapter, one.copies, one.strength, one.layers), []).append(one)
-    return found
+def settings(records: Iterable[SweepPoint]) -> dict[Setting, list[SweepPoint]]:
+    """Return the samples of each setting, by adapter, copies, strength and layers, in the order of the table."""
+    samples: dict[Setting, list[SweepPoint]] = {}
+    for point in records:
+        samples.setdefault((point.adapter, point.copies, point.strength, point.layers), []).append(point)
+    return samples
 
 
-def most_said(own: Sequence[SweepPoint]) -> str:
-    """The text that most samples of a setting have."""
-    texts = [one.text for one in own]
+def most_said(samples: Sequence[SweepPoint]) -> str:
+    """Return the text that most samples of a setting have."""
+    texts = [point.text for point in samples]
     return max(texts, key=texts.count)
 
 
 def _curves(known: Sequence[SweepPoint], y: str, axis: str, dark: bool) -> Figure:
-    values = list(dict.fromkeys(getattr(one, axis) for one in known))
+    values = list(dict.fromkeys(getattr(point, axis) for point in known))
     named = axis == "layers"
     traces = []
-    for at, adapter in enumerate(dict.fromkeys(one.adapter for one in known)):
+    for at, adapter in enumerate(dict.fromkeys(point.adapter for point in known)):
         colour, symbol, dash = _LOOKS[at % len(_LOOKS)]
-        own = settings(one for one in known if one.adapter == adapter)
+        own = settings(point for point in known if point.adapter == adapter)
         traces.append(
             {
                 "type": "scatter",
@@ -97,20 +99,21 @@ def _map(known: Sequence[SweepPoint], y: str, across: str, up: str, dark: bool) 
     """One map per adapter, the first one on top, each under a row that has its name only."""
     layers = known[0].layers
     if "layers" not in (across, up):
-        known = [one for one in known if one.layers == layers]
-    adapters = list(dict.fromkeys(one.adapter for one in known))
+        known = [point for point in known if point.layers == layers]
+    adapters = list(dict.fromkeys(point.adapter for point in known))
     columns, values = (
-        sorted({getattr(one, axis) for one in known}, key=lambda value: (value is None, value)) for axis in (across, up)
+        sorted({getattr(point, axis) for point in known}, key=lambda value: (value is None, value))
+        for axis in (across, up)
     )
     several = len(adapters) > 1
-    rows = [(one, value) for one in reversed(adapters) for value in ([*values, one] if several else values)]
+    rows = [(name, value) for name in reversed(adapters) for value in ([*values, name] if several else values)]
     found = {
         (columns.index(getattr(s[0], across)), rows.index((s[0].adapter, getattr(s[0], up)))): Cell(
             _value(s, y), _hover(s, y), [s[0].condition], plain(shortened(most_said(s), 10))
         )
         for s in settings(known).values()
     }
-    measured = [cell.value for cell in found.values()]
+    measured = [_value(samples, y) for samples in settings(known).values()]
     shares = y != "log_prob_reference"
     return cells(
         found,
@@ -131,16 +134,14 @@ def _shares() -> dict[str, Any]:
 
 
 def _value(own: Sequence[SweepPoint], y: str) -> float:
-    return mean(getattr(one, y) for one in own)
+    return mean(getattr(point, y) for point in own)
 
 
 def _hover(own: Sequence[SweepPoint], y: str) -> str:
-    one = own[0]
-    counted = {text: sum(other.text == text for other in own) for text in dict.fromkeys(s.text for s in own)}
-    most = sorted(counted.items(), key=lambda item: -item[1])[:4]
-    said = "; ".join(f"{quoted(text)} ×{times}" if times > 1 else quoted(text) for text, times in most)
-    where = f"{one.adapter}, {one.copies:g} copies, strength {one.strength:g}, layers {written(one.layers)}"
-    return hover(where, said, f"{MEASURES[y]}: {_value(own, y):.3g}")
+    first, most = own[0], Counter(point.text for point in own).most_common(4)
+    answers = "; ".join(f"{quoted(text)} ×{times}" if times > 1 else quoted(text) for text, times in most)
+    where = f"{first.adapter}, {first.copies:g} copies, strength {first.strength:g}, layers {written(first.layers)}"
+    return hover(where, answers, f"{MEASURES[y]}: {_value(own, y):.3g}")
 
 
 def _finding(known: Sequence[SweepPoint], y: str, axis: str) -> str:

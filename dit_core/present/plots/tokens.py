@@ -9,8 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.present.html import percent
-from dit_core.present.plots.charts import Axis, Cell, cells, chosen, label_of, lines, n_layers, untrained
-from dit_core.present.plots.layers import APART, NOT_YET, UNKNOWN, Said, confidence, grade, said, so_far
+from dit_core.present.plots.charts import Axis, Cell, Line, cells, chosen, label_of, lines, n_layers, untrained
+from dit_core.present.plots.layers import (
+    APART,
+    NOT_YET,
+    UNKNOWN,
+    PooledReadings,
+    confidence,
+    grade,
+    pool_readings,
+    so_far,
+)
 from dit_core.present.plots.style import hover, named, percent_axis, sentence, share, token_label
 from dit_core.records import Norm, Reading, Table, words
 
@@ -38,7 +47,7 @@ def heat_map(
     condition: str | None = None,
     dark: bool = False,
 ) -> Figure:
-    """What the oracle reads out of every layer (up) at every token or span (across), for one condition.
+    """Draw what the oracle reads out of every layer (up) at every token or span (across), for one condition.
 
     Several readings of one place are their mean. A cell's customdata is its condition, layer and positions.
 
@@ -68,14 +77,14 @@ def heat_map(
     places: dict[tuple[int, int], list[Reading]] = {}
     for reading in line.records:
         places.setdefault((spans.index(reading.positions), reading.layer), []).append(reading)
-    points = {place: point for place, own in places.items() if (point := said(own, value))}
+    points = {place: point for place, own in places.items() if (point := pool_readings(own, value))}
     if not points:
         return sentence(UNKNOWN, dark)
     in_words, bar, limits = COLOURS[colour]
     count = n_layers(readings)
     beyond = untrained(readings, range(count))
 
-    def cell(place: tuple[int, int], point: Said) -> Cell:
+    def cell(place: tuple[int, int], point: PooledReadings) -> Cell:
         where = f"layer {point.layer}, {named(names[place[0]])}"
         text = point.hover(line, where, in_words(point.value), point.layer in beyond)
         return Cell(point.value, text, [line.condition, point.layer, list(spans[place[0]])])
@@ -94,16 +103,18 @@ def heat_map(
 
 def _agreement(model_said: str) -> Callable[[Reading], float]:
     """The share of the words of an answer that the model said too; 0 for an answer without words."""
-    heard = set(words(model_said))
+    spoken = set(words(model_said))
 
     def share(reading: Reading) -> float:
         own = words(reading.text)
-        return sum(word in heard for word in own) / len(own) if own else 0.0
+        return sum(word in spoken for word in own) / len(own) if own else 0.0
 
     return share
 
 
-def _title(name: str, names: Sequence[str], points: Mapping[tuple[int, int], Said], colour: str, when: str) -> str:
+def _title(
+    name: str, names: Sequence[str], points: Mapping[tuple[int, int], PooledReadings], colour: str, when: str
+) -> str:
     (column, layer), best = max(points.items(), key=lambda item: item[1].value)
     where = f"at layer {layer}, {named(names[column], 14)}{when}"
     if colour == "confidence":
@@ -120,7 +131,7 @@ def _title(name: str, names: Sequence[str], points: Mapping[tuple[int, int], Sai
 def difference_norms(
     norms: Table[Norm], labels: Sequence[str], condition: str | None = None, dark: bool = False
 ) -> Figure:
-    """The size of (condition - base) over that of the base, per layer (up) and token (across), for one condition.
+    """Draw the size of (condition - base) over that of the base, per layer (up) and token (across), for one condition.
 
     Arguments as of `heat_map`; a cell's customdata is its condition, layer and positions.
 
@@ -130,12 +141,12 @@ def difference_norms(
     found = lines(norms, "diff", "asked")
     line = chosen(found, condition) if condition else next(iter(found), None)
     known = [record for record in line.records if isfinite(record.ratio)] if line else []
-    if not known:
+    if line is None or not known:
         return sentence("No activations have been compared yet.", dark)
     positions = sorted({record.position for record in known})
     names = {position: label_of(labels, position) for position in positions}
 
-    def cell(record: Norm) -> Cell:
+    def cell(line: Line[Norm], record: Norm) -> Cell:
         text = hover(
             f"{line.name}, layer {record.layer}, {named(names[record.position])}",
             f"changed by {share(record.ratio)} of the base's norm ({record.norm:.3g} of {record.base_norm:.3g})",
@@ -149,7 +160,7 @@ def difference_norms(
         f"{share(best.ratio)} of the base's norm"
     )
     return cells(
-        {(positions.index(record.position), record.layer): cell(record) for record in known},
+        {(positions.index(record.position), record.layer): cell(line, record) for record in known},
         Axis("token", [token_label(name) for name in names.values()]),
         Axis("layer", [str(layer) for layer in range(n_layers(norms))]),
         title if best.ratio else f"{line.name} changes nothing here",
