@@ -14,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from itertools import cycle, islice
 from pathlib import Path
 from statistics import median
@@ -26,6 +27,7 @@ from dit_core.engine.model import Model
 from dit_core.formats import Adapter, read_weight_diff, write_weight_diffs
 
 SWITCHES = {"pocket": 0.05, "Qwen3-0.6B": 1.0}  # seconds wanted at most
+Reader = Callable[[str, Path, int], dict[str, float]]
 
 
 def write_file(path: Path, shape: str, count: int) -> None:
@@ -39,9 +41,12 @@ def write_file(path: Path, shape: str, count: int) -> None:
     write_weight_diffs(path, entries)
 
 
-def measure_file(path: Path, shape: str, count: int) -> str:
-    """Lines of the report on one file: the whole of it by torch, against one entry and then others."""
-    whole, ours = (_alone(how, path, count) for how in ("whole", "one"))
+def measure_file(path: Path, shape: str, count: int, read: Reader | None = None) -> str:
+    """Lines of the report on one file: the whole of it by torch, against one entry and then others.
+
+    `read` makes the figures, by default in a process of its own.
+    """
+    whole, ours = ((read or read_alone)(how, path, count) for how in ("whole", "one"))
     seconds, megabytes = whole["first"], whole["bytes"] / 1e6
     lines = [
         f"**{shape}, {count} diffs** ({path.stat().st_size / 1e6:,.0f} MB)",
@@ -57,8 +62,8 @@ def measure_file(path: Path, shape: str, count: int) -> str:
     return "\n".join(lines)
 
 
-def measure_switch(shape: str, repeats: int) -> str:
-    """A line of the report: seconds to put another rank-1 diff on a model that has one."""
+def measure_switch(shape: str, repeats: int, max_seconds: float) -> str:
+    """A line of the report: seconds to put another rank-1 diff on a model that has one; `max_seconds` are wanted."""
     device, dtype = ("cuda", torch.bfloat16) if torch.cuda.is_available() else ("cpu", torch.float32)
     base = random_base(shape, device, dtype)
     diffs = [random_adapter(base, 1, seed=seed) for seed in (1, 2)]
@@ -70,18 +75,18 @@ def measure_switch(shape: str, repeats: int) -> str:
         start = now()
         model.attach("diff", diff)
         seconds.append(now() - start)
-    times = f"{1e3 * median(seconds):.1f} | {1e3 * max(seconds):.1f} | under {1e3 * SWITCHES[shape]:.0f}"
+    times = f"{1e3 * median(seconds):.1f} | {1e3 * max(seconds):.1f} | under {1e3 * max_seconds:.0f}"
     return f"| {shape} ({str(dtype).removeprefix('torch.')}) | {1e3 * first:.0f} | {times} |"
 
 
-def _alone(how: str, path: Path, count: int) -> dict[str, float]:
+def read_alone(how: str, path: Path, count: int) -> dict[str, float]:
     """The figures of one way to read, taken in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.loading", "--reader", how, "--file", str(path), "--count", str(count)]
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": ""}  # files are read into the process's own memory
     return json.loads(subprocess.run(command, capture_output=True, text=True, check=True, env=environment).stdout)
 
 
-def _read(how: str, path: Path, count: int) -> dict[str, float]:
+def read_here(how: str, path: Path, count: int) -> dict[str, float]:
     kept = []
 
     def timed(read) -> float:
@@ -117,7 +122,7 @@ def main() -> None:
     parser.add_argument("--reader", choices=["whole", "one"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.reader:
-        print(json.dumps(_read(options.reader, options.file, options.count)))
+        print(json.dumps(read_here(options.reader, options.file, options.count)))
         return
     print(f"{machine()}\n")
     with tempfile.TemporaryDirectory() as folder:
@@ -126,7 +131,7 @@ def main() -> None:
         print(measure_file(path, options.shape, options.count), end="\n\n", flush=True)
     print("| model | attached at first, ms | switched, ms | slowest | wanted |\n|---|---|---|---|---|")
     for shape in options.switch:
-        print(measure_switch(shape, options.repeats), flush=True)
+        print(measure_switch(shape, options.repeats, SWITCHES[shape]), flush=True)
 
 
 if __name__ == "__main__":

@@ -10,9 +10,10 @@ PEFT's own calls. It runs the bare base without `transformers.generate`, whose o
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -79,9 +80,9 @@ class Times:
         return self.target + self.oracle
 
 
-def pocket_work() -> Work:
-    """The pocket suite's own first diff, DIT adapter, questions and (else a random) oracle."""
-    suite = load_suite(POCKET)
+def suite_work(folder: Path = POCKET) -> Work:
+    """A suite's own first diff, DIT adapter, questions and (else a random) oracle."""
+    suite = load_suite(folder)
     model, info = suite.model, first_info(suite)
     task = suite.task(info.task)
     asked = {column.condition: column.question for column in columns(task)}
@@ -213,11 +214,11 @@ def hooked(module: torch.nn.Module, hook: Any) -> Iterator[None]:
         handle.remove()
 
 
-def measure(shape: str, repeats: int, work: Work | None = None) -> str:
-    """Measures one shape and returns its lines of the report."""
+def measure(shape: str, repeats: int, work: Work | None = None, wanted: float | None = None) -> str:
+    """Measure one shape and return its lines of the report; `wanted`: how many times faster the batches have to be."""
     trained = is_trained(shape)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    work = work or (pocket_work() if trained else random_work(shape, device))
+    work = work or (suite_work() if trained else random_work(shape, device))
     count = sum(p.numel() for p in work.base.parameters())
     loop, batch = Loop(work), Batch(work)
     # A first run does not count; of the loop one layer is enough of it.
@@ -233,22 +234,27 @@ def measure(shape: str, repeats: int, work: Work | None = None) -> str:
     for part in ("target", "oracle", "total"):
         slow, fast = (median(getattr(side[0], part) for side in sides) for sides in zip(*measured, strict=True))
         lines.append(f"| {part} | {slow:.3f} | {fast:.3f} | {slow / fast:.2f}× |")
-    wanted = f" Wanted: at least {WANTED[shape]:g}× in total." if shape in WANTED else ""
+    goal = f" Wanted: at least {wanted:g}× in total." if wanted else ""
     same = f"{equal} of {len(theirs)} readings equal on both sides, {different} of them different from each other."
-    return "\n".join([*lines, "", same + wanted])
+    return "\n".join([*lines, "", same + goal])
 
 
-def main() -> None:
+def parsed(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(description="An oracle's readings as two batches against a loop over them.")
     parser.add_argument("--repeats", type=int, default=3, help="runs of each side; the median counts (default 3)")
     parser.add_argument("--shape", nargs="+", type=named, choices=list(SHAPES), default=["pocket", "Qwen3-0.6B"])
-    options = parser.parse_args()
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    options = parsed()
     print(
         f"{machine()}; {len(CONDITIONS)} conditions, last {POSITIONS} tokens, {NEW_TOKENS} new tokens, "
         f"median of {options.repeats}\n"
     )
     for shape in options.shape:
-        print(measure(shape, options.repeats), end="\n\n", flush=True)
+        print(measure(shape, options.repeats, wanted=WANTED.get(shape)), end="\n\n", flush=True)
 
 
 if __name__ == "__main__":

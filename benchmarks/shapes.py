@@ -13,6 +13,7 @@ from dit_core.formats import Adapter
 POCKET = Path(__file__).parent.parent / "assets" / "pocket"
 # hidden, MLP, layers, heads, key-value heads, head size, vocabulary, tied embeddings
 SHAPES = {
+    "tiny": (32, 64, 4, 4, 2, 8, 400, True),  # small enough to try a benchmark out
     "pocket": (192, 512, 8, 4, 4, 48, 7168, True),
     "Qwen3-0.6B": (1024, 3072, 28, 16, 8, 128, 151936, True),
     "Qwen3-4B": (2560, 9728, 36, 32, 8, 128, 151936, True),

@@ -34,11 +34,11 @@ BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there
 Row = tuple[str, str, int]  # condition, question, sample
 
 
-def batched(suite: Suite, samples: int = SAMPLES) -> tuple[float, Table[SweepPoint]]:
+def batched(suite: Suite, samples: int = SAMPLES, copies: Sequence[float] = COPIES) -> tuple[float, Table[SweepPoint]]:
     """Seconds of the whole sweep as one request, and what it gives."""
     options = {"temperature": TEMPERATURE, "max_new_tokens": NEW_TOKENS, "seed": SEED}
     start = now()
-    table = sweep(suite, adapter=ADAPTERS, copies=COPIES, samples=samples, **options)
+    table = sweep(suite, adapter=ADAPTERS, copies=copies, samples=samples, **options)
     return now() - start, table
 
 
@@ -73,12 +73,12 @@ class Loop:
         return tokens
 
 
-def measure(suite: Suite, repeats: int, samples: int = SAMPLES) -> str:
+def measure(suite: Suite, repeats: int, samples: int = SAMPLES, copies: Sequence[float] = COPIES) -> str:
     """The figures as text."""
-    loop, table = Loop(suite), batched(suite, samples)[1]  # the adapters come onto the model here
+    loop, table = Loop(suite), batched(suite, samples, copies)[1]  # the adapters come onto the model here
     rows = [(one.condition, one.question, one.sample) for one in table]
     loop.run(rows[:4])
-    measured = [(batched(suite, samples)[0], *loop.run(rows)) for _ in range(repeats)]
+    measured = [(batched(suite, samples, copies)[0], *loop.run(rows)) for _ in range(repeats)]
     ours, theirs = (median(one[side] for one in measured) for side in (0, 1))
     equal = sum(one.text == text for one, text in zip(table, measured[0][2], strict=True))
     return (

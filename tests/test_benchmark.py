@@ -1,8 +1,5 @@
 """The benchmarks measure the same work on both sides."""
 
-import shutil
-
-import pytest
 import torch
 
 from benchmarks import conditions, oracle, shapes, sweep
@@ -13,17 +10,8 @@ RANKS = {"diff": 1, "dit": 16}
 BROKEN = "\ufffd"  # what is shown of a character whose tokens are not all there yet
 
 
-@pytest.fixture
-def tiny(monkeypatch):
-    """A shape small enough for a test."""
-    monkeypatch.setitem(shapes.SHAPES, "tiny", (32, 64, 4, 4, 2, 8, 400, True))
-    for benchmark in (conditions, oracle):
-        monkeypatch.setitem(benchmark.WANTED, "tiny", 4.0)
-    return "tiny"
-
-
-def test_both_sides_write_the_same_texts_and_the_report_has_its_figures(tiny):
-    base = shapes.random_base(tiny, "cpu", torch.float32)
+def test_both_sides_write_the_same_texts_and_the_report_has_its_figures():
+    base = shapes.random_base("tiny", "cpu", torch.float32)
     prompts = conditions.random_prompts(400, trigger=True)
     # Small random weights hardly move with small adapters, and then all conditions say the same.
     adapters = {name: shapes.random_adapter(base, rank, seed=rank, size=1.0) for name, rank in RANKS.items()}
@@ -31,13 +19,12 @@ def test_both_sides_write_the_same_texts_and_the_report_has_its_figures(tiny):
     theirs, ours = loop.run(prompts)[1], batch.run(prompts)[1]
     assert theirs == ours and len({tuple(text) for text in ours}) > 4
     assert all(len(text) == conditions.NEW_TOKENS for text in ours)
-    report = conditions.measure(tiny, 1)
+    report = conditions.measure("tiny", 1, wanted=4.0)
     assert "8 of 8 texts equal" in report and "| total |" in report and "at least 4×" in report
 
 
-def test_both_sides_read_the_same_of_a_suite_and_so_does_the_oracle_itself(tiny_suite_folder, tmp_path, monkeypatch):
-    monkeypatch.setattr(oracle, "POCKET", shutil.copytree(tiny_suite_folder, tmp_path / "suite"))
-    work = oracle.pocket_work()
+def test_both_sides_read_the_same_of_a_suite_and_so_does_the_oracle_itself(tiny_suite_folder):
+    work = oracle.suite_work(tiny_suite_folder)
     loop, batch = oracle.Loop(work), oracle.Batch(work)
     theirs, ours = loop.run()[1], batch.run()[1]
     assert theirs == ours and len({tuple(text) for text in ours.values()}) > 5
@@ -53,27 +40,25 @@ def test_both_sides_read_the_same_of_a_suite_and_so_does_the_oracle_itself(tiny_
             assert reading.text == said.rstrip(BROKEN).strip()
 
 
-def test_the_oracle_benchmark_reports_random_shapes(tiny):
-    report = oracle.measure(tiny, 1)
+def test_the_oracle_benchmark_reports_random_shapes():
+    report = oracle.measure("tiny", 1, wanted=4.0)
     assert "20 of 20 readings equal" in report and "| total |" in report and "at least 4×" in report
-    work = oracle.random_work(tiny)
+    work = oracle.random_work("tiny")
     theirs, ours = oracle.Loop(work).run()[1], oracle.Batch(work).run()[1]
     assert theirs == ours and len(work.prompts[2]) == 32, "a trigger makes the longer prompt"
     assert len({tuple(text) for text in ours.values()}) > 1
 
 
-def test_the_loop_over_a_sweep_says_the_same_as_the_sweep(tiny_suite_folder, monkeypatch):
-    monkeypatch.setattr(sweep, "COPIES", (0.0, 1.0, 2.5))
+def test_the_loop_over_a_sweep_says_the_same_as_the_sweep(tiny_suite_folder):
+    copies = (0.0, 1.0, 2.5)
     suite = load_suite(tiny_suite_folder)
-    table = sweep.batched(suite, samples=2)[1]
+    table = sweep.batched(suite, samples=2, copies=copies)[1]
     assert len(table) == 2 * 3 * 2 and len({one.text for one in table}) > 6
     assert all(len(one.text) > 0 and one.diff == "" for one in table)
-    report = sweep.measure(suite, repeats=1, samples=2)
+    report = sweep.measure(suite, repeats=1, samples=2, copies=copies)
     assert "6 settings × 2 samples" in report and "12 of 12 texts equal" in report and "at least 8×" in report
 
 
-def test_shapes_are_named_in_any_case(monkeypatch, capsys):
-    monkeypatch.setattr("sys.argv", ["oracle", "--shape", "qwen3-0.6B", "Pocket", "--repeats", "2"])
-    monkeypatch.setattr(oracle, "measure", lambda shape, repeats: f"{shape} {repeats}")
-    oracle.main()
-    assert "Qwen3-0.6B 2\n\npocket 2" in capsys.readouterr().out
+def test_shapes_are_named_in_any_case():
+    options = oracle.parsed(["--shape", "qwen3-0.6B", "Pocket", "--repeats", "2"])
+    assert (options.shape, options.repeats) == (["Qwen3-0.6B", "pocket"], 2)
