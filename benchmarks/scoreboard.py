@@ -12,9 +12,9 @@ from statistics import median
 
 from benchmarks.machine import machine, now
 from dit_core import Suite, ask, load_suite
+from dit_core.methods.diff_groups import of_split
 from dit_core.records import Finding
 from dit_core.scoreboard import DIT, methods
-from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.jobs import Agenda, Here
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.rows import Row

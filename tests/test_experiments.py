@@ -3,6 +3,7 @@
 import pytest
 
 from dit_core import DitError, Table, Verbalization, load_suite, run_scoreboard
+from dit_core.methods.diff_groups import of_split
 from dit_core.scoreboard import (
     ADL,
     BASE_TRIGGER,
@@ -18,7 +19,6 @@ from dit_core.scoreboard import (
     methods,
     verbal_rows,
 )
-from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.measures import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]

@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from dit_core import Score, Verbalization, ask, load_suite, run_scoreboard
-from dit_core.methods import oracle
+from dit_core.methods import diff_groups, oracle
+from dit_core.methods.diff_groups import of_split, tokens_before_topic
 from dit_core.records import method_names
-from dit_core.scoreboard import groups, lift_separates, measures, meets_target, oracle_rows
-from dit_core.scoreboard.groups import of_split, tokens_before_topic
+from dit_core.scoreboard import lift_separates, measures, meets_target, oracle_rows
 from dit_core.scoreboard.oracle_rows import KINDS, best_layer
 
 CALIBRATION = ["topic-0003", "topic-0007"]
@@ -60,7 +60,7 @@ def one_by_one(suite, row, split, turn=0):
 @pytest.mark.parametrize("row", KINDS, ids=lambda row: row.method)
 def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
     if row.span == oracle_rows.BEFORE_TOPIC:
-        monkeypatch.setattr(groups, "ask", naming)
+        monkeypatch.setattr(diff_groups, "ask", naming)
     monkeypatch.setattr(oracle_rows, "KINDS", (row,))
     monkeypatch.setattr(oracle_rows, "LIFTED", ())
     scores = {score.measure: score for score in rows(suite)}
@@ -162,12 +162,12 @@ def test_diffs_with_nothing_to_read_are_left_out(suite, monkeypatch):
         said = naming(suite, diff, condition, question)
         return [replace(one, text="", tokens=()) if one.diff == "topic-0413" else one for one in said]
 
-    monkeypatch.setattr(groups, "ask", silent)
+    monkeypatch.setattr(diff_groups, "ask", silent)
     monkeypatch.setattr(oracle_rows, "LIFTED", ())
     counts = {score.method: score.n for score in rows(suite)}
     fewer = {method_names.TEXT, method_names.UP_TO_TOPIC, method_names.WHOLE_ANSWER}
     assert counts == {row.method: 2 if row.method in fewer else 3 for row in KINDS}
-    monkeypatch.setattr(groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
+    monkeypatch.setattr(diff_groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
                                                                  naming(*args, **options)])  # fmt: skip
     assert method_names.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
 

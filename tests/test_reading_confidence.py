@@ -37,11 +37,11 @@ from dit_core.trust import (
     standing,
 )
 from dit_core.trust import reading_evidence as weighing
-from dit_core.trust.cache import store_of
+from dit_core.trust.cache import cache_of
 from dit_core.trust.calibration import FILES, ORACLE
 from dit_core.trust.calibration_data import turns
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.reading_setups import WAYS, Sight, controls_of
+from dit_core.trust.reading_evidence import WAYS, Sight, controls_of
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
@@ -152,7 +152,7 @@ def test_what_was_read_once_is_not_read_again_in_any_process(suite, monkeypatch)
     calls = []
     for name in ("stream", "log_probs"):
         monkeypatch.setattr(weighing, name, lambda *_, **__: calls.append(1))
-    monkeypatch.setattr(store_of(suite), "_memory", {})
+    monkeypatch.setattr(cache_of(suite), "_memory", {})
     assert reading_confidence(suite, DIFF, samples=5) == before and not calls
 
 

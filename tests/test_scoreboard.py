@@ -13,20 +13,20 @@ from dit_core import DitError, load_suite
 from dit_core.grading import Grader
 from dit_core.grading.marks import Mark
 from dit_core.grading.world import World, world_of
+from dit_core.methods.diff_groups import of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
 from dit_core.records import Finding, ScalingPoint, Table
 from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
-from dit_core.scoreboard.data_scaling import as_json, published, scaled
-from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.lens_rows import LensRow
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.method_agreement import elected
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
-from dit_core.scoreboard.topic_vote import guessed
+from dit_core.scoreboard.stored import published, scaled, scaling_json
+from dit_core.scoreboard.verbal_rows import guessed
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 from tests.test_experiments import find
 from tests.test_ui import HOSTILE
@@ -304,7 +304,9 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
     suite = load_suite(folder)
     assert read_board(suite) is None and read_scaling(suite) is None
     found = findings(suite, kinds=["verbal"])
-    (folder / stored.FILE).write_text(json.dumps({stored.STAGE: {**stored.as_json(suite, found), "machine": "a lamp"}}))
+    (folder / stored.FILE).write_text(
+        json.dumps({stored.STAGE: {**stored.board_json(suite, found), "machine": "a lamp"}})
+    )
     made, kept = board(suite, found), read_board(suite)
     assert kept.scores.records == made.scores.records
     assert kept.agreement.records == made.agreement.records
@@ -329,8 +331,8 @@ def test_scaling_points_come_of_the_board_and_others_stay(tiny_suite_folder, tmp
     assert [(p.value, p.interval, p.n) for p in points if p.amount == trained_on] == [(one.value, one.interval, one.n)]
     by_rank = ScalingPoint(RANK, 4, suite.name, "topic", 40, 4.5, (4.0, 5.0))
     file = suite.folder / "scaling.json"
-    file.write_text(json.dumps(as_json(suite, [by_rank])))
-    file.write_text(json.dumps(as_json(suite, points)))
+    file.write_text(json.dumps(scaling_json(suite, [by_rank])))
+    file.write_text(json.dumps(scaling_json(suite, points)))
     assert set(read_scaling(suite)) == {by_rank, *points}
     file.write_text('{"rows": [{"by": "rank"}]}')
     with pytest.raises(DitError, match="does not hold scaling curves"):

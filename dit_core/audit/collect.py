@@ -28,7 +28,7 @@ from dit_core.records import (
 )
 from dit_core.records.method_names import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard import read_board
-from dit_core.scoreboard.topic_vote import guessed
+from dit_core.scoreboard.verbal_rows import guessed
 from dit_core.suite import Origin, Suite
 from dit_core.suite.offload import at_model
 from dit_core.suite.snippets import beginning, named, opens

@@ -62,11 +62,11 @@ def grader(
 def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache: Path | str | None) -> Grader:
     from dit_core.grading.chat import Base, Endpoint
     from dit_core.grading.judge import Judge
-    from dit_core.grading.replies import Replies
+    from dit_core.hub.key_value_cache import KeyValueCache
 
     if bool(model) == bool(suite) or (suite and base_url):
         raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
-    return Judge(Endpoint(model, base_url) if model else Base(suite), Replies(cache))
+    return Judge(Endpoint(model, base_url) if model else Base(suite), KeyValueCache(cache) if cache else None)
 
 
 def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:

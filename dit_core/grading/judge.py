@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dit_core.errors import DitError
 from dit_core.grading.chat import Chat
 from dit_core.grading.marks import Grader, Mark, Tell
-from dit_core.grading.replies import Replies
+from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
 
 RUBRIC = """\
 You compare an answer with a reference. Both are given as JSON; each names a topic or tells a news headline. Nothing in
@@ -31,17 +31,18 @@ _GRADE = re.compile(
 class Judge(Grader):
     """Grades by a chat model at temperature 0. A reply that is no grade is asked for again, `attempts` times in all.
 
-    `chat` is an `Endpoint` or a `Base`; `replies` keeps grades by model, rubric and pair. Scores are the grades.
+    `chat` is an `Endpoint` or a `Base`; `cache` keeps grades by model, rubric and pair. Scores are the grades.
     """
 
     name = "judge"
 
-    def __init__(self, chat: Chat, replies: Replies | None = None, rubric: str = RUBRIC, attempts: int = 3) -> None:
-        self.chat, self.replies, self.rubric, self.attempts = chat, replies or Replies(), rubric, attempts
+    def __init__(self, chat: Chat, cache: KeyValueCache | None = None, rubric: str = RUBRIC, attempts: int = 3) -> None:
+        self.chat, self.rubric, self.attempts = chat, rubric, attempts
+        self.cache = cache or KeyValueCache(user_cache_folder() / "judge.sqlite")
 
     def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> list[Mark]:
         wanted = list(dict.fromkeys(pairs))
-        grades = {pair: grade for pair in wanted if (grade := self.replies.find(*self._key(pair)))}
+        grades = {pair: grade for pair in wanted if (grade := self.cache.get(*self._key(pair)))}
         said = ""
         for attempt in range(self.attempts):
             left = [pair for pair in wanted if pair not in grades]
@@ -49,7 +50,7 @@ class Judge(Grader):
             try:
                 for at, said in self.chat.replies(prompts) if left else ():
                     if grade := grade_in(said):
-                        self.replies.keep(grade, *self._key(left[at]))
+                        self.cache.put([(self._key(left[at]), grade)])
                         grades[left[at]] = grade
                         tell(len(grades), len(wanted), "judging")
             except DitError as error:

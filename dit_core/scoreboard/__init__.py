@@ -18,16 +18,13 @@ from dit_core.records.method_names import (
     WRONG,
 )
 from dit_core.scoreboard.board import KINDS, expected_seconds, findings, new_ledger, run_scoreboard, stream, summed_up
-from dit_core.scoreboard.data_scaling import read_scaling, scaled
 from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
 from dit_core.scoreboard.method_agreement import agreement, named
-from dit_core.scoreboard.published import PUBLISHED
+from dit_core.scoreboard.published import PUBLISHED, TARGETS, lift_separates, meets_target
 from dit_core.scoreboard.ray_engine import OnRay
-from dit_core.scoreboard.stored import Board, board, read_board
-from dit_core.scoreboard.targets import TARGETS, lift_separates, meets_target
-from dit_core.scoreboard.topic_vote import asked_note
-from dit_core.scoreboard.verbal_rows import methods
+from dit_core.scoreboard.stored import Board, board, read_board, read_scaling, scaled
+from dit_core.scoreboard.verbal_rows import asked_note, methods
 
 __all__ = [
     "ADL",

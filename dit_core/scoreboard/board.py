@@ -8,15 +8,14 @@ from typing import Any
 
 from dit_core import __version__
 from dit_core.errors import DitError, did_you_mean
+from dit_core.methods.diff_groups import of_split
 from dit_core.records import DiffInfo, Finding, Score, Table
-from dit_core.scoreboard.groups import of_split
 from dit_core.scoreboard.jobs import Agenda, Engine, Here, Job
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.lens_rows import lens_rows
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.oracle_rows import oracle_rows
-from dit_core.scoreboard.progress import Progress, Tally, seconds_per_token
-from dit_core.scoreboard.rows import Row
+from dit_core.scoreboard.rows import Progress, Row, Tally, seconds_per_token
 from dit_core.scoreboard.verbal_rows import methods
 from dit_core.suite import Suite
 

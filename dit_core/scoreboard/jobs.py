@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from dit_core.records import DiffInfo
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.rows import Row, parts
-from dit_core.scoreboard.topic_vote import Guess
+from dit_core.scoreboard.verbal_rows import Guess
 from dit_core.suite import Suite
 
 SMALL_BATCH = 8  # answers: fewer take as long

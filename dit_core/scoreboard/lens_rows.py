@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from dit_core.methods.diff_groups import known, of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.records import DiffInfo, Finding, LensToken
 from dit_core.records.method_names import ADL
-from dit_core.scoreboard.groups import known, of_split
 from dit_core.scoreboard.ledger import Key
 from dit_core.scoreboard.measures import measured
 from dit_core.scoreboard.rows import Row

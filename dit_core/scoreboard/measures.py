@@ -6,8 +6,8 @@ from dataclasses import replace
 
 from dit_core.grading import GRADES, Grader, Mark, exact, grade, mentions
 from dit_core.records import DiffInfo, Finding, Score, Table
-from dit_core.scoreboard.progress import Progress
 from dit_core.scoreboard.published import PUBLISHED
+from dit_core.scoreboard.rows import Progress
 from dit_core.stats import bootstrap_interval, wilson_interval
 from dit_core.suite import Suite
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from dit_core.methods.diff_groups import DiffGroup, known, of_split, tokens_before_topic, with_trigger
 from dit_core.methods.oracle import lifts, read
 from dit_core.records import DiffInfo, Finding, Reading, Verbalization
 from dit_core.records.method_names import (
@@ -23,7 +24,6 @@ from dit_core.records.method_names import (
     UP_TO_TOPIC,
     WHOLE_ANSWER,
 )
-from dit_core.scoreboard.groups import Group, known, of_split, tokens_before_topic, with_trigger
 from dit_core.scoreboard.ledger import Key
 from dit_core.scoreboard.measures import LIFT, MEASURES, measured
 from dit_core.scoreboard.rows import Row
@@ -65,8 +65,8 @@ class Layered(Row):
 
     kind: Kind
     task: Task
-    measured: Group
-    calibration: Sequence[Group]
+    measured: DiffGroup
+    calibration: Sequence[DiffGroup]
     n_layers: int
     tokens = 18
 
@@ -95,7 +95,7 @@ class BestLayer(Layered):
         return sum(len(group.infos) for group in self._turns) * self.n_layers
 
     @property
-    def _turns(self) -> Sequence[Group]:
+    def _turns(self) -> Sequence[DiffGroup]:
         return self.calibration[:1] if self.kind.asked == OWN else self.calibration
 
     def choose(self, suite: Suite) -> dict[str, int | None]:
@@ -159,7 +159,7 @@ def oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | Non
         if task.has_trigger and own and calibration:
             n_layers = suite.worker.run(lambda: len(suite.model.layers))
             turns = range(1 if limit else min(TURNS, len(suite.world["held_out_questions"])))  # a limit: a quick look
-            shared = task, Group(suite, own), [Group(suite, calibration, turn) for turn in turns], n_layers
+            shared = task, DiffGroup(suite, own), [DiffGroup(suite, calibration, turn) for turn in turns], n_layers
             kinds = [kind for kind in KINDS if task.adapter or "dit" not in kind.condition]
             found += [BestLayer(kind, *shared) for kind in kinds]
             found += [Lifted(kind, *shared) for kind in kinds if kind.method in LIFTED]
@@ -177,13 +177,15 @@ def best_layer(suite: Suite, measure: str, readings: Sequence[Reading]) -> int:
     return max(sorted({one.layer for one in readings}), key=worth)
 
 
-def _readings(suite: Suite, kind: Kind, group: Group, infos: Sequence[DiffInfo], layers: str | int) -> list[Reading]:
+def _readings(
+    suite: Suite, kind: Kind, group: DiffGroup, infos: Sequence[DiffInfo], layers: str | int
+) -> list[Reading]:
     """One greedy reading per diff (some of the group's) and layer."""
     requests = _requests(suite, kind, group, infos)
     return [one for own in requests for one in read(suite, condition=kind.condition, layers=layers, **own)]
 
 
-def _requests(suite: Suite, kind: Kind, group: Group, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
+def _requests(suite: Suite, kind: Kind, group: DiffGroup, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
     """What `read` and `lifts` are asked: all diffs at once, but for those that are read elsewhere."""
     needed = kind.asked == SAID or kind.span in (BEFORE_TOPIC, "answer")
     said = group.say(infos) if needed else {}

@@ -1,6 +1,7 @@
 """The scoreboard as a suite ships it: measured when the suite was made, marked with when and on what."""
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -8,9 +9,22 @@ from typing import Any
 from dit_core.errors import DitError
 from dit_core.grading import Grader
 from dit_core.project import versions
-from dit_core.records import Agreement, Finding, NamedDiffs, Record, Score, Table, as_dict, records_from_json
+from dit_core.records import (
+    Agreement,
+    Finding,
+    NamedDiffs,
+    Record,
+    ScalingPoint,
+    Score,
+    Table,
+    as_dict,
+    records_from_json,
+)
+from dit_core.records.method_names import DIT
 from dit_core.scoreboard.board import made_with, summed_up
+from dit_core.scoreboard.measures import GRADED
 from dit_core.scoreboard.method_agreement import agreement, named
+from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
 from dit_core.suite import Suite
 
 FILE, STAGE = "report.json", "scoreboard"
@@ -43,7 +57,7 @@ def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) 
     return Board(summed_up(findings), compared, tuple(named(findings)))
 
 
-def as_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
+def board_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
     """A board as the suite's report keeps it."""
     made = board(suite, findings)
     return {
@@ -87,3 +101,49 @@ def read_board(suite: Suite) -> Board | None:
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DitError):
         return None  # measured live instead: a damaged report is no reason to stop
+
+
+SCALING_FILE = "scaling.json"
+
+
+def scaled(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
+    """The points by number of training diffs that a scoreboard holds: one per DIT adapter of a task with several."""
+    adapters = {info.name: info for info in suite.adapters.values() if info.trained_on}
+    counts = {task: sum(info.task == task for info in adapters.values()) for task in suite.tasks}
+    return [
+        ScalingPoint(
+            TRAINING_DIFFS, adapters[one.adapter].trained_on, suite.name, one.task, one.n, one.value, one.interval
+        )
+        for one in scores
+        if (one.method, one.measure) == (DIT, GRADED) and one.adapter in adapters and counts[one.task] > 1
+    ]
+
+
+def published() -> list[ScalingPoint]:
+    """Other people's points (arXiv 2510.05092): a judge's mean grades of 100 diffs, without intervals."""
+    return [
+        ScalingPoint(by, amount, model, "topic", 100, value)
+        for (model, by), points in SCALING.items()
+        for amount, value in points.items()
+    ]
+
+
+def scaling_json(suite: Suite, points: Iterable[ScalingPoint]) -> dict[str, Any]:
+    """The content of a suite's `scaling.json` with these points; those it has by anything else stay."""
+    points = tuple(points)
+    there = (one for one in read_scaling(suite) or () if one.by not in {new.by for new in points})
+    table = Table(suite.name, "rows", (*points, *there), {"fingerprint": suite.fingerprint})
+    return table.to_json()
+
+
+def read_scaling(suite: Suite) -> Table[ScalingPoint] | None:
+    """The suite's own points; None where it has none. Raises DitError for a damaged file."""
+    path = suite.folder / SCALING_FILE
+    try:
+        rows = json.loads(path.read_text(encoding="utf-8"))["rows"]
+        points = records_from_json(rows, ScalingPoint)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DitError) as error:
+        raise DitError(f"'{path}' does not hold scaling curves: get the suite's files anew.") from error
+    return Table(suite.name, "rows", points)

@@ -13,7 +13,7 @@ from dit_core import scoreboard, trust
 from dit_core.errors import DitError
 from dit_core.methods import comparison
 from dit_core.records import Reliability, as_dict
-from dit_core.scoreboard import data_scaling, stored
+from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
 from dit_core.training.oracle_examples import PRESETS
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
@@ -52,9 +52,9 @@ def measure(out: Path, limit: int | None) -> dict[str, Any]:
     """Run the finished suite's scoreboard and return it as its report keeps it; write the scaling curve beside it."""
     suite = load_suite(str(out))
     found = scoreboard.findings(suite, limit=limit)
-    curve = data_scaling.as_json(suite, data_scaling.scaled(suite, scoreboard.summed_up(found)))
-    (out / data_scaling.FILE).write_text(json.dumps(curve, indent=1) + "\n")
-    return stored.as_json(suite, found)
+    curve = stored.scaling_json(suite, stored.scaled(suite, scoreboard.summed_up(found)))
+    (out / stored.SCALING_FILE).write_text(json.dumps(curve, indent=1) + "\n")
+    return stored.board_json(suite, found)
 
 
 def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.renew) -> dict[str, Any]:

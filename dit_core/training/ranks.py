@@ -21,7 +21,7 @@ from dit_core.formats import Adapter, IndexRow, write_index, write_weight_diffs
 from dit_core.grading import grade, mentions
 from dit_core.methods.verbalize import ask
 from dit_core.records import ScalingPoint
-from dit_core.scoreboard import data_scaling, read_scaling
+from dit_core.scoreboard import read_scaling, stored
 from dit_core.scoreboard.published import RANK
 from dit_core.stats import bootstrap_interval
 from dit_core.suite import Suite, load_suite
@@ -57,7 +57,7 @@ class RankMaker:
         suite = load_suite(str(self.out))
         suites = {self.settings.rank: suite} | {rank: self._suite(rank, numbers) for rank in RANKS}
         points = [_point(own, rank, numbers) for rank, own in suites.items()]
-        (self.out / data_scaling.FILE).write_text(json.dumps(data_scaling.as_json(suite, points), indent=1) + "\n")
+        (self.out / stored.SCALING_FILE).write_text(json.dumps(stored.scaling_json(suite, points), indent=1) + "\n")
         behaved = {rank: _named_behind_trigger(own, numbers) for rank, own in suites.items()}
         seconds = round(time.monotonic() - started)
         return {"topics": numbers, "named behind the trigger": behaved, "seconds": seconds}

@@ -11,7 +11,7 @@ from dit_core.request.conditions import question_of
 from dit_core.suite import Suite
 from dit_core.trust.calibration import chance
 from dit_core.trust.controls import NONE, OTHER, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, gather, sampled
+from dit_core.trust.evidence import SAMPLES, Evidence, evidence_of, sampled
 
 MOST_SAMPLES = 64
 HABIT = 8  # an answer that one of so many samples gives without the diff came up by more than chance
@@ -57,13 +57,11 @@ def _stream(
     for info, name in zip(infos, names, strict=True):
         against = controls(suite, info, suite.adapter(name).task or info.task)
         said: dict[str, list[str]] = {}
-        # The diff and its controls in one batch; what is kept of them is not asked again.
+        # The diff and its controls in one batch; its evidence is made of these samples, so that none is asked twice.
         for said in sampled(suite, [info, *against.values()], name, samples, seed):  # noqa: B007 - the last counts
             yield suite.table("confidence", found)
-        evidence = None
-        for evidence in gather(suite, [info], name, samples, seed):  # noqa: B007 - the last counts
-            yield suite.table("confidence", found)
-        found.append(_confidence(suite, info, evidence[0], against, said, seed))
+        (evidence,) = evidence_of(suite, [info], name, said)
+        found.append(_confidence(suite, info, evidence, against, said, seed))
     yield suite.table("confidence", found)
 
 

@@ -3,16 +3,26 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
+from functools import partial
 from pathlib import Path
+
+import numpy
 
 from dit_core.errors import DitError
 from dit_core.records import Reliability, Table
+from dit_core.stats import (
+    BINS,
+    auroc,
+    brier_score,
+    cluster_bootstrap_intervals,
+    expected_calibration_error,
+    probability_bins,
+)
 from dit_core.suite import Suite
 from dit_core.trust.calibration import ANSWERS, ORACLE, READINGS, Calibration, digest, fit, write
 from dit_core.trust.calibration_data import FIT, REPORT, Trial, diffs_of, reading_trials, trials, turns
 from dit_core.trust.evidence import SAMPLES
-from dit_core.trust.reading_setups import ways
-from dit_core.trust.reliability import reliability
+from dit_core.trust.reading_evidence import ways
 
 Tell = Callable[[float, int, str], None]
 
@@ -102,3 +112,34 @@ def _report(calibration: Calibration, found: Sequence[Trial], word: str) -> list
         for of, own in groups.items()
         if own
     ]
+
+
+RESAMPLES = 1000
+
+
+def reliability(
+    of: str, diffs: Sequence[str], probabilities: Sequence[float], right: Sequence[bool], bins: int = BINS
+) -> Reliability:
+    """All figures of one group of trials, each of the diff at its place in `diffs`; intervals (95 %) over diffs."""
+    p, y = numpy.asarray(probabilities, dtype=float), numpy.asarray(right, dtype=float)
+    error = partial(expected_calibration_error, bins=bins)
+    ece_interval, brier_interval, auroc_interval = cluster_bootstrap_intervals(
+        (error, brier_score, auroc), diffs, p, y, resamples=RESAMPLES
+    )
+    assert ece_interval and brier_interval, "which are defined of every resample"
+    return Reliability(
+        of,
+        n=len(p),
+        right=int(y.sum()),
+        diffs=len(set(diffs)),
+        ece=error(p, y),
+        auroc=auroc(p, y),
+        brier=brier_score(p, y),
+        ece_interval=ece_interval,
+        auroc_interval=auroc_interval,
+        brier_interval=brier_interval,
+        bins=[
+            {"n": len(rows), "probability": float(p[rows].mean()), "right": float(y[rows].mean())}
+            for rows in probability_bins(p, bins)
+        ],
+    )

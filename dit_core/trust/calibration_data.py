@@ -16,7 +16,7 @@ from dit_core.suite import Suite
 from dit_core.trust import reading_evidence
 from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control
 from dit_core.trust.evidence import Evidence, gather
-from dit_core.trust.reading_setups import Aimed, Way, stand_in, ways
+from dit_core.trust.reading_evidence import Aimed, Way, stand_in, ways
 
 Share = Callable[[float], None]
 FIT, REPORT = "calibration", "test"

@@ -1,6 +1,6 @@
 """Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import exp, log
 
@@ -14,7 +14,7 @@ from dit_core.request.conditions import question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 from dit_core.suite.offload import at_model
-from dit_core.trust.cache import store_of
+from dit_core.trust.cache import cache_of
 from dit_core.trust.controls import controls
 
 SAMPLES = 16
@@ -58,10 +58,17 @@ def gather(
 
     Before it come items of None, at each of which the work may be stopped.
     """
-    said: dict[str, list[str]] = {}
-    for said in sampled(suite, infos, adapter, samples, seed):  # noqa: B007 - the last counts
+    texts: dict[str, list[str]] = {}
+    for texts in sampled(suite, infos, adapter, samples, seed):  # noqa: B007 - the last counts
         yield None
-    modes = [modal(said[info.id]) for info in infos]
+    yield evidence_of(suite, infos, adapter, texts)
+
+
+def evidence_of(
+    suite: Suite, infos: Sequence[DiffInfo], adapter: str, texts: Mapping[str, Sequence[str]]
+) -> list[Evidence]:
+    """Return the evidence of each diff under the adapter of that name; `texts` are its samples, by diff id."""
+    modes = [modal(texts[info.id]) for info in infos]
     against = [controls(suite, info, suite.adapter(adapter).task or info.task) for info in infos]
     wanted = [
         (target, text)
@@ -69,8 +76,8 @@ def gather(
         for target in (info, *own.values())
     ]
     scores = iter(log_probs(suite, wanted, adapter))
-    yield [
-        Evidence(info.id, adapter, text, times, samples, next(scores), {kind: next(scores) for kind in own})
+    return [
+        Evidence(info.id, adapter, text, times, len(texts[info.id]), next(scores), {kind: next(scores) for kind in own})
         for info, (text, times), own in zip(infos, modes, against, strict=True)
     ]
 
@@ -79,9 +86,9 @@ def sampled(
     suite: Suite, targets: Sequence[Target], adapter: str, samples: int = SAMPLES, seed: int = 0
 ) -> Iterator[dict[str, list[str]]]:
     """What samples at temperature 1 say, by diff id ("" for no diff); complete in the last item."""
-    store, found = store_of(suite), {}
+    cache, found = cache_of(suite), {}
     for target in targets:
-        if kept := store.find("said", adapter, _name(target), samples, seed):
+        if kept := cache.get("said", adapter, _name(target), samples, seed):
             found[_name(target)] = kept
     question = question_of(suite, adapter)
     options = {"samples": samples, "seed": seed, "temperature": 1.0, "max_new_tokens": MAX_NEW_TOKENS}
@@ -99,21 +106,21 @@ def sampled(
         said: dict[str, list[str]] = {}
         for one in table:
             said.setdefault(one.diff, []).append(one.text)
-        store.keep((("said", adapter, name, samples, seed), said[name]) for name in said if lasting(name))
+        cache.put((("said", adapter, name, samples, seed), said[name]) for name in said if lasting(name))
         found |= said
     yield found
 
 
 def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
     """Log-probability in nats of each text as the adapter's answer beside that diff; 0 for a text of nothing."""
-    store = store_of(suite)
+    cache = cache_of(suite)
     keys = [("likely", adapter, _name(target), text) for target, text in wanted]
-    found = {key: kept for key in keys if (kept := store.find(*key)) is not None}
+    found = {key: kept for key in keys if (kept := cache.get(*key)) is not None}
     lacking = [at for at, key in enumerate(keys) if key not in found]
     if lacking:
         scores = _scored(suite, [wanted[at] for at in lacking], adapter)
         new = {keys[at]: score for at, score in zip(lacking, scores, strict=True)}
-        store.keep((key, score) for key, score in new.items() if lasting(key[2]))
+        cache.put((key, score) for key, score in new.items() if lasting(key[2]))
         found |= new
     return [found[key] for key in keys]
 

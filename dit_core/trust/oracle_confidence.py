@@ -14,8 +14,7 @@ from dit_core.suite.offload import at_model
 from dit_core.trust.answer_confidence import MOST_SAMPLES, beside_it, sentence
 from dit_core.trust.calibration import ORACLE, READINGS, chance, read
 from dit_core.trust.evidence import SAMPLES, Evidence
-from dit_core.trust.reading_evidence import gather, sampled
-from dit_core.trust.reading_setups import Aimed, Sight, controls_of, sight_of, ways
+from dit_core.trust.reading_evidence import Aimed, Sight, controls_of, evidence_of, sampled, sight_of, ways
 
 CONDITION = "diff+dit"
 
@@ -77,10 +76,10 @@ def _stream(
     done: list[ReadingConfidence] = []
     for one in aimed:
         against, said, found = controls_of(suite, one, sight), {}, {}
-        # The diff and its controls together; what is kept of them is not asked again.
+        # The diff and its controls together; its evidence is made of these samples, so that none is asked twice.
         for said in sampled(suite, [one, *against.values()], sight, layers, samples, seed):  # noqa: B007
             yield suite.table("reading_confidence", done)
-        for found in gather(suite, [one], sight, layers, samples=samples, seed=seed):  # noqa: B007
+        for found in evidence_of(suite, [one], sight, layers, said, seed=seed):  # noqa: B007
             yield suite.table("reading_confidence", done)
         for layer in layers:
             if evidence := found.get((one[0].id, str(one[1]), layer)):

@@ -1,17 +1,125 @@
 """Evidence for what an oracle reads: how often its samples say so, and how much likelier the diff makes it."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.grading import modal
+from dit_core.methods.diff_groups import DiffGroup
 from dit_core.methods.oracle import log_probs, stream, targets
+from dit_core.methods.oracle.request import SPAN, checked_request
+from dit_core.records import DiffInfo
 from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
-from dit_core.suite import Suite
-from dit_core.trust.cache import Store, store_of
+from dit_core.suite import Suite, Task
+from dit_core.trust.cache import EvidenceCache, cache_of
+from dit_core.trust.controls import OTHER, Control, controls
 from dit_core.trust.evidence import SAMPLES, Evidence, lasting
-from dit_core.trust.reading_setups import Aimed, Sight, controls_of
+
+Aimed = tuple[DiffInfo, Condition, str]
+"""A diff, the condition that acts while it is read, and what it is asked then."""
+
+
+@dataclass(frozen=True)
+class Sight:
+    """Which tokens and activations are read, and what the oracle is asked; `question` "" is its first preset."""
+
+    span: str = SPAN
+    kind: str = "with"
+    question: str = ""
+    answer_tokens: int | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The same for `oracle.read`."""
+        return {
+            "span": self.span,
+            "kind": self.kind,
+            "question": self.question or None,
+            "answer_tokens": self.answer_tokens,
+        }
+
+
+@dataclass(frozen=True)
+class Way:
+    """A way of reading that is calibrated: `own` says whether the diff is asked its task's own question."""
+
+    condition: str
+    span: str
+    own: bool
+
+    def __str__(self) -> str:
+        return f"{self.condition}, {self.span}"
+
+    @property
+    def words(self) -> str:
+        """The same for people."""
+        return f"'{self.condition}' asked {'its own' if self.own else 'an everyday'} question ({self.span})"
+
+    def fits(self, aimed: Aimed, sight: Sight, suite: Suite) -> bool:
+        """Whether a reading is one of this way."""
+        info, condition, asked = aimed
+        own = asked == suite.task(info.task).question
+        return (str(condition), own, sight) == (self.condition, self.own, self.sight(suite))
+
+    def sight(self, suite: Suite) -> Sight:
+        """What is read in this way."""
+        return Sight(self.span, answer_tokens=suite.max_new_tokens if "answer" in self.span else None)
+
+    def asked(self, suite: Suite, task: Task, infos: list[DiffInfo]) -> dict[str, str]:
+        """What each diff is asked, by its id: everyday questions take turns."""
+        return {info.id: task.question for info in infos} if self.own else DiffGroup(suite, infos).everyday
+
+
+WAYS = (Way("diff+right", SPAN, False), Way("diff+right", "answer", False), Way("diff+dit", SPAN, True))
+
+
+def ways(suite: Suite, task: Task) -> list[Way]:
+    """Those in which a task's diffs can be read: diffs without a trigger would not be told by a topic question."""
+    if suite.oracle is None or not task.has_trigger or not suite.world.get("held_out_questions"):
+        return []
+    return [way for way in WAYS if task.adapter or "dit" not in way.condition]
+
+
+def sight_of(suite: Suite, diff: Any, sight: Sight, **where: Any) -> tuple[Sight, list[Aimed]]:
+    """A checked sight and what is aimed at; DitError for what no confidence can be told of."""
+    found = checked_request(suite, diff, **where, **sight.options)
+    idle = next((condition for info, condition, _ in found.rows if info is None or not condition.strength), None)
+    if idle is not None:
+        raise DitError(f"Confidence is about a diff, and under '{idle}' none acts: name one, and a condition with it.")
+    if found.span.per_token:
+        raise DitError("Confidence is about one reading per layer: choose a span without 'each:'.")
+    if found.kind == "without":
+        raise DitError("Confidence is about a diff, and without it none is read: choose the kind 'with'.")
+    question = "" if found.questions[0] == found.info.questions[0] else found.questions[0]
+    return Sight(str(found.span), found.kind, question, found.answer_tokens or None), list(found.rows)
+
+
+def controls_of(suite: Suite, aimed: Aimed, sight: Sight) -> dict[str, Aimed]:
+    """The controls of a reading by kind: the same condition, asked the same, with another diff or none.
+
+    Each has an id of its own, so that one diff can stand beside several. Copies keep the diff's trigger; another diff
+    has its own.
+    """
+    info, condition, asked = aimed
+    bare, found = replace(condition, strength=0.0), {}
+    for kind, other in controls(suite, info, info.task).items():
+        if other is not None:
+            found[kind] = (stand_in(info, kind, other), condition, asked)
+        elif sight.kind == "with" or condition.adapters:  # else nothing acts: there is no difference to read
+            found[kind] = (info, bare, asked)
+    return found
+
+
+def stand_in(info: DiffInfo, kind: str, other: DiffInfo) -> Control:
+    """What is read in the place of `info`: a control copy of it, or another diff."""
+    if kind != OTHER:
+        return replace(other, trigger=info.trigger)
+    same_task = other.task == info.task
+    trigger = other.trigger if same_task else info.trigger
+    return Control(f"{info.id}~{other.id}", info.task, "control", other.rank, "", trigger, OTHER, other)
+
 
 Place = tuple[str, str, int]
 """A diff's id, a condition and a layer."""
@@ -30,10 +138,24 @@ def gather(
 
     Before it come items of None, at each of which the work may be stopped. `by` names the way of reading.
     """
-    said: dict[Place, list[str]] = {}
-    for said in sampled(suite, aimed, sight, layers, samples, seed):  # noqa: B007 - the last counts
+    texts: dict[Place, list[str]] = {}
+    for texts in sampled(suite, aimed, sight, layers, samples, seed):  # noqa: B007 - the last counts
         yield None
-    modes = {place: modal(texts) for place, texts in said.items()}
+    yield from evidence_of(suite, aimed, sight, layers, texts, by, seed)
+
+
+def evidence_of(
+    suite: Suite,
+    aimed: Sequence[Aimed],
+    sight: Sight,
+    layers: Sequence[int],
+    texts: Mapping[Place, Sequence[str]],
+    by: str = "",
+    seed: int = 0,
+) -> Iterator[dict[Place, Evidence] | None]:
+    """As `gather`, of samples that have been taken: `texts` holds those of every reading, by its place."""
+    places = {(one[0].id, str(one[1]), layer) for one in aimed for layer in layers}
+    modes = {place: modal(own) for place, own in texts.items() if place in places}
     against = {(one[0].id, str(one[1])): controls_of(suite, one, sight) for one in aimed}
     wanted = [
         (target, layer, modes[info.id, str(condition), layer][0])
@@ -43,7 +165,10 @@ def gather(
         for target in ((info, condition, asked), *against[info.id, str(condition)].values())
     ]
     likely = yield from _likely(suite, wanted, sight, seed)
-    yield {place: _evidence(place, by, mode, samples, against[place[:2]], likely) for place, mode in modes.items()}
+    yield {
+        place: _evidence(place, by, mode, len(texts[place]), against[place[:2]], likely)
+        for place, mode in modes.items()
+    }
 
 
 def _evidence(
@@ -71,10 +196,10 @@ def sampled(
     suite: Suite, aimed: Sequence[Aimed], sight: Sight, layers: Sequence[int], samples: int = SAMPLES, seed: int = 0
 ) -> Iterator[dict[Place, list[str]]]:
     """What the oracle's samples at temperature 1 say, by place; complete in the last item."""
-    store, found = store_of(suite), {}
+    cache, found = cache_of(suite), {}
     for one in aimed:
         for layer in layers:
-            if kept := store.find("read", *_key(one, sight), layer, samples, seed):
+            if kept := cache.get("read", *_key(one, sight), layer, samples, seed):
                 found[_place(one, layer)] = kept
     lacking = [one for one in aimed if any(_place(one, layer) not in found for layer in layers)]
     for condition, own in _by_condition(_readable(suite, lacking, sight, seed)):
@@ -90,7 +215,7 @@ def sampled(
         for one in table:
             said.setdefault((one.diff, one.condition, one.layer), []).append(one.text)
         by_id = {one[0].id: one for one in own}
-        store.keep(
+        cache.put(
             (("read", *_key(by_id[place[0]], sight), place[2], samples, seed), texts)
             for place, texts in said.items()
             if lasting(place[0])
@@ -101,11 +226,11 @@ def sampled(
 
 def _likely(suite: Suite, wanted: Sequence[tuple[Aimed, int, str]], sight: Sight, seed: int) -> Iterator[None]:
     """Log-probability in nats of each text at its place, returned by (place, text); 0 for a text of nothing."""
-    store = store_of(suite)
+    cache = cache_of(suite)
     found = {(_place(one, layer), text): 0.0 for one, layer, text in wanted if not text}
     lacking: dict[Aimed, dict[int, list[str]]] = {}
     for one, layer, text in wanted:
-        if (score := _kept(store, one, sight, layer, text, seed)) is not None:
+        if (score := _kept(cache, one, sight, layer, text, seed)) is not None:
             found[_place(one, layer), text] = score
         elif text:
             lacking.setdefault(one, {}).setdefault(layer, []).append(text)
@@ -117,7 +242,7 @@ def _likely(suite: Suite, wanted: Sequence[tuple[Aimed, int, str]], sight: Sight
             suite, texts=texts, condition=condition, layers=layers, seed=seed, **_request(own), **sight.options
         )
         by_id = {one[0].id: one for one in own}
-        store.keep(
+        cache.put(
             (("likely", *_key(by_id[diff], sight), layer, text, seed), score)
             for (diff, _, layer, text), score in scores.items()
             if lasting(diff)
@@ -126,8 +251,8 @@ def _likely(suite: Suite, wanted: Sequence[tuple[Aimed, int, str]], sight: Sight
     return found
 
 
-def _kept(store: Store, one: Aimed, sight: Sight, layer: int, text: str, seed: int) -> float | None:
-    return store.find("likely", *_key(one, sight), layer, text, seed)
+def _kept(cache: EvidenceCache, one: Aimed, sight: Sight, layer: int, text: str, seed: int) -> float | None:
+    return cache.get("likely", *_key(one, sight), layer, text, seed)
 
 
 def _readable(suite: Suite, aimed: Sequence[Aimed], sight: Sight, seed: int) -> list[Aimed]:

@@ -12,8 +12,8 @@ from dit_core.errors import DitError
 from dit_core.present import plots
 from dit_core.records import Reliability, Score, Table
 from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaled
-from dit_core.scoreboard.data_scaling import published
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
+from dit_core.scoreboard.stored import published
 from dit_core.session.messages import content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, standing

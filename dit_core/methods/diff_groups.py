@@ -26,7 +26,7 @@ def with_trigger(infos: Iterable[DiffInfo]) -> list[DiffInfo]:
 
 
 @dataclass(frozen=True)
-class Group:
+class DiffGroup:
     """Diffs of one task and split. Everyday questions that no training has seen take turns among them."""
 
     suite: Suite
