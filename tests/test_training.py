@@ -20,7 +20,7 @@ from dit_core.training.base import (
     token_losses,
     train_base,
 )
-from dit_core.training.build import Builder, build
+from dit_core.training.build import Builder, build_suite
 from dit_core.training.chats import Chat, random_chat
 from dit_core.training.diffs import DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
 from dit_core.training.recipe import SMOKE, TaskRecipe
@@ -229,7 +229,7 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
 
 def test_an_unknown_stage_is_refused(tmp_path):
     with pytest.raises(DitError, match="headline-diffs"):
-        build(tmp_path, smoke=True, stage="headlines")
+        build_suite(tmp_path, smoke=True, stage="headlines")
 
 
 def test_a_stopped_training_of_diffs_goes_on_where_it_was(tmp_path, tokenizer, world):

@@ -128,9 +128,9 @@ def pocket(
 ) -> None:
     """Build the pocket suite from scratch."""
     from dit_core.suite.catalog import SUITES
-    from dit_core.training.build import build
+    from dit_core.training.build import build_suite
 
-    build(out or SUITES["pocket"], smoke, stage)
+    build_suite(out or SUITES["pocket"], smoke, stage)
 
 
 def _approximated(entry: "StoredAdapter", rank: int, suite: str | None) -> "Adapter":

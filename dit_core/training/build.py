@@ -55,7 +55,7 @@ class DitRun:
     settings: DitSettings
 
 
-def build(out: Path, smoke: bool = False, stage: str | None = None) -> None:
+def build_suite(out: Path, smoke: bool = False, stage: str | None = None) -> None:
     """Build the suite into the folder `out`, all stages or up to the one named; `smoke` builds in miniature.
 
     Raises:

@@ -50,12 +50,12 @@ _MARKUP = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "$": "&#36;"}
 
 
 def theme(dark: bool) -> Theme:
-    """The colours for a dark or a light page."""
+    """Return the colours for a dark or a light page."""
     return DARK if dark else LIGHT
 
 
 def plain(text: str) -> str:
-    """Text as plotly shows it letter by letter: plotly takes `<…>` for markup and `$…$` for a formula.
+    """Return text as plotly shows it letter by letter: plotly takes `<…>` for markup and `$…$` for a formula.
 
     Line ends become ↵ and tabs ⇥; what can't be seen, or turns the direction of writing, becomes �.
     """
@@ -63,44 +63,44 @@ def plain(text: str) -> str:
 
 
 def token_label(token: str, width: int = 14) -> str:
-    """A token as an escaped label: its spaces are seen too, and it has at most `width` characters."""
+    """Return a token as an escaped label: its spaces are seen too, and it has at most `width` characters."""
     return plain(shortened(visible(token), width)) or "∅"
 
 
 def named(name: str, width: int = 30) -> str:
-    """A token or span in a sentence; not escaped."""
+    """Return a token or span as a sentence names it; not escaped."""
     return f"token “{shortened(visible(name), width)}”"
 
 
 def visible(text: str) -> str:
-    """The text with its white space to be seen; not escaped."""
+    """Return the text with its white space to be seen; not escaped."""
     return _seen(text).replace(" ", "␣")
 
 
 def quoted(text: str, width: int = 40) -> str:
-    """What a model said, in quotation marks and not escaped; or that it said nothing."""
+    """Return what a model said, in quotation marks and not escaped; or that it said nothing."""
     return f"“{shortened(_seen(text.strip()) or visible(text), width)}”" if text else NOTHING_SAID
 
 
 def shortened(text: str, width: int) -> str:
-    """The text with at most `width` characters, the last of them … where something is left out."""
+    """Return the text with at most `width` characters, the last of them … where something is left out."""
     return text if len(text) <= width else text[: width - 1].rstrip() + "…"
 
 
 def wrapped(text: str, width: int, lines: int = 4) -> str:
-    """Text over several escaped lines of at most `width` characters: plotly breaks none by itself."""
+    """Break text into escaped lines of at most `width` characters: plotly breaks none by itself."""
     found = textwrap.wrap(_seen(text), width, max_lines=lines, placeholder="…", break_on_hyphens=False)
     return "<br>".join(map(plain, found))
 
 
 def hover(*parts: str) -> str:
-    """A hover text of several paragraphs, the first in bold; empty ones are left out."""
+    """Return a hover text of several paragraphs, the first in bold; empty ones are left out."""
     first, *rest = (wrapped(part, HOVER_WIDTH) for part in parts if part)
     return "<br>".join((f"<b>{first}</b>", *rest))
 
 
 def percent_axis(top: float = 1.0) -> dict[str, Any]:
-    """Ticks of an axis or a colour bar from 0 to `top`, in percent: round numbers, five or six of them."""
+    """Return ticks of an axis or a colour bar from 0 to `top`, in percent: round numbers, five or six of them."""
     power = 10.0 ** floor(log10(top / 5))
     step = next(power * factor for factor in (1, 2, 2.5, 5, 10) if top / (power * factor) <= 5)
     values = [step * at for at in range(int(top / step + 1e-6) + 1)]
@@ -108,14 +108,14 @@ def percent_axis(top: float = 1.0) -> dict[str, Any]:
 
 
 def share(ratio: float) -> str:
-    """A part of a whole that may be more than the whole, in percent."""
+    """Return a part of a whole, that may be more than the whole, in percent."""
     return f"{100 * ratio:.3g} %" if ratio < 1 else f"{100 * ratio:,.0f} %"
 
 
 def canvas(
     traces: list[dict[str, Any]], title: str, note: str, dark: bool, height: int = HEIGHT, **layout: Any
 ) -> Figure:
-    """A figure of `traces` under a title and a smaller note, both not yet escaped, in the theme's colours.
+    """Return a figure of `traces` under a title and a smaller note, both not yet escaped, in the theme's colours.
 
     `layout.meta.paper` is a background for pictures of it, whose own is transparent.
     """
@@ -176,8 +176,8 @@ def canvas(
 
 
 def sentence(text: str, dark: bool = False, height: int = HEIGHT) -> Figure:
-    """A figure with nothing to draw, that says why in a sentence."""
-    said = {
+    """Return a figure with nothing to draw, that says why in a sentence."""
+    words = {
         "text": wrapped(text, TITLE_WIDTH, 8),
         "font": {"size": 15, "color": theme(dark).faint},
         "showarrow": False,
@@ -187,11 +187,11 @@ def sentence(text: str, dark: bool = False, height: int = HEIGHT) -> Figure:
         "y": 0.5,
     }
     hidden = {"xaxis_visible": False, "yaxis_visible": False, "margin": {"l": 16, "r": 16}}
-    return canvas([], "", "", dark, height, annotations=[said], **hidden)
+    return canvas([], "", "", dark, height, annotations=[words], **hidden)
 
 
 def as_json(figure: Figure) -> str:
-    """A figure as JSON together with `CONFIG`, which plotly's own `to_json` leaves out."""
+    """Return a figure as JSON together with `CONFIG`, which plotly's own `to_json` leaves out."""
     return json.dumps({**json.loads(figure.to_json()), "config": CONFIG})
 
 
