@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Literal, TypedDict
 
 import gradio as gr
 
@@ -19,13 +20,23 @@ GO = "(path) => window.dit.go(path)"
 LINK = "() => window.dit.copy(window.location.href)"
 
 
+class EventOptions(TypedDict, total=False):
+    """The keyword arguments of Gradio's event listeners that say how an event runs."""
+
+    show_progress: Literal["full", "minimal", "hidden"]
+    api_visibility: Literal["public", "private", "undocumented"]
+    queue: bool
+    trigger_mode: Literal["once", "multiple", "always_last"] | None
+    concurrency_limit: int | Literal["default"] | None
+
+
 # How an event runs: one that answers at once (or, where a visitor is quicker than the answers, the last of them), one
 # that streams what a model finds, and one that a visitor may start again while it runs.
-_INNER = {"show_progress": "hidden", "api_visibility": "private"}
-QUICK = _INNER | {"queue": False}
-LATEST = QUICK | {"trigger_mode": "always_last"}
-RUN = _INNER | {"concurrency_limit": None}
-SLOW = RUN | {"trigger_mode": "multiple"}
+_INNER: EventOptions = {"show_progress": "hidden", "api_visibility": "private"}
+QUICK: EventOptions = {**_INNER, "queue": False}
+LATEST: EventOptions = {**QUICK, "trigger_mode": "always_last"}
+RUN: EventOptions = {**_INNER, "concurrency_limit": None}
+SLOW: EventOptions = {**RUN, "trigger_mode": "multiple"}
 EMPTY = 260  # pixels of a figure that has nothing to show yet
 
 
