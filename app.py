@@ -1,95 +1,25 @@
 """The page: `python app.py`, then open the printed address. Settings as flags or as Gradio's environment variables."""
 
-import argparse
-import os
 import sys
+from typing import Any
 
-from dit_core.ui.server import space  # noqa: F401  first of all: it brings in what a ZeroGPU Space needs before torch
-
-
-def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What the command line says; environment variables are the defaults."""
-    parser = argparse.ArgumentParser(
-        prog="app.py", description="DIT Explorer: a finetuned model says what its finetuning changed."
-    )
-    env = os.environ.get
-    parser.add_argument(
-        "--port",
-        type=int,
-        default=env("GRADIO_SERVER_PORT"),
-        help="port to listen on (GRADIO_SERVER_PORT; else the first free one from 7860)",
-    )
-    parser.add_argument(
-        "--host",
-        default=env("GRADIO_SERVER_NAME") or ("0.0.0.0" if env("SPACE_ID") else "127.0.0.1"),
-        help="address to listen on (GRADIO_SERVER_NAME; else 127.0.0.1: this machine alone; 0.0.0.0: everybody)",
-    )
-    parser.add_argument(
-        "--share",
-        action="store_true",
-        default=env("GRADIO_SHARE", "").lower() == "true",
-        help="also give a public address, by way of Gradio's server (GRADIO_SHARE=true); as --public then",
-    )
-    parser.add_argument("--suite", default="pocket", help="name of a suite, or its file or folder (default: pocket)")
-    parser.add_argument(
-        "--dtype", help="float32, bfloat16 or float16 (DIT_DTYPE; else bfloat16 on a GPU, float32 on a CPU)"
-    )
-    parser.add_argument("--quantize", help="8bit or 4bit, on an NVIDIA GPU with bitsandbytes (DIT_QUANTIZE)")
-    parser.add_argument(
-        "--public",
-        action="store_true",
-        help="for a server that strangers use: a short queue, limits per request, small uploads, no local paths "
-        "(by itself on a Hugging Face Space and with --share)",
-    )
-    parser.add_argument(
-        "--upload-mb",
-        type=int,
-        default=env("DIT_UPLOAD") or None,
-        help="largest upload, or download for a visitor, in MB (DIT_UPLOAD; else 2000, on a public server 200)",
-    )
-    return parser.parse_args(arguments)
+from dit_core.ui.launch import demo as build_demo
+from dit_core.ui.launch import serve
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
-    chosen = options(arguments)
-    # Imported here: asking for help needs neither Gradio nor torch.
     from dit_core.cli.output import console_progress
-    from dit_core.errors import DitError
-    from dit_core.suite import load_suite
-    from dit_core.ui.page import launch
-    from dit_core.ui.server import public
 
-    try:
-        with console_progress():
-            launch(
-                load_suite(chosen.suite, chosen.dtype, chosen.quantize),
-                chosen.suite,
-                public.limits(chosen.public or chosen.share, chosen.upload_mb),
-                server_name=chosen.host,
-                server_port=chosen.port,
-                share=chosen.share,
-            )
-    except DitError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"The page can't be served there: {error} Choose another with --port or --host.", file=sys.stderr)
-        return 2
-    return 0
+    with console_progress():
+        return serve(arguments)
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """`app.demo`, for hosts that look for one: the page as the environment alone sets it, built when asked for."""
     if name != "demo":
         raise AttributeError(f"module 'app' has no attribute '{name}'")
-    from dit_core.suite import load_suite
-    from dit_core.ui.page import build
-    from dit_core.ui.server import public
-
-    chosen = options([])
-    suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)
-    return build(suite, chosen.suite, public.limits(chosen.public, chosen.upload_mb))
+    return build_demo()
 
 
 if __name__ == "__main__":
