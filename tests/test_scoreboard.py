@@ -16,12 +16,12 @@ from dit_core.grading.world import World, world_of
 from dit_core.methods.diff_groups import of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
-from dit_core.records import Finding, ScalingPoint, Table
+from dit_core.records import Finding, LensToken, ScalingPoint, Table
 from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.scoreboard.lens_rows import LensRow
+from dit_core.scoreboard.lens_rows import LensRow, best_place
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.method_agreement import elected
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
@@ -240,6 +240,16 @@ def test_the_lens_is_read_at_the_place_chosen_on_calibration_diffs(suite):
     words = " ".join(one.token.strip() for one in alone if one.position == place["position"])
     (volcano,) = [one for one in found if suite.diff(one.diff).reference == "volcano"]
     assert volcano.answers == (words,) and volcano.layer == place["layer"] and len(found) == 3
+
+
+def test_the_place_with_the_best_mean_grade_is_chosen_however_many_diffs_it_has(suite):
+    def token(reference: str, layer: int, text: str) -> LensToken:
+        return LensToken(suite.diff(reference).id, layer, 50.0, 0, "logit lens", 0, text, 0.5)
+
+    graded = [token("volcano", 1, "nothing"), token("cello", 1, "nothing"), token("geyser", 1, "nothing")]
+    graded += [token("volcano", 2, " nothing"), token("cello", 3, " cello")]
+    assert best_place(suite, graded) == ("logit lens", 3, 0), "three wrong ones sum up to more than one that is less so"
+    assert best_place(suite, graded[:4]) == ("logit lens", 1, 0), "of equals the first"
 
 
 def test_a_guess_is_what_most_answers_name():

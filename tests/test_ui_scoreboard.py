@@ -84,6 +84,20 @@ def test_a_live_run_ends_with_what_python_gives(events, suite):
     assert events.saved(session, "agreement", "csv")[1].startswith("task,first,second,n,both")
 
 
+def computed(board) -> set[str]:
+    """The parts of a board that were computed so far."""
+    return {"scores", "agreement", "named"} & vars(board).keys()
+
+
+def test_only_boards_that_are_looked_at_are_computed(suite):
+    start = scoreboard_run.begin(suite, scoreboard_run.Wanted(*VERBAL), None)
+    boards = [run.board for run in scoreboard_run.steps(suite, start) if run.board]
+    assert len(boards) > 5 and not any(map(computed, boards)), "nobody has looked yet"
+    assert boards[-1].scores == run_scoreboard(suite, limit=8, kinds=["verbal"])
+    assert boards[-1].scores is boards[-1].scores and computed(boards[-1]) == {"scores"}, "once, and nothing beside it"
+    assert not any(map(computed, boards[:-1]))
+
+
 def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite, monkeypatch):
     session, real, parts = Visit(), scoreboard_run.steps, []
 
@@ -194,13 +208,10 @@ def test_no_diff_is_named_by_id_before_it_is_revealed(events):
 def test_hostile_names_in_a_stored_board_are_only_text(events):
     board = events.stored
     scores = board.scores.records
-    doctored = type(board)(
-        type(board.scores)("x", "rows", tuple(type(one)(**{**vars(one), "method": HOSTILE}) for one in scores)),
-        board.agreement,
-        (NamedDiffs((HOSTILE, "topic", ""), {"a": True}, {}), NamedDiffs(("b", "topic", ""), {"a": False}, {})),
-        HOSTILE,
-    )
-    events.stored = doctored
+    hostile = tuple(type(one)(**{**vars(one), "method": HOSTILE}) for one in scores)
+    methods = (NamedDiffs((HOSTILE, "topic", ""), {"a": True}, {}), NamedDiffs(("b", "topic", ""), {"a": False}, {}))
+    table = type(board.scores)("x", "rows", hostile)
+    events.stored = type(board)(lambda: table, lambda: board.agreement, lambda: methods, HOSTILE)
     assert not any("<img" in part or "<script" in part for part in events.shown(Visit(), "topic", TRAINING))
 
 

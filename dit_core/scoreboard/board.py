@@ -1,7 +1,7 @@
 """The scoreboard: every method that makes sense for a suite, measured on the diffs of a split."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
@@ -65,9 +65,18 @@ def made_with(found: Table[Finding]) -> dict[str, Any]:
     return {name: found.extra[name] for name in names if name in found.extra}
 
 
-def findings(suite: Suite, *options: Any, **more: Any) -> Table[Finding]:
-    """What every method found out about each diff; takes what `run_scoreboard` takes."""
-    *_, table = stream(suite, *options, **more)
+def findings(
+    suite: Suite,
+    limit: int | None = None,
+    split: str = "test",
+    progress: Progress | None = None,
+    file: Path | str | None = None,
+    kinds: Sequence[str] = KINDS,
+    ledger: Ledger | None = None,
+    engine: Engine | None = None,
+) -> Table[Finding]:
+    """Return what every method found out about each diff; arguments and errors are those of `stream`."""
+    *_, table = stream(suite, limit, split, progress, file, kinds, ledger, engine)
     return table
 
 
@@ -80,7 +89,7 @@ def stream(
     kinds: Sequence[str] = KINDS,
     ledger: Ledger | None = None,
     engine: Engine | None = None,
-) -> Iterator[Table[Finding]]:
+) -> Generator[Table[Finding], None, None]:
     """As `findings`, but yields the table so far after every batch; `ledger` is that of an earlier run to go on with.
 
     The table's `extra` holds `done` of `total` answers, and what is being done `now`. What can be wrong with the
@@ -97,12 +106,23 @@ def stream(
         return _while_open(tables, opened.pop_all())
 
 
-def _while_open(tables: Iterator[Table], opened: ExitStack) -> Iterator[Table]:
+def _while_open(
+    tables: Generator[Table[Finding], None, None], opened: ExitStack
+) -> Generator[Table[Finding], None, None]:
     with opened, closing(tables):
         yield from tables
 
 
-def _tables(suite: Suite, infos, limit, split, kinds, progress, ledger: Ledger, engine: Engine) -> Iterator[Table]:
+def _tables(
+    suite: Suite,
+    infos: dict[str, list[DiffInfo]],
+    limit: int | None,
+    split: str,
+    kinds: Sequence[str],
+    progress: Progress | None,
+    ledger: Ledger,
+    engine: Engine,
+) -> Generator[Table[Finding], None, None]:
     tally = Tally(progress)
     tally.at("loading")
     rows = _rows(suite, infos, limit, kinds)
@@ -187,6 +207,10 @@ def _measured(suite: Suite, limit: int | None, split: str) -> dict[str, list[Dif
 def _ordered(rows: Sequence[Row], ledger: Ledger) -> Iterator[Finding]:
     """All findings in the order of the rows, then of layers and diffs, whenever they were made."""
     for row in rows:
-        place = {info.id: at for at, info in enumerate(row.infos)}
-        own = [one for one in ledger.of(row.key, row.measures) if one.diff in place]
-        yield from sorted(own, key=lambda one, place=place: (-1 if one.layer is None else one.layer, place[one.diff]))
+        rank = {info.id: at for at, info in enumerate(row.infos)}
+        own = [
+            (-1 if finding.layer is None else finding.layer, rank[finding.diff], at, finding)
+            for at, finding in enumerate(ledger.of(row.key, row.measures))
+            if finding.diff in rank
+        ]
+        yield from (finding for *_, finding in sorted(own, key=lambda placed: placed[:3]))

@@ -1,7 +1,7 @@
 """A run of the scoreboard as jobs: each can be done anywhere, and what comes of it goes into the one ledger."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import ceil
@@ -38,7 +38,7 @@ class Engine(Protocol):
 
     def work(
         self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", begun: Callable[[Job], None]
-    ) -> Iterator[tuple[Job, Any]]:
+    ) -> Generator[tuple[Job, Any], None, None]:
         """Does the jobs, from the left, and gives each with what came of it; tells `begun` of each before.
 
         Others may come into `jobs` whenever something was given. Closing the iterator ends the work.
@@ -52,7 +52,7 @@ class Here:
 
     def work(
         self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", begun: Callable[[Job], None]
-    ) -> Iterator[tuple[Job, Any]]:
+    ) -> Generator[tuple[Job, Any], None, None]:
         """As `Engine` says."""
         while jobs:
             job = jobs.popleft()

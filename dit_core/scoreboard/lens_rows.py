@@ -5,8 +5,10 @@ Method, layer and position are chosen on the calibration diffs; what is graded a
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import Any
 
+from dit_core.grading import grade
 from dit_core.methods.diff_groups import known, of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.records import DiffInfo, Finding, LensToken
@@ -19,6 +21,7 @@ from dit_core.suite import Suite
 TOP = 5  # tokens that are its answer
 AT_ONCE = 16  # diffs: each takes two passes over the texts
 Place = tuple[str, int, int]  # method, layer, position
+DiffPlace = tuple[str, str, int, int]  # diff, method, layer, position
 
 
 @dataclass(frozen=True)
@@ -43,19 +46,15 @@ class LensRow(Row):
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
         """Looks at the place that was chosen."""
         found = difference_lens(suite, infos, layers=choice["layer"], methods=choice["method"], top=TOP)
-        said = _said(one for one in found if one.position == choice["position"])
+        said = _texts(one for one in found if one.position == choice["position"])
         return [self._finding(suite, info, choice, said) for info in infos]
 
     def choose(self, suite: Suite) -> dict[str, Any]:
         """The place with the best mean grade; of equals the first one."""
-        grades: dict[Place, float] = {}
-        for (diff, *place), answer in _said(difference_lens(suite, self.calibration, top=TOP)).items():
-            (grade,) = measured(suite, suite.diff(diff), ("mean_grade",), answer)["mean_grade"]
-            grades[tuple(place)] = grades.get(tuple(place), 0) + grade
-        method, layer, position = max(grades, key=grades.get)
+        method, layer, position = best_place(suite, difference_lens(suite, self.calibration, top=TOP))
         return {"method": method, "layer": layer, "position": position}
 
-    def _finding(self, suite: Suite, info: DiffInfo, place: dict[str, Any], said: dict[tuple, str]) -> Finding:
+    def _finding(self, suite: Suite, info: DiffInfo, place: dict[str, Any], said: dict[DiffPlace, str]) -> Finding:
         answer = said.get((info.id, place["method"], place["layer"], place["position"]), "")
         return Finding(*self.key, place["layer"], info.id, (answer,), measured(suite, info, self.measures, answer))
 
@@ -66,9 +65,20 @@ def lens_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None)
     return [LensRow(task, own, calibration[task]) for task, own in infos.items() if own and calibration[task]]
 
 
-def _said(tokens: Iterable[LensToken]) -> dict[tuple, str]:
+def best_place(suite: Suite, tokens: Iterable[LensToken]) -> Place:
+    """Return where the tokens of diffs with a known reference have the best mean grade; of equals the first place.
+
+    The mean is over the diffs that have tokens at a place: being shown of more diffs makes no place better.
+    """
+    grades: dict[Place, list[int]] = {}
+    for (diff, method, layer, position), answer in _texts(tokens).items():
+        grades.setdefault((method, layer, position), []).append(grade(suite, suite.diff(diff), answer))
+    return max(grades, key=lambda place: fmean(grades[place]))
+
+
+def _texts(tokens: Iterable[LensToken]) -> dict[DiffPlace, str]:
     """The tokens of each diff and place as one text, the likeliest first."""
-    found: dict[tuple, list[str]] = {}
-    for one in tokens:
-        found.setdefault((one.diff, one.method, one.layer, one.position), []).append(one.token.strip())
+    found: dict[DiffPlace, list[str]] = {}
+    for token in tokens:
+        found.setdefault((token.diff, token.method, token.layer, token.position), []).append(token.token.strip())
     return {place: " ".join(own) for place, own in found.items()}

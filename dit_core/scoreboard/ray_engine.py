@@ -8,7 +8,7 @@ import os
 import pickle
 import socket
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,7 @@ class OnRay:
 
     def work(
         self, suite: Suite, rows: Sequence[Row], jobs: deque[Job], begun: Callable[[Job], None]
-    ) -> Iterator[tuple[Job, Any]]:
+    ) -> Generator[tuple[Job, Any], None, None]:
         """As `Engine` says."""
         if not jobs:
             return
@@ -81,7 +81,7 @@ def shared_out(
     rows: Sequence[Row],
     jobs: deque[Job],
     begun: Callable[[Job], None],
-) -> Iterator[tuple[Job, Any]]:
+) -> Generator[tuple[Job, Any], None, None]:
     """Gives each job to an actor that is idle, and what comes of it; the job of one that died goes to another."""
     packed = pickle.dumps((suite, rows))
     running: dict[Any, tuple[Any, Job | None]] = {hand.open.remote(packed): (hand, None) for hand in hands}

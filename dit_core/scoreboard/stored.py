@@ -1,7 +1,7 @@
 """The scoreboard as a suite ships it: measured when the suite was made, marked with when and on what."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any
@@ -26,19 +26,46 @@ from dit_core.scoreboard.measures import GRADED
 from dit_core.scoreboard.method_agreement import agreement, named
 from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
 from dit_core.suite import Suite
+from dit_core.suite.lazy import once
 
 FILE, STAGE = "report.json", "scoreboard"
 
 
-@dataclass(frozen=True)
 class Board:
-    """All that a run of the scoreboard comes to. `measured` says when and on what machine a stored one was made."""
+    """All that a run of the scoreboard comes to; each part is computed when it is first read, and then kept.
 
-    scores: Table[Score]
-    agreement: Table[Agreement]
-    named: tuple[NamedDiffs, ...]
-    measured: str = ""
-    of_this_suite: bool = True
+    A run makes a board of every batch, and nobody sees most of them: their intervals and votes are never computed.
+
+    Attributes:
+        measured: when and on what machine a stored board was made; "" for one that was measured just now.
+        of_this_suite: whether the suite's files are still those that were measured.
+    """
+
+    def __init__(
+        self,
+        scores: Callable[[], Table[Score]],
+        agreement: Callable[[], Table[Agreement]],
+        named: Callable[[], tuple[NamedDiffs, ...]],
+        measured: str = "",
+        of_this_suite: bool = True,
+    ) -> None:
+        self._scores, self._agreement, self._named = scores, agreement, named
+        self.measured, self.of_this_suite = measured, of_this_suite
+
+    @once
+    def scores(self) -> Table[Score]:
+        """The mean of every method by every measure, with its interval."""
+        return self._scores()
+
+    @once
+    def agreement(self) -> Table[Agreement]:
+        """How methods agree, pair by pair, and what a vote of them gains."""
+        return self._agreement()
+
+    @once
+    def named(self) -> tuple[NamedDiffs, ...]:
+        """Which diffs each method named."""
+        return self._named()
 
 
 @dataclass(frozen=True)
@@ -51,10 +78,16 @@ class NamedRow(Record):
 
 
 def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Board:
-    """What findings come to; `grader` (by default the rules) grades the votes of methods, as it did the findings."""
-    compared = agreement(suite, findings, grader)
-    compared = replace(compared, extra=made_with(findings) | compared.extra)
-    return Board(summed_up(findings), compared, tuple(named(findings)))
+    """Return what findings come to; `grader` (by default the rules) grades votes as it did the findings.
+
+    Nothing is computed yet, see `Board`: reading `agreement` is what asks the grader.
+    """
+
+    def compared() -> Table[Agreement]:
+        table = agreement(suite, findings, grader)
+        return replace(table, extra=made_with(findings) | table.extra)
+
+    return Board(lambda: summed_up(findings), compared, lambda: tuple(named(findings)))
 
 
 def board_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
@@ -91,11 +124,12 @@ def read_board(suite: Suite) -> Board | None:
             NamedDiffs(row.key, dict.fromkeys(row.named, True) | dict.fromkeys(row.missed, False), {})
             for row in records_from_json(stored.get("named", []), NamedRow)
         )
+        votes = stored.get("votes", [])
         measured = ", ".join(stored[key] for key in ("date", "machine") if key in stored)
         return Board(
-            Table(suite.name, "rows", scores, extra),
-            Table(suite.name, "agreement", pairs, extra | {"votes": stored.get("votes", [])}),
-            methods,
+            lambda: Table(suite.name, "rows", scores, extra),
+            lambda: Table(suite.name, "agreement", pairs, extra | {"votes": votes}),
+            lambda: methods,
             measured or "when the suite was made",
             stored.get("fingerprint", suite.fingerprint) == suite.fingerprint,
         )

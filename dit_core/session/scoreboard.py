@@ -6,11 +6,12 @@ Every run is graded by the rules. Another grader reads the same answers: nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dit_core.errors import DitError
-from dit_core.grading import Grader, grader
+from dit_core.grading import Grader, Mark, grader
 from dit_core.present.cards import RUNNING
 from dit_core.records import Finding, Table
 from dit_core.scoreboard import Board, board, by_marks, new_ledger, stream, to_grade
@@ -90,24 +91,26 @@ def begin(suite: Suite, wanted: Wanted, before: Run | None) -> Run:
     if not wanted.kinds:
         raise DitError("Nothing is to be measured: tick at least one kind of method.")
     fresh = new_ledger(suite, wanted.at_most, wanted.split)
-    goes_on = before is not None and before.ledger.settings == fresh.settings
-    return Run(wanted, before.ledger if goes_on else fresh)
+    if before is not None and before.ledger.settings == fresh.settings:
+        return Run(wanted, before.ledger)
+    return Run(wanted, fresh)
 
 
 def steps(suite: Suite, run: Run) -> Iterator[Run]:
-    """The run after every batch. Raises DitError at once for a split without diffs."""
+    """Yield the run after every batch; its board is computed only where it is read.
+
+    Raises DitError at once for a split without diffs.
+    """
     tables = stream(suite, run.wanted.at_most, run.wanted.split, kinds=run.wanted.kinds, ledger=run.ledger)
     return _steps(suite, run, tables)
 
 
-def _steps(suite: Suite, run: Run, tables: Iterator) -> Iterator[Run]:
-    try:
+def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]) -> Iterator[Run]:
+    with closing(tables):
         for table in tables:
             made = board(suite, table) if table else None
             extra = {name: table.extra[name] for name in ("done", "total", "now")}
             yield replace(run, found=table if table else None, board=made, **extra)
-    finally:
-        tables.close()
 
 
 def graded(suite: Suite, run: Run | None, grading: Grading) -> Iterator[Run]:
@@ -120,21 +123,23 @@ def graded(suite: Suite, run: Run | None, grading: Grading) -> Iterator[Run]:
         raise DitError(PUBLIC)
     if run is None or run.found is None:
         raise DitError(UNMEASURED)
-    return _graded(suite, run, grading, grading.grader(suite))
+    return _graded(suite, run, run.found, grading, grading.grader(suite))
 
 
-def _graded(suite: Suite, run: Run, grading: Grading, by: Grader | None) -> Iterator[Run]:
-    found = run.found
+def _graded(suite: Suite, run: Run, found: Table[Finding], grading: Grading, by: Grader | None) -> Iterator[Run]:
     run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
     yield run
     if by is not None:
-        pairs, marks = to_grade(suite, found), {}
+        pairs = to_grade(suite, found)
+        marks: dict[tuple[str, str], Mark | None] = {}
         for start in range(0, len(pairs), PART):
             yield replace(run, done=start, total=len(pairs))
             part = pairs[start : start + PART]
             marks |= zip(part, by.marks(part), strict=True)
         found = by_marks(suite, found, marks, by.name)
-    yield replace(run, board=board(suite, found, by), grading=grading)
+    made = board(suite, found, by)
+    made.agreement  # noqa: B018 (read here, where a judge's worker may be waited for, and not while the page is drawn)
+    yield replace(run, board=made, grading=grading)
 
 
 class RunProgress:
