@@ -16,7 +16,7 @@ from dit_core.scoreboard import OnRay, findings, stream, summed_up
 from dit_core.scoreboard import ray_engine as on_ray
 from dit_core.scoreboard.jobs import Agenda, Here, Job
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.scoreboard.ray_engine import Hand, shared_out
+from dit_core.scoreboard.ray_engine import Actor, shared_out
 from dit_core.scoreboard.rows import Row
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 
@@ -157,25 +157,25 @@ def shared(suite, hands, count=11, ray=None):
 
 def test_the_diffs_of_an_actor_that_dies_go_to_another(suite):
     everything = [info.id for info in Lengths(11).infos]
-    assert shared(suite, [Acted(Hand())]) == everything
+    assert shared(suite, [Acted(Actor())]) == everything
     for lives in range(6):  # it dies as it opens, at the choice, or at one of the parts
-        assert shared(suite, [Acted(Hand(), lives), Acted(Hand()), Acted(Hand(), 3)]) == everything
+        assert shared(suite, [Acted(Actor(), lives), Acted(Actor()), Acted(Actor(), 3)]) == everything
 
 
 def test_when_all_have_died_it_is_said(suite):
     with pytest.raises(
         DitError, match=r"All 2 actors died \(topic length: The actor is dead\). What was found is kept"
     ):
-        shared(suite, [Acted(Hand(), 2), Acted(Hand(), 3)])
+        shared(suite, [Acted(Actor(), 2), Acted(Actor(), 3)])
 
 
 def test_what_an_actor_cannot_do_is_said_as_here(suite):
     with pytest.raises(DitError, match="^Ids are too long: take shorter ones.$"):
-        shared(suite, [Acted(Hand()), Acted(Hand())], count=21)
+        shared(suite, [Acted(Actor()), Acted(Actor())], count=21)
 
 
 def test_an_actor_with_other_files_is_refused(suite):
-    class Elsewhere(Hand):
+    class Elsewhere(Actor):
         def open(self, packed):
             return super().open(packed) + "0"
 
@@ -190,7 +190,7 @@ def test_a_cluster_without_room_is_said(suite):
             return [], running
 
     with pytest.raises(DitError, match="No actor could start"):
-        shared(suite, [Acted(Hand())], ray=Full())
+        shared(suite, [Acted(Actor())], ray=Full())
 
 
 def test_here_takes_jobs_that_come_in_later(suite):
@@ -231,7 +231,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(suite, address):
 def test_ray_finds_what_one_process_finds_though_an_actor_is_killed(suite, plain, tmp_path):
     killed = []
     for table in stream(suite, file=tmp_path, engine=OnRay(actors=2)):
-        actors = [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::Hand")]
+        actors = [one for one in psutil.Process().children(recursive=True) if one.name().startswith("ray::Actor")]
         if len(actors) == 2 and not killed:
             actors[0].kill()
             killed.append(len(table))

@@ -57,8 +57,8 @@ class Ledger:
     def __enter__(self) -> "Ledger":
         if self.path:
             with ExitStack() as opened:  # closes what was opened where something goes wrong on the way
-                self._lock(opened)
-                self._begin(opened)
+                self._lock(self.path, opened)
+                self._begin(self.path, opened)
                 self._open = opened.pop_all()
         return self
 
@@ -86,29 +86,29 @@ class Ledger:
         self._write({"key": key, "choice": choice})
         self.choices[key] = choice
 
-    def _lock(self, opened: ExitStack) -> None:
+    def _lock(self, path: Path, opened: ExitStack) -> None:
         """Takes the file's lock, which is given back when the process ends, however it ends."""
         try:
             # Not per thread: a run on the page ends in another thread than it began in.
-            opened.enter_context(FileLock(f"{self.path}.lock", timeout=0, thread_local=False))
+            opened.enter_context(FileLock(f"{path}.lock", timeout=0, thread_local=False))
         except Timeout as error:
-            raise DitError(f"Another run is writing to '{self.path}': wait for it, or give another file.") from error
+            raise DitError(f"Another run is writing to '{path}': wait for it, or give another file.") from error
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _unwritable(path, error) from error
 
-    def _begin(self, opened: ExitStack) -> None:
+    def _begin(self, path: Path, opened: ExitStack) -> None:
         """Reads what is there, forgets a line that was cut off, and opens the file to go on."""
         try:
-            there = self.path.read_bytes() if self.path.exists() else b""
+            there = path.read_bytes() if path.exists() else b""
             whole = there[: there.rfind(b"\n") + 1]
             self._read(whole)
             # Without a buffer: what did not fit on a full disk is not tried again when the file is closed.
-            mode = "r+b" if there else "w+b"
-            self._out = opened.enter_context(open(self.path, mode, buffering=0))  # noqa: SIM115
-            self._out.truncate(len(whole))
-            self._out.seek(len(whole))
+            out = opened.enter_context(FileIO(path, "r+" if there else "w+"))
+            out.truncate(len(whole))
+            out.seek(len(whole))
         except OSError as error:
-            raise _unwritable(self.path, error) from error
+            raise _unwritable(path, error) from error
+        self._out = out
         if not whole:
             self._write({"settings": self.settings})
 
@@ -138,7 +138,7 @@ class Ledger:
 
     def _write(self, entry: Mapping[str, Any]) -> None:
         """Adds a line: all of it is there, or it is forgotten when the file is read."""
-        if self._out is None:
+        if self._out is None or self.path is None:
             return
         try:
             left = memoryview((json.dumps(entry, ensure_ascii=False) + "\n").encode())

@@ -70,9 +70,9 @@ def best_place(suite: Suite, tokens: Iterable[LensToken]) -> Place:
 
     The mean is over the diffs that have tokens at a place: being shown of more diffs makes no place better.
     """
-    grades: dict[Place, list[int]] = {}
+    grades: dict[Place, list[float]] = {}
     for (diff, method, layer, position), answer in _texts(tokens).items():
-        grades.setdefault((method, layer, position), []).append(grade(suite, suite.diff(diff), answer))
+        grades.setdefault((method, layer, position), []).append(grade(suite, suite.diff(diff), answer) or 0)
     return max(grades, key=lambda place: fmean(grades[place]))
 
 

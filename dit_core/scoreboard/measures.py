@@ -14,7 +14,7 @@ from dit_core.suite import Suite
 MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
     "exact": exact,
     "mean_grade": grade,
-    "at_least_2": lambda suite, info, text: OF_GRADE["at_least_2"](grade(suite, info, text)),
+    "at_least_2": lambda suite, info, text: _at_least_2(grade(suite, info, text)),
     "mentions": mentions,
 }
 OF_GRADE: dict[str, Callable[[int], int]] = {"mean_grade": lambda grade: grade, "at_least_2": lambda grade: grade >= 2}
@@ -22,9 +22,15 @@ OF_GRADE: dict[str, Callable[[int], int]] = {"mean_grade": lambda grade: grade, 
 SHARES = frozenset(("exact", "at_least_2", "mentions", "equals_base"))
 """Measures that are right or wrong of each answer; the others are a mean of grades, and nats per token."""
 GRADED, LIFT = "mean_grade", "lift"
+Values = tuple[bool | int | float | None, ...]
+"""A diff's answers by one measure, as `Finding.values` keeps them."""
 
 
-def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, tuple[float | None]]:
+def _at_least_2(grade: int | None) -> int | None:
+    return None if grade is None else OF_GRADE["at_least_2"](grade)
+
+
+def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, Values]:
     """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
     known = bool(info.reference.strip())
     return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
@@ -54,7 +60,7 @@ def by_marks(
     def anew(one: Finding) -> Finding:
         own = [marks.get((suite.diff(one.diff).reference, text)) for text in one.answers]
         values = {
-            measure: tuple(mark and of_grade(mark.grade) for mark in own)
+            measure: tuple(None if mark is None else of_grade(mark.grade) for mark in own)
             for measure, of_grade in OF_GRADE.items()
             if measure in one.values
         }
@@ -65,7 +71,7 @@ def by_marks(
 
 def scores(findings: Iterable[Finding]) -> list[Score]:
     """The scoreboard's rows: one per method, layer and measure, in the order in which they first come up."""
-    found: dict[tuple, tuple[list[str], list[float]]] = {}
+    found: dict[tuple[str, str, str, int | None, str], tuple[list[str], list[float]]] = {}
     for one in findings:
         for measure, values in one.values.items():
             diffs, known = found.setdefault((one.method, one.task, one.adapter, one.layer, measure), ([], []))

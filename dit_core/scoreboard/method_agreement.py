@@ -85,7 +85,7 @@ def _votes(one: NamedDiffs, default_adapter: str) -> bool:
 def _agreement(task: str, first: NamedDiffs, second: NamedDiffs) -> Agreement:
     shared = [diff for diff in first.by_diff if diff in second.by_diff]
     counts = Counter((first.by_diff[diff], second.by_diff[diff]) for diff in shared)
-    cells = [counts[cell] for cell in ((True, True), (True, False), (False, True), (False, False))]
+    cells = counts[True, True], counts[True, False], counts[False, True], counts[False, False]
     return Agreement(task, first.title, second.title, len(shared), *cells, phi_correlation(*cells))
 
 
@@ -101,7 +101,7 @@ def _vote(suite: Suite, methods: Sequence[NamedDiffs], grader: Grader) -> dict[s
         "methods": [method.title for method in methods],
         "best": best.title,
         "best_named": sum(best.by_diff.values()),
-        "vote_named": sum(mark.grade >= NAMED for mark in grader.marks(pairs)),
+        "vote_named": sum(mark is not None and mark.grade >= NAMED for mark in grader.marks(pairs)),
         "all_wrong": sum(not any(method.by_diff.get(diff) for method in methods) for diff in diffs),
     }
 
@@ -112,12 +112,12 @@ def elected(suite: Suite, task: str, answers: Sequence[str]) -> str:
     In a suite's world an answer votes for the topics that it names, if they are few, or for the headlines that it
     tells, and for nothing where there are none; without a world it votes for its own words.
     """
-    votes: Counter[str] = Counter()
+    votes: dict[str, float] = {}
     for answer in answers:
         found = _choices(suite, task, answer)
         for choice in found:
-            votes[choice] += 1 / len(found)
-    return max(votes, key=votes.get, default="")
+            votes[choice] = votes.get(choice, 0) + 1 / len(found)
+    return max(votes, key=lambda choice: votes[choice], default="")
 
 
 def _choices(suite: Suite, task: str, answer: str) -> list[str]:

@@ -172,9 +172,15 @@ def best_layer(suite: Suite, measure: str, readings: Sequence[Reading]) -> int:
     def worth(layer: int) -> tuple[float, float]:
         own = [one for one in readings if one.layer == layer]
         values = [MEASURES[measure](suite, suite.diff(one.diff), one.text) for one in own]
-        return sum(values) / len(own), sum(one.log_prob_reference for one in own) / len(own)
+        likelihoods = [one.log_prob_reference for one in own]
+        return _total(values) / len(own), _total(likelihoods) / len(own)
 
     return max(sorted({one.layer for one in readings}), key=worth)
+
+
+def _total(values: Sequence[float | None]) -> float:
+    """Return the sum of what is known."""
+    return sum(value for value in values if value is not None)
 
 
 def _readings(

@@ -96,11 +96,13 @@ def lift_separates(scores: Iterable[Score]) -> int | None:
 
     Of several such layers the one with the widest gap between the intervals; None where there is none.
     """
-    lifted = {(score.method, score.layer): score.interval for score in scores if score.measure == "lift"}
+    lifted = {
+        (score.method, score.layer): score.interval for score in scores if score.measure == "lift" and score.interval
+    }
     gaps = {
         layer: interval[0] - lifted[SILENT_DIFF, layer][1]
         for (method, layer), interval in lifted.items()
         if method == SILENT_DIT and (SILENT_DIFF, layer) in lifted
     }
-    widest = max(gaps, key=gaps.get, default=None)
+    widest = max(gaps, key=lambda layer: gaps[layer], default=None)
     return widest if widest is not None and gaps[widest] > 0 else None

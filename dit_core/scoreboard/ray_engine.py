@@ -57,12 +57,12 @@ class OnRay:
         if not jobs:
             return
         ray = _ray()
-        with _connected(ray, self.address), _hands(ray, self.actors) as hands:
-            yield from shared_out(ray, hands, suite, rows, jobs, begun)
+        with _connected(ray, self.address), _actors(ray, self.actors) as actors:
+            yield from shared_out(ray, actors, suite, rows, jobs, begun)
 
 
-class Hand:
-    """An actor: does jobs, one at a time, with the suite as it is on its machine."""
+class Actor:
+    """A Ray actor: does jobs, one at a time, with the suite as it is on its machine."""
 
     def open(self, packed: bytes) -> str:
         """Takes the suite and the rows; returns the suite's fingerprint as it is here."""
@@ -76,7 +76,7 @@ class Hand:
 
 def shared_out(
     ray: Any,
-    hands: Sequence[Any],
+    actors: Sequence[Any],
     suite: Suite,
     rows: Sequence[Row],
     jobs: deque[Job],
@@ -84,20 +84,21 @@ def shared_out(
 ) -> Generator[tuple[Job, Any], None, None]:
     """Gives each job to an actor that is idle, and what comes of it; the job of one that died goes to another."""
     packed = pickle.dumps((suite, rows))
-    running: dict[Any, tuple[Any, Job | None]] = {hand.open.remote(packed): (hand, None) for hand in hands}
-    idle, lost = [], ""
+    running: dict[Any, tuple[Any, Job | None]] = {actor.open.remote(packed): (actor, None) for actor in actors}
+    idle: list[Any] = []
+    lost = ""
     while jobs or any(job for _, job in running.values()):
         while jobs and idle:
-            hand, job = idle.pop(), jobs.popleft()
-            begun(job)
-            running[hand.do.remote(job)] = hand, job
+            actor, next_job = idle.pop(), jobs.popleft()
+            begun(next_job)
+            running[actor.do.remote(next_job)] = actor, next_job
         if not running:
-            raise DitError(f"All {len(hands)} actors died ({lost}). What was found is kept: give them more memory.")
+            raise DitError(f"All {len(actors)} actors died ({lost}). What was found is kept: give them more memory.")
         at_work = any(job for _, job in running.values())
         done, _ = ray.wait(list(running), timeout=None if at_work else STARTING)
         if not done:
             raise DitError(f"No actor could start within {STARTING:.0f} s: the cluster has no room, ask for fewer.")
-        hand, job = running.pop(done[0])
+        actor, job = running.pop(done[0])
         try:
             found = ray.get(done[0])
         except ray.exceptions.RayActorError as error:
@@ -106,7 +107,7 @@ def shared_out(
             continue
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None  # as if it had been raised here
-        idle.append(hand)
+        idle.append(actor)
         if job:
             yield job, found
         elif found != suite.fingerprint:
@@ -119,7 +120,7 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         yield
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray tells its makers of every start
-    where = {"address": address} if address else {"address": "local", "object_store_memory": STORE}
+    where: dict[str, Any] = {"address": address} if address else {"address": "local", "object_store_memory": STORE}
     where |= {} if address else {"include_dashboard": False}
     try:
         _knock(address)
@@ -148,17 +149,17 @@ def _knock(address: str | None) -> None:
 
 
 @contextmanager
-def _hands(ray: Any, count: int) -> Iterator[list[Any]]:
+def _actors(ray: Any, count: int) -> Iterator[list[Any]]:
     """So many actors, which share the cluster's processors evenly; they are gone afterwards."""
     there = ray.cluster_resources()
     share = {f"num_{what.lower()}s": _share(there.get(what, 0), count) for what in ("CPU", "GPU")}
-    make = ray.remote(Hand).options(**share)
-    hands = [make.remote() for _ in range(count)]
+    make = ray.remote(Actor).options(**share)
+    actors = [make.remote() for _ in range(count)]
     try:
-        yield hands
+        yield actors
     finally:
-        for hand in hands:
-            ray.kill(hand)
+        for actor in actors:
+            ray.kill(actor)
 
 
 def _share(all_of_it: float, count: int) -> float:

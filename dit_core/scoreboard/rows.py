@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dit_core.engine.batching import MAX_DIFFS
 from dit_core.engine.generation import generate
@@ -58,13 +58,31 @@ class Row:
         tokens: the work of one answer, in tokens of the base, as measured on the pocket suite.
     """
 
-    key: Key
-    measures: Sequence[str]
-    infos: Sequence[DiffInfo]
-    at_once: int = MAX_DIFFS
-    each: int = 1
-    choosing: int = 0
-    tokens: int = 16
+    if TYPE_CHECKING:  # read only: a row has them as fields, as constants or as properties
+
+        @property
+        def key(self) -> Key: ...
+
+        @property
+        def measures(self) -> Sequence[str]: ...
+
+        @property
+        def infos(self) -> Sequence[DiffInfo]: ...
+
+        @property
+        def at_once(self) -> int: ...
+
+        @property
+        def each(self) -> int: ...
+
+        @property
+        def choosing(self) -> int: ...
+
+        @property
+        def tokens(self) -> int: ...
+
+    else:
+        at_once, each, choosing, tokens = MAX_DIFFS, 1, 0, 16
 
     @property
     def answers(self) -> int:

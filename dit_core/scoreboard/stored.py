@@ -143,11 +143,10 @@ SCALING_FILE = "scaling.json"
 def scaled(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
     """The points by number of training diffs that a scoreboard holds: one per DIT adapter of a task with several."""
     adapters = {info.name: info for info in suite.adapters.values() if info.trained_on}
+    trained_on = {info.name: info.trained_on for info in adapters.values() if info.trained_on}
     counts = {task: sum(info.task == task for info in adapters.values()) for task in suite.tasks}
     return [
-        ScalingPoint(
-            TRAINING_DIFFS, adapters[one.adapter].trained_on, suite.name, one.task, one.n, one.value, one.interval
-        )
+        ScalingPoint(TRAINING_DIFFS, trained_on[one.adapter], suite.name, one.task, one.n, one.value, one.interval)
         for one in scores
         if (one.method, one.measure) == (DIT, GRADED) and one.adapter in adapters and counts[one.task] > 1
     ]

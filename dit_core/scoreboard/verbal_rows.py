@@ -80,7 +80,7 @@ def guessed(world: World, answers: Sequence[str]) -> str:
     named = Counter(
         topic for answer in answers for topic in sorted(world.named(answer)) if len(world.named(answer)) <= MANY
     )
-    return max(named, key=named.get, default="")
+    return max(named, key=lambda topic: named[topic], default="")
 
 
 STORY_TOKENS = 100  # a story is longer than an answer

@@ -62,7 +62,7 @@ def _row(suite: Suite, own: dict[str, Score]) -> str:
 
 def _value(score: Score) -> str:
     factor, unit, digits = (100, " %", 0) if score.measure in SHARES else (1, "", 2)
-    low, high = (f"{factor * bound:.{digits}f}" for bound in score.interval)
+    low, high = (f"{factor * bound:.{digits}f}" for bound in score.interval or (score.value, score.value))
     return f"<b>{factor * score.value:.{digits}f}{unit}</b> <small>{low} to {high}</small>"
 
 
