@@ -27,8 +27,7 @@ from dit_core.errors import DitError
 from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import make_tokenizer, train_base
-from dit_core.training.diffs import train_diffs
-from dit_core.training.dit import DitSettings, train_dit
+from dit_core.training.diffs import DitSettings, train_diffs, train_dit
 from dit_core.training.oracle import train_oracle
 from dit_core.training.package import (
     FOLDERS,

@@ -9,11 +9,11 @@ from dit_core.training.diffs import (
     HEADLINE_DIFFS,
     TOPIC_DIFFS,
     DiffSettings,
+    DitSettings,
     Sampler,
     headline_sampler,
     topic_sampler,
 )
-from dit_core.training.dit import DitSettings
 from dit_core.training.oracle import OracleSettings, Round
 from dit_core.training.world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
