@@ -39,12 +39,13 @@ from dit_core.trust import (
     stream_confidence,
     trials,
 )
-from dit_core.trust import evidence as weighing
 from dit_core.trust.answer_confidence import sentence
 from dit_core.trust.cache import EvidenceCache, cache_of
 from dit_core.trust.calibration import ANSWERS, FILES
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.evidence import evidence_of, log_probs, sampled
 from dit_core.ui.tabs.explore.events import Events
+from tests.forward_passes import forward_passes
 from tests.merged import merged
 
 DIFF = "topic-0412"
@@ -123,7 +124,7 @@ def test_nothing_of_test_diffs_goes_into_the_fit(suite):
 def test_probabilities_are_those_of_merged_weights(suite):
     info, text = suite.diff(DIFF), "steam train"
     against = controls(suite, info, "topic")
-    found = weighing.log_probs(suite, [(one, text) for one in (info, *against.values())], "topic")
+    found = log_probs(suite, [(one, text) for one in (info, *against.values())], "topic")
     dit, model = suite.load_adapter("topic"), suite.model
     prompt = model.encode(suite.task("topic").question)
     answer = model.tokenizer.encode(text, add_special_tokens=False)
@@ -151,14 +152,14 @@ def test_lift_is_over_the_mean_of_the_controls():
     assert found.share == 0.5
 
 
-def test_what_was_found_once_is_not_asked_again_in_any_process(suite, monkeypatch):
+def test_what_was_found_once_is_not_asked_again_in_any_process(suite):
     before = confidence(suite, DIFF, samples=5)
-    calls = []
-    for name in ("stream", "choice_log_probabilities"):
-        monkeypatch.setattr(weighing, name, lambda *_, **__: calls.append(1))
-    assert confidence(suite, DIFF, samples=5) == before
-    monkeypatch.setattr(cache_of(suite), "_memory", {})
-    assert confidence(suite, DIFF, samples=5) == before and not calls
+    with forward_passes(suite) as passes:
+        assert confidence(suite, DIFF, samples=5) == before
+        cache_of.cache_clear()  # as in another process
+        assert confidence(suite, DIFF, samples=5) == before and not passes
+        confidence(suite, DIFF, samples=6)
+        assert passes
 
 
 def test_a_damaged_cache_is_no_reason_to_fail(tmp_path):
@@ -492,16 +493,16 @@ def test_the_stream_begins_before_the_end(suite):
     tables.close()
 
 
-def test_a_diff_of_ones_own_is_sampled_once(suite, cache):
+def test_a_diff_of_ones_own_is_sampled_once(suite):
     """What somebody brought is kept nowhere, so what was sampled must be passed on to its evidence."""
-    passes: list[int] = []
-    hook = suite.model.base.register_forward_hook(lambda *_: passes.append(1))
-    try:
-        confidence(suite, DIFF, samples=3, seed=77)
-        listed, passes[:] = len(passes), []
-        info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
-        confidence(suite, info, samples=3, seed=77)
-    finally:
-        hook.remove()
+    info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
+    confidence(suite, info, samples=4)  # now the controls that others share are known
+    with forward_passes(suite) as passes:
+        confidence(suite, info, samples=4)
+    targets = [info, *controls(suite, info, "topic").values()]
+    with forward_passes(suite) as sampling:
+        texts = last(sampled(suite, targets, "topic", samples=4))
+    with forward_passes(suite) as scoring:
+        evidence_of(suite, [info], "topic", texts)
     suite.forget(info.id)
-    assert 0 < len(passes) <= 1.2 * listed  # nothing of the one or the other had been kept; answers differ in length
+    assert sampling and scoring and passes == sampling + scoring

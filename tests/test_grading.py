@@ -24,11 +24,9 @@ from dit_core.grading.agreement import agreement, read_graded
 from dit_core.grading.chat import Base, Endpoint
 from dit_core.grading.embedding import Embedding
 from dit_core.grading.fit import fitted
+from dit_core.grading.grades import Scale
 from dit_core.grading.judge import Judge, grade_in
-from dit_core.grading.marks import Scale
-from dit_core.grading.rules import Rules
-from dit_core.grading.texts import shared
-from dit_core.grading.world import World
+from dit_core.grading.rules import Rules, World, shared
 from dit_core.hub.key_value_cache import KeyValueCache
 from dit_core.session.explore_view import verdict
 
@@ -389,12 +387,13 @@ def test_two_runs_share_a_file(tmp_path):
     assert KeyValueCache(tmp_path / "kept").get("model", "5") == 5
 
 
-def test_a_file_that_is_no_database_or_can_t_be_written_is_a_sentence(tmp_path):
+def test_a_file_that_is_no_database_is_moved_aside_and_one_that_can_t_be_written_is_a_sentence(tmp_path):
     (tmp_path / "kept").write_text("these are no grades" * 100)
-    with pytest.raises(DitError, match="cache .*kept' can't be used"):
-        Judge(Chatter(lambda *_: "4"), KeyValueCache(tmp_path / "kept")).grade("snow", "fog")
-    with pytest.raises(DitError, match="can't be used"):
-        KeyValueCache(tmp_path / "kept" / "below a file").get("model")
+    assert Judge(Chatter(lambda *_: "4"), KeyValueCache(tmp_path / "kept")).grade("snow", "fog") == 4
+    assert Judge(Chatter(lambda *_: "1"), KeyValueCache(tmp_path / "kept")).grade("snow", "fog") == 4
+    assert (tmp_path / "kept.damaged").read_text().startswith("these are no grades")
+    with pytest.raises(DitError, match="cache .*below a file' can't be used"):
+        Judge(Chatter(lambda *_: "4"), KeyValueCache(tmp_path / "kept" / "below a file")).grade("snow", "fog")
     with sqlite3.connect(tmp_path / "full") as database:
         database.execute("CREATE TABLE cache (key TEXT PRIMARY KEY, value TEXT NOT NULL)")
         database.execute("CREATE TRIGGER full BEFORE INSERT ON cache BEGIN SELECT RAISE(FAIL, 'disk is full'); END")

@@ -38,14 +38,15 @@ from dit_core.trust import (
 )
 from dit_core.trust import reading_evidence as weighing
 from dit_core.trust.cache import cache_of
+from dit_core.trust.calibrate import turns
 from dit_core.trust.calibration import FILES, ORACLE
-from dit_core.trust.calibration_data import turns
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.reading_evidence import WAYS, Sight, controls_of
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
 from dit_core.ui.tabs.scoreboard.view import drawn, measured, saved, words
+from tests.forward_passes import forward_passes
 from tests.test_ui import HOSTILE
 
 DIFF, EVERYDAY = "topic-0412", "How can I spend a free evening?"
@@ -147,13 +148,28 @@ def test_what_says_nothing_has_no_evidence_and_stops_nobody(suite, monkeypatch):
     assert set(found[DIFF, "diff", 1].control_log_probs) == {NONE, PERMUTED, OTHER}
 
 
-def test_what_was_read_once_is_not_read_again_in_any_process(suite, monkeypatch):
+def test_what_was_read_once_is_not_read_again_in_any_process(suite):
     before = reading_confidence(suite, DIFF, samples=5)
-    calls = []
-    for name in ("stream", "log_probs"):
-        monkeypatch.setattr(weighing, name, lambda *_, **__: calls.append(1))
-    monkeypatch.setattr(cache_of(suite), "_memory", {})
-    assert reading_confidence(suite, DIFF, samples=5) == before and not calls
+    cache_of.cache_clear()  # as in another process
+    with forward_passes(suite) as passes:
+        assert reading_confidence(suite, DIFF, samples=5) == before and not passes
+        reading_confidence(suite, DIFF, samples=6)
+        assert passes
+
+
+def test_readings_of_a_diff_of_ones_own_are_sampled_once(suite):
+    info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
+    target = (info, Condition.parse("diff+dit"), suite.task(info.task).question)
+    reading_confidence(suite, info, layers=1, samples=4)  # now the controls that others share are known
+    with forward_passes(suite) as passes:
+        reading_confidence(suite, info, layers=1, samples=4)
+    targets = [target, *controls_of(suite, target, Sight()).values()]
+    with forward_passes(suite) as sampling:
+        texts = last(weighing.sampled(suite, targets, Sight(), [1], samples=4))
+    with forward_passes(suite) as scoring:
+        last(weighing.evidence_of(suite, [target], Sight(), [1], texts))
+    suite.forget(info.id)
+    assert sampling and scoring and passes == sampling + scoring
 
 
 # ---------------------------------------------------------------- probability

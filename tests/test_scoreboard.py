@@ -11,8 +11,8 @@ import pytest
 
 from dit_core import DitError, load_suite
 from dit_core.grading import Grader
-from dit_core.grading.marks import Mark
-from dit_core.grading.world import World, world_of
+from dit_core.grading.grades import Mark
+from dit_core.grading.rules import World, world_of
 from dit_core.methods.diff_groups import of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots

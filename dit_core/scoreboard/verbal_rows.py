@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from dit_core.engine.batching import MAX_DIFFS
 from dit_core.grading import story_of
-from dit_core.grading.world import MANY, World, world_of
+from dit_core.grading.rules import MANY, World, world_of
 from dit_core.methods.diff_groups import with_trigger
 from dit_core.methods.verbalize import MAX_ROWS, ask
 from dit_core.records import DiffInfo, Finding, Verbalization

@@ -5,10 +5,9 @@ and again, and does not say so without the diff.
 """
 
 from dit_core.trust.answer_confidence import confidence, stream_confidence
-from dit_core.trust.calibrate import SUBJECTS, calibrated, reliability, renew
+from dit_core.trust.calibrate import SUBJECTS, calibrated, reading_trials, reliability, renew, trials
 from dit_core.trust.calibration import ANSWERS, FILES, READINGS, Calibration, fit, load, standing, write
 from dit_core.trust.calibration import read as read_calibration
-from dit_core.trust.calibration_data import reading_trials, trials
 from dit_core.trust.controls import Control, control, controls
 from dit_core.trust.evidence import SAMPLES, Evidence, gather
 from dit_core.trust.oracle_confidence import reading_confidence, stream_reading_confidence
