@@ -38,7 +38,7 @@ from dit_core.trust import (
 )
 from dit_core.trust import reading_evidence as weighing
 from dit_core.trust.cache import cache_of
-from dit_core.trust.calibrate import turns
+from dit_core.trust.calibrate import in_turns, turns
 from dit_core.trust.calibration import FILES, ORACLE
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.reading_evidence import WAYS, Sight, controls_of
@@ -100,11 +100,19 @@ def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
         assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.answer))
 
 
-def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite, monkeypatch):
-    given, kept = [], weighing.stream
-    monkeypatch.setattr(weighing, "stream", lambda *_, diff, **options: given.extend(diff) or kept(*_, diff, **options))
-    last(weighing.gather(suite, [aimed(suite)], Sight(), [1], samples=2, seed=5))
-    assert [info.id for info in given] == [DIFF] and given[0].reference == ""
+def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite):
+    info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")  # of which nothing is kept
+    _, condition, asked = aimed(suite)
+
+    def passes(reference):
+        with forward_passes(suite) as rows:
+            target = (replace(info, reference=reference), condition, asked)
+            evidence = last(weighing.gather(suite, [target], Sight(), [1], samples=2, seed=5))
+        return evidence, rows
+
+    passes("")  # now the controls that others share are known
+    assert passes("") == passes("steam train")  # whose probability nobody asks for
+    suite.forget(info.id)
 
 
 def test_controls_are_read_as_the_diff_is(suite):
@@ -184,10 +192,9 @@ def test_nothing_of_test_diffs_goes_into_the_fit(suite):
     assert reading_trials(suite, "headline", "test") == []
 
 
-def test_layers_take_turns_and_each_has_its_own(suite, monkeypatch):
-    monkeypatch.setattr(suite.worker, "run", lambda _: 9)
-    monkeypatch.setattr(suite, "oracle", SimpleNamespace(percents=[100 * layer / 9 for layer in range(9)]))
-    found = turns(suite)
+def test_layers_take_turns_and_each_has_its_own(suite):
+    assert sorted(layer for part in turns(suite) for layer in part) == list(range(len(suite.model.layers)))
+    found = in_turns(range(9))
     assert sorted(layer for own in found for layer in own) == list(range(9))
     assert {len(own) for own in found} == {2, 3}
 

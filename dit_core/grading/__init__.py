@@ -49,7 +49,7 @@ def grader(
     if useless := [what for what, value in given.items() if value is not None and what not in takes]:
         raise DitError(f"The {name} grader takes no setting like {useless[0]}: leave it out, or choose another grader.")
     if name == "rules":
-        return Rules(suite and world_of(suite))
+        return Rules(world_of(suite) if suite else None)
     if name == "embedding":
         from dit_core.grading.embedding import MODEL, Embedding
 
@@ -62,9 +62,12 @@ def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache
     from dit_core.grading.judge import Judge
     from dit_core.hub.key_value_cache import KeyValueCache
 
-    if bool(model) == bool(suite) or (suite and base_url):
-        raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
-    return Judge(Endpoint(model, base_url) if model else Base(suite), KeyValueCache(cache) if cache else None)
+    kept = KeyValueCache(cache) if cache else None
+    if model and suite is None:
+        return Judge(Endpoint(model, base_url), kept)
+    if suite is not None and not (model or base_url):
+        return Judge(Base(suite), kept)
+    raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
 
 
 def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:

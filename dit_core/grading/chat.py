@@ -90,8 +90,9 @@ class Endpoint:
             raise DitError(f"The judge '{self.model}' at {self.url} {self._trouble(error)}.") from error
 
     def _ask(self, prompt: str) -> str:
-        messages = [{"role": "user", "content": prompt}]
-        answer = self._client.chat.completions.create(model=self.model, messages=messages, temperature=0)
+        answer = self._client.chat.completions.create(
+            model=self.model, messages=[{"role": "user", "content": prompt}], temperature=0
+        )
         try:
             said = answer.choices[0].message.content
         except (AttributeError, IndexError, TypeError):
@@ -139,7 +140,8 @@ class Base:
     def _texts(self, asked: Sequence[tuple[int, str]]) -> list[str]:
         from dit_core.engine.generation import generate
 
-        model, written = self.suite.model, [[] for _ in asked]
+        model = self.suite.model
+        written: list[list[int]] = [[] for _ in asked]
         for step in generate(model, [model.encode(prompt) for _, prompt in asked], {}, self.TOKENS):
             for ids, token, alive in zip(written, step.tokens, step.alive, strict=True):
                 if alive:

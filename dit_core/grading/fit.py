@@ -84,6 +84,7 @@ def main(
     if grader == "judge":
         raise DitError("A judge has no scale to fit: choose rules or embedding.")
     measured = grader_of(grader, model=model)
+    assert isinstance(measured, Fitted), "as all graders but a judge are"
     files = [File(path, measured) for path in paths]
     print(over(files, [numpy.ones(len(file.pairs), dtype=bool) for file in files]))
     # [splits, files, figures]; a figure that is not defined somewhere is nan throughout.

@@ -32,20 +32,24 @@ class Grader(ABC):
             DitError: the grader lacks something (a package, a model, an endpoint), and what to do about it.
         """
         found: list[Mark | None] = [Mark(1, 1.0) if (reference or "").strip() else None for reference, _ in pairs]
-        places = [at for at, (_, answer) in enumerate(pairs) if found[at] and answer.strip()]
-        for at, mark in zip(places, self._marks([pairs[at] for at in places], tell), strict=True):
+        asked = {
+            place: (reference, answer)
+            for place, (reference, answer) in enumerate(pairs)
+            if reference and reference.strip() and answer.strip()
+        }
+        for at, mark in zip(asked, self._marks(list(asked.values()), tell), strict=True):
             found[at] = mark
         return found
 
     def grade(self, reference: str | None, answer: str) -> int | None:
         """The grade of one answer, 1 to 5; None without a reference."""
         [mark] = self.marks([(reference, answer)])
-        return mark and mark.grade
+        return mark.grade if mark else None
 
     def score(self, reference: str | None, answer: str) -> float | None:
         """The score of one answer, 1 to 5; None without a reference."""
         [mark] = self.marks([(reference, answer)])
-        return mark and mark.score
+        return mark.score if mark else None
 
     @abstractmethod
     def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> Sequence[Mark]:
@@ -60,7 +64,7 @@ class Scale:
     """
 
     weights: tuple[float, ...]
-    cuts: tuple[float, float, float, float]
+    cuts: tuple[float, ...]
 
     def mark(self, features: Sequence[float]) -> Mark:
         height = sum(weight * value for weight, value in zip(self.weights, features, strict=True))

@@ -20,7 +20,7 @@ HABIT = 8  # an answer that one of so many samples gives without the diff came u
 def confidence(
     suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
 ) -> Table[Confidence]:
-    """How far what a DIT adapter says about each diff can be trusted: one record per diff.
+    """Measure how far what a DIT adapter says about each diff can be trusted: one record per diff.
 
     Args:
         suite: what `load_suite` gave.
@@ -74,7 +74,7 @@ def _confidence(
     seed: int,
 ) -> Confidence:
     beside = [
-        beside_it(kind, own.id if own else "", said[own.id if own else ""], evidence) for kind, own in against.items()
+        control_row(kind, own.id if own else "", said[own.id if own else ""], evidence) for kind, own in against.items()
     ]
     probability, why = None, ""
     try:
@@ -98,8 +98,8 @@ def _confidence(
     )
 
 
-def beside_it(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) -> dict:
-    """What a control says: its own answer, and what of the diff's."""
+def control_row(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) -> dict:
+    """Describe a control: its own modal answer, and how often it gives the diff's."""
     answer, times = modal(texts)
     return {
         "kind": kind,
@@ -113,7 +113,7 @@ def beside_it(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) ->
 
 
 def sentence(answer: str, times: int, samples: int, beside: Sequence[dict], who: str = "The adapter") -> str:
-    """What samples and controls come to, in one plain sentence about `who` speaks."""
+    """Say in one plain sentence what samples and controls come to; `who` gave the answer."""
     if times == 1:
         return f"{who} says something else in each of {samples} samples: no answer to trust."
     said = f"“{answer.strip()}”" if answer.strip() else "nothing"

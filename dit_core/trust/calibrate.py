@@ -17,6 +17,7 @@ from dit_core.engine.batching import MAX_DIFFS
 from dit_core.errors import DitError
 from dit_core.grading import exact
 from dit_core.methods.oracle.reading import trained_layers
+from dit_core.methods.oracle.request import oracle_info
 from dit_core.records import DiffInfo, Reliability, Table
 from dit_core.records.condition import Condition
 from dit_core.stats import (
@@ -30,9 +31,9 @@ from dit_core.stats import (
 from dit_core.suite import Suite
 from dit_core.trust import reading_evidence
 from dit_core.trust.calibration import ANSWERS, ORACLE, READINGS, Calibration, digest, fit, write
-from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control
+from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control, stand_in
 from dit_core.trust.evidence import SAMPLES, Evidence, gather
-from dit_core.trust.reading_evidence import Aimed, Way, stand_in, ways
+from dit_core.trust.reading_evidence import Aimed, Way, ways
 
 Share = Callable[[float], None]
 FIT, REPORT = "calibration", "test"
@@ -58,7 +59,8 @@ class Trial:
 def trials(suite: Suite, task: str, split: str, limit: int | None = None, tell: Share = lambda _: None) -> list[Trial]:
     """Each diff of a task's split under each of the task's adapters, and as many control diffs."""
     names = [name for name, info in suite.adapters.items() if info.task == task]
-    pairs, found = _pairs(suite, task, split, limit), []
+    pairs = _pairs(suite, task, split, limit)
+    found: list[Trial] = []
     for at, name in enumerate(names):
         for start in range(0, len(pairs), MAX_DIFFS):
             part = pairs[start : start + MAX_DIFFS]
@@ -76,7 +78,8 @@ def reading_trials(
     chosen = ways(suite, suite.task(task))
     pairs = _pairs(suite, task, split, limit) if chosen else []
     parts = turns(suite) if pairs else []
-    plan, found = [(way, turn) for way in chosen for turn in range(len(parts))], []
+    plan = [(way, turn) for way in chosen for turn in range(len(parts))]
+    found: list[Trial] = []
     for at, (way, turn) in enumerate(plan):
         tell(at / len(plan))
         found += _read(suite, task, way, parts[turn], pairs, turn, len(parts))
@@ -103,11 +106,15 @@ def _read(
 
 
 def turns(suite: Suite) -> list[list[int]]:
-    """The layers that the oracle was trained on, parted so that each part has a few from all over the depth."""
+    """Return the layers that the oracle was trained on, parted as `in_turns` says."""
     depth = suite.worker.run(lambda: len(suite.model.layers))
-    layers = trained_layers(suite.oracle.percents, depth) or list(range(depth))
+    return in_turns(trained_layers(oracle_info(suite).percents, depth) or list(range(depth)))
+
+
+def in_turns(layers: Sequence[int]) -> list[list[int]]:
+    """Part layers so that each part has a few from all over the depth."""
     step = max(1, len(layers) // READINGS_EACH)
-    return [layers[start::step] for start in range(step)]
+    return [list(layers[start::step]) for start in range(step)]
 
 
 def diffs_of(suite: Suite, task: str, split: str, limit: int | None) -> list[DiffInfo]:
@@ -167,7 +174,7 @@ SUBJECTS = {
 def calibrated(
     suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None, of: str = ANSWERS
 ) -> tuple[Calibration, Table[Reliability]]:
-    """Fits the suite's calibration of answers or of readings, and measures it.
+    """Fit the suite's calibration of answers or of readings, and measures it.
 
     `limit` bounds the diffs of each task, `tell` hears of progress. Raises DitError where the suite has no calibration
     diffs that it could be fitted on.
@@ -202,7 +209,7 @@ def calibrated(
 
 
 def renew(suite: Suite, limit: int | None = None, tell: Tell = lambda *_: None, of: str = ANSWERS) -> Path:
-    """Fits and measures a calibration of the suite anew and keeps it with the suite; where it is then."""
+    """Fit and measure a calibration of the suite anew, keep it with the suite, and return its path."""
     return write(suite, *calibrated(suite, limit, tell, of), of)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import numpy
 
 from dit_core.errors import DitError
-from dit_core.hub import parse_source
+from dit_core.hub import Source, parse_source
 from dit_core.records import DiffInfo, Reliability, Table, as_dict, records_from_json
 from dit_core.request.conditions import question_of
 from dit_core.stats import fit_logistic, logistic
@@ -42,13 +42,17 @@ class Calibration:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def probability(self, evidence: Evidence) -> float:
-        """The probability that the answer is right."""
+        """Return the probability that the answer is right."""
         share, lift = _features(evidence)
         return float(logistic(self.constant + self.share * share + self.lift * lift))
 
 
 def fit(evidence: Sequence[Evidence], right: Sequence[bool]) -> Calibration:
-    """The likeliest weights, drawn to 0 a little. Raises DitError where there is no evidence."""
+    """Fit the weights by ridge-penalised logistic regression (as Platt scaling, 1999, but of two features).
+
+    Raises:
+        DitError: there is no evidence.
+    """
     if not evidence:
         raise DitError("A calibration needs diffs of the split 'calibration', and this suite has none.")
     features, truth = numpy.array([_features(one) for one in evidence]), numpy.array(right, dtype=float)
@@ -60,20 +64,21 @@ def fit(evidence: Sequence[Evidence], right: Sequence[bool]) -> Calibration:
 
 
 def load(suite: Suite, *adapters: str, of: str = ANSWERS) -> Calibration:
-    """The suite's calibration of its adapters' answers or its oracle's readings, for these: DIT adapters, or `ORACLE`.
+    """Load the suite's calibration of answers or readings that stands for these: DIT adapters, or `ORACLE`.
 
     Raises DitError where the suite has none, it can't be read, or it was not made with one of them.
     """
     found, _ = read(suite, of)
     for name in adapters:
         if found.adapters.get(name) != digest(suite, name):
-            what = f"oracle than '{suite.oracle.title}'" if name == ORACLE else f"DIT adapter than this '{name}'"
+            oracle = suite.oracle if name == ORACLE else None
+            what = f"oracle than '{oracle.title}'" if oracle else f"DIT adapter than this '{name}'"
             raise DitError(f"The suite's calibration of {of} was made with another {what}: {_anew(suite, of)}.")
     return found
 
 
 def chance(suite: Suite, info: DiffInfo, evidence: Evidence, *adapters: str, of: str = ANSWERS) -> float:
-    """The probability that an answer about a diff is right, where `adapters` act: DIT adapters, or `ORACLE`.
+    """Return the probability that an answer about a diff is right, where `adapters` act: DIT adapters, or `ORACLE`.
 
     Raises DitError, saying why, where the suite's calibration does not stand for it: as in `load`, and for another
     number of samples than it was fitted with or a diff such as an adapter was trained on.
@@ -88,18 +93,18 @@ def chance(suite: Suite, info: DiffInfo, evidence: Evidence, *adapters: str, of:
 
 
 def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliability]]:
-    """The suite's calibration and what was measured of it; DitError where there is none that can be read."""
+    """Read the suite's calibration and what was measured of it; DitError where there is none that can be read."""
     try:
         stored = json.loads(_path(suite, of).read_text(encoding="utf-8"))
-        weights = [float(stored["weights"][name]) for name in WEIGHTS]
-        if not all(map(isfinite, weights)):
+        constant, share, lift = (float(stored["weights"][name]) for name in WEIGHTS)
+        if not all(map(isfinite, (constant, share, lift))):
             raise ValueError("a weight is no number")
         rows = [_checked(row) for row in records_from_json(stored["report"], Reliability)]
         table = suite.table("reliability", rows, {"of": of, "split": stored["split"], "recipe": stored["recipe"]})
         recipe = dict(stored["recipe"])
         recipe |= {name: int(recipe[name]) for name in ("trials", "samples")} | {"split": str(recipe["split"])}
         recipe |= {name: list(recipe.get(name, ())) for name in ("by", "layers")}
-        return Calibration(*weights, dict(stored["adapters"]), recipe), table
+        return Calibration(constant, share, lift, dict(stored["adapters"]), recipe), table
     except FileNotFoundError as error:
         raise DitError(f"The suite '{suite.name}' has no calibration of {of} yet: {_anew(suite, of)}.") from error
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DitError) as error:
@@ -107,14 +112,17 @@ def read(suite: Suite, of: str = ANSWERS) -> tuple[Calibration, Table[Reliabilit
 
 
 def standing(suite: Suite, of: str = ANSWERS) -> Table[Reliability]:
-    """What was measured of a calibration that stands for the suite's adapters as they are; DitError where none does."""
+    """Return what was measured of a calibration that stands for the suite's adapters as they are.
+
+    Raises DitError where none does.
+    """
     calibration, table = read(suite, of)
     load(suite, *calibration.adapters, of=of)
     return table
 
 
 def write(suite: Suite, calibration: Calibration, report: Table[Reliability], of: str = ANSWERS) -> Path:
-    """Writes a calibration and its report beside the suite; DitError where that can't be done."""
+    """Write a calibration and its report beside the suite; DitError where that can't be done."""
     content = {
         "weights": {name: getattr(calibration, name) for name in WEIGHTS},
         "adapters": calibration.adapters,
@@ -147,7 +155,7 @@ def _checked(row: Reliability) -> Reliability:
 
 
 def digest(suite: Suite, name: str) -> str:
-    """16 hex digits over what the answers of a DIT adapter, or of the `ORACLE`, come of.
+    """Return 16 hex digits over what the answers of a DIT adapter, or of the `ORACLE`, come of.
 
     They are its file and its question, of the oracle where it is injected too, and the base's files' sizes.
     """
@@ -157,11 +165,11 @@ def digest(suite: Suite, name: str) -> str:
         if oracle is None:
             return ""
         found.update(f"{oracle.questions[0]}|{oracle.block}".encode())
-        own = parse_source(oracle.source)
+        own: Source = parse_source(oracle.source)
     else:
         found.update(question_of(suite, name).encode())
         own = suite.about.at(suite.adapter(name).file)
-    files = sorted(own.glob("adapter_*")) if isinstance(own, Path) else []
+    files: list[Source] = [*sorted(own.glob("adapter_*"))] if isinstance(own, Path) else []
     for where in (*(files or [own]), suite.about.base):
         found.update(b"|")
         if not isinstance(where, Path):

@@ -4,7 +4,7 @@ Made of the diff's id alone, so that a control is the same in every process.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -19,7 +19,7 @@ NONE, RANDOM, PERMUTED, OTHER = "no diff", "random diff", "permuted diff", "anot
 KINDS = (NONE, RANDOM, PERMUTED, OTHER)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Control(Made):
     """A diff made of another, `of`: `kind` is RANDOM, PERMUTED, or OTHER for its own weights in another place."""
 
@@ -39,7 +39,7 @@ class Control(Made):
 
 def control(info: DiffInfo, kind: str) -> Control:
     """The RANDOM or PERMUTED control of a low-rank diff. It was trained on nothing: no answer to it is right."""
-    return Control(f"{info.id}~{kind.split()[0]}", info.task, "control", info.rank, "", None, kind, info)
+    return Control(f"{info.id}~{kind.split()[0]}", info.task, "control", info.rank, "", None, kind=kind, of=info)
 
 
 def controls(suite: Suite, info: DiffInfo, task: str) -> dict[str, DiffInfo | None]:
@@ -58,6 +58,15 @@ def controls(suite: Suite, info: DiffInfo, task: str) -> dict[str, DiffInfo | No
     if others:
         found[OTHER] = others[row_seed(OTHER, info.id) % len(others)]
     return found
+
+
+def stand_in(info: DiffInfo, kind: str, other: DiffInfo) -> DiffInfo:
+    """What is read in the place of `info`: a control copy of it, or another diff."""
+    if kind != OTHER:
+        return replace(other, trigger=info.trigger)
+    same_task = other.task == info.task
+    trigger = other.trigger if same_task else info.trigger
+    return Control(f"{info.id}~{other.id}", info.task, "control", other.rank, "", trigger, kind=OTHER, of=other)
 
 
 def _random(A: Tensor, B: Tensor, generator: torch.Generator) -> tuple[Tensor, Tensor]:

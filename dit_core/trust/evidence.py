@@ -1,6 +1,7 @@
 """Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from math import exp, log
 
@@ -8,7 +9,7 @@ from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.grading import modal
 from dit_core.methods.verbalize import stream
-from dit_core.records import DiffInfo
+from dit_core.records import DiffInfo, Table, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of, row_strengths
 from dit_core.suite import Suite
@@ -53,14 +54,14 @@ class Evidence:
 
 def gather(
     suite: Suite, infos: Sequence[DiffInfo], adapter: str, samples: int = SAMPLES, seed: int = 0
-) -> Iterator[list[Evidence] | None]:
+) -> Iterator[list[Evidence]]:
     """The evidence of each diff under the adapter of that name, many to a batch: the last item.
 
-    Before it come items of None, at each of which the work may be stopped.
+    Before it come empty lists, at each of which the work may be stopped.
     """
     texts: dict[str, list[str]] = {}
     for texts in sampled(suite, infos, adapter, samples, seed):  # noqa: B007 - the last counts
-        yield None
+        yield []
     yield evidence_of(suite, infos, adapter, texts)
 
 
@@ -85,42 +86,49 @@ def evidence_of(
 def sampled(
     suite: Suite, targets: Sequence[Target], adapter: str, samples: int = SAMPLES, seed: int = 0
 ) -> Iterator[dict[str, list[str]]]:
-    """What samples at temperature 1 say, by diff id ("" for no diff); complete in the last item."""
-    cache, found = cache_of(suite), {}
+    """Sample each target's answers at temperature 1: texts by diff id ("" for no diff), complete in the last item."""
+    cache = cache_of(suite)
+    found: dict[str, list[str]] = {}
     for target in targets:
         if kept := cache.get("said", adapter, _name(target), samples, seed):
             found[_name(target)] = kept
-    question = question_of(suite, adapter)
-    options = {"samples": samples, "seed": seed, "temperature": 1.0, "max_new_tokens": MAX_NEW_TOKENS}
-    lacking = [target for target in targets if _name(target) not in found]
-    for asked in ([one for one in lacking if one is not None], None):
-        if asked == [] or (asked is None and None not in lacking):
-            continue
-        condition, table = Condition(float(asked is not None), ((adapter, 1.0),)), ()
-        answers = stream(suite, asked, condition=condition, question=question, **options)
-        try:
+    missing = [target for target in targets if _name(target) not in found]
+    infos = [target for target in missing if target is not None]
+    requests: list[list[DiffInfo] | None] = [infos] if infos else []
+    if None in missing:
+        requests.append(None)
+    for diffs in requests:
+        answers = stream(
+            suite,
+            diffs,
+            condition=Condition(float(diffs is not None), ((adapter, 1.0),)),
+            question=question_of(suite, adapter),
+            samples=samples,
+            temperature=1.0,
+            max_new_tokens=MAX_NEW_TOKENS,
+            seed=seed,
+        )
+        table: Table[Verbalization] | None = None
+        with closing(answers):
             for table in answers:  # noqa: B007 - the last counts
                 yield found
-        finally:
-            answers.close()
-        said: dict[str, list[str]] = {}
-        for one in table:
-            said.setdefault(one.diff, []).append(one.text)
-        cache.put((("said", adapter, name, samples, seed), said[name]) for name in said if lasting(name))
-        found |= said
+        texts: dict[str, list[str]] = {}
+        for answer in table or ():
+            texts.setdefault(answer.diff, []).append(answer.text)
+        cache.put((("said", adapter, name, samples, seed), texts[name]) for name in texts if may_be_kept(name))
+        found |= texts
     yield found
 
 
 def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
-    """Log-probability in nats of each text as the adapter's answer beside that diff; 0 for a text of nothing."""
+    """Return the log-probability in nats of each text as the adapter's answer beside that diff; 0 for an empty text."""
     cache = cache_of(suite)
     keys = [("likely", adapter, _name(target), text) for target, text in wanted]
     found = {key: kept for key in keys if (kept := cache.get(*key)) is not None}
-    lacking = [at for at, key in enumerate(keys) if key not in found]
-    if lacking:
-        scores = _scored(suite, [wanted[at] for at in lacking], adapter)
-        new = {keys[at]: score for at, score in zip(lacking, scores, strict=True)}
-        cache.put((key, score) for key, score in new.items() if lasting(key[2]))
+    missing = {key: pair for key, pair in zip(keys, wanted, strict=True) if key not in found}
+    if missing:
+        new = dict(zip(missing, _scored(suite, list(missing.values()), adapter), strict=True))
+        cache.put((key, score) for key, score in new.items() if may_be_kept(key[2]))
         found |= new
     return [found[key] for key in keys]
 
@@ -153,8 +161,8 @@ def _batch(suite: Suite, part: Sequence[tuple[Target, str]], adapter: str) -> li
     return found
 
 
-def lasting(name: str) -> bool:
-    """Whether what is found may be kept: a diff that somebody brought is theirs."""
+def may_be_kept(name: str) -> bool:
+    """Say whether evidence of a diff may be kept: a diff that a user brought is theirs alone."""
     return not name.startswith(f"{OWN}-")
 
 

@@ -1,26 +1,43 @@
 """Confidence of a reading: whether what an oracle reads of a diff can be trusted, in numbers and in words."""
 
 from collections.abc import Iterator, Sequence
+from typing import TypedDict, Unpack
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
-from dit_core.methods.options import Diffs
-from dit_core.methods.oracle.request import SPAN
+from dit_core.methods.options import Diffs, Layers
+from dit_core.methods.oracle.request import SPAN, oracle_info
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import checked_integer
 from dit_core.request.targets import Questions
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
-from dit_core.trust.answer_confidence import MOST_SAMPLES, beside_it, sentence
+from dit_core.trust.answer_confidence import MOST_SAMPLES, control_row, sentence
 from dit_core.trust.calibration import ORACLE, READINGS, chance, read
 from dit_core.trust.evidence import SAMPLES, Evidence
-from dit_core.trust.reading_evidence import Aimed, Sight, controls_of, evidence_of, sampled, sight_of, ways
+from dit_core.trust.reading_evidence import Aimed, Place, Sight, controls_of, evidence_of, sampled, sight_of, ways
 
 CONDITION = "diff+dit"
 
 
-def reading_confidence(suite: Suite, diff: Diffs, **options) -> Table[ReadingConfidence]:
-    """How far what the suite's oracle reads can be trusted: one record per diff × condition × layer.
+class ReadingConfidenceOptions(TypedDict, total=False):
+    """What `reading_confidence` takes beside the suite and the diff; its docstring says what each means."""
+
+    condition: str | Sequence[str]
+    layers: Layers
+    asked: Questions
+    span: str
+    kind: str
+    question: str | None
+    answer_tokens: int | None
+    samples: int
+    seed: int
+
+
+def reading_confidence(
+    suite: Suite, diff: Diffs, **options: Unpack[ReadingConfidenceOptions]
+) -> Table[ReadingConfidence]:
+    """Measure how far what the suite's oracle reads can be trusted: one record per diff × condition × layer.
 
     Args:
         suite: what `load_suite` gave.
@@ -48,7 +65,7 @@ def stream_reading_confidence(
     diff: Diffs,
     *,
     condition: str | Sequence[str] = CONDITION,
-    layers: str | int | Sequence[int] = "all",
+    layers: Layers = "all",
     asked: Questions = None,
     span: str = SPAN,
     kind: str = "with",
@@ -66,7 +83,7 @@ def stream_reading_confidence(
 
 
 @at_model
-def _layers(suite: Suite, layers: str | int | Sequence[int]) -> list[int]:
+def _layers(suite: Suite, layers: Layers) -> list[int]:
     return suite.worker.run(lambda: parse_layers(suite.model, layers))
 
 
@@ -75,7 +92,9 @@ def _stream(
 ) -> Iterator[Table[ReadingConfidence]]:
     done: list[ReadingConfidence] = []
     for one in aimed:
-        against, said, found = controls_of(suite, one, sight), {}, {}
+        against = controls_of(suite, one, sight)
+        said: dict[Place, list[str]] = {}
+        found: dict[Place, Evidence] = {}
         # The diff and its controls together; its evidence is made of these samples, so that none is asked twice.
         for said in sampled(suite, [one, *against.values()], sight, layers, samples, seed):  # noqa: B007
             yield suite.table("reading_confidence", done)
@@ -99,7 +118,7 @@ def _confidence(
 ) -> ReadingConfidence:
     info, condition, asked = aimed
     shown = {kind: ("" if diff == info.id else diff) for kind, (diff, _) in texts.items()}
-    beside = [beside_it(kind, shown[kind], own, evidence) for kind, (_, own) in texts.items() if own]
+    beside = [control_row(kind, shown[kind], own, evidence) for kind, (_, own) in texts.items() if own]
     probability, why = None, ""
     try:
         probability = _calibrated(suite, aimed, sight, layer, evidence)
@@ -112,7 +131,7 @@ def _confidence(
         layer=layer,
         span=sight.span,
         kind=sight.kind,
-        question=sight.question or suite.oracle.questions[0],
+        question=sight.question or oracle_info(suite).questions[0],
         text=evidence.answer,
         times=evidence.times,
         samples=evidence.samples,

@@ -1,6 +1,7 @@
 """Evidence for what an oracle reads: how often its samples say so, and how much likelier the diff makes it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -8,14 +9,14 @@ from dit_core.errors import DitError
 from dit_core.grading import modal
 from dit_core.methods.diff_groups import DiffGroup
 from dit_core.methods.oracle import log_probs, stream, targets
-from dit_core.methods.oracle.request import SPAN, checked_request
-from dit_core.records import DiffInfo
+from dit_core.methods.oracle.request import SPAN, ReadOptions, checked_request
+from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.spans import Span
 from dit_core.suite import Suite, Task
-from dit_core.trust.cache import EvidenceCache, cache_of
-from dit_core.trust.controls import OTHER, Control, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, lasting
+from dit_core.trust.cache import cache_of
+from dit_core.trust.controls import controls, stand_in
+from dit_core.trust.evidence import SAMPLES, Evidence, may_be_kept
 
 Aimed = tuple[DiffInfo, Condition, str]
 """A diff, the condition that acts while it is read, and what it is asked then."""
@@ -31,7 +32,7 @@ class Sight:
     answer_tokens: int | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
+    def options(self) -> ReadOptions:
         """The same for `oracle.read`."""
         return {
             "span": self.span,
@@ -92,8 +93,9 @@ def sight_of(suite: Suite, diff: Any, sight: Sight, **where: Any) -> tuple[Sight
         raise DitError("Confidence is about one reading per layer: choose a span without 'each:'.")
     if found.kind == "without":
         raise DitError("Confidence is about a diff, and without it none is read: choose the kind 'with'.")
+    aimed = [(info, condition, asked) for info, condition, asked in found.rows if info is not None]
     question = "" if found.questions[0] == found.info.questions[0] else found.questions[0]
-    return Sight(str(found.span), found.kind, question, found.answer_tokens or None), list(found.rows)
+    return Sight(str(found.span), found.kind, question, found.answer_tokens or None), aimed
 
 
 def controls_of(suite: Suite, aimed: Aimed, sight: Sight) -> dict[str, Aimed]:
@@ -103,22 +105,14 @@ def controls_of(suite: Suite, aimed: Aimed, sight: Sight) -> dict[str, Aimed]:
     has its own.
     """
     info, condition, asked = aimed
-    bare, found = replace(condition, strength=0.0), {}
+    bare = replace(condition, strength=0.0)
+    found: dict[str, Aimed] = {}
     for kind, other in controls(suite, info, info.task).items():
         if other is not None:
             found[kind] = (stand_in(info, kind, other), condition, asked)
         elif sight.kind == "with" or condition.adapters:  # else nothing acts: there is no difference to read
             found[kind] = (info, bare, asked)
     return found
-
-
-def stand_in(info: DiffInfo, kind: str, other: DiffInfo) -> Control:
-    """What is read in the place of `info`: a control copy of it, or another diff."""
-    if kind != OTHER:
-        return replace(other, trigger=info.trigger)
-    same_task = other.task == info.task
-    trigger = other.trigger if same_task else info.trigger
-    return Control(f"{info.id}~{other.id}", info.task, "control", other.rank, "", trigger, OTHER, other)
 
 
 Place = tuple[str, str, int]
@@ -133,14 +127,14 @@ def gather(
     by: str = "",
     samples: int = SAMPLES,
     seed: int = 0,
-) -> Iterator[dict[Place, Evidence] | None]:
+) -> Iterator[dict[Place, Evidence]]:
     """The evidence of every reading by its place: the last item. Of what says nothing that could be read there is none.
 
-    Before it come items of None, at each of which the work may be stopped. `by` names the way of reading.
+    Before it come empty dictionaries, at each of which the work may be stopped. `by` names the way of reading.
     """
     texts: dict[Place, list[str]] = {}
     for texts in sampled(suite, aimed, sight, layers, samples, seed):  # noqa: B007 - the last counts
-        yield None
+        yield {}
     yield from evidence_of(suite, aimed, sight, layers, texts, by, seed)
 
 
@@ -152,7 +146,7 @@ def evidence_of(
     texts: Mapping[Place, Sequence[str]],
     by: str = "",
     seed: int = 0,
-) -> Iterator[dict[Place, Evidence] | None]:
+) -> Iterator[dict[Place, Evidence]]:
     """As `gather`, of samples that have been taken: `texts` holds those of every reading, by its place."""
     places = {(one[0].id, str(one[1]), layer) for one in aimed for layer in layers}
     modes = {place: modal(own) for place, own in texts.items() if place in places}
@@ -164,7 +158,9 @@ def evidence_of(
         if (info.id, str(condition), layer) in modes
         for target in ((info, condition, asked), *against[info.id, str(condition)].values())
     ]
-    likely = yield from _likely(suite, wanted, sight, seed)
+    likely: dict[tuple[Place, str], float] = {}
+    for likely in _likely(suite, wanted, sight, seed):  # noqa: B007 - the last counts
+        yield {}
     yield {
         place: _evidence(place, by, mode, len(texts[place]), against[place[:2]], likely)
         for place, mode in modes.items()
@@ -196,63 +192,60 @@ def sampled(
     suite: Suite, aimed: Sequence[Aimed], sight: Sight, layers: Sequence[int], samples: int = SAMPLES, seed: int = 0
 ) -> Iterator[dict[Place, list[str]]]:
     """What the oracle's samples at temperature 1 say, by place; complete in the last item."""
-    cache, found = cache_of(suite), {}
+    cache = cache_of(suite)
+    found: dict[Place, list[str]] = {}
     for one in aimed:
         for layer in layers:
             if kept := cache.get("read", *_key(one, sight), layer, samples, seed):
                 found[_place(one, layer)] = kept
     lacking = [one for one in aimed if any(_place(one, layer) not in found for layer in layers)]
     for condition, own in _by_condition(_readable(suite, lacking, sight, seed)):
-        sampling = {"samples": samples, "temperature": 1.0, "seed": seed}
-        tables = stream(suite, condition=condition, layers=layers, **_request(own), **sampling, **sight.options)
-        table = ()
-        try:
+        options = _options(own, condition, sight, seed)
+        options |= {"layers": layers, "samples": samples, "temperature": 1.0}
+        table: Table[Reading] | None = None
+        with closing(stream(suite, _without_references(own), **options)) as tables:
             for table in tables:  # noqa: B007 - the last counts
                 yield found
-        finally:
-            tables.close()
         said: dict[Place, list[str]] = {}
-        for one in table:
-            said.setdefault((one.diff, one.condition, one.layer), []).append(one.text)
+        for reading in table or ():
+            said.setdefault((reading.diff, reading.condition, reading.layer), []).append(reading.text)
         by_id = {one[0].id: one for one in own}
         cache.put(
             (("read", *_key(by_id[place[0]], sight), place[2], samples, seed), texts)
             for place, texts in said.items()
-            if lasting(place[0])
+            if may_be_kept(place[0])
         )
         found |= said
     yield found
 
 
-def _likely(suite: Suite, wanted: Sequence[tuple[Aimed, int, str]], sight: Sight, seed: int) -> Iterator[None]:
-    """Log-probability in nats of each text at its place, returned by (place, text); 0 for a text of nothing."""
+def _likely(
+    suite: Suite, wanted: Sequence[tuple[Aimed, int, str]], sight: Sight, seed: int
+) -> Iterator[dict[tuple[Place, str], float]]:
+    """Measure the log-probability in nats of each text at its place, 0 of an empty one; complete in the last item."""
     cache = cache_of(suite)
-    found = {(_place(one, layer), text): 0.0 for one, layer, text in wanted if not text}
+    found: dict[tuple[Place, str], float] = {}
+    found |= {(_place(one, layer), text): 0.0 for one, layer, text in wanted if not text}
     lacking: dict[Aimed, dict[int, list[str]]] = {}
     for one, layer, text in wanted:
-        if (score := _kept(cache, one, sight, layer, text, seed)) is not None:
+        if (score := cache.get("likely", *_key(one, sight), layer, text, seed)) is not None:
             found[_place(one, layer), text] = score
         elif text:
             lacking.setdefault(one, {}).setdefault(layer, []).append(text)
     for condition, own in _by_condition(_readable(suite, list(lacking), sight, seed)):
-        yield None
+        yield found
         texts = {(one[0].id, layer): texts for one in own for layer, texts in lacking[one].items()}
-        layers = sorted({layer for _, layer in texts})
-        scores = log_probs(
-            suite, texts=texts, condition=condition, layers=layers, seed=seed, **_request(own), **sight.options
-        )
+        options = _options(own, condition, sight, seed)
+        options["layers"] = sorted({layer for _, layer in texts})
+        scores = log_probs(suite, _without_references(own), texts, **options)
         by_id = {one[0].id: one for one in own}
         cache.put(
             (("likely", *_key(by_id[diff], sight), layer, text, seed), score)
             for (diff, _, layer, text), score in scores.items()
-            if lasting(diff)
+            if may_be_kept(diff)
         )
         found |= {((diff, written, layer), text): score for (diff, written, layer, text), score in scores.items()}
-    return found
-
-
-def _kept(cache: EvidenceCache, one: Aimed, sight: Sight, layer: int, text: str, seed: int) -> float | None:
-    return cache.get("likely", *_key(one, sight), layer, text, seed)
+    yield found
 
 
 def _readable(suite: Suite, aimed: Sequence[Aimed], sight: Sight, seed: int) -> list[Aimed]:
@@ -262,13 +255,12 @@ def _readable(suite: Suite, aimed: Sequence[Aimed], sight: Sight, seed: int) -> 
         return list(aimed)
     found = []
     for condition, own in _by_condition(aimed):
-        options = {"span": sight.span, "answer_tokens": sight.answer_tokens, "seed": seed}
-        table = targets(suite, condition=condition, **_request(own), **options)
+        table = targets(suite, _without_references(own), **_options(own, condition, sight, seed))
         found += [one for one, target in zip(own, table, strict=True) if _holds(span, target)]
     return found
 
 
-def _holds(span: Span, target) -> bool:
+def _holds(span: Span, target: Target) -> bool:
     try:
         return bool(span.positions(target.prompt_tokens, len(target.tokens) - target.prompt_tokens))
     except DitError:
@@ -283,12 +275,15 @@ def _by_condition(aimed: Iterable[Aimed]) -> Iterator[tuple[Condition, list[Aime
     yield from found.items()
 
 
-def _request(own: Sequence[Aimed]) -> dict:
-    """Diffs and what each is asked. What they were trained on is left out: no evidence may come of that."""
-    return {
-        "diff": [replace(info, reference="") for info, _, _ in own],
-        "asked": {info.id: asked for info, _, asked in own},
-    }
+def _without_references(own: Sequence[Aimed]) -> list[DiffInfo]:
+    """The diffs without what they were trained on: no evidence may come of that."""
+    return [replace(info, reference="") for info, _, _ in own]
+
+
+def _options(own: Sequence[Aimed], condition: Condition, sight: Sight, seed: int) -> ReadOptions:
+    """What is read of all that stand under one condition, each asked its own question."""
+    asked = {info.id: asked for info, _, asked in own}
+    return {**sight.options, "condition": condition, "asked": asked, "seed": seed}
 
 
 def _place(one: Aimed, layer: int) -> Place:

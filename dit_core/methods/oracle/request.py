@@ -109,7 +109,7 @@ def checked_request(
     **where: Unpack[TargetOptions],
 ) -> Request:
     """Check what is asked of an oracle, and fetch its files; arguments and DitErrors are those of `read`."""
-    info = _oracle_info(suite, oracle)
+    info = oracle_info(suite, oracle)
     targets = checked_targets(suite, diff, **where)
     if placeholders is not None:
         placeholders = checked_integer(placeholders, "The number of placeholders", 1, 1000)
@@ -156,7 +156,8 @@ def oracle_prompt(model: Model, layer: int, count: int, question: str) -> tuple[
     return ids, run
 
 
-def _oracle_info(suite: Suite, oracle: str | None) -> OracleInfo:
+def oracle_info(suite: Suite, oracle: str | None = None) -> OracleInfo:
+    """Return what is known of an oracle, by default the suite's own; DitError where it has none."""
     if oracle:
         return OracleInfo(str(oracle), str(oracle), oracle_percents(str(oracle)))
     if suite.oracle is None:
