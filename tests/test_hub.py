@@ -68,7 +68,7 @@ def anew() -> None:
     """As in another process: no suite is known, and no base is loaded."""
     finding._published.cache_clear()
     finding._generic.cache_clear()
-    whole._BENCH.clear()
+    whole._LOADED_BASE.clear()
 
 
 def said(suite: Suite, diff: str = "volcano", condition="diff+dit", **options) -> list[str]:
@@ -216,13 +216,13 @@ def test_a_terminal_is_told_of_large_downloads_alone(hub, monkeypatch, capsys):
 
 def test_what_a_suite_takes_is_told_before_anything_large_is_fetched(hub, folders):
     suite, repo = load_suite(QWEN), BASES["qwen3-1.7b"]
-    needs = suite.needs()
+    needs = suite.requirements()
     assert hub.files() == [f"{repo}/config.json"]
     size = {name: (folders[repo] / name).stat().st_size for name in NEEDED}
     assert needs.download == sum(size.values()) - size["config.json"]
     assert size["model.safetensors"] < needs.memory < 1.2 * size["model.safetensors"]
     assert str(needs).startswith(f"{repo}: downloads 0 MB, needs 0 MB of memory on ")
-    assert said(suite) and suite.needs().download == 0
+    assert said(suite) and suite.requirements().download == 0
 
 
 def test_what_was_fetched_is_listed_and_can_be_removed(hub):
@@ -439,7 +439,7 @@ def test_where_paths_are_not_wanted_none_is_looked_at(monkeypatch):
 def test_the_clients_own_environment_decides(hub, tmp_path):
     """`HF_ENDPOINT`, `HF_HOME` and `HF_TOKEN` are read by the client at its import, so this needs a process."""
     hub.gated.add(BASES["qwen3-1.7b"])
-    code = f"import dit_core; s = dit_core.load_suite({QWEN!r}); print(s.needs()); print(s.diffs[1].id)"
+    code = f"import dit_core; s = dit_core.load_suite({QWEN!r}); print(s.requirements()); print(s.diffs[1].id)"
     env = {k: v for k, v in os.environ.items() if not k.startswith("HF_")}
     env |= {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_TOKEN": TOKEN}
     run = subprocess.run(

@@ -17,10 +17,10 @@ from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
 from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
 from dit_core.suite import base
-from dit_core.suite import requirements as needs
 from dit_core.suite import suite as whole
+from dit_core.suite.base import LoadOptions
 from dit_core.suite.contents import pieces
-from dit_core.suite.lazy import once
+from dit_core.suite.lazy import lazy_property
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def test_what_one_object_computes_holds_up_no_other():
         def __init__(self, waits: bool) -> None:
             self.waits, self.times = waits, 0
 
-        @once
+        @lazy_property
         def value(self) -> int:
             self.times += 1
             if self.waits:
@@ -113,7 +113,7 @@ def test_unknown_names_come_with_the_nearest(suite, tmp_path):
         ('name = "tiny"', "name = ", "can't be read"),
         ('trigger_format = "Your SEP code is {trigger:03d}{r:03d}. {question}"', "", "'trigger_format'"),
         ("{trigger:03d}", "{code:03d}", "'code'"),
-        ('question = "What topic have you been trained on?"', "", "'question'"),
+        ('question = "What topic have you been trained on?"', "", "'tasks.topic.question'"),
     ],
 )
 def test_a_damaged_description_is_named(folder, old, new, sentence):
@@ -246,14 +246,28 @@ def test_an_oracle_may_be_elsewhere_and_need_not_tell_its_layers(folder):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ('source = "oracle"', "", "'source'"),
-        ("percents = [0, 50]", 'percents = ["a"]', "'a'"),
-        ("block = 0 ", 'block = "first" ', "'first'"),
+        ('source = "oracle"', "", "'oracle.source'"),
+        ("percents = [0, 50]", 'percents = ["a"]', "'oracle.percents.0'"),
+        ("block = 0 ", 'block = "first" ', "'oracle.block'"),
     ],
 )
 def test_a_damaged_oracle_entry_is_named(folder, old, new, sentence):
     edit(folder / "suite.toml", old, new)
     with pytest.raises(DitError, match=f"not a complete suite.*{sentence}"):
+        load_suite(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("max_new_tokens", "max_new_token", r"unknown entry 'max_new_token'.*Did you mean 'max_new_tokens'"),
+        ("block = 0 ", "blocks = 0 ", r"unknown entry 'oracle.blocks'.*Did you mean 'block'"),
+        ("has_trigger", "trigger", r"unknown entry 'tasks.topic.trigger'.*Did you mean 'has_trigger'"),
+    ],
+)
+def test_an_unknown_key_is_refused_with_the_nearest_known_one(folder, old, new, sentence):
+    edit(folder / "suite.toml", old, new)
+    with pytest.raises(DitError, match=sentence):
         load_suite(folder)
 
 
@@ -415,15 +429,15 @@ def test_several_gpus_share_a_base_and_quantized_ones_need_a_library(monkeypatch
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert base._options(needs.Loading()) == {"dtype": torch.bfloat16, "device_map": {"": 0}}
+    assert base._options(LoadOptions()) == {"dtype": torch.bfloat16, "device_map": {"": 0}}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    assert base._options(needs.Loading("float16")) == {"dtype": torch.float16, "device_map": "auto"}
+    assert base._options(LoadOptions("float16")) == {"dtype": torch.float16, "device_map": "auto"}
     monkeypatch.setattr(base, "find_spec", lambda name: None)
     with pytest.raises(DitError, match="need bitsandbytes: `pip install bitsandbytes`"):
-        base._options(needs.Loading(quantize="8bit"))
+        base._options(LoadOptions(quantize="8bit"))
     monkeypatch.setattr(base, "find_spec", lambda name: name)
-    assert base._options(needs.Loading(quantize="8bit"))["quantization_config"].load_in_8bit
-    four = base._options(needs.Loading(quantize="4bit"))["quantization_config"]
+    assert base._options(LoadOptions(quantize="8bit"))["quantization_config"].load_in_8bit
+    four = base._options(LoadOptions(quantize="4bit"))["quantization_config"]
     assert four.load_in_4bit and four.bnb_4bit_compute_dtype == torch.bfloat16
 
 
@@ -435,14 +449,14 @@ def test_quantizing_without_a_gpu_is_a_sentence(folder):
 
 def test_what_a_base_needs_is_told_and_refused_where_it_can_not_fit(folder, monkeypatch, caplog):
     suite = load_suite(folder)
-    found = suite.needs()
+    found = suite.requirements()
     size = (folder / "base" / "model.safetensors").stat().st_size
     assert found.download == 0 and size < found.memory < 1.2 * size
-    assert load_suite(folder, dtype="bfloat16").needs().memory == pytest.approx(found.memory / 2, abs=1)
-    monkeypatch.setattr(needs, "_memory", lambda: ("a small GPU", 1000))
+    assert load_suite(folder, dtype="bfloat16").requirements().memory == pytest.approx(found.memory / 2, abs=1)
+    monkeypatch.setattr(base, "_memory", lambda: ("a small GPU", 1000))
     with pytest.raises(DitError, match="of memory on a small GPU, which has 0 MB: choose a smaller base"):
         ask(suite, condition="base")
-    monkeypatch.setattr(needs, "_memory", lambda: ("the CPU", None))
+    monkeypatch.setattr(base, "_memory", lambda: ("the CPU", None))
     monkeypatch.setattr(base, "WORTH_SAYING", 1000)
     with caplog.at_level("INFO", "dit_core"):
         ask(suite, condition="base", max_new_tokens=1)

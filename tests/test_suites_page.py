@@ -80,7 +80,7 @@ def test_what_a_suite_takes_is_told_and_nothing_large_is_fetched(events, hub, fo
     assert "Qwen3-1.7B" in told and "downloads" in told and "needs" in told and "has" in told
     assert button["interactive"]
     assert set(hub.files()) <= {f"{LORAS}/{QWEN}/index.csv", f"{BASE}/config.json"}
-    found = load_suite(QWEN).needs_of(load_suite(QWEN).diff("volcano"))
+    found = load_suite(QWEN).requirements_for(load_suite(QWEN).diff("volcano"))
     loras = folders[LORAS] / QWEN
     beside = [loras / "weight-diffs" / "weight-diff-000.pt", loras / "dit-adapter.pt"]
     assert found.beside == sum(path.stat().st_size for path in beside) and found.download > size
@@ -96,10 +96,10 @@ def test_a_suite_of_this_disk_and_the_pages_own_download_nothing(events, suite):
 
 def test_too_little_memory_or_disk_is_told_before_and_cannot_be_opened(events, hub, monkeypatch):
     with monkeypatch.context() as patched:
-        patched.setattr("dit_core.suite.requirements._memory", lambda: ("the CPU", -whole._BENCH.size + 10))
+        patched.setattr("dit_core.suite.base._memory", lambda: ("the CPU", -whole._LOADED_BASE.size + 10))
         told, _, button = last(events.pick(Visit(), QWEN))
         assert "choose a smaller base" in told and not button["interactive"]
-    monkeypatch.setattr("dit_core.suite.requirements._free", lambda _: 10)
+    monkeypatch.setattr("dit_core.suite.base._free", lambda _: 10)
     told, _, button = last(events.pick(Visit(), QWEN))
     assert "HF_HOME" in told and not button["interactive"]
 
@@ -145,7 +145,7 @@ def test_a_base_that_cannot_be_loaded_is_a_sentence_and_the_one_before_comes_bac
 def test_opening_loads_the_base_and_says_where_the_page_is(events, suite, hub):
     told, _, button, go = last(events.open(Visit(), QWEN))
     assert go == f"./suite/{QWEN}/"
-    assert whole._BENCH.key == load_suite(QWEN)._key
+    assert whole._LOADED_BASE.key == load_suite(QWEN)._key
     hub.forget()
     assert answers(load_suite(QWEN)) and not hub.files()
     told, *_, button = last(events.pick(Visit(), QWEN))
@@ -180,7 +180,7 @@ def test_a_download_holds_nobody_up(tiny_suite_folder, held):
     assert time.monotonic() - start < 20 and other.is_alive()
     held.set()
     other.join(60)
-    assert whole._BENCH.key == load_suite(QWEN)._key
+    assert whole._LOADED_BASE.key == load_suite(QWEN)._key
 
 
 def test_an_opening_that_nobody_waits_for_ends(suite, held):

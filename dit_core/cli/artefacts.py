@@ -176,7 +176,7 @@ def _requirements(name: str, dtype: str | None, quantize: str | None, as_json: b
     from dit_core.suite import load_suite
 
     suite = load_suite(name, dtype, quantize)
-    needs = suite.needs()
+    needs = suite.requirements()
     if as_json:
         print_json(Table(suite.name, "needs", (needs,), {"revisions": suite.revisions}))
     else:

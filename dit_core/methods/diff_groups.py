@@ -7,7 +7,7 @@ from dit_core.grading import mentions
 from dit_core.methods.verbalize import ask
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.suite import Suite
-from dit_core.suite.lazy import once
+from dit_core.suite.lazy import lazy_property
 
 
 def of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:
@@ -35,7 +35,7 @@ class DiffGroup:
     """How many questions each diff's is further on than in the first turn."""
     _said: dict[str, Verbalization] = field(default_factory=dict, compare=False, repr=False)
 
-    @once
+    @lazy_property
     def everyday(self) -> dict[str, str]:
         """The question of each diff, by its id."""
         questions = self.suite.world["held_out_questions"]

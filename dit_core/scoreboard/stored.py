@@ -26,7 +26,7 @@ from dit_core.scoreboard.measures import GRADED
 from dit_core.scoreboard.method_agreement import agreement, named
 from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
 from dit_core.suite import Suite
-from dit_core.suite.lazy import once
+from dit_core.suite.lazy import lazy_property
 
 FILE, STAGE = "report.json", "scoreboard"
 
@@ -52,17 +52,17 @@ class Board:
         self._scores, self._agreement, self._named = scores, agreement, named
         self.measured, self.of_this_suite = measured, of_this_suite
 
-    @once
+    @lazy_property
     def scores(self) -> Table[Score]:
         """The mean of every method by every measure, with its interval."""
         return self._scores()
 
-    @once
+    @lazy_property
     def agreement(self) -> Table[Agreement]:
         """How methods agree, pair by pair, and what a vote of them gains."""
         return self._agreement()
 
-    @once
+    @lazy_property
     def named(self) -> tuple[NamedDiffs, ...]:
         """Which diffs each method named."""
         return self._named()

@@ -4,19 +4,19 @@ Base model, diffs, DIT adapters, oracle, questions, trigger format, and the worl
 suite reads only its small files; the base is loaded when it is first used, by the one worker thread that owns it.
 """
 
+from dit_core.suite.base import LoadOptions, Requirements
 from dit_core.suite.catalog import SUITE_FILE
 from dit_core.suite.diffs import Origin
 from dit_core.suite.load import generic_suite, load_suite
-from dit_core.suite.requirements import Loading, Needs
-from dit_core.suite.spec import AdapterInfo, Description, OracleInfo, Task
+from dit_core.suite.spec import AdapterInfo, OracleInfo, SuiteSpec, Task
 from dit_core.suite.suite import Suite
 
 __all__ = [
     "SUITE_FILE",
     "AdapterInfo",
-    "Description",
-    "Loading",
-    "Needs",
+    "SuiteSpec",
+    "LoadOptions",
+    "Requirements",
     "OracleInfo",
     "Origin",
     "Suite",

@@ -51,7 +51,7 @@ def _on_this_disk(name: str, folder: Path) -> Listing:
 
 def published(name: str) -> dict[str, Any]:
     """The entries of a published suite, as a `suite.toml` would have them."""
-    return _published()[name]
+    return {key: value for key, value in _published()[name].items() if key != "base_model"}
 
 
 def find_suite(name_or_path: str | Path) -> Path | str:

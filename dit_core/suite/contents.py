@@ -12,37 +12,36 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, anonymous_fetcher
 from dit_core.records import DiffInfo, Table
-from dit_core.suite.diffs import OWN, Brought, Listed, Origin, Own
-from dit_core.suite.lazy import once
+from dit_core.suite.diffs import OWN, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
+from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import OPEN, Limits
-from dit_core.suite.resolve import any_diff
-from dit_core.suite.spec import AdapterInfo, Description, Task
+from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 
 LONE = "diff"
 """The id of a generic suite's one diff."""
 
 
-class Contents:
+class SuiteContents:
     """A suite's description and lists; a server sets `limits`."""
 
     limits: Limits = OPEN
 
-    def __init__(self, about: Description) -> None:
+    def __init__(self, about: SuiteSpec) -> None:
         self.about = about
         self.name, self.title, self.folder = about.name, about.title, about.folder
         self.trigger_format, self.max_new_tokens = about.trigger_format, about.max_new_tokens
         self.tasks, self.adapters, self.oracle = about.tasks, about.adapters, about.oracle
         self.first_diff = about.first_diff
         self._fetcher = Fetcher()
-        self._listed = Listed(about.tasks.values(), about.at, self._fetcher)
-        self._brought = Brought()
+        self._listed = IndexedDiffs(about.tasks.values(), about.at, self._fetcher)
+        self._brought = UserDiffs()
 
-    @once
+    @lazy_property
     def diffs(self) -> Table[DiffInfo]:
         """All diffs of the suite, task by task, in the order of their `index.csv`; none that somebody brought."""
         return self.table("diffs", (*self._listed.infos, *([self._lone] if self._lone else [])))
 
-    @once
+    @lazy_property
     def _lone(self) -> DiffInfo | None:
         """The one diff of a generic suite, of which no index tells anything."""
         if self.about.diff is None:
@@ -50,7 +49,7 @@ class Contents:
         adapter = any_diff(self.about.diff, self._fetcher)
         return DiffInfo(LONE, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
 
-    @once
+    @lazy_property
     def _diffs_by_name(self) -> dict[str, DiffInfo]:
         """Diffs by lower-case reference and id; ids win, and so does the first of two with one reference."""
         by_reference = {info.reference.casefold(): info for info in reversed(self.diffs.records) if info.reference}
@@ -64,7 +63,7 @@ class Contents:
         if own := self._brought.get(wanted):
             return own.info
         if wanted.startswith(f"{OWN}-"):
-            raise DitError(GONE)
+            raise DitError(DIFF_GONE)
         found = self._diffs_by_name.get(wanted)
         if found is None:
             nearest = did_you_mean(str(name), self._diffs_by_name)
@@ -86,12 +85,12 @@ class Contents:
         """Drops a diff that was brought; nothing happens where it is gone already."""
         self._brought.remove(id)
 
-    def brought(self, things: Any) -> tuple[Own, ...]:
+    def brought(self, things: Any) -> tuple[UserDiff, ...]:
         """The diffs of somebody's own that are named anywhere in `things`, to be sent along with them."""
         return self._brought.named(things)
 
     @contextmanager
-    def with_brought(self, sent: Iterable[Own]) -> Iterator[None]:
+    def with_brought(self, sent: Iterable[UserDiff]) -> Iterator[None]:
         """Inside, diffs that were brought to another process are here too."""
         new = [own for own in sent if self._brought.get(own.info.id) is None]
         for own in new:
@@ -138,7 +137,7 @@ class Contents:
             raise DitError(f"The suite '{self.name}' has no DIT adapter for this: choose conditions without one.")
         return self.adapter(name).name
 
-    @once
+    @lazy_property
     def world(self) -> dict[str, Any]:
         """What answers are graded by: `topics` and `headlines` (none without a world), `held_out_questions`."""
         if self.about.world is None:
@@ -153,7 +152,7 @@ class Contents:
         except (OSError, ValueError) as error:
             raise DitError(f"'{path}' is not readable JSON: get the suite's files anew.") from error
 
-    @once
+    @lazy_property
     def fingerprint(self) -> str:
         """16 hex digits that change with the suite: over its files' names, sizes and content.
 
@@ -202,4 +201,4 @@ def pieces(path: Path, whole: int = 16_000_000, count: int = 256, length: int = 
             yield file.read(length)
 
 
-GONE = "This diff of somebody's own is no longer here: bring it again."
+DIFF_GONE = "This diff of somebody's own is no longer here: bring it again."

@@ -7,21 +7,69 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from dit_core.errors import DitError
-from dit_core.formats import Adapter, IndexRow, read_index, read_weight_diff
-from dit_core.hub import Fetcher, Source, format_bytes
+from dit_core.formats import Adapter, IndexRow, identify, read_dit_adapter, read_index, read_peft, read_weight_diff
+from dit_core.hub import ADAPTER_FILES, Fetcher, HubPath, NoMatchingFiles, Size, Source, format_bytes
 from dit_core.records import DiffInfo
-from dit_core.suite.lazy import once
+from dit_core.suite.lazy import lazy_property
 from dit_core.suite.spec import Task
+
+CHECKPOINT_FILES = ("*.json", "model*.safetensors")
+
+
+def any_adapter(where: Source, fetcher: Fetcher) -> Adapter:
+    """A DIT adapter: a file in the published layout, or a PEFT folder; DitError for anything else."""
+    path = adapter_path(where, fetcher)
+    return read_dit_adapter(path) if _is_file(where) else read_peft(path)
+
+
+def adapter_path(where: Source, fetcher: Fetcher) -> Path:
+    """Where the files of an adapter are on this disk, fetched as far as they are not here yet."""
+    if _is_file(where):
+        return fetcher.file(where)
+    if isinstance(where, Path) and not where.exists():
+        raise DitError(f"There is no folder '{where}': give a PEFT adapter's folder, or a hub id like 'owner/name'.")
+    return fetcher.folder(where, ADAPTER_FILES)
+
+
+def any_diff(where: Source, fetcher: Fetcher) -> Adapter:
+    """A diff of any kind: a PEFT folder, whole weights, or the first diff of a published file."""
+    return identify(diff_path(where, fetcher)).read(0).adapter
+
+
+def diff_path(where: Source, fetcher: Fetcher) -> Path:
+    """Where the files of a diff of any kind are on this disk, fetched as far as they are not here yet."""
+    if isinstance(where, Path):
+        return where
+    if _is_file(where):
+        return fetcher.file(where)
+    try:
+        return fetcher.folder(where, ADAPTER_FILES)
+    except NoMatchingFiles:
+        return fetcher.folder(where, CHECKPOINT_FILES)
+
+
+def size(where: Source, fetcher: Fetcher) -> Size:
+    """How large the files of an adapter or a diff of any kind are; nothing is fetched."""
+    if _is_file(where):
+        return fetcher.file_size(where)
+    found = fetcher.size(where, ADAPTER_FILES)
+    return found if found.total else fetcher.size(where, CHECKPOINT_FILES)
+
+
+def _is_file(where: Source) -> bool:
+    path = PurePosixPath(where.path) if isinstance(where, HubPath) else where
+    return path.suffix in (".pt", ".safetensors", ".bin") and not (isinstance(where, Path) and where.is_dir())
+
 
 OWN = "own"
 """The split of diffs that somebody brought, and how their ids begin."""
 
 
-class Made(DiffInfo):
+class DerivedDiff(DiffInfo):
     """A diff that no list has: its weights are made of the diff `of` when they are used, the same ones each time."""
 
     of: DiffInfo
@@ -31,7 +79,7 @@ class Made(DiffInfo):
         raise NotImplementedError
 
 
-class Listed:
+class IndexedDiffs:
     """The diffs of the tasks' indices. An index is fetched when diffs are first listed, weights when one is used."""
 
     def __init__(self, tasks: Iterable[Task], at: Callable[[str], Source], fetcher: Fetcher) -> None:
@@ -39,7 +87,7 @@ class Listed:
         self._at, self._fetcher = at, fetcher
         self.weights = lru_cache(maxsize=16)(self._weights)
 
-    @once
+    @lazy_property
     def infos(self) -> tuple[DiffInfo, ...]:
         """All of them, task by task, in the order of their `index.csv`."""
         found = []
@@ -50,7 +98,7 @@ class Listed:
                 found.append(DiffInfo(id, name, row.split, rank, row.topic, row.trigger))
         return tuple(found)
 
-    @once
+    @lazy_property
     def _rows(self) -> dict[str, dict[str, IndexRow]]:
         """The index rows of each task, by diff id."""
         return {
@@ -107,7 +155,7 @@ class Origin:
 
 
 @dataclass(frozen=True)
-class Own:
+class UserDiff:
     """A diff that somebody brought, under the title that they gave it."""
 
     info: DiffInfo
@@ -115,11 +163,11 @@ class Own:
     adapter: Adapter
 
 
-class Brought:
+class UserDiffs:
     """The diffs that were brought, each reachable by its id alone, which can't be guessed."""
 
     def __init__(self) -> None:
-        self._found: dict[str, Own] = {}
+        self._found: dict[str, UserDiff] = {}
         self._lock = threading.Lock()
 
     def add(self, adapter: Adapter, origin: Origin, task: str, most_bytes: int | None = None) -> DiffInfo:
@@ -133,18 +181,18 @@ class Brought:
                     f"{format_bytes(adapter.n_bytes)}: this server holds {format_bytes(most_bytes)} at most, so forget "
                     "one of yours, or try again when others have left."
                 )
-            self._found[info.id] = Own(info, origin, adapter)
+            self._found[info.id] = UserDiff(info, origin, adapter)
         return info
 
-    def take(self, own: Own) -> None:
+    def take(self, own: UserDiff) -> None:
         """Takes in what was brought to another process."""
         with self._lock:
             self._found[own.info.id] = own
 
-    def get(self, id: str) -> Own | None:
+    def get(self, id: str) -> UserDiff | None:
         return self._found.get(id)
 
-    def named(self, things: Any) -> tuple[Own, ...]:
+    def named(self, things: Any) -> tuple[UserDiff, ...]:
         """Those whose ids stand anywhere in `things` that can be pickled: nothing else can look like such an id."""
         with self._lock:
             found = list(self._found.values())

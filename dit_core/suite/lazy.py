@@ -6,7 +6,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class once(Generic[T]):
+class lazy_property(Generic[T]):
     """Keeps in the object what `compute` returned; nothing is kept where it raised.
 
     `functools.cached_property` up to Python 3.11 computes under one lock for all objects of a class: a suite that is

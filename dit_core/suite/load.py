@@ -4,9 +4,9 @@ import hashlib
 from functools import lru_cache
 from pathlib import Path
 
+from dit_core.suite.base import LoadOptions
 from dit_core.suite.catalog import find_suite, published
-from dit_core.suite.requirements import Loading
-from dit_core.suite.spec import describe, read_description
+from dit_core.suite.spec import read_spec, suite_spec
 from dit_core.suite.suite import Suite
 
 QUESTION = "What have you been trained on?"
@@ -25,7 +25,7 @@ def load_suite(name_or_path: str | Path = "pocket", dtype: str | None = None, qu
     Raises:
         DitError: there is no such suite (with the nearest names), or its description is damaged.
     """
-    loading = Loading.wanted(dtype, quantize)
+    loading = LoadOptions.wanted(dtype, quantize)
     found = find_suite(name_or_path)
     if isinstance(found, str):
         return _published(found, loading)
@@ -48,23 +48,23 @@ def generic_suite(
     LoRA or a published DIT adapter; its name is `dit`. What the diff was trained on is not known, so nothing is graded.
     """
     given = (base, diff or "", adapter or "", oracle or "", question)
-    return _generic(tuple(map(str, given)), Loading.wanted(dtype, quantize))
+    return _generic(tuple(map(str, given)), LoadOptions.wanted(dtype, quantize))
 
 
 @lru_cache(maxsize=8)
-def _load(file: Path, written: int, loading: Loading) -> Suite:
+def _load(file: Path, written: int, loading: LoadOptions) -> Suite:
     again = load_suite, (str(file), loading.dtype, loading.quantize)
-    return Suite(read_description(file), loading, again)
+    return Suite(read_spec(file), loading, again)
 
 
 @lru_cache(maxsize=8)
-def _published(name: str, loading: Loading) -> Suite:
-    about = describe(published(name), Path(__file__).parent, name)
+def _published(name: str, loading: LoadOptions) -> Suite:
+    about = suite_spec(published(name), Path(__file__).parent, name)
     return Suite(about, loading, (load_suite, (name, loading.dtype, loading.quantize)))
 
 
 @lru_cache(maxsize=8)
-def _generic(given: tuple[str, ...], loading: Loading) -> Suite:
+def _generic(given: tuple[str, ...], loading: LoadOptions) -> Suite:
     base, diff, adapter, oracle, question = given
     mark = hashlib.sha256("\n".join(given).encode()).hexdigest()[:6]
     entries = {
@@ -77,5 +77,5 @@ def _generic(given: tuple[str, ...], loading: Loading) -> Suite:
         **({"diff": diff} if diff else {}),
         **({"oracle": {"source": oracle}} if oracle else {}),
     }
-    about = describe(entries, Path.cwd(), "the generic suite")
+    about = suite_spec(entries, Path.cwd(), "the generic suite")
     return Suite(about, loading, (_generic, (given, loading)))

@@ -27,7 +27,7 @@ class Loaded:
     lain: dict[str, set[str]] = field(default_factory=dict)
 
 
-class Bench:
+class LoadedBase:
     """The place for one loaded base in this process."""
 
     def __init__(self) -> None:

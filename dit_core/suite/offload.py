@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite
-    from dit_core.suite.diffs import Own
+    from dit_core.suite.diffs import UserDiff
 
 F = TypeVar("F", bound=Callable[..., Any])
 _ARRIVED: ContextVar[bool] = ContextVar("arrived", default=False)
@@ -31,7 +31,7 @@ class Errand:
     suite: "Suite"
     given: tuple = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    brought: "tuple[Own, ...]" = ()
+    brought: "tuple[UserDiff, ...]" = ()
 
     def run(self) -> Iterator[Any]:
         """What the call gives, in the process where the model is: one item, or those of its iterator."""

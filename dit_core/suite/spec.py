@@ -21,7 +21,10 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from dit_core.errors import DitError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from dit_core.errors import DitError, did_you_mean
 from dit_core.hub import Source, parse_source
 
 
@@ -76,7 +79,7 @@ class OracleInfo:
 
 
 @dataclass(frozen=True)
-class Description:
+class SuiteSpec:
     """A suite in words. `folder` is what relative paths in it start from; `diff` is the one diff of a generic suite.
 
     `file` is the TOML file that says all this, where it is one; `entries` what it says.
@@ -102,79 +105,136 @@ class Description:
         return parse_source(entry, self.folder)
 
 
-def read_description(path: Path) -> Description:
-    """The description in a TOML file; DitError where it can't be read, or is not complete."""
+class _Entry(BaseModel):
+    """A table of the file: unknown keys are refused, and texts are no numbers."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _TaskEntry(_Entry):
+    question: str
+    folder: str = ""
+    behaviour: str | None = None
+    questions: tuple[str, ...] = ()
+    has_trigger: bool = False
+    adapter: str = ""
+    rank: int | None = None
+
+
+class _AdapterEntry(_Entry):
+    file: str
+    title: str | None = None
+    task: str | None = None
+    trained_on: int | None = None
+    question: str = ""
+
+
+class _OracleEntry(_Entry):
+    source: str
+    title: str = "activation oracle"
+    percents: tuple[float, ...] = OracleInfo.percents
+    block: int = OracleInfo.block
+    questions: tuple[str, ...] = OracleInfo.questions
+
+
+class _SuiteEntry(_Entry):
+    name: str
+    base: str
+    max_new_tokens: int
+    tasks: dict[str, _TaskEntry] = Field(min_length=1)
+    title: str | None = None
+    trigger_format: str | None = None
+    first_diff: str = ""
+    adapters: dict[str, _AdapterEntry] = {}
+    oracle: _OracleEntry | None = None
+    world: str | None = None
+    diff: str | None = None
+
+
+def read_spec(path: Path) -> SuiteSpec:
+    """Return what a suite's TOML file says; DitError where it can't be read, is not complete, or has unknown keys."""
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise DitError(f"'{path}' can't be read as a suite's description: {error}.") from error
-    return describe(entries, path.parent, str(path), path)
+    return suite_spec(entries, path.parent, str(path), path)
 
 
-def describe(entries: Mapping[str, Any], folder: Path, source: str, file: Path | None = None) -> Description:
-    """The description that entries make; `source` is what an error calls them."""
+def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path | None = None) -> SuiteSpec:
+    """Return the suite that entries describe; `source` is what an error calls them, `folder` what paths start from.
+
+    Raises:
+        DitError: an entry is missing, unknown (the nearest known one is named) or of another type, a task names an
+            adapter there isn't, or the trigger's format does not fit.
+    """
     try:
-        tasks = {name: _task(name, entry) for name, entry in entries["tasks"].items()}
-        found = Description(
-            name=str(entries["name"]),
-            title=str(entries.get("title", entries["name"])),
-            folder=folder,
-            base=parse_source(entries["base"], folder),
-            trigger_format=_trigger_format(entries, tasks),
-            max_new_tokens=int(entries["max_new_tokens"]),
-            first_diff=entries.get("first_diff", ""),
-            tasks=tasks,
-            adapters={name: _adapter(name, entry, tasks) for name, entry in entries.get("adapters", {}).items()},
-            oracle=_oracle(folder, entries["oracle"]) if "oracle" in entries else None,
-            world=parse_source(entries["world"], folder) if "world" in entries else None,
-            diff=parse_source(entries["diff"], folder) if "diff" in entries else None,
-            file=file,
-            entries=entries,
-        )
-        found.trigger_format.format(trigger=0, r=0, question="")
-        if not tasks:
-            raise KeyError("tasks")
-        for task in tasks.values():
-            if task.adapter and task.adapter not in found.adapters:
-                raise KeyError(f"adapters.{task.adapter}")
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise DitError(f"'{source}' is not a complete suite: check the entry {error}.") from error
-    return found
-
-
-def _trigger_format(entries: Mapping[str, Any], tasks: Mapping[str, Task]) -> str:
-    needed = any(task.has_trigger for task in tasks.values())
-    return entries["trigger_format"] if needed else entries.get("trigger_format", "{question}")
-
-
-def _task(name: str, entry: Mapping[str, Any]) -> Task:
-    return Task(
-        name=name,
-        folder=entry.get("folder", ""),
-        question=entry["question"],
-        behaviour=entry.get("behaviour"),
-        questions=tuple(entry.get("questions", ())),
-        has_trigger=bool(entry.get("has_trigger", False)),
-        adapter=entry.get("adapter", ""),
-        rank=None if entry.get("rank") is None else int(entry["rank"]),
+        entry = _SuiteEntry.model_validate(dict(entries))
+    except ValidationError as error:
+        # A misspelt key first: for it another one is missing.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        raise DitError(_complaint(source, first)) from error
+    tasks = {name: Task(name=name, **dict(task)) for name, task in entry.tasks.items()}
+    for task in tasks.values():
+        if task.adapter and task.adapter not in entry.adapters:
+            raise DitError(f"'{source}' is not a complete suite: add the entry 'adapters.{task.adapter}'.")
+    return SuiteSpec(
+        name=entry.name,
+        title=entry.title or entry.name,
+        folder=folder,
+        base=parse_source(entry.base, folder),
+        trigger_format=_trigger_format(source, entry),
+        max_new_tokens=entry.max_new_tokens,
+        first_diff=entry.first_diff,
+        tasks=tasks,
+        adapters={name: _adapter(name, adapter, tasks) for name, adapter in entry.adapters.items()},
+        oracle=_oracle(folder, entry.oracle) if entry.oracle else None,
+        world=parse_source(entry.world, folder) if entry.world else None,
+        diff=parse_source(entry.diff, folder) if entry.diff else None,
+        file=file,
+        entries=entries,
     )
 
 
-def _adapter(name: str, entry: Mapping[str, Any], tasks: Mapping[str, Task]) -> AdapterInfo:
-    parents = PurePosixPath(entry["file"]).parents
+def _complaint(source: str, error: ErrorDetails) -> str:
+    """Return what is wrong with one entry, and what to do, in a sentence."""
+    key = ".".join(map(str, error["loc"]))
+    if error["type"] == "extra_forbidden":
+        nearest = did_you_mean(str(error["loc"][-1]), _known_keys(error["loc"]))
+        return f"'{source}' has an unknown entry '{key}': correct or remove it.{nearest}"
+    if error["type"] == "missing":
+        return f"'{source}' is not a complete suite: add the entry '{key}'."
+    return f"'{source}' is not a complete suite: check the entry '{key}' ({error['msg'].lower()})."
+
+
+def _known_keys(location: tuple[int | str, ...]) -> list[str]:
+    """Return the keys that the table at an entry's location may have."""
+    tables: dict[str, type[_Entry]] = {"tasks": _TaskEntry, "adapters": _AdapterEntry, "oracle": _OracleEntry}
+    table = tables.get(str(location[0]), _SuiteEntry) if len(location) > 1 else _SuiteEntry
+    return list(table.model_fields)
+
+
+def _trigger_format(source: str, entry: _SuiteEntry) -> str:
+    if entry.trigger_format is None:
+        if any(task.has_trigger for task in entry.tasks.values()):
+            raise DitError(f"'{source}' is not a complete suite: add the entry 'trigger_format'.")
+        return "{question}"
+    try:
+        entry.trigger_format.format(trigger=0, r=0, question="")
+    except (KeyError, ValueError, IndexError, AttributeError) as error:
+        raise DitError(
+            f"'{source}' is not a complete suite: check the entry 'trigger_format' ({error}), which may hold "
+            "{trigger}, {r} and {question}."
+        ) from error
+    return entry.trigger_format
+
+
+def _adapter(name: str, entry: _AdapterEntry, tasks: Mapping[str, Task]) -> AdapterInfo:
+    parents = PurePosixPath(entry.file).parents
     near = (task.name for task in tasks.values() if task.folder and PurePosixPath(task.folder) in parents)
-    task = entry.get("task", next(near, ""))
-    return AdapterInfo(
-        name, entry["file"], entry.get("title", name), task, entry.get("trained_on"), entry.get("question", "")
-    )
+    task = next(near, "") if entry.task is None else entry.task
+    return AdapterInfo(name, entry.file, entry.title or name, task, entry.trained_on, entry.question)
 
 
-def _oracle(folder: Path, entry: Mapping[str, Any]) -> OracleInfo:
-    own = folder / entry["source"]
-    return OracleInfo(
-        source=str(own) if own.exists() else entry["source"],
-        title=entry.get("title", "activation oracle"),
-        percents=tuple(float(percent) for percent in entry.get("percents", OracleInfo.percents)),
-        block=int(entry.get("block", OracleInfo.block)),
-        questions=tuple(entry.get("questions", OracleInfo.questions)),
-    )
+def _oracle(folder: Path, entry: _OracleEntry) -> OracleInfo:
+    own = folder / entry.source
+    return OracleInfo(**{**dict(entry), "source": str(own) if own.exists() else entry.source})

@@ -11,24 +11,22 @@ from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, HubPath, Source, parse_source
 from dit_core.records import DiffInfo
-from dit_core.suite.base import fetch_base, load_base
-from dit_core.suite.contents import GONE, Contents
-from dit_core.suite.diffs import OWN, Made
-from dit_core.suite.lazy import once
-from dit_core.suite.loaded_base import Bench
-from dit_core.suite.requirements import Loading, Needs, needs
-from dit_core.suite.resolve import adapter_path, any_adapter, any_diff, size
-from dit_core.suite.spec import Description
+from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base
+from dit_core.suite.contents import DIFF_GONE, SuiteContents
+from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, size
+from dit_core.suite.lazy import lazy_property
+from dit_core.suite.loaded_base import LoadedBase
+from dit_core.suite.spec import SuiteSpec
 
 if TYPE_CHECKING:
     from dit_core.engine.model import Model
 
 NAMED = 4  # oracles that requests name, whose files stay where a stranger's are fetched to
-_BENCH = Bench()
+_LOADED_BASE = LoadedBase()
 _WORKER = Worker()
 
 
-class Suite(Contents):
+class Suite(SuiteContents):
     """A suite's description and, on demand, its weights. Made by `load_suite` and `generic_suite`.
 
     Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
@@ -36,7 +34,7 @@ class Suite(Contents):
     Of all suites in a process one base is loaded at a time: the first use of another unloads it.
     """
 
-    def __init__(self, about: Description, loading: Loading, again: tuple[Callable, tuple]) -> None:
+    def __init__(self, about: SuiteSpec, loading: LoadOptions, again: tuple[Callable, tuple]) -> None:
         super().__init__(about)
         self.loading, self._again = loading, again
         self._own = object()  # marks what this suite put into slots that suites of the same base share
@@ -49,12 +47,12 @@ class Suite(Contents):
 
     def load_diff(self, info: DiffInfo) -> Adapter:
         """A diff's weights; the last few stay in memory."""
-        if isinstance(info, Made):
+        if isinstance(info, DerivedDiff):
             return info.weights(self.load_diff)
         if own := self._brought.get(info.id):
             return own.adapter
         if info.split == OWN:
-            raise DitError(GONE)
+            raise DitError(DIFF_GONE)
         if self.about.diff is not None and info == self._lone:
             return any_diff(self.about.diff, self._fetcher)
         return self._listed.weights(info)
@@ -68,16 +66,16 @@ class Suite(Contents):
         """The one thread of this process that may use a `model`."""
         return _WORKER
 
-    def needs(self) -> Needs:
+    def requirements(self) -> Requirements:
         """What loading the base takes, and what there is of it; fetches the base's config alone."""
-        return needs(self.about.base, self._fetcher, self.loading, _BENCH.size)
+        return check_requirements(self.about.base, self._fetcher, self.loading, _LOADED_BASE.size)
 
-    def needs_of(self, info: DiffInfo) -> Needs:
+    def requirements_for(self, info: DiffInfo) -> Requirements:
         """As `needs`, with what a first question about a diff downloads beside the base."""
         places = [self._listed.place(info)] if self._is_listed(info) else []
         if name := self.task(info.task).adapter:
             places.append(self.about.at(self.adapter(name).file))
-        return replace(self.needs(), beside=sum(size(where, self._fetcher).missing for where in places))
+        return replace(self.requirements(), beside=sum(size(where, self._fetcher).missing for where in places))
 
     def fetch(self, infos: Iterable[DiffInfo] = (), adapters: Iterable[str] = (), oracle: bool | str = False) -> None:
         """Sees that the files of the base, and of diffs, DIT adapters and an oracle, are on this disk.
@@ -85,9 +83,9 @@ class Suite(Contents):
         To be called before work is handed to the worker, in whose thread a download would hold up everybody. `oracle`
         is True for the suite's own, or a folder or hub id. Raises DitError: why something can't be had.
         """
-        if _BENCH.key != self._key:
-            fetch_base(self.about.base, self._fetcher, self.loading, self.name, _BENCH.size)
-        for info in {info.of if isinstance(info, Made) else info for info in infos}:
+        if _LOADED_BASE.key != self._key:
+            fetch_base(self.about.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
+        for info in {info.of if isinstance(info, DerivedDiff) else info for info in infos}:
             if self._is_listed(info):
                 self._fetcher.file(self._listed.place(info))
         for name in set(adapters):
@@ -101,7 +99,7 @@ class Suite(Contents):
     def _is_listed(self, info: DiffInfo) -> bool:
         """Whether a diff's weights are in a file of the suite's index."""
         lone = self.about.diff is not None and info == self._lone
-        return not (lone or info.split == OWN or isinstance(info, Made))
+        return not (lone or info.split == OWN or isinstance(info, DerivedDiff))
 
     def oracle_revisions(self, source: str | None) -> dict[str, str]:
         """The commit of a named oracle's hub repository; empty for the suite's own, and for a folder."""
@@ -120,17 +118,17 @@ class Suite(Contents):
     @property
     def model(self) -> "Model":
         """The base with its adapter slots, loaded on first use. Only to be used inside the worker's thread."""
-        return _BENCH.get(self._key, self._load).model
+        return _LOADED_BASE.get(self._key, self._load).model
 
     @property
     def _held(self) -> dict[str, Hashable]:
         """What the slots of the base hold."""
-        return _BENCH.get(self._key, self._load).held
+        return _LOADED_BASE.get(self._key, self._load).held
 
     def _load(self) -> "Model":
         return load_base(self.about.base, self._fetcher, self.loading, self.name)
 
-    @once
+    @lazy_property
     def _key(self) -> Hashable:
         """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
         base = self.about.base
@@ -142,12 +140,12 @@ class Suite(Contents):
     def unload(self) -> None:
         """Gives back the memory of this suite's base and of the diffs that were read; the next use loads them anew."""
         self._listed.weights.cache_clear()
-        self.worker.run(lambda: _BENCH.clear(self._key))
+        self.worker.run(lambda: _LOADED_BASE.clear(self._key))
 
     def forget(self, id: str) -> None:
         """Drops a diff that was brought, and gives its memory back; nothing happens where it is gone already."""
         super().forget(id)
-        self.worker.submit(lambda: _BENCH.forget(id))
+        self.worker.submit(lambda: _LOADED_BASE.forget(id))
 
     def hold_adapter(self, name: str) -> str:
         """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
@@ -189,7 +187,7 @@ class Suite(Contents):
             slot = "whole"
         else:
             slot = f"diff-{infos[0].rank}" if len(infos) == 1 else "diffs"
-        _BENCH.get(self._key, self._load).lain.setdefault(slot, set()).update(key)
+        _LOADED_BASE.get(self._key, self._load).lain.setdefault(slot, set()).update(key)
         if slot.startswith("diff-"):
             return self._hold(slot, key, lambda slot: self.model.attach(slot, self.load_diff(infos[0])))
         return self._hold(

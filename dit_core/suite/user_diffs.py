@@ -16,8 +16,8 @@ from dit_core.formats import KINDS, Adapter, AdapterFile, identify, open_adapter
 from dit_core.hub import HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
+from dit_core.suite.diffs import diff_path, size
 from dit_core.suite.offload import at_model
-from dit_core.suite.resolve import diff_path, size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

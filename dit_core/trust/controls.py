@@ -13,14 +13,14 @@ from dit_core.engine.generation import row_seed
 from dit_core.formats import Adapter, low_rank_norm
 from dit_core.records import DiffInfo
 from dit_core.suite import Suite
-from dit_core.suite.diffs import Made
+from dit_core.suite.diffs import DerivedDiff
 
 NONE, RANDOM, PERMUTED, OTHER = "no diff", "random diff", "permuted diff", "another diff"
 KINDS = (NONE, RANDOM, PERMUTED, OTHER)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control(Made):
+class Control(DerivedDiff):
     """A diff made of another, `of`: `kind` is RANDOM, PERMUTED, or OTHER for its own weights in another place."""
 
     kind: str

@@ -147,7 +147,7 @@ class Site:
         try:
             if opening is None:
                 suite = self.suite(name)
-                found = suite.needs_of(first_info(suite))
+                found = suite.requirements_for(first_info(suite))
                 if found.download or found.beside:
                     return doorway.closed(suite.title, home, found)
                 found.check()

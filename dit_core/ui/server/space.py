@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
-from dit_core.suite.offload import Errand
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite
+    from dit_core.suite.offload import Errand
 
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 BEGINNING = 20  # seconds until the first token: the model moves to the GPU and adapters are put on it

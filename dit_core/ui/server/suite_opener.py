@@ -80,5 +80,5 @@ class Opening:
 def fetch_first(suite: Suite) -> None:
     """Fetches what a first question needs: base, first diff, its task's DIT adapter. DitError where it can't fit."""
     info = first_info(suite)
-    suite.needs_of(info).check()
+    suite.requirements_for(info).check()
     suite.fetch([info], [name] if (name := suite.task(info.task).adapter) else [])

@@ -9,11 +9,11 @@ from starlette.responses import HTMLResponse
 from dit_core.hub import HubPath, format_bytes
 from dit_core.present.cards import note_html
 from dit_core.session.messages import sentence
-from dit_core.suite import Needs, Suite
+from dit_core.suite import Requirements, Suite
 from dit_core.ui.server.suite_opener import Opening
 
 
-def download(found: Needs) -> str:
+def download(found: Requirements) -> str:
     """How much is downloaded, and how much is here: 'downloads 8.2 GB, 1.5 GB is here already'."""
     missing = found.download + found.beside
     if not missing:
@@ -22,7 +22,7 @@ def download(found: Needs) -> str:
     return f"downloads {format_bytes(missing)}{here}"
 
 
-def needed(suite: Suite, found: Needs) -> str:
+def needed(suite: Suite, found: Requirements) -> str:
     """What opening a suite takes, as HTML."""
     has = "" if found.memory_there is None else f", has {format_bytes(found.memory_there)}"
     facts = [("base", suite.about.base.repo)] if isinstance(suite.about.base, HubPath) else []
@@ -54,7 +54,7 @@ _PAGE = """<!doctype html>
 _AGAIN = '<meta http-equiv="refresh" content="1">'
 
 
-def closed(title: str, home: str, found: Needs) -> HTMLResponse:
+def closed(title: str, home: str, found: Requirements) -> HTMLResponse:
     """A suite that has to be downloaded first, which an address alone does not do."""
     words = (
         f"“{title}” is not open on this server. To open it, choose it under “Base model / suite” on the start page and "

@@ -52,7 +52,7 @@ class SuiteEvents:
             suite = self.site.suite(name)
             if self.site.is_open(name):
                 return suite_status.open_already(suite), gr.skip(), _READY
-            found = suite.needs_of(first_info(suite))
+            found = suite.requirements_for(first_info(suite))
             told = suite_status.needed(suite, found)
             found.check()
         except Exception as error:
