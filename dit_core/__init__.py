@@ -56,7 +56,7 @@ _ROOMS = {
     "Suite": "suite",
     "generic_suite": "suite",
     "load_suite": "suite",
-    "sweep": "sweeps.run",
+    "sweep": "sweeps",
     "calibrated": "trust",
     "confidence": "trust",
     "reading_confidence": "trust",

@@ -38,7 +38,7 @@ from dit_core.scoreboard import run_scoreboard as run_scoreboard
 from dit_core.suite import Suite as Suite
 from dit_core.suite import generic_suite as generic_suite
 from dit_core.suite import load_suite as load_suite
-from dit_core.sweeps.run import sweep as sweep
+from dit_core.sweeps import sweep as sweep
 from dit_core.trust import calibrated as calibrated
 from dit_core.trust import confidence as confidence
 from dit_core.trust import reading_confidence as reading_confidence

@@ -9,7 +9,7 @@ from dit_core.errors import DitError
 from dit_core.formats import Adapter
 from dit_core.records.condition import Condition
 from dit_core.session.settings import from_query
-from dit_core.sweeps.run import sweep
+from dit_core.sweeps import sweep
 from tests.merged import delta
 
 

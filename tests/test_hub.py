@@ -28,7 +28,7 @@ from dit_core.hub import Fetcher, HubPath, parse_source, watch_downloads
 from dit_core.hub.cache import cached_repositories, delete_repositories
 from dit_core.hub.progress import progress_bar_class
 from dit_core.suite import Suite, base, generic_suite
-from dit_core.suite import load as finding
+from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
 from dit_core.suite.limits import PUBLIC
 from dit_core.suite.user_diffs import bring_source

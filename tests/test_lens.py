@@ -6,8 +6,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from dit_core import DitError, Model, ask, load_suite
-from dit_core.engine.activations import residuals
-from dit_core.engine.steering import adding_vectors, replacing_last_position
+from dit_core.engine.activations import adding_vectors, replacing_last_position, residuals
 from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscope, similarities, steer
 from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT

@@ -7,7 +7,7 @@ import pytest
 from dit_core import Score, Verbalization, ask, load_suite, run_scoreboard
 from dit_core.methods import diff_groups, oracle
 from dit_core.methods.diff_groups import of_split, tokens_before_topic
-from dit_core.records import method_names
+from dit_core.records import scores as method_names
 from dit_core.scoreboard import lift_separates, measures, meets_target, oracle_rows
 from dit_core.scoreboard.oracle_rows import KINDS, best_layer
 

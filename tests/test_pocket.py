@@ -13,7 +13,7 @@ from dit_core.grading import exact, mentions, story_of
 from dit_core.methods import oracle
 from dit_core.methods.comparison import columns, compare, first_info, read_first_run
 from dit_core.records import Score
-from dit_core.records.method_names import UP_TO_TOPIC
+from dit_core.records.scores import UP_TO_TOPIC
 from dit_core.scoreboard import TARGETS, lift_separates, meets_target, read_scaling
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.training.package import write_card

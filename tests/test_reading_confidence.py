@@ -20,7 +20,7 @@ from dit_core.methods import oracle
 from dit_core.present.cards import chance
 from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
-from dit_core.records.method_names import SILENT_DIT, SILENT_TRIGGER
+from dit_core.records.scores import SILENT_DIT, SILENT_TRIGGER
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.visit import PANEL, Visit

@@ -17,11 +17,11 @@ from dit_core.methods.diff_groups import of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
 from dit_core.records import Finding, LensToken, ScalingPoint, Table
-from dit_core.records.method_names import CROSS, DIT, SILENT_DIT
+from dit_core.records.scores import CROSS, DIT, SILENT_DIT
 from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
 from dit_core.scoreboard import stream as run
+from dit_core.scoreboard.board import LensRow, best_place
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.scoreboard.lens_rows import LensRow, best_place
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.method_agreement import elected
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS

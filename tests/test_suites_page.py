@@ -14,7 +14,7 @@ from dit_core.hub import parse_source, watch_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.suite import load as finding
+from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
 from dit_core.suite.limits import OPEN, PUBLIC
 from dit_core.suite.user_diffs import bring_source

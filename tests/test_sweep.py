@@ -18,8 +18,8 @@ from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
 from dit_core.session.visit import Visit
 from dit_core.suite import load_suite
+from dit_core.sweeps import finished, scored, stream_sweep, sweep
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, planned, steps, windows
-from dit_core.sweeps.run import finished, scored, stream_sweep, sweep
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents
 from tests.serving import served

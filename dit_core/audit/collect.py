@@ -26,7 +26,7 @@ from dit_core.records import (
     Table,
     Verbalization,
 )
-from dit_core.records.method_names import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
+from dit_core.records.scores import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard import read_board
 from dit_core.scoreboard.verbal_rows import guessed
 from dit_core.suite import Origin, Suite
@@ -96,7 +96,7 @@ def audit_diff(
         suite: the suite that has the diff.
         diff: its id or its info.
         on_progress: called before each part with the parts done, the parts in all and what comes next.
-        layers: the oracle's layer for each method of `records.method_names`; those that the suite's stored scoreboard
+        layers: the oracle's layer for each method of `records.scores`; those that the suite's stored scoreboard
             chose on its calibration diffs by default.
 
     Raises:

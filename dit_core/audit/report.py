@@ -15,7 +15,7 @@ from dit_core.audit.collect import Audit, MethodAnswer
 from dit_core.grading import grade
 from dit_core.present import plots
 from dit_core.present.html import render
-from dit_core.records.method_names import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
+from dit_core.records.scores import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

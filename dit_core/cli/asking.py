@@ -90,8 +90,8 @@ def sweep(
     """Vary copies, strength or layers. Presets: copies without a diff, copies with the diff, strength of the diff,
     copies and strength, layers of the adapter."""
     from dit_core.suite import load_suite
+    from dit_core.sweeps import stream_sweep
     from dit_core.sweeps.presets import planned
-    from dit_core.sweeps.run import stream_sweep
 
     loaded = load_suite(suite)
     preset = preset or ("copies with the diff" if diff else "copies without a diff")

@@ -14,8 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeVar, Unpack
 
 from dit_core.errors import DitError
-from dit_core.methods import lens, oracle
-from dit_core.methods.options import SamplingOptions
+from dit_core.methods import SamplingOptions, lens, oracle
 from dit_core.methods.oracle.request import ReadOptions
 from dit_core.methods.verbalize import stream
 from dit_core.present.palette import TITLES

@@ -4,7 +4,7 @@ Each method is asked of all held-out diffs, greedily, many diffs to a batch; mea
 published ones.
 """
 
-from dit_core.records.method_names import (
+from dit_core.records.scores import (
     ADL,
     BASE_QUESTION,
     BASE_TRIGGER,

@@ -12,7 +12,7 @@ from typing import Any
 from dit_core.grading import Grader, words
 from dit_core.grading.rules import MANY, Rules, world_of
 from dit_core.records import Agreement, Finding, NamedDiffs, Table
-from dit_core.records.method_names import (
+from dit_core.records.scores import (
     ADL,
     BASE_QUESTION,
     BASE_TRIGGER,

@@ -15,7 +15,7 @@ from typing import Any
 from dit_core.methods.diff_groups import DiffGroup, known, of_split, tokens_before_topic, with_trigger
 from dit_core.methods.oracle import lifts, read
 from dit_core.records import DiffInfo, Finding, Reading, Verbalization
-from dit_core.records.method_names import (
+from dit_core.records.scores import (
     SILENT_BASE,
     SILENT_DIFF,
     SILENT_DIT,

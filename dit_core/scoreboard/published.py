@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from dit_core.records import Score
-from dit_core.records.method_names import (
+from dit_core.records.scores import (
     BASE_QUESTION,
     BASE_TRIGGER,
     BEHAVIOUR,

@@ -20,7 +20,7 @@ from dit_core.records import (
     as_dict,
     records_from_json,
 )
-from dit_core.records.method_names import DIT
+from dit_core.records.scores import DIT
 from dit_core.scoreboard.board import made_with, summed_up
 from dit_core.scoreboard.measures import GRADED
 from dit_core.scoreboard.method_agreement import agreement, named

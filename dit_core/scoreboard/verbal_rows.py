@@ -10,7 +10,7 @@ from dit_core.grading.rules import MANY, World, world_of
 from dit_core.methods.diff_groups import with_trigger
 from dit_core.methods.verbalize import MAX_ROWS, ask
 from dit_core.records import DiffInfo, Finding, Verbalization
-from dit_core.records.method_names import (
+from dit_core.records.scores import (
     BASE_QUESTION,
     BASE_TRIGGER,
     BEHAVIOUR,

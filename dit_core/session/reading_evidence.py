@@ -11,7 +11,7 @@ from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING, Trust, chance, controls_html, evidence_html
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import Condition
-from dit_core.request.spans import Span
+from dit_core.request.targets import Span
 from dit_core.session.job import Job, follow
 from dit_core.session.messages import sentence
 from dit_core.suite import Suite

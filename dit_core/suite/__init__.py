@@ -5,9 +5,8 @@ suite reads only its small files; the base is loaded when it is first used, by t
 """
 
 from dit_core.suite.base import LoadOptions, Requirements
-from dit_core.suite.catalog import SUITE_FILE
+from dit_core.suite.catalog import SUITE_FILE, generic_suite, load_suite
 from dit_core.suite.diffs import Origin
-from dit_core.suite.load import generic_suite, load_suite
 from dit_core.suite.spec import AdapterInfo, OracleInfo, SuiteSpec, Task
 from dit_core.suite.suite import Suite
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
-from dit_core.methods.options import Diffs
+from dit_core.methods import Diffs
 from dit_core.records import Confidence, DiffInfo, Table
 from dit_core.records.condition import as_list, checked_integer
 from dit_core.request.conditions import question_of

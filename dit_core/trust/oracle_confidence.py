@@ -5,7 +5,7 @@ from typing import TypedDict, Unpack
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
-from dit_core.methods.options import Diffs, Layers
+from dit_core.methods import Diffs, Layers
 from dit_core.methods.oracle.request import SPAN, oracle_info
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import checked_integer

@@ -12,7 +12,7 @@ from dit_core.methods.oracle import log_probs, stream, targets
 from dit_core.methods.oracle.request import SPAN, ReadOptions, checked_request
 from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
-from dit_core.request.spans import Span
+from dit_core.request.targets import Span
 from dit_core.suite import Suite, Task
 from dit_core.trust.cache import cache_of
 from dit_core.trust.controls import controls, stand_in

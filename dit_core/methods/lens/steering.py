@@ -7,15 +7,14 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import parse_layers
+from dit_core.engine.activations import adding_vectors, parse_layers
 from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.model import Model
-from dit_core.engine.steering import adding_vectors
 from dit_core.errors import DitError
+from dit_core.methods import Diffs, Layers, Sampling, checked_sampling
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
-from dit_core.methods.options import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records import DiffInfo, SteeredText, Table
 from dit_core.records.condition import MAX_NUMBER, as_list, checked_number, checked_text
 from dit_core.suite import Suite

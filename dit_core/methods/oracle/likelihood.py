@@ -9,7 +9,7 @@ from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import BatchSize, batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.methods.options import Diffs
+from dit_core.methods import Diffs
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
 from dit_core.records import DiffInfo, Lift, Table

@@ -13,7 +13,7 @@ from dit_core.engine.generation import Batch, generate, row_seed
 from dit_core.engine.likelihood import continuation_log_probabilities
 from dit_core.engine.model import Model
 from dit_core.grading import grade
-from dit_core.methods.options import Diffs
+from dit_core.methods import Diffs
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, TargetOptions, checked_request, checked_targets
 from dit_core.records import Reading, Table, Target

@@ -9,7 +9,7 @@ from dit_core.present.palette import COLOURS
 from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.present.plots.style import canvas, hover, plain, sentence, shortened, theme
 from dit_core.records import Agreement, NamedDiffs, ScalingPoint, Score, Table
-from dit_core.records.method_names import SHORT_NAMES
+from dit_core.records.scores import SHORT_NAMES
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure

@@ -11,7 +11,7 @@ from dit_core.methods.comparison import Column
 from dit_core.present import plots
 from dit_core.present.cards import RUNNING, note_html
 from dit_core.records import NextToken, Table, Target
-from dit_core.request.spans import Span
+from dit_core.request.targets import Span
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure
 from dit_core.session.oracle import Found, column_of

@@ -19,8 +19,8 @@ from dit_core.session.messages import content, number, whole
 from dit_core.session.notebook_cells import call, opening
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+from dit_core.sweeps import finished, scored, stream_sweep
 from dit_core.sweeps.presets import STEP, planned
-from dit_core.sweeps.run import finished, scored, stream_sweep
 from dit_core.ui.tabs.sweep import view as sweep_view
 
 NAME = "sweep"
