@@ -6,6 +6,7 @@ import pickle
 import re
 import subprocess
 import sys
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,30 @@ def test_only_the_diffs_that_are_named_go_along(suite):
     assert one.info == mine and not suite.brought((("own-1",), {}))
     for info in (mine, others):
         suite.forget(info.id)
+
+
+def test_a_table_is_never_pickled_to_find_whose_diffs_it_is_about(suite):
+    """Only the `diff` of each record is looked at, however often a table is streamed."""
+    mine, pickled = suite.bring(suite.load_diff(suite.diffs[0]), "mine"), []
+
+    @dataclass(frozen=True)
+    class Counted:
+        diff: str
+        text: str
+
+        def __reduce__(self):
+            pickled.append(self)
+            return Counted, (self.diff, self.text)
+
+    try:
+        for _ in range(3):
+            table = suite.table("counted", [Counted("topic-0412", "x" * 1000)] * 100)
+        assert not pickled and "brought" not in table.extra
+        table = suite.table("counted", [Counted("", mine.id), Counted(mine.id, "")])
+        assert not pickled and table.extra["brought"] == {mine.id: asdict(suite.origin(mine.id))}
+        assert suite.brought([(table, {"layers": [0]})]) and not suite.brought([Counted("", mine.id)])
+    finally:
+        suite.forget(mine.id)
 
 
 def same(found, expected) -> bool:

@@ -1,11 +1,10 @@
 """The diffs of a suite: those that its indices list, and those that somebody brought, which no list has."""
 
 import math
-import pickle
 import secrets
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -193,12 +192,35 @@ class UserDiffs:
         return self._found.get(id)
 
     def named(self, things: Any) -> tuple[UserDiff, ...]:
-        """Those whose ids stand anywhere in `things` that can be pickled: nothing else can look like such an id."""
+        """Return those that `things` name: by id, as a diff, in a record's `diff` field, or in containers of these.
+
+        What else a record holds is not looked at, so a long table takes one look a row.
+        """
         with self._lock:
-            found = list(self._found.values())
-        written = pickle.dumps(things) if found else b""
-        return tuple(own for own in found if own.info.id.encode() in written)
+            found = dict(self._found)
+        named = set(_user_ids(things)) if found else set()
+        return tuple(own for id, own in found.items() if id in named)
 
     def remove(self, id: str) -> None:
         with self._lock:
             self._found.pop(id, None)
+
+
+def _user_ids(things: Any) -> Iterator[str]:
+    """Yield the ids of users' diffs in texts, diffs and records, and in plain containers of them."""
+    if isinstance(things, str):
+        id = things.strip().casefold().partition("~")[0]  # before it: the diff that a control is made of
+        if id.startswith(f"{OWN}-"):
+            yield id
+    elif isinstance(things, DiffInfo):
+        yield from _user_ids(things.id)
+        yield from _user_ids(getattr(things, "of", None))
+    elif isinstance(things, Mapping):
+        for key, value in things.items():
+            yield from _user_ids(key)
+            yield from _user_ids(value)
+    elif isinstance(things, Sequence | Set) and not isinstance(things, bytes):
+        for thing in things:
+            yield from _user_ids(thing)
+    elif is_dataclass(things):
+        yield from _user_ids(getattr(things, "diff", None))
