@@ -254,10 +254,9 @@ def test_only_answers_that_are_finished_count(suite, five_rows_at_once):
     assert halfway >= 6 and finished(table) == table == whole
 
 
-def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once, monkeypatch):
+def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once):
     now = [0.0]
-    monkeypatch.setattr(sweep_view.time, "monotonic", lambda: now[0])
-    progress, notes, extras = sweep_view.Progress(), [], []
+    progress, notes, extras = sweep_view.Progress(lambda: now[0]), [], []
     for table in stream_sweep(suite, copies=[0, 1, 2], samples=4, temperature=1.0, max_new_tokens=6):
         now[0] = 100 * table.extra["progress"]  # as far in seconds
         notes.append(progress.note(table.extra))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
@@ -112,7 +112,7 @@ def audit_diff(
 
 def audit_steps(
     suite: Suite, diff: str | DiffInfo, layers: Mapping[str, int] | None = None
-) -> Iterator[Progress | Audit]:
+) -> Generator[Progress | Audit, None, None]:
     """Make an audit part by part: yield the progress before each part, and the audit at the end.
 
     Arguments and errors are those of `audit_diff`; that there is no such diff is raised at once. Closing the iterator
@@ -121,7 +121,7 @@ def audit_steps(
     return _steps(suite, suite.diff(diff), chosen_layers(suite) if layers is None else layers)
 
 
-def _steps(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> Iterator[Progress | Audit]:
+def _steps(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> Generator[Progress | Audit, None, None]:
     parts = enumerate(PARTS)
 
     def progress() -> Progress:

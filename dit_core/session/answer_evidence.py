@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 
 from dit_core.methods.comparison import Column
@@ -39,7 +39,7 @@ def lacking(suite: Suite, result: Result) -> list[str]:
     return [name for name in wanted if name not in known]
 
 
-def weigh(suite: Suite, result: Result) -> Iterator[tuple[Confidence, ...]]:
+def weigh(suite: Suite, result: Result) -> Generator[tuple[Confidence, ...], None, None]:
     """Fetches the evidence that the cards lack, adapter by adapter; each item is all that there is so far."""
     found = result.evidence
     for name in lacking(suite, result):

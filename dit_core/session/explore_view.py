@@ -95,8 +95,8 @@ def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization)
     if not info.reference:
         return "not graded: what it was trained on is not known"
     task = suite.task_of(info)
-    if column.question == task.question and column.kind != "trigger":
-        value = grade(suite, info, answer.text)
+    value = grade(suite, info, answer.text)
+    if value is not None and column.question == task.question and column.kind != "trigger":
         meaning = GRADES.get(info.task, {}).get(value, "something else")
         return f"grade {value} of 5 · {meaning}"
     if task.has_trigger:

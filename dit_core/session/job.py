@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextvars import copy_context
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from dit_core.engine.worker import Worker
 from dit_core.present.cards import DONE, STOPPED
@@ -46,8 +46,18 @@ class QueuePosition:
         return f"{self.ahead} request{'s' if self.ahead > 1 else ''} before yours…"
 
 
+@overload
+def follow(items: Generator[T, None, None], stop: threading.Event, frame: float = FRAME) -> Iterator[T]: ...
+
+
+@overload
 def follow(
-    items: Iterator[T], stop: threading.Event, frame: float = FRAME, worker: Worker | None = None
+    items: Generator[T, None, None], stop: threading.Event, frame: float = FRAME, *, worker: Worker
+) -> Iterator[T | QueuePosition]: ...
+
+
+def follow(
+    items: Generator[T, None, None], stop: threading.Event, frame: float = FRAME, *, worker: Worker | None = None
 ) -> Iterator[T | QueuePosition]:
     """Yield the newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
 
@@ -74,19 +84,19 @@ def follow(
     # In this context: whose request it is counts there too.
     threading.Thread(target=copy_context().run, args=[pump], daemon=True, name="dit-follow").start()
     try:
-        word = "item"
-        while word == "item" and not stop.is_set():
+        last = "item"
+        while last == "item" and not stop.is_set():
             newest = _take_all(arrived)
-            word = newest[-1][0] if newest else "item"
+            last = newest[-1][0] if newest else "item"
             items_now = [value for kind, value in newest if kind == "item"]
             if items_now:
                 worker = None
                 yield items_now[-1]
-            if word == "error":
+            if last == "error":
                 raise newest[-1][1]
             if worker and ahead != (ahead := worker.jobs_ahead(client)) and ahead:
                 yield QueuePosition(ahead)
-            if word == "item":
+            if last == "item":
                 stop.wait(frame if items_now else 0)
     finally:
         gone.set()
@@ -114,7 +124,7 @@ class Failed:
 
 def run_job(
     job: Job,
-    steps: Callable[[], Iterator[F]],
+    steps: Callable[[], Generator[F, None, None]],
     worker: Worker,
     frame: float = FRAME,
     kept: Callable[[Any, F], F] = lambda before, found: found,
@@ -130,7 +140,7 @@ def run_job(
         items = steps()
         job.result = next(items)
         yield job.result
-        for item in follow(items, stop, frame, worker):
+        for item in follow(items, stop, frame, worker=worker):
             if job.stop is not stop:
                 return
             if not isinstance(item, QueuePosition):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
@@ -78,7 +78,7 @@ class Found:
     state: str = RUNNING
 
 
-def steps(suite: Suite, wanted: Wanted) -> Iterator[Found]:
+def steps(suite: Suite, wanted: Wanted) -> Generator[Found, None, None]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
     Without an oracle, or where it can't be had, it ends with where the diff acts. Closing it stops the work at the next
@@ -90,7 +90,9 @@ def steps(suite: Suite, wanted: Wanted) -> Iterator[Found]:
     return _steps(suite, wanted, about, arguments)
 
 
-def _steps(suite: Suite, wanted: Wanted, about: dict[str, Any], arguments: dict[str, Any]) -> Iterator[Found]:
+def _steps(
+    suite: Suite, wanted: Wanted, about: dict[str, Any], arguments: dict[str, Any]
+) -> Generator[Found, None, None]:
     info, condition = suite.diff(wanted.diff), Condition.parse(about["condition"])
     target = target_of(suite, info, condition, about["asked"], about["seed"], suite.max_new_tokens)
     found = Found(wanted, target, lens.norms(suite, info.id, **about))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -77,7 +77,7 @@ class Written:
     state: str = RUNNING
 
 
-def look(suite: Suite, wanted: Wanted) -> Iterator[Seen]:
+def look(suite: Suite, wanted: Wanted) -> Generator[Seen, None, None]:
     """Finds the words in a diff's mean change, then how its layers and positions resemble each other."""
     positions = whole(wanted.positions)
     seen = Seen(wanted, lens.difference_lens(suite, wanted.diff, positions=positions, top=whole(wanted.top)))
@@ -85,7 +85,7 @@ def look(suite: Suite, wanted: Wanted) -> Iterator[Seen]:
     yield replace(seen, similarities=lens.similarities(suite, wanted.diff, positions=positions))
 
 
-def steer(suite: Suite, wanted: Steering) -> Iterator[Written]:
+def steer(suite: Suite, wanted: Steering) -> Generator[Written, None, None]:
     """Lets the base write, all strengths as one batch."""
     layer = wanted.layer
     if layer == MIDDLE:

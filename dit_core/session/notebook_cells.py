@@ -33,7 +33,7 @@ def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Col
 def read_code(suite: Suite, found: Found) -> str:
     """The part of a cell that draws the panel's figures, behind one that loads `suite`."""
     diff, seed = found.result.settings.diff, found.result.settings.sampling["seed"]
-    followed = [column for column in found.result.columns if column.of(found.next_tokens)]
+    followed = [column for column in found.result.columns if column.of(found.next_tokens or ())]
     options = {"condition": standing.pairs(followed), "seed": seed}
     imports = [
         "from dit_core.methods.lens import next_tokens",

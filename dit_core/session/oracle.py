@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -64,7 +64,7 @@ def column_of(columns: Sequence[Column], kind: str) -> Column:
     return (named or [column for column in columns if column.chosen] or [columns[-1]])[0]
 
 
-def steps(suite: Suite, result: Result, asked: PanelSettings) -> Iterator[Found]:
+def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[Found, None, None]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
     Without an oracle, or where it can't be had, it ends with the logit lens. Closing it stops the work at the next
@@ -127,5 +127,7 @@ def _idle(column: Column) -> bool:
 def _same_tokens(found: Found, column: Column) -> bool:
     """Whether a column's prompt is that of the column whose tokens were clicked, up to the last that is read."""
     mine, clicked = found.target(column), found.target(column_of(found.result.columns, found.asked.of))
+    if mine is None or clicked is None:
+        return False
     stop = max(map(max, Span(found.asked.span).positions(clicked.prompt_tokens)), default=0) + 1
     return mine.tokens[:stop] == clicked.tokens[:stop]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -53,28 +53,30 @@ def weighing(suite: Suite, job: Job) -> Iterator[None]:
 
 def _lacking(found: Found | None) -> list[Column]:
     """The columns whose readings of the clicked layer have not been weighed."""
-    layer = found.look.layer if found else None
-    if layer is None or found.state == RUNNING or all(one.layer != layer for one in found.readings or ()):
+    if found is None or found.look.layer is None or found.state == RUNNING:
         return []
-    known = {key for key, one in found.evidence.items() if isinstance(one, ReadingConfidence)}
-    return [one for one in found.columns if weighed(found, one) and (one, layer) not in known]
+    layer = found.look.layer
+    if all(reading.layer != layer for reading in found.readings or ()):
+        return []
+    known = {key for key, evidence in found.evidence.items() if isinstance(evidence, ReadingConfidence)}
+    return [column for column in found.columns if weighed(found, column) and (column, layer) not in known]
 
 
 def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: threading.Event) -> ReadingConfidence | str:
     """The evidence for a column's readings of a layer, or why there is none."""
-    table: Table | tuple = ()
+    newest: Table[ReadingConfidence] | None = None
     try:
         if not stop.is_set():
-            for item in follow(_weigh(suite, found, column, layer), stop, worker=suite.worker):
-                table = item if isinstance(item, Table) else table
+            for table in follow(_weigh(suite, found, column, layer), stop):
+                newest = table
     except Exception as error:
         return sentence(error)
-    if not table:
+    if not newest:
         return UNWEIGHED if stop.is_set() else NOTHING
-    return table[0]
+    return newest[0]
 
 
-def _weigh(suite: Suite, found: Found, column: Column, layer: int) -> Iterator[Table[ReadingConfidence]]:
+def _weigh(suite: Suite, found: Found, column: Column, layer: int) -> Generator[Table[ReadingConfidence], None, None]:
     asked, sampling = found.asked, found.result.settings.sampling
     return stream_reading_confidence(
         suite,
@@ -96,7 +98,7 @@ def _kept(found: Found, column: Column, layer: int, evidence: ReadingConfidence 
 
 def shown(found: Found, column: Column) -> str:
     """What is known of a column's readings of the clicked layer, as escaped HTML; its place is kept while it comes."""
-    if not weighed(found, column):
+    if found.look.layer is None or not weighed(found, column):
         return ""
     known = found.evidence.get((column, found.look.layer), "")
     if isinstance(known, str):

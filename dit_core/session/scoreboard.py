@@ -6,7 +6,7 @@ Every run is graded by the rules. Another grader reads the same answers: nothing
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 
@@ -96,7 +96,7 @@ def begin(suite: Suite, wanted: Wanted, before: Run | None) -> Run:
     return Run(wanted, fresh)
 
 
-def steps(suite: Suite, run: Run) -> Iterator[Run]:
+def steps(suite: Suite, run: Run) -> Generator[Run, None, None]:
     """Yield the run after every batch; its board is computed only where it is read.
 
     Raises DitError at once for a split without diffs.
@@ -105,7 +105,7 @@ def steps(suite: Suite, run: Run) -> Iterator[Run]:
     return _steps(suite, run, tables)
 
 
-def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]) -> Iterator[Run]:
+def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]) -> Generator[Run, None, None]:
     with closing(tables):
         for table in tables:
             made = board(suite, table) if table else None
@@ -113,7 +113,7 @@ def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]
             yield replace(run, found=table if table else None, board=made, **extra)
 
 
-def graded(suite: Suite, run: Run | None, grading: Grading) -> Iterator[Run]:
+def graded(suite: Suite, run: Run | None, grading: Grading) -> Generator[Run, None, None]:
     """What was measured, part by part graded anew; the last one's board is by the new grades.
 
     Raises DitError where nothing was measured, for what the grader lacks, and for visitors of a public server: other
@@ -126,7 +126,9 @@ def graded(suite: Suite, run: Run | None, grading: Grading) -> Iterator[Run]:
     return _graded(suite, run, run.found, grading, grading.grader(suite))
 
 
-def _graded(suite: Suite, run: Run, found: Table[Finding], grading: Grading, by: Grader | None) -> Iterator[Run]:
+def _graded(
+    suite: Suite, run: Run, found: Table[Finding], grading: Grading, by: Grader | None
+) -> Generator[Run, None, None]:
     run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
     yield run
     if by is not None:

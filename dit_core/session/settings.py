@@ -121,8 +121,14 @@ class PanelSettings:
     @classmethod
     def from_address(cls, given: Mapping[str, str]) -> PanelSettings:
         """What an address says; `given` may hold other settings. Raises DitError for what there isn't."""
-        found = {field: given[name] for field, name in PANEL_NAMES.items() if name in given}
-        asked = cls(**found | {"kinds": tuple(found["kinds"].split(",")) if "kinds" in found else ALL_KINDS})
+        asked = cls(
+            question=given.get("oracle"),
+            span=given.get("span", cls.span),
+            kinds=tuple(given["read"].split(",")) if "read" in given else ALL_KINDS,
+            kind=given.get("kind", cls.kind),
+            layers=given.get("layers", cls.layers),
+            of=given.get("of", cls.of),
+        )
         Span(asked.span)
         for name, value, known in (
             ("read", asked.kinds, ALL_KINDS),

@@ -1,6 +1,6 @@
 """Confidence: whether what a DIT adapter says about a diff can be trusted, in numbers and in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
@@ -39,7 +39,7 @@ def confidence(
 
 def stream_confidence(
     suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
-) -> Iterator[Table[Confidence]]:
+) -> Generator[Table[Confidence], None, None]:
     """As `confidence`, but yields the table again and again while it fills: closing the iterator stops the work."""
     samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
     seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
@@ -52,7 +52,7 @@ def stream_confidence(
 
 def _stream(
     suite: Suite, infos: Sequence[DiffInfo], names: Sequence[str], samples: int, seed: int
-) -> Iterator[Table[Confidence]]:
+) -> Generator[Table[Confidence], None, None]:
     found: list[Confidence] = []
     for info, name in zip(infos, names, strict=True):
         against = controls(suite, info, suite.adapter(name).task or info.task)

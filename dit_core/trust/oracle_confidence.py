@@ -1,6 +1,6 @@
 """Confidence of a reading: whether what an oracle reads of a diff can be trusted, in numbers and in words."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from typing import TypedDict, Unpack
 
 from dit_core.engine.activations import parse_layers
@@ -73,7 +73,7 @@ def stream_reading_confidence(
     answer_tokens: int | None = None,
     samples: int = SAMPLES,
     seed: int = 0,
-) -> Iterator[Table[ReadingConfidence]]:
+) -> Generator[Table[ReadingConfidence], None, None]:
     """As `reading_confidence`, but yields the table again and again while it fills: closing it stops the work."""
     samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
     seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
@@ -89,7 +89,7 @@ def _layers(suite: Suite, layers: Layers) -> list[int]:
 
 def _stream(
     suite: Suite, aimed: Sequence[Aimed], sight: Sight, layers: Sequence[int], samples: int, seed: int
-) -> Iterator[Table[ReadingConfidence]]:
+) -> Generator[Table[ReadingConfidence], None, None]:
     done: list[ReadingConfidence] = []
     for one in aimed:
         against = controls_of(suite, one, sight)

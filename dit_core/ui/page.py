@@ -69,20 +69,46 @@ def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site 
 
 def pickers(demo: gr.Blocks) -> list[gr.Dropdown]:
     """The lists of diffs of all tabs so far."""
-    return [one for one in demo.blocks.values() if isinstance(one, gr.Dropdown) and one.label == PICKER]
+    return [block for block in demo.blocks.values() if isinstance(block, gr.Dropdown) and block.label == PICKER]
 
 
-def launch(suite: Suite, word: str = "pocket", limits: Limits = OPEN, **options) -> gr.Blocks:
-    """Builds the page and serves it; loads the suite's model behind it. `options` go to Gradio's `launch`."""
+def launch(
+    suite: Suite,
+    word: str = "pocket",
+    limits: Limits = OPEN,
+    *,
+    server_name: str | None = None,
+    server_port: int | None = None,
+    share: bool | None = None,
+    quiet: bool = True,
+    prevent_thread_lock: bool = False,
+) -> gr.Blocks:
+    """Build the page and serve it; its model is loaded meanwhile.
+
+    Args:
+        suite: what the page is about.
+        word: how `load_suite` finds the suite.
+        limits: what a visitor may take of the server.
+        server_name: the address to listen on; this machine alone where it is None and GRADIO_SERVER_NAME is not set.
+        server_port: the port to listen on; the first free one from 7860 where it is None.
+        share: whether Gradio's server also gives it a public address.
+        quiet: whether Gradio says nothing while it starts.
+        prevent_thread_lock: whether to return while the page is served, instead of when it ends.
+
+    Raises:
+        OSError: the page can't be served there.
+    """
     if space.ZERO_GPU:
         space.move_in(suite)
     site = None if space.ZERO_GPU else Site(suite, limits, partial(draw, limits=limits), partial(look, limits))
     demo = build(suite, word, limits, site)
-    block = not options.pop("prevent_thread_lock", False)
     mcp = has_mcp()
     with redirect_stdout(StringIO()):  # Gradio announces its MCP server even when told to be quiet
         demo.launch(
-            **{"server_name": os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1", "quiet": True} | options,
+            server_name=server_name or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            server_port=server_port,
+            share=share,
+            quiet=quiet,
             prevent_thread_lock=True,
             inbrowser=False,
             mcp_server=mcp,
@@ -94,7 +120,7 @@ def launch(suite: Suite, word: str = "pocket", limits: Limits = OPEN, **options)
     print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
     if mcp:
         print(f"for MCP clients: {demo.local_url}gradio_api/mcp/", flush=True)
-    if block:
+    if not prevent_thread_lock:
         demo.block_thread()
     return demo
 

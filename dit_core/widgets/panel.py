@@ -18,7 +18,7 @@ from dit_core.present.cards import DONE, WAITING, note_html
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
 from dit_core.session.messages import STALE, STORED, sentence
-from dit_core.session.oracle import column_of
+from dit_core.session.oracle import Found, column_of
 from dit_core.session.readings import visible
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result, Visit
@@ -40,7 +40,8 @@ class Explorer(VBox):
     """
 
     def __init__(self, suite: Suite) -> None:
-        self.suite, self.session, self.found = suite, Visit(), None
+        self.suite, self.session = suite, Visit()
+        self.found: Found | None = None
         self.controls = Controls(suite, self._changed)
         self.heading, self.note, self.cards = HTML(), HTML(), HTML()
         self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})
@@ -60,7 +61,7 @@ class Explorer(VBox):
 
     @property
     def result(self) -> Result:
-        return self.session.result
+        return self.session.result or unasked(self.suite, self.controls.settings)
 
     def _open(self) -> None:
         """What a first visitor meets: the suite's first diff, with its stored run where that is still true."""

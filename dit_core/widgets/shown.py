@@ -61,8 +61,12 @@ def bundle(table: Table, include: Any = None, exclude: Any = None, reveal: bool 
         return _plot(table, reveal, how) | {"text/plain": _plainly(table)}
     if how:
         raise DitError(f"A table of {table.kind} isn't plotted, so nothing is set about it: leave out '{[*how][0]}'.")
-    html = styled(_cards(table)) if table.kind == "verbalizations" else table.to_frame(reveal)._repr_html_()
+    html = styled(_cards(table)) if table.kind == "verbalizations" else _frame_html(table, reveal)
     return {"text/html": html, "text/plain": _plainly(table)}
+
+
+def _frame_html(table: Table, reveal: bool) -> str:
+    return str(table.to_frame(reveal)._repr_html_())  # type: ignore[operator]  # pandas' stubs lack the method
 
 
 # ---------------------------------------------------------------- cards
@@ -71,12 +75,14 @@ def bundle(table: Table, include: Any = None, exclude: Any = None, reveal: bool 
 def _cards(table: Table[Verbalization]) -> str:
     """Per diff and question, a card for each condition, with all its samples."""
     groups: dict[tuple[str, str], dict[str, list[Verbalization]]] = {}
-    for one in table:
-        groups.setdefault((one.diff, one.question), {}).setdefault(one.condition, []).append(one)
+    for answer in table:
+        groups.setdefault((answer.diff, answer.question), {}).setdefault(answer.condition, []).append(answer)
     html, left = [], MOST_CARDS
     for (diff, question), own in groups.items():
         heading = f'<p class="dit-question">“{escape(question)}” <small>{escape(_called(diff))}</small></p>'
-        html.append(heading + _beside([card_html(_card(*one)) for one in list(own.items())[:left]]))
+        html.append(
+            heading + _beside([card_html(_card(condition, answers)) for condition, answers in list(own.items())[:left]])
+        )
         left -= len(own)
         if left <= 0:
             rest = sum(map(len, groups.values())) - MOST_CARDS
@@ -139,9 +145,10 @@ def _readings(table: Table[Reading], y: str) -> dict[str, dict[int, str]]:
     """What the oracle said at each layer, most often, and what the plot shows of it."""
 
     def cell(own: Sequence[Reading]) -> str:
-        shown = y if pool_readings(own, attrgetter(y)) else "confidence"
-        found = pool_readings(own, attrgetter(shown))
-        return f"{found.first} {_IN_WORDS[shown](found.value)}"
+        for measure in (y, "confidence"):
+            if pooled := pool_readings(own, attrgetter(measure)):
+                return f"{pooled.first} {_IN_WORDS[measure](pooled.value)}"
+        return ""
 
     return {line.name: {layer: cell(own) for layer, own in line.by_layer().items()} for line in lines(table, *APART)}
 
@@ -157,24 +164,25 @@ def _next_tokens(table: Table[NextToken], _: str) -> dict[str, dict[int, str]]:
 
 def _lens(table: Table[LensToken], _: str) -> dict[str, dict[int, str]]:
     """The words that stand out at each layer, by the method and at the position that the plot shows."""
-    first = next(iter(table), None)
-    words: dict[int, list[str]] = {}
-    for one in table:
-        if (one.diff, one.method, one.position) == (first.diff, first.method, first.position):
-            words.setdefault(one.layer, []).append(quoted(one.token))
-    return (
-        {f"{first.method} at token {first.position}": {at: ", ".join(own) for at, own in words.items()}}
-        if first
-        else {}
-    )
+    if not table:
+        return {}
+    first, words = table[0], dict[int, list[str]]()
+    for token in table:
+        if (token.diff, token.method, token.position) == (first.diff, first.method, first.position):
+            words.setdefault(token.layer, []).append(quoted(token.token))
+    return {f"{first.method} at token {first.position}": {at: ", ".join(own) for at, own in words.items()}}
 
 
-_COLUMNS = {"readings": _readings, "next_tokens": _next_tokens, "lens": _lens}
+_COLUMNS: dict[str, Callable[[Any, str], dict[str, dict[int, str]]]] = {
+    "readings": _readings,
+    "next_tokens": _next_tokens,
+    "lens": _lens,
+}
 
 
 def _plainly(table: Table) -> str:
     """A few lines for a terminal: how many of what, and what was said."""
     lines = [f"{len(table)} {table.kind} of the suite {table.suite}"]
     if table.kind == "verbalizations":
-        lines += [f"{_called(one.diff)} · {one.condition}: {quoted(one.text, 60)}" for one in table[:MOST_LINES]]
+        lines += [f"{_called(row.diff)} · {row.condition}: {quoted(row.text, 60)}" for row in table[:MOST_LINES]]
     return "\n".join(lines)

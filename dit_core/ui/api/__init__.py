@@ -12,8 +12,9 @@ import gradio as gr
 
 from dit_core.errors import DitError
 from dit_core.grading import grade
+from dit_core.methods import SamplingOptions
 from dit_core.methods.comparison import Column, columns, compare
-from dit_core.records import DiffInfo, Table, as_dict
+from dit_core.records import DiffInfo, Table, Verbalization, as_dict
 from dit_core.records.condition import Condition
 from dit_core.session.job import follow
 from dit_core.session.notebook_cells import cell_code
@@ -79,11 +80,11 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             max_new_tokens: the longest answer in tokens; 0 for the suite's default.
             seed: the same seed gives the same sampled answers.
         """
-        said = Table(suite.name, "verbalizations", ())
+        answers: Table[Verbalization] = Table(suite.name, "verbalizations", ())
         with plainly(), running(request) as stopped:
             info = suite.diff(diff)
             wanted = asked_columns(suite, info, conditions or [], question)
-            sampling = {
+            sampling: SamplingOptions = {
                 "samples": samples,
                 "temperature": temperature,
                 "top_p": top_p,
@@ -91,8 +92,8 @@ def functions(suite: Suite, word: str) -> list[Callable]:
                 "seed": seed,
             }
             for table in follow(compare(suite, info, wanted, **sampling), stopped, frame=0):
-                said = table
-        return said.to_json()
+                answers = table
+        return answers.to_json()
 
     def stop(request: gr.Request | None = None) -> str:
         """Stops what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
 import gradio as gr
 
-from dit_core.methods import comparison as standing
-from dit_core.methods import lens as looking
-from dit_core.records import DiffInfo, Table
+from dit_core.methods import comparison
+from dit_core.methods import lens as lens_methods
+from dit_core.methods.oracle.request import ReadOptions
+from dit_core.records import DiffInfo, Reading, Table
 from dit_core.session.job import follow
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence, stream_reading_confidence
@@ -20,7 +21,7 @@ def oracle_functions(
     suite: Suite,
     plainly: Callable[[], AbstractContextManager],
     running: Callable[[Any], AbstractContextManager],
-    asked_columns: Callable[[Suite, DiffInfo, list[str], str], Sequence[standing.Column]],
+    asked_columns: Callable[[Suite, DiffInfo, list[str], str], Sequence[comparison.Column]],
 ) -> list[Callable]:
     """The endpoints' functions over one suite.
 
@@ -58,15 +59,15 @@ def oracle_functions(
             temperature: 0 takes the oracle's likeliest token each time.
             seed: the same seed gives the same sampled readings.
         """
-        options = {"question": question or None, "layers": layers, "span": span, "kind": kind}
+        options: ReadOptions = {"question": question or None, "layers": layers, "span": span, "kind": kind}
         options |= {"samples": samples, "temperature": temperature, "seed": seed}
-        read = Table(suite.name, "readings", ())
+        readings: Table[Reading] = Table(suite.name, "readings", ())
         with plainly(), running(request) as stopped:
             info = suite.diff(diff)
             wanted = asked_columns(suite, info, conditions or [], asked)
-            for table in follow(standing.readings(suite, info, wanted, **options), stopped, frame=0):
-                read = table
-        return read.to_json()
+            for table in follow(comparison.readings(suite, info, wanted, **options), stopped, frame=0):
+                readings = table
+        return readings.to_json()
 
     def layers(
         diff: str, conditions: list[str] | None = None, asked: str = "", reference: bool = False, seed: int = 0
@@ -86,7 +87,7 @@ def oracle_functions(
         with plainly():
             info = suite.diff(diff)
             wanted = asked_columns(suite, info, conditions or [], asked)
-            return standing.next_tokens(suite, info, wanted, reference=reference, seed=seed).to_json()
+            return comparison.next_tokens(suite, info, wanted, reference=reference, seed=seed).to_json()
 
     return [oracle, layers]
 
@@ -105,7 +106,9 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
             strength: how much of the diff acts; any number but 0.
         """
         with plainly():
-            found = looking.difference_lens(suite, diff, layers=layers, positions=positions, top=top, strength=strength)
+            found = lens_methods.difference_lens(
+                suite, diff, layers=layers, positions=positions, top=top, strength=strength
+            )
         return found.to_json()
 
     def norms(diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0) -> dict:
@@ -119,7 +122,7 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
             seed: the same seed gives the same digits around triggers.
         """
         with plainly():
-            return looking.norms(
+            return lens_methods.norms(
                 suite, diff, condition=condition, asked=question or None, layers=layers, seed=seed
             ).to_json()
 
@@ -134,12 +137,12 @@ def trust_functions(
     `plainly` turns a `DitError` into what a client sees, `running` gives the signal that stops what a client waits for.
     """
 
-    def last(tables: Callable[[], Iterator[Table]], kind: str, request: gr.Request | None) -> dict:
-        found = Table(suite.name, kind, ())
+    def last(tables: Callable[[], Generator[Table[Any], None, None]], kind: str, request: gr.Request | None) -> dict:
+        newest: Table[Any] = Table(suite.name, kind, ())
         with plainly(), running(request) as stopped:
             for table in follow(tables(), stopped, frame=0):
-                found = table
-        return found.to_json()
+                newest = table
+        return newest.to_json()
 
     def confidence(
         diff: str, adapter: str = "", samples: int = 16, seed: int = 0, request: gr.Request | None = None
@@ -152,8 +155,11 @@ def trust_functions(
             samples: answers per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
         """
-        options = {"adapter": adapter or None, "samples": samples, "seed": seed}
-        return last(lambda: stream_confidence(suite, diff, **options), "confidence", request)
+        return last(
+            lambda: stream_confidence(suite, diff, adapter=adapter or None, samples=samples, seed=seed),
+            "confidence",
+            request,
+        )
 
     def reading_confidence(
         diff: str,
@@ -180,8 +186,21 @@ def trust_functions(
             samples: readings per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
         """
-        options = {"condition": condition, "layers": layers, "asked": asked or None, "span": span, "kind": kind}
-        options |= {"question": question or None, "samples": samples, "seed": seed}
-        return last(lambda: stream_reading_confidence(suite, diff, **options), "reading_confidence", request)
+        return last(
+            lambda: stream_reading_confidence(
+                suite,
+                diff,
+                condition=condition,
+                layers=layers,
+                asked=asked or None,
+                span=span,
+                kind=kind,
+                question=question or None,
+                samples=samples,
+                seed=seed,
+            ),
+            "reading_confidence",
+            request,
+        )
 
     return [confidence, reading_confidence]

@@ -19,6 +19,9 @@ SEARCH = "() => [null, window.location.search]"
 GO = "(path) => window.dit.go(path)"
 LINK = "() => window.dit.copy(window.location.href)"
 
+Control = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.Number | gr.Radio | gr.Slider | gr.Textbox
+"""What a visitor sets a value with."""
+
 
 class EventOptions(TypedDict, total=False):
     """The keyword arguments of Gradio's event listeners that say how an event runs."""

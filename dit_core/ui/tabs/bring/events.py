@@ -79,8 +79,11 @@ class BringEvents:
                 raise DitError(f"You have brought {MOST} diffs already: forget one first.")
             if files and source.strip():
                 raise DitError("There are files and a hub id: take one of them away.")
-            bring, what = (bring_files, files) if files else (bring_source, source)
-            arrival = bring(self.suite, what, title.strip(), task, whole(position))
+            described = title.strip(), task, whole(position)
+            if files:
+                arrival = bring_files(self.suite, files, *described)
+            else:
+                arrival = bring_source(self.suite, source, *described)
         except Exception as error:
             return note_html(sentence(error), "error"), *(gr.skip(),) * (4 + self.lists)  # the files too: press again
         uploads.clear()
@@ -96,18 +99,18 @@ class BringEvents:
 
     def forget(self, visit: Visit, id: str | None) -> tuple:
         """Takes a diff out of the lists and out of memory."""
-        arrival = self._brought(visit).pop(id, None)
+        arrival = self._brought(visit).pop(id or "", None)
         if arrival is None:
             return note_html("There is nothing to forget: bring a diff first.", "error"), *(gr.skip(),) * (
                 3 + self.lists
             )
-        self.suite.forget(id)
+        self.suite.forget(arrival.info.id)
         note = f"“{arrival.title}” is forgotten."
         return note_html(note, "note"), self.empty(), change_figure(None), *self._lists(visit, None)
 
     def chosen(self, visit: Visit, id: str | None) -> tuple:
         """Shows another of the visitor's diffs."""
-        arrival = self._brought(visit).get(id)
+        arrival = self._brought(visit).get(id or "")
         return (gr.skip(),) * 3 if arrival is None else (note_html("", "note"), *self._of(arrival))
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:

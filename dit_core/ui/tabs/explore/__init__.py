@@ -32,7 +32,7 @@ def explore_tab(
     with gr.Row(elem_id="dit-explore"):
         with gr.Column(scale=0, min_width=300, elem_id="dit-left"):
             suite_picker(suite, site, visit)
-            settings, more = build_controls(suite)
+            left = build_controls(suite)
         with gr.Column(scale=1, min_width=300, elem_id="dit-right"):
             start = events.blank()
             heading = gr.HTML(start[0], elem_id="dit-heading", apply_default_css=False)
@@ -48,9 +48,9 @@ def explore_tab(
             panel = build_panel(suite, visit)
 
     board = [heading, cards, note]
-    answers = [*board, more["recent"]]
+    answers = [*board, left.recent]
     # What sets controls or asks empties the panel in the same answer: one on its own could come after the next reading.
-    shown = [*settings, more["presets"], more["secret"], more["reveal"], *board, *panel.board]
+    shown = [*left.settings, left.presets, left.secret, left.reveal, *board, *panel.board.shown]
 
     def opened(visit: Visit, query: str, request: gr.Request) -> list:
         """A visitor has come: controls, cards, and the panel's controls."""
@@ -68,7 +68,7 @@ def explore_tab(
 
     def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
-        answered(event.then(events.answer_opening, [visit, *settings], answers, **RUN))
+        answered(event.then(events.answer_opening, [visit, *left.settings], answers, **RUN))
 
     def answered(event: Dependency) -> None:
         """After `event` has answered the cards: the evidence for them, and what the panel reads of them."""
@@ -77,23 +77,23 @@ def explore_tab(
 
     def shows(event: Dependency) -> None:
         """After `event` has revealed or hidden the truth: so does the panel."""
-        event.then(panel.events.show, [visit, *panel.inputs], panel.board, **QUICK)
+        event.then(panel.events.show, [visit, *panel.inputs], panel.board.shown, **QUICK)
 
-    asking = [more["ask"].click, settings[8].submit]
-    answered(gr.on(asking, ask, [visit, *settings], [*answers, *panel.board], **SLOW))
-    more["stop"].click(events.stop, visit, None, **QUICK)
-    truth = [more["secret"], more["reveal"], cards]
-    shows(more["reveal"].click(events.reveal, [visit, settings[0]], truth, **QUICK))
-    shows(tab.select(events.truth, [visit, settings[0]], truth, **QUICK))
-    settings[0].input(emptying(events.choose), [visit, *settings], shown, **QUICK)
-    more["presets"].input(lambda question: question, more["presets"], settings[8], **QUICK)
-    settings[6].change(lambda trigger: gr.update(visible=trigger == "own"), settings[6], settings[7], **QUICK)
-    asks(more["surprise"].click(emptying(events.surprise), [visit, *settings], shown, **QUICK))
-    asks(more["recent"].input(emptying(events.restore), [visit, more["recent"]], shown, **QUICK))
+    asking = [left.ask.click, left.question.submit]
+    answered(gr.on(asking, ask, [visit, *left.settings], [*answers, *panel.board.shown], **SLOW))
+    left.stop.click(events.stop, visit, None, **QUICK)
+    truth = [left.secret, left.reveal, cards]
+    shows(left.reveal.click(events.reveal, [visit, left.diff], truth, **QUICK))
+    shows(tab.select(events.truth, [visit, left.diff], truth, **QUICK))
+    left.diff.input(emptying(events.choose), [visit, *left.settings], shown, **QUICK)
+    left.presets.input(lambda question: question, left.presets, left.question, **QUICK)
+    left.trigger.change(lambda trigger: gr.update(visible=trigger == "own"), left.trigger, left.own, **QUICK)
+    asks(left.surprise.click(emptying(events.surprise), [visit, *left.settings], shown, **QUICK))
+    asks(left.recent.input(emptying(events.restore), [visit, left.recent], shown, **QUICK))
     gr.on(
-        [control.change for control in (*settings, *panel.controls)],
+        [control.change for control in (*left.settings, *panel.controls.settings)],
         events.changed,
-        [visit, *settings, *panel.controls, turn],
+        [visit, *left.settings, *panel.controls.settings, turn],
         [link, note],
         js=TURN,
         **LATEST,
@@ -103,5 +103,5 @@ def explore_tab(
     as_csv.click(events.csv, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
     as_cell.click(events.cell, visit, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
     as_link.click(None, None, None, js=LINK, **QUICK)
-    asks(demo.load(opened, [visit, link], [*shown, *panel.controls], js=SEARCH, **QUICK))
+    asks(demo.load(opened, [visit, link], [*shown, *panel.controls.settings], js=SEARCH, **QUICK))
     demo.unload(events.left)

@@ -5,6 +5,7 @@ The controls stand in the order of `Settings`' fields, so that their values are 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, fields
 from typing import Any
 
 import gradio as gr
@@ -12,6 +13,7 @@ import gradio as gr
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.settings import RANGES, TRIGGERS, Settings
 from dit_core.suite import Suite
+from dit_core.ui.parts.pieces import Control
 
 # One line per control, shown on hover (page.js sets it as the title of the element with that id).
 HINTS = {
@@ -36,14 +38,45 @@ HINTS = {
 }
 
 
-def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
-    """Draws the controls; returns those of `Settings` in order, and the others by name."""
-    more: dict[str, Any] = {}
+@dataclass(frozen=True)
+class ExploreControls:
+    """The left side: a control for each field of `Settings`, by its name, and what stands between them."""
+
+    diff: gr.Dropdown
+    use_diff: gr.Checkbox
+    strength: gr.Slider
+    use_dit: gr.Checkbox
+    copies: gr.Slider
+    adapter: gr.Dropdown
+    trigger: gr.Radio
+    own: gr.Textbox
+    question: gr.Textbox
+    samples: gr.Slider
+    temperature: gr.Slider
+    top_p: gr.Slider
+    max_new_tokens: gr.Slider
+    seed: gr.Number
+    surprise: gr.Button
+    reveal: gr.Button
+    secret: gr.HTML
+    presets: gr.Dropdown
+    ask: gr.Button
+    stop: gr.Button
+    recent: gr.Dropdown
+
+    @property
+    def settings(self) -> list[Control]:
+        """The controls of `Settings`, in order."""
+        return [getattr(self, field.name) for field in fields(Settings)]
+
+
+def build_controls(suite: Suite) -> ExploreControls:
+    """Draw the controls."""
     diff = gr.Dropdown(diff_choices(suite), label=PICKER, elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
-        more["surprise"] = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
-        more["reveal"] = gr.Button("Reveal", size="sm", min_width=80, elem_id="dit-reveal")
-    more["secret"] = gr.HTML(elem_id="dit-secret", apply_default_css=False)
+        surprise = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
+        reveal = gr.Button("Reveal", size="sm", min_width=80, elem_id="dit-reveal")
+    secret = gr.HTML(elem_id="dit-secret", apply_default_css=False)
     with gr.Row(elem_classes="dit-pair"):
         use_diff = gr.Checkbox(True, label="diff", elem_id="dit-use-diff", container=False, min_width=64, scale=0)
         strength = gr.Slider(
@@ -57,22 +90,43 @@ def build_controls(suite: Suite) -> tuple[list[gr.components.Component], dict[st
     adapter = gr.Dropdown(adapter_choices(suite), value="", label="DIT adapter", elem_id="dit-adapter")
     trigger = gr.Radio(list(TRIGGERS), value="absent", label="trigger", elem_id="dit-trigger")
     own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
-    more["presets"] = gr.Dropdown([], label="question presets", elem_id="dit-presets")
+    presets = gr.Dropdown([], label="question presets", elem_id="dit-presets")
     question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
     with gr.Accordion("sampling", open=False, elem_id="dit-sampling"):
         samples = gr.Slider(*RANGES["samples"], 1, step=1, label="samples per condition", elem_id="dit-samples")
         temperature = gr.Slider(*RANGES["temperature"], 0, step=0.05, label="temperature", elem_id="dit-temperature")
         top_p = gr.Slider(*RANGES["top_p"], 1, step=0.05, label="top-p", elem_id="dit-top-p")
-        tokens = gr.Slider(
+        max_new_tokens = gr.Slider(
             *RANGES["max_new_tokens"], suite.max_new_tokens, step=1, label="new tokens", elem_id="dit-tokens"
         )
         seed = gr.Number(0, precision=0, label="seed", elem_id="dit-seed")
     with gr.Row(elem_classes="dit-tight"):
-        more["ask"] = gr.Button("Ask", variant="primary", min_width=80, elem_id="dit-ask")
-        more["stop"] = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-stop")
-    more["recent"] = gr.Dropdown([], label="recent", elem_id="dit-recent")
-    order = [diff, use_diff, strength, use_dit, copies, adapter, trigger, own, question]
-    return [*order, samples, temperature, top_p, tokens, seed], more
+        ask = gr.Button("Ask", variant="primary", min_width=80, elem_id="dit-ask")
+        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-stop")
+    recent = gr.Dropdown([], label="recent", elem_id="dit-recent")
+    return ExploreControls(
+        diff=diff,
+        use_diff=use_diff,
+        strength=strength,
+        use_dit=use_dit,
+        copies=copies,
+        adapter=adapter,
+        trigger=trigger,
+        own=own,
+        question=question,
+        samples=samples,
+        temperature=temperature,
+        top_p=top_p,
+        max_new_tokens=max_new_tokens,
+        seed=seed,
+        surprise=surprise,
+        reveal=reveal,
+        secret=secret,
+        presets=presets,
+        ask=ask,
+        stop=stop,
+        recent=recent,
+    )
 
 
 def show(suite: Suite, settings: Settings) -> list[Any]:

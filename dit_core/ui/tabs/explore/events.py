@@ -53,9 +53,13 @@ class Events:
         wanted = columns(self.suite.task_of(info), settings.question, chosen)
         return Result(settings, wanted, Table(self.suite.name, "verbalizations", ()), WAITING)
 
+    def result(self, visit: Visit) -> Result:
+        """Return what the cards show; empty cards for a first visitor."""
+        return visit.result or self.unasked(self.first())
+
     def board(self, visit: Visit, note: str = "", kind: str = "note") -> tuple[str, str, str]:
         """Heading, cards and note for what the visit shows."""
-        result = visit.result or self.unasked(self.first())
+        result = self.result(visit)
         return view.heading(result), view.board(self.suite, result, visit.revealed), note_html(note, kind)
 
     def blank(self) -> tuple[str, str, str]:
@@ -137,12 +141,12 @@ class Events:
 
     def opened(self, visit: Visit, query: str, request: gr.Request) -> list[Any]:
         """A visitor has come with an address."""
-        self._open[request.session_hash] = visit
+        self._open[request.session_hash or ""] = visit
         return self.restore(visit, query)
 
     def left(self, request: gr.Request) -> None:
         """A visitor has gone: nothing goes on for them."""
-        if visit := self._open.get(request.session_hash):
+        if visit := self._open.get(request.session_hash or ""):
             visit.leave()
 
     def restore(self, visit: Visit, query: str) -> list[Any]:
@@ -198,9 +202,9 @@ class Events:
 
         The last of `values` is the number that the browser gave this change; it stands before the address.
         """
-        *values, turn = values
+        *controls, turn = values
         count = len(Settings.__dataclass_fields__)
-        settings, panel = Settings(*values[:count]), PanelSettings.from_controls(self.suite, *values[count:])
+        settings, panel = Settings(*controls[:count]), PanelSettings.from_controls(self.suite, *controls[count:])
         try:
             query, address = to_query(self.suite, settings), f"{turn}?{to_query(self.suite, settings, panel)}"
         except DitError:
@@ -216,17 +220,19 @@ class Events:
 
     def json(self, visit: Visit) -> tuple[str, str]:
         """File name and content as JSON: the answers, and beside them the evidence that their cards show."""
-        result = visit.result
-        shown = result.table.to_json() | {"confidence": [as_dict(one) for one in result.evidence]}
+        result = self.result(visit)
+        shown = result.table.to_json() | {"confidence": [as_dict(evidence) for evidence in result.evidence]}
         return f"{result.settings.diff}.json", json.dumps(shown, ensure_ascii=False, indent=1)
 
     def csv(self, visit: Visit) -> tuple[str, str]:
         """File name and content of the answers as CSV."""
-        return f"{visit.result.settings.diff}.csv", visit.result.table.to_csv()
+        result = self.result(visit)
+        return f"{result.settings.diff}.csv", result.table.to_csv()
 
     def cell(self, visit: Visit) -> tuple[str, Any]:
         """The notebook cell for what is shown, to be copied, and to be seen."""
-        code = cell_code(self.suite, self.word, visit.result.settings, visit.result.columns)
+        result = self.result(visit)
+        code = cell_code(self.suite, self.word, result.settings, result.columns)
         found = visit.job(PANEL).result
         if found and found.next_tokens:
             code += "\n" + read_code(self.suite, found)

@@ -6,7 +6,7 @@ after they were answered, and whenever Read is pressed, without asking them anew
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,6 +16,7 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.present.palette import TITLES
+from dit_core.records import Table
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure, measures
 from dit_core.session.job import Failed, QueuePosition, run_job
@@ -71,7 +72,7 @@ class OracleEvents:
             else:
                 yield self._shown(visit, asked.span, self._ending(now))
 
-    def _steps(self, visit: Visit, asked: PanelSettings, look: Look) -> Iterator[Found]:
+    def _steps(self, visit: Visit, asked: PanelSettings, look: Look) -> Generator[Found, None, None]:
         if visit.result is None or visit.result.state == WAITING:
             raise DitError(UNASKED)
         yield Found(visit.result, asked, look=look)
@@ -205,13 +206,12 @@ class OracleEvents:
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
         found, open_now = self._found(visit), self._open(visit)
-        tables = {
-            "oracle": found and found.readings,
-            "next-tokens": view.shown_tokens(found, open_now),
-        }
-        if not tables[what]:
+        if found is None:
             return "", ""
-        return f"{found.result.settings.diff}-{what}.{form}", content(tables[what], form, reveal=open_now)
+        table: Table[Any] | None = found.readings if what == "oracle" else view.shown_tokens(found, open_now)
+        if not table:
+            return "", ""
+        return f"{found.result.settings.diff}-{what}.{form}", content(table, form, reveal=open_now)
 
 
 def _with_look(before: Found, found: Found) -> Found:

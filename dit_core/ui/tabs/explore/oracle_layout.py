@@ -12,7 +12,7 @@ from dit_core.session.choices import measures
 from dit_core.session.settings import PanelSettings
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, Control, saving
 from dit_core.ui.tabs.explore import oracle_view as view
 from dit_core.ui.tabs.explore.oracle_events import CHOSEN, OracleEvents
 
@@ -40,25 +40,61 @@ TELL_TOKEN = """element.addEventListener("click", (event) => {
 
 
 @dataclass(frozen=True)
-class Panel:
-    """The panel's components: `controls` are those of `PanelSettings`, in order; `board` is what events show."""
+class PanelControls:
+    """What is read, the buttons, and the tokens to click."""
 
-    events: OracleEvents
-    controls: list[gr.components.Component]
-    board: list[gr.components.Component]
-    next_y: gr.Radio
+    question: gr.Dropdown
+    span: gr.Dropdown
+    kinds: gr.CheckboxGroup
+    kind: gr.Radio
+    layers: gr.Textbox
+    of: gr.Dropdown
     read: gr.Button
+    stop: gr.Button
+    chips: gr.HTML
 
     @property
-    def inputs(self) -> list[gr.components.Component]:
+    def settings(self) -> list[Control]:
+        """The controls of `PanelSettings`, in order."""
+        return [self.question, self.span, self.kinds, self.kind, self.layers, self.of]
+
+
+@dataclass(frozen=True)
+class PanelBoard:
+    """What events show."""
+
+    note: gr.HTML
+    y: gr.Radio
+    figure: gr.HTML
+    next_figure: gr.HTML
+    chips: gr.HTML
+    details: gr.HTML
+
+    @property
+    def shown(self) -> list[gr.components.Component]:
+        """All of it, in the order in which `OracleEvents` gives it."""
+        return [self.note, self.y, self.figure, self.next_figure, self.chips, self.details]
+
+
+@dataclass(frozen=True)
+class Panel:
+    """The panel's components."""
+
+    events: OracleEvents
+    controls: PanelControls
+    board: PanelBoard
+    next_y: gr.Radio
+
+    @property
+    def inputs(self) -> list[Control]:
         """What every event that shows something gets, behind the visit."""
-        return [self.board[1], self.next_y, *self.controls]
+        return [self.board.y, self.next_y, *self.controls.settings]
 
     def after(self, event: Dependency, visit: gr.State) -> None:
         """Once `event` has answered the cards: reads what they show."""
-        then = event.then(self.events.titles, visit, [self.controls[2], self.controls[5]], **QUICK)
-        read = then.then(self.events.after_cards, [visit, *self.inputs], self.board, **RUN)
-        read.then(self.events.weigh_on, visit, self.board[5], **SLOW)
+        then = event.then(self.events.titles, visit, [self.controls.kinds, self.controls.of], **QUICK)
+        read = then.then(self.events.after_cards, [visit, *self.inputs], self.board.shown, **RUN)
+        read.then(self.events.weigh_on, visit, self.board.details, **SLOW)
 
 
 def build_panel(suite: Suite, visit: gr.State) -> Panel:
@@ -68,7 +104,7 @@ def build_panel(suite: Suite, visit: gr.State) -> Panel:
     with gr.Column(elem_id="dit-oracle"):
         gr.HTML(TITLE, apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
-            controls, read, stop, chips = _controls(suite, events, start[4])
+            controls = _controls(suite, events, start[4])
         note = gr.HTML(start[0], elem_id="dit-oracle-note", apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
             y = gr.Radio(measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
@@ -81,21 +117,20 @@ def build_panel(suite: Suite, visit: gr.State) -> Panel:
         )
         next_figure = figures.figure(start[3], view.NEXT_HEIGHT, elem_id="dit-next-figure")
         saving(events.saved, visit, "next-tokens", "the logit lens")
-    panel = Panel(events, controls, [note, y, figure, next_figure, chips, details], next_y, read)
-    stop.click(events.stop, visit, None, **QUICK)
+    panel = Panel(events, controls, PanelBoard(note, y, figure, next_figure, controls.chips, details), next_y)
+    controls.stop.click(events.stop, visit, None, **QUICK)
     _connect(panel, visit)
     return panel
 
 
-def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr.Button, gr.Button, gr.HTML]:
-    """Draws the controls of `PanelSettings` in order, the Read and the Stop button, and the tokens to click."""
+def _controls(suite: Suite, events: OracleEvents, tokens: str) -> PanelControls:
+    """Draw the controls, with `tokens` to click."""
     asked = PanelSettings()
-    question, _, kinds, kind, layers, of = events.controls(asked)
     presets = list(suite.oracle.questions) if suite.oracle else []
     with gr.Row(elem_classes="dit-choices"):
         question = gr.Dropdown(
             presets,
-            value=question or None,
+            value=(presets[0] if presets else None) if asked.question is None else asked.question,
             label="the oracle is asked",
             allow_custom_value=True,
             min_width=220,
@@ -113,31 +148,33 @@ def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[list, gr
         read = gr.Button("Read", variant="primary", min_width=80, scale=0, elem_id="dit-oracle-read")
         stop = gr.Button("Stop", variant="stop", min_width=80, scale=0, elem_id="dit-oracle-stop")
     with gr.Accordion("conditions, layers, tokens", open=False, elem_id="dit-oracle-more"):
-        kinds = gr.CheckboxGroup(events.choices(), value=kinds, label="conditions", elem_id="dit-oracle-kinds")
+        kinds = gr.CheckboxGroup(
+            events.choices(), value=list(asked.kinds), label="conditions", elem_id="dit-oracle-kinds"
+        )
         with gr.Row(elem_classes="dit-choices"):
             named = list(zip(("with it", "without it", "the difference"), ACTIVATION_KINDS, strict=True))
-            kind = gr.Radio(named, value=kind, label="activations", elem_id="dit-oracle-kind")
-            layers = gr.Textbox(layers, label="layers", max_lines=1, min_width=120, elem_id="dit-oracle-layers")
+            kind = gr.Radio(named, value=asked.kind, label="activations", elem_id="dit-oracle-kind")
+            layers = gr.Textbox(asked.layers, label="layers", max_lines=1, min_width=120, elem_id="dit-oracle-layers")
             of = gr.Dropdown(
                 [CHOSEN, *events.choices()],
-                value=of,
+                value=asked.of,
                 label="tokens and words of",
                 min_width=160,
                 elem_id="dit-oracle-of",
             )
         chips = gr.HTML(tokens, js_on_load=TELL_TOKEN, elem_id="dit-oracle-tokens", apply_default_css=False)
-    return [question, span, kinds, kind, layers, of], read, stop, chips
+    return PanelControls(question, span, kinds, kind, layers, of, read, stop, chips)
 
 
 def _connect(panel: Panel, visit: gr.State) -> None:
-    events, (note, y, figure, _, chips, details) = panel.events, panel.board
-    question, span, _, _, layers, of = panel.controls
-    reads = [panel.read.click, question.input, layers.submit]
-    read = gr.on(reads, events.read, [visit, *panel.inputs], panel.board, **SLOW)
-    read.then(events.weigh_on, visit, details, **SLOW)
-    looks = [y.input, panel.next_y.input, of.input, span.input]
-    gr.on(looks, events.show, [visit, *panel.inputs], panel.board, **QUICK)
-    figure.select(events.clicked, visit, details, **QUICK).then(events.weigh, visit, details, **SLOW)
-    chips.select(events.token, [visit, span], [chips, span, note], **QUICK)
-    changes = [control.change for control in panel.controls]
-    gr.on(changes, events.changed, [visit, *panel.controls], note, **LATEST)
+    events, controls, board = panel.events, panel.controls, panel.board
+    reads = [controls.read.click, controls.question.input, controls.layers.submit]
+    read = gr.on(reads, events.read, [visit, *panel.inputs], board.shown, **SLOW)
+    read.then(events.weigh_on, visit, board.details, **SLOW)
+    looks = [board.y.input, panel.next_y.input, controls.of.input, controls.span.input]
+    gr.on(looks, events.show, [visit, *panel.inputs], board.shown, **QUICK)
+    clicked = board.figure.select(events.clicked, visit, board.details, **QUICK)
+    clicked.then(events.weigh, visit, board.details, **SLOW)
+    board.chips.select(events.token, [visit, controls.span], [board.chips, controls.span, board.note], **QUICK)
+    changes = [control.change for control in controls.settings]
+    gr.on(changes, events.changed, [visit, *controls.settings], board.note, **LATEST)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from html import escape
+from typing import Protocol
 
 from dit_core.errors import DitError
 from dit_core.methods.comparison import Column
 from dit_core.present import plots
 from dit_core.present.cards import RUNNING, note_html
-from dit_core.records import NextToken, Table, Target
+from dit_core.records import NextToken, Reading, Table, Target
 from dit_core.request.targets import Span
 from dit_core.session import reading_evidence as oracle_trust
 from dit_core.session.choices import measure
@@ -40,7 +41,7 @@ def by_layer(found: Found | None, open_now: bool) -> str:
 def next_token(found: Found | None, open_now: bool) -> str:
     """How high the next token stands at each layer, a line per condition: the reference's once revealed."""
     table = shown_tokens(found, open_now)
-    if not table:
+    if found is None or not table:
         return said(NEXT_WAITS)
     y, lead = found.look.next_y or "rank", column_of(found.columns or found.result.columns, found.look.of)
     return figures.shown(partial(plots.next_token_by_layer, table, y=y, selected=lead.condition))
@@ -51,15 +52,16 @@ def shown_tokens(found: Found | None, open_now: bool) -> Table[NextToken] | None
     if found is None or found.next_tokens is None:
         return None
     what = "reference" if open_now else "answer"
-    return replace(found.next_tokens, records=tuple(one for one in found.next_tokens if one.what == what))
+    return replace(found.next_tokens, records=tuple(token for token in found.next_tokens if token.what == what))
 
 
 def chips(found: Found | None, span: str, open_now: bool) -> str:
     """The tokens of one prompt as buttons, those that are read marked; a trigger's digits are masked until revealed."""
-    if found is None or not found.targets:
+    column = column_of(found.result.columns, found.look.of) if found else None
+    target = found.target(column) if found and column else None
+    if found is None or column is None or target is None:
         return '<p class="dit-small">The prompt\'s tokens come with the cards.</p>'
-    column, first = column_of(found.result.columns, found.look.of), found.look.first
-    target = shown_target(found.target(column), open_now)
+    target, first = shown_target(target, open_now), found.look.first
     marked = _marked(span, target) if first is None else {first}
     pieces = "".join(_chip(at, token, at in marked) for at, token in enumerate(target.tokens[: target.prompt_tokens]))
     hint = "Click the first and the last token to read." if first is None else "Now click the last one."
@@ -86,8 +88,8 @@ def _marked(span: str, target: Target) -> set[int]:
 
 def details(found: Found | None, open_now: bool) -> str:
     """All readings of the layer that was clicked, folded; or what there is to click."""
-    readings = [one for one in (found.readings if found else None) or () if one.layer == found.look.layer]
-    if not readings:
+    readings = [reading for reading in found.readings or () if reading.layer == found.look.layer] if found else []
+    if found is None or not readings:
         return f'<p class="dit-small">{CLICK}</p>'
     inside = "".join(_column(found, column, readings, open_now) for column in found.columns)
     return f'<details class="dit-fold" open><summary>layer {found.look.layer}: all readings</summary>{inside}</details>'
@@ -100,7 +102,14 @@ def _column(found: Found, column: Column, readings: list, open_now: bool) -> str
     return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}{trust}</section>'
 
 
-def note(words: str, kind: str = "note", found: Found | None = None) -> str:
+class HasReadings(Protocol):
+    """What a reading has found so far, on any tab."""
+
+    @property
+    def readings(self) -> Table[Reading] | None: ...
+
+
+def note(words: str, kind: str = "note", found: HasReadings | None = None) -> str:
     """A sentence, and a bar under it that shows how far the reading of `found` is; its place is always kept."""
     done, total = 0, 1
     if found and found.readings:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Iterator
 
 import gradio as gr
@@ -11,12 +10,12 @@ import gradio as gr
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.session.messages import sentence
+from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import GO, QUICK, SLOW
 from dit_core.ui.server import suite_status
 from dit_core.ui.server.site import CLOSED, Site
-from dit_core.ui.server.suite_opener import Opening
 
 NAME, OPENING = "suite", "opening a suite"
 LOOKING = "Looking at what it takes…"
@@ -68,9 +67,10 @@ class SuiteEvents:
             with self.site.opening(name) as opening:
                 job.result = stop
                 opening.begin()
-                clock = Left()
+                clock = TimeLeft(patience=2.0)
                 while True:
-                    yield suite_status.progress(opening, clock.words(opening)), gr.skip(), _WAIT, ""
+                    left = clock.words(opening.done, opening.total) if opening.total else ""  # what is no download
+                    yield suite_status.progress(opening, left), gr.skip(), _WAIT, ""
                     if opening.over.wait(EVERY) or stop.is_set():
                         break
             if stop.is_set():
@@ -93,25 +93,6 @@ class SuiteEvents:
         """Ends what runs here for a visitor; gives the stop signal of what starts now."""
         visit.job(OPENING).stop.set()
         return visit.job(NAME).begin()
-
-
-class Left:
-    """Says how long a download may still take, from how fast it has been."""
-
-    def __init__(self) -> None:
-        self._start: tuple[float, int, int] | None = None
-
-    def words(self, opening: Opening) -> str:
-        """', about 3 min left'; nothing for what is no download, or has just begun."""
-        now, done, total = time.monotonic(), opening.done, opening.total
-        if self._start is None or self._start[2] != total or not total:
-            self._start = now, done, total
-            return ""
-        since, gone = now - self._start[0], done - self._start[1]
-        if since < 2 or gone <= 0:
-            return ""
-        left = (total - done) / gone * since
-        return f", about {left / 60:.0f} min left" if left >= 90 else f", about {max(left, 1):.0f} s left"
 
 
 HINTS = {

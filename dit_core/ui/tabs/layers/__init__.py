@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
@@ -11,7 +13,7 @@ from dit_core.session.explore_view import secret as secret_html
 from dit_core.session.layers import ANSWER, LAST, PROMPT
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
 from dit_core.ui.tabs.layers import view as layer_view
 from dit_core.ui.tabs.layers.events import LayerEvents
 
@@ -34,12 +36,39 @@ HINTS = {
 }
 
 
+@dataclass(frozen=True)
+class LayerControls:
+    """The left side: what to read, what the diff was trained on, and the buttons."""
+
+    diff: gr.Dropdown
+    condition: gr.Dropdown
+    asked: gr.Dropdown
+    question: gr.Dropdown
+    part: gr.Radio
+    count: gr.Slider
+    kind: gr.Radio
+    layers: gr.Textbox
+    samples: gr.Slider
+    temperature: gr.Slider
+    seed: gr.Number
+    reveal: gr.Button
+    secret: gr.HTML
+    read: gr.Button
+    stop: gr.Button
+
+    @property
+    def settings(self) -> list[Control]:
+        """The controls of `session.layers.Wanted`, in order."""
+        read: list[Control] = [self.question, self.part, self.count, self.kind, self.layers]
+        return [self.diff, self.condition, self.asked, *read, self.samples, self.temperature, self.seed]
+
+
 def layers_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events, offered = LayerEvents(suite, word), layer_view.colours(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            wanted, more = _controls(suite)
+            left = _controls(suite)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.idle(), elem_id="dit-layers-note", apply_default_css=False)
             with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
@@ -53,41 +82,53 @@ def layers_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.cell, [visit], "dit-layers-code")
     shown = [heat, norms, cell]
-    truth = [more["secret"], more["reveal"], colour, *shown]
-    chosen = [wanted[1], wanted[2], note, *truth]
-    diff = wanted[0]
-    more["read"].click(events.read, [visit, colour, *wanted], [note, *shown], **SLOW)
-    more["stop"].click(events.stop, visit, None, **QUICK)
-    more["reveal"].click(events.reveal, [visit, diff, colour], truth, **QUICK)
+    truth = [left.secret, left.reveal, colour, *shown]
+    chosen = [left.condition, left.asked, note, *truth]
+    diff = left.diff
+    left.read.click(events.read, [visit, colour, *left.settings], [note, *shown], **SLOW)
+    left.stop.click(events.stop, visit, None, **QUICK)
+    left.reveal.click(events.reveal, [visit, diff, colour], truth, **QUICK)
     diff.input(events.choose, [visit, diff, colour], chosen, **LATEST)
     colour.input(events.recolour, [visit, colour], heat, **LATEST)
     heat.select(events.picked, visit, cell, **LATEST)
-    wanted[4].change(lambda part: gr.update(visible=part == LAST), wanted[4], wanted[5], **QUICK)
+    left.part.change(lambda part: gr.update(visible=part == LAST), left.part, left.count, **QUICK)
     tab.select(events.arrive, [visit, diff, colour], [diff, *chosen], **QUICK)
-    changes = [control.change for control in wanted]
-    gr.on(changes, events.changed, [visit, *wanted], note, **LATEST)
+    changes = [control.change for control in left.settings]
+    gr.on(changes, events.changed, [visit, *left.settings], note, **LATEST)
 
 
-def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr.components.Component]]:
-    """Draws the left side; returns the controls of `layer_reading.Wanted` in order, and the others by name."""
-    first, more = first_info(suite), {}
+def _controls(suite: Suite) -> LayerControls:
+    """Draw the left side."""
+    first = first_info(suite)
     task, presets = suite.task_of(first), suite.oracle.questions if suite.oracle else ()
     conditions, questions = condition_choices(task), question_choices(task)
-    listed = {"allow_custom_value": True, "filterable": True}
     diff = gr.Dropdown(diff_choices(suite), value=first.id, label=PICKER, elem_id="dit-layers-diff")
-    more["reveal"] = gr.Button("Reveal", size="sm", elem_id="dit-layers-reveal")
-    more["secret"] = gr.HTML(secret_html(suite, first.id, ""), elem_id="dit-layers-secret", apply_default_css=False)
+    reveal = gr.Button("Reveal", size="sm", elem_id="dit-layers-reveal")
+    secret = gr.HTML(secret_html(suite, first.id, ""), elem_id="dit-layers-secret", apply_default_css=False)
     condition = gr.Dropdown(
-        conditions, value=conditions[-1][1], label="condition", elem_id="dit-layers-condition", **listed
+        conditions,
+        value=conditions[-1][1],
+        label="condition",
+        elem_id="dit-layers-condition",
+        allow_custom_value=True,
+        filterable=True,
     )
-    asked = gr.Dropdown(questions, value=questions[0], label="the model is asked", elem_id="dit-layers-asked", **listed)
+    asked = gr.Dropdown(
+        questions,
+        value=questions[0],
+        label="the model is asked",
+        elem_id="dit-layers-asked",
+        allow_custom_value=True,
+        filterable=True,
+    )
     with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
         question = gr.Dropdown(
             list(presets),
             value=presets[0] if presets else "",
             label="the oracle is asked",
             elem_id="dit-layers-question",
-            **listed,
+            allow_custom_value=True,
+            filterable=True,
         )
         part = gr.Radio([LAST, PROMPT, ANSWER], value=LAST, label="tokens to read", elem_id="dit-layers-part")
         count = gr.Slider(1, 40, 10, step=1, label="how many", elem_id="dit-layers-count", buttons=[])
@@ -98,9 +139,25 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], dict[str, gr
         temperature = gr.Slider(0, 2, 0, step=0.05, label="temperature", elem_id="dit-layers-temperature")
         seed = gr.Number(0, precision=0, label="seed", elem_id="dit-layers-seed")
     with gr.Row(elem_classes="dit-tight"):
-        more["read"] = gr.Button("Read", variant="primary", min_width=80, elem_id="dit-layers-read")
-        more["stop"] = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-layers-stop")
-    return [diff, condition, asked, question, part, count, kind, layers, samples, temperature, seed], more
+        read = gr.Button("Read", variant="primary", min_width=80, elem_id="dit-layers-read")
+        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-layers-stop")
+    return LayerControls(
+        diff,
+        condition,
+        asked,
+        question,
+        part,
+        count,
+        kind,
+        layers,
+        samples,
+        temperature,
+        seed,
+        reveal=reveal,
+        secret=secret,
+        read=read,
+        stop=stop,
+    )
 
 
 def _kinds() -> list[tuple[str, str]]:

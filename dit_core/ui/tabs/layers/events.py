@@ -5,7 +5,7 @@ What was read is kept in the visitor's `Visit`, as `job("layers").result`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 
 import gradio as gr
@@ -50,7 +50,7 @@ class LayerEvents:
             else:
                 yield self._ending(now), *self.shown(visit, colour), gr.skip()
 
-    def _steps(self, wanted: Wanted) -> Iterator[Found]:
+    def _steps(self, wanted: Wanted) -> Generator[Found, None, None]:
         items = steps(self.suite, wanted)
         yield Found(wanted)
         yield from items
@@ -151,7 +151,7 @@ class LayerEvents:
         """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
         found: Found | None = visit.job(NAME).result
         table = getattr(found, what, None)
-        if not table:
+        if found is None or not table:
             return "", ""
         return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(visit))
 

@@ -30,16 +30,16 @@ def heat_map(suite: Suite, found: Found | None, colour: str = "confidence", open
         return said("This suite has no activation oracle: nothing can be read in words.")
     if found is None:
         return said(PRESS)
-    if not found.readings:
+    if not found.readings or found.target is None:
         return said("Reading…" if found.state == RUNNING else "Nothing was read.")
     labels = shown_target(found.target, open_now).tokens
-    how = {"colour": COLOURS[colour], "model_said": answer_of(found.target)}
-    return figures.shown(partial(plots.heat_map, found.readings, labels, **how))
+    colour, answer = COLOURS[colour], answer_of(found.target)
+    return figures.shown(partial(plots.heat_map, found.readings, labels, colour=colour, model_said=answer))
 
 
 def acts(found: Found | None, open_now: bool = False) -> str:
     """How much the condition changes each layer's residual stream at each token, or a sentence."""
-    if found is None or found.norms is None:
+    if found is None or found.norms is None or found.target is None:
         return said("Reading…" if found and found.state == RUNNING else PRESS_ACTS)
     return figures.shown(partial(plots.difference_norms, found.norms, shown_target(found.target, open_now).tokens))
 
@@ -47,5 +47,7 @@ def acts(found: Found | None, open_now: bool = False) -> str:
 def cell(found: Found, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
     """All that the oracle read at one cell of the heat map."""
     readings = [r for r in found.readings or () if (r.layer, r.positions) == (layer, positions)]
+    if not readings or found.target is None:
+        return CLICK
     inside = readings_html(readings, shown_target(found.target, open_now), open_now)
-    return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>' if readings else CLICK
+    return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>'

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
@@ -12,7 +14,7 @@ from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices, everyday_choices
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
 from dit_core.ui.tabs.lens import view as lens_view
 from dit_core.ui.tabs.lens.events import LensEvents
 
@@ -45,12 +47,50 @@ STEERING = (
 )
 
 
+@dataclass(frozen=True)
+class LookControls:
+    """The left side: what to look at, and the buttons."""
+
+    diff: gr.Dropdown
+    positions: gr.Slider
+    top: gr.Slider
+    look: gr.Button
+    stop: gr.Button
+
+    @property
+    def settings(self) -> list[Control]:
+        """The controls of `session.lens.Wanted`, in order."""
+        return [self.diff, self.positions, self.top]
+
+
+@dataclass(frozen=True)
+class SteerControls:
+    """The controls of the steering, and its buttons; `look` are those of the left side."""
+
+    look: LookControls
+    layer: gr.Dropdown
+    prompt: gr.Dropdown
+    strengths: list[gr.Slider]
+    tokens: gr.Slider
+    samples: gr.Slider
+    temperature: gr.Slider
+    seed: gr.Number
+    steer: gr.Button
+    stop: gr.Button
+
+    @property
+    def settings(self) -> list[Control]:
+        """The controls of `session.lens.Steering`, in order."""
+        sampling: list[Control] = [self.tokens, self.samples, self.temperature, self.seed]
+        return [self.look.diff, self.look.positions, self.layer, self.prompt, *self.strengths, *sampling]
+
+
 def lens_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
     """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
     events = LensEvents(suite, word)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            wanted, look, stop = _controls(suite)
+            looking = _controls(suite)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(note_html(""), elem_id="dit-lens-note", apply_default_css=False)
             with gr.Row(elem_classes="dit-choices"):
@@ -64,30 +104,30 @@ def lens_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.cell, [visit, method, position], "dit-lens-code")
             gr.HTML(STEERING, apply_default_css=False)
-            steering, steer, halt = _steering(suite, wanted)
+            steering = _steering(suite, looking)
             written = gr.HTML(note_html(""), elem_id="dit-steer-note", apply_default_css=False)
             texts = gr.HTML(lens_view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
             saving(events.saved, visit, "steered", "the texts")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.steered_cell, [visit], "dit-steer-code")
-    layer, prompt = steering[2], steering[3]
     shown = [note, words, cosine]
-    fresh = [*shown, written, texts, prompt, layer]
-    turn = [visit, method, position]
-    diff = wanted[0]
-    look.click(events.look, [*turn, *wanted], [*shown, position, layer], **SLOW)
-    stop.click(events.stop_looking, visit, None, **QUICK)
-    steer.click(events.steer, [visit, *steering], [written, texts], **SLOW)
-    halt.click(events.stop_steering, visit, None, **QUICK)
+    fresh = [*shown, written, texts, steering.prompt, steering.layer]
+    turn, diff = [visit, method, position], looking.diff
+    looking.look.click(events.look, [*turn, *looking.settings], [*shown, position, steering.layer], **SLOW)
+    looking.stop.click(events.stop_looking, visit, None, **QUICK)
+    steering.steer.click(events.steer, [visit, *steering.settings], [written, texts], **SLOW)
+    steering.stop.click(events.stop_steering, visit, None, **QUICK)
     gr.on([method.input, position.input], events.shown, turn, [words, cosine], **LATEST)
     diff.input(events.choose, [visit, diff, method, position], fresh, **LATEST)
     tab.select(events.arrive, [visit, diff, method, position], [diff, *fresh], **QUICK)
-    gr.on([control.change for control in wanted], events.changed, [visit, *wanted], note, **LATEST)
-    gr.on([control.change for control in steering], events.steering_changed, [visit, *steering], written, **LATEST)
+    changes = [control.change for control in looking.settings]
+    gr.on(changes, events.changed, [visit, *looking.settings], note, **LATEST)
+    changes = [control.change for control in steering.settings]
+    gr.on(changes, events.steering_changed, [visit, *steering.settings], written, **LATEST)
 
 
-def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
-    """Draws the left side; returns the controls of `lens_looking.Wanted` in order, the Look and the Stop button."""
+def _controls(suite: Suite) -> LookControls:
+    """Draw the left side."""
     diff = gr.Dropdown(diff_choices(suite), value=first_info(suite).id, label=PICKER, elem_id="dit-lens-diff")
     gr.HTML(ABOUT, apply_default_css=False)
     positions = gr.Slider(1, 10, POSITIONS, step=1, label="first tokens", elem_id="dit-lens-positions", buttons=[])
@@ -95,11 +135,11 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
     with gr.Row(elem_classes="dit-tight"):
         look = gr.Button("Look", variant="primary", min_width=80, elem_id="dit-lens-look")
         stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-lens-stop")
-    return [diff, positions, top], look, stop
+    return LookControls(diff, positions, top, look, stop)
 
 
-def _steering(suite: Suite, wanted: list) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
-    """Draws the steering's controls; returns those of `lens_looking.Steering` in order, and its buttons."""
+def _steering(suite: Suite, looking: LookControls) -> SteerControls:
+    """Draw the steering's controls."""
     prompts = everyday_choices(suite.task_of(first_info(suite)))
     with gr.Row(elem_classes="dit-choices"):
         layer = gr.Dropdown([lens_view.IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
@@ -126,4 +166,4 @@ def _steering(suite: Suite, wanted: list) -> tuple[list[gr.components.Component]
             gr.Slider(-most, 2 * most, start, step=0.5, label="strength", min_width=130, buttons=[], elem_id=name)
             for name, start in ((f"dit-steer-{at}", start) for at, start in enumerate(STRENGTHS))
         ]
-    return [*wanted[:2], layer, prompt, *strengths, tokens, samples, temperature, seed], steer, stop
+    return SteerControls(looking, layer, prompt, strengths, tokens, samples, temperature, seed, steer, stop)

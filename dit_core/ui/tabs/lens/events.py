@@ -5,7 +5,7 @@ The visitor's `Visit` keeps what was seen as `job("lens").result` and what was w
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any, TypeVar
 
 import gradio as gr
@@ -136,7 +136,7 @@ class LensEvents:
         return "\n".join([*lines, f"{steered}.to_frame()\n"])
 
 
-def _from(start: F, items: Iterator[F]) -> Iterator[F]:
+def _from(start: F, items: Iterator[F]) -> Generator[F, None, None]:
     yield start
     yield from items
 

@@ -6,7 +6,7 @@ figures are shown.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -43,7 +43,7 @@ class ScoreboardEvents:
                 job.result = replace(run, state=STOPPED)  # what was measured stays, and counts
             yield self._said(now, clock), *self.shown(visit, task, by)
 
-    def _steps(self, visit: Visit, wanted: Wanted) -> Iterator[Run]:
+    def _steps(self, visit: Visit, wanted: Wanted) -> Generator[Run, None, None]:
         run = begin(self.suite, wanted, visit.job(NAME).result)
         items = steps(self.suite, run)
         yield replace(run, board=self.board(visit))

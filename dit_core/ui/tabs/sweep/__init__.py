@@ -10,7 +10,7 @@ from dit_core.session.explore_view import secret as secret_html
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import PRESETS, STEP
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents
 
@@ -65,7 +65,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.cell, [visit], "dit-sweep-cell")
             saving(events.saved, visit, "sweep", "the answers")
-    wanted = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
+    wanted: list[Control] = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
     run.click(events.run, [visit, measure, *wanted], [note, figure, cards], **SLOW)
     stop.click(events.stop, visit, None, **QUICK)
     measure.input(events.drawn, [visit, measure], figure, **LATEST)

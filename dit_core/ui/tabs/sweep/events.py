@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from typing import Any
@@ -20,7 +20,7 @@ from dit_core.session.notebook_cells import call, opening
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.sweeps import finished, scored, stream_sweep
-from dit_core.sweeps.presets import STEP, planned
+from dit_core.sweeps.presets import STEP, PlannedSweep, planned
 from dit_core.ui.tabs.sweep import view as sweep_view
 
 NAME = "sweep"
@@ -64,7 +64,7 @@ class Found:
     """What a sweep has found so far: the answers that are finished, and all that are `said`, some still growing."""
 
     wanted: Wanted
-    plan: dict[str, Any]
+    plan: PlannedSweep
     table: Table[SweepPoint] | None = None
     said: Table[SweepPoint] | None = None
     state: str = RUNNING
@@ -97,7 +97,7 @@ class SweepEvents:
         if visit.token is token:
             yield from self._scored(visit, measure)
 
-    def _steps(self, wanted: Wanted) -> Iterator[Found]:
+    def _steps(self, wanted: Wanted) -> Generator[Found, None, None]:
         # Checked here: a field with limits of its own complains of what is only half typed.
         step = checked_number(number(wanted.step), "The step of copies", 0.25, 5)
         plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters, step)
@@ -176,7 +176,8 @@ class SweepEvents:
         found: Found | None = visit.job(NAME).result
         if found is None:
             return ""
-        options = {name: value for name, value in (found.plan | found.wanted.sampling).items() if value is not None}
+        options = {**found.plan, **found.wanted.sampling}
+        options = {name: value for name, value in options.items() if value is not None}
         diff = options.pop("diff", None)
         lines = opening(
             self.suite, self.word, diff, "from dit_core import load_suite, sweep", "from dit_core.present import plots"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from html import escape
 from typing import Any
@@ -12,6 +12,7 @@ from dit_core.present import plots
 from dit_core.present.cards import note_html
 from dit_core.present.plots.sweep import MEASURES, settings, written
 from dit_core.records import SweepPoint, Table
+from dit_core.session.time_left import TimeLeft
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import said
 
@@ -34,8 +35,8 @@ def figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str
 class Progress:
     """How far a sweep is, in words and as a bar, and how long it may still take, measured from its first tokens on."""
 
-    def __init__(self) -> None:
-        self.start: tuple[float, float] | None = None
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._left = TimeLeft(clock=clock)
 
     def note(self, extra: Mapping[str, Any]) -> str:
         """'120 of 400 answers, token 7 of at most 16 of this batch, about 3 s left' over the bar."""
@@ -43,12 +44,9 @@ class Progress:
         words = [f"{done} of {total} answers"]
         if done < total and extra["n_tokens"]:
             words.append(f"token {extra['n_tokens']} of at most {extra['sampling']['max_new_tokens']} of this batch")
-        now = time.monotonic()
-        began, before = self.start = self.start or (now, share)
-        if before < share < 1:
-            words.append(f"about {max((now - began) / (share - before) * (1 - share), 1):.0f} s left")
+        left = self._left.words(share, 1.0) if share < 1 else ""
         bar = f'<progress class="dit-progress" max="{total}" value="{share * total:.1f}" aria-label="answers said">'
-        return f"{note_html(', '.join(words), 'busy')}{bar}</progress>"
+        return f"{note_html(', '.join(words) + left, 'busy')}{bar}</progress>"
 
 
 def cards(table: Table[SweepPoint]) -> str:
