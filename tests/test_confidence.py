@@ -40,10 +40,9 @@ from dit_core.trust import (
     trials,
 )
 from dit_core.trust.answer_confidence import sentence
-from dit_core.trust.cache import EvidenceCache, cache_of
 from dit_core.trust.calibration import ANSWERS, FILES
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.evidence import evidence_of, log_probs, sampled
+from dit_core.trust.evidence import EvidenceCache, cache_of, evidence_of, log_probs, sampled
 from dit_core.ui.tabs.explore.events import Events
 from tests.forward_passes import forward_passes
 from tests.merged import merged

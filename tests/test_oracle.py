@@ -9,7 +9,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from dit_core import DitError, ask, load_suite
 from dit_core.engine.activations import injecting
-from dit_core.engine.answer_tokens import AnswerTokens
+from dit_core.engine.likelihood import AnswerTokens
 from dit_core.formats import read_peft, write_peft
 from dit_core.grading import grade
 from dit_core.methods.oracle import lifts, oracle_prompt, read, stream, targets

@@ -37,10 +37,10 @@ from dit_core.trust import (
     standing,
 )
 from dit_core.trust import reading_evidence as weighing
-from dit_core.trust.cache import cache_of
 from dit_core.trust.calibrate import in_turns, turns
 from dit_core.trust.calibration import FILES, ORACLE
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.evidence import cache_of
 from dit_core.trust.reading_evidence import WAYS, Sight, controls_of
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from dit_core import Condition, DitError, ask, load_suite, stream
-from dit_core.engine.answer_tokens import AnswerTokens
+from dit_core.engine.likelihood import AnswerTokens
 from dit_core.methods import verbalize
 from dit_core.request.prompts import build_prompt
 from tests.tiny import rows_at_once

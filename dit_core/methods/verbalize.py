@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any, Unpack
 
-from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.generation import generate, row_seed
+from dit_core.engine.likelihood import AnswerTokens
 from dit_core.errors import DitError
 from dit_core.methods import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization

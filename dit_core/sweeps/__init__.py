@@ -14,9 +14,8 @@ from typing import Any, Unpack
 
 from rapidfuzz import fuzz
 
-from dit_core.engine.answer_tokens import geometric_mean
 from dit_core.engine.batching import batch_size
-from dit_core.engine.likelihood import choice_log_probabilities
+from dit_core.engine.likelihood import choice_log_probabilities, geometric_mean
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods import SamplingOptions

@@ -1,22 +1,76 @@
 """Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import lru_cache
 from math import exp, log
+from pathlib import Path
+from typing import Any
 
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
+from dit_core.errors import DitError
 from dit_core.grading import modal
+from dit_core.hub import parse_source
+from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
 from dit_core.methods.verbalize import stream
+from dit_core.project import VERSION
 from dit_core.records import DiffInfo, Table, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 from dit_core.suite.offload import at_model
-from dit_core.trust.cache import cache_of
 from dit_core.trust.controls import controls
+
+_log = logging.getLogger("dit_core")
+
+
+class EvidenceCache:
+    """JSON values by key, in memory and in the file at `path`; `stamp` is part of every key."""
+
+    def __init__(self, path: Path, stamp: str) -> None:
+        self.path = path
+        self._file, self._stamp = KeyValueCache(path), stamp
+        self._memory: dict[tuple[Any, ...], Any] = {}
+
+    def get(self, *key: Any) -> Any:
+        """Return what is kept under a key, or None."""
+        if key not in self._memory and self.path.exists():
+            try:
+                self._memory[key] = self._file.get(self._stamp, *key)
+            except DitError as error:
+                _log.info("evidence is found anew: %s", error)
+        return self._memory.get(key)
+
+    def put(self, items: Iterable[tuple[tuple[Any, ...], Any]]) -> None:
+        """Keep values by their keys."""
+        values = dict(items)
+        self._memory.update(values)
+        try:
+            self._file.put(((self._stamp, *key), value) for key, value in values.items())
+        except DitError as error:
+            _log.info("evidence is not kept: %s", error)
+
+
+@lru_cache(maxsize=8)
+def cache_of(suite: Suite) -> EvidenceCache:
+    """Return the cache of a suite as its files are now."""
+    return EvidenceCache(user_cache_folder() / f"evidence-{suite.name}-{suite.fingerprint}.sqlite", _stamp(suite))
+
+
+def _stamp(suite: Suite) -> str:
+    """Return what tells files from others of the same name and size; the fingerprint has the rest."""
+    sources = [suite.about.base, *(suite.about.at(task.folder) for task in suite.tasks.values() if task.folder)]
+    sources += [parse_source(suite.oracle.source)] if suite.oracle else []
+    folders = [source for source in sources if isinstance(source, Path)]
+    ages = sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*.*"))
+    return hashlib.sha256(json.dumps([VERSION, str(suite.loading), ages]).encode()).hexdigest()
+
 
 SAMPLES = 16
 MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end

@@ -14,9 +14,8 @@ from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
 from dit_core.suite import Suite, Task
-from dit_core.trust.cache import cache_of
 from dit_core.trust.controls import controls, stand_in
-from dit_core.trust.evidence import SAMPLES, Evidence, may_be_kept
+from dit_core.trust.evidence import SAMPLES, Evidence, cache_of, may_be_kept
 
 Aimed = tuple[DiffInfo, Condition, str]
 """A diff, the condition that acts while it is read, and what it is asked then."""

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from dit_core.engine.activations import adding_vectors, parse_layers
-from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
+from dit_core.engine.likelihood import AnswerTokens
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.methods import Diffs, Layers, Sampling, checked_sampling

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from dit_core.engine.activations import parse_layers
-from dit_core.engine.answer_tokens import AnswerTokens
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch, generate, row_seed
-from dit_core.engine.likelihood import continuation_log_probabilities
+from dit_core.engine.likelihood import AnswerTokens, continuation_log_probabilities
 from dit_core.engine.model import Model
 from dit_core.grading import grade
 from dit_core.methods import Diffs
