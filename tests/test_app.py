@@ -13,7 +13,7 @@ import gradio as gr
 import pytest
 
 from dit_core.methods.verbalize import ask
-from dit_core.session.settings import spoken
+from dit_core.session.settings import query_settings
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.server.offline import without_outer_hosts
 from tests.serving import free_port, served
@@ -201,5 +201,5 @@ def test_the_page_is_an_mcp_server(address, suite):
 
 
 def test_gradios_own_parts_of_an_address_ask_nothing():
-    assert spoken("?__theme=dark") == {}
-    assert spoken("diff=topic-0412&__sign=x") == {"diff": "topic-0412"}
+    assert query_settings("?__theme=dark") == {}
+    assert query_settings("diff=topic-0412&__sign=x") == {"diff": "topic-0412"}

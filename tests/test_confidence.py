@@ -19,7 +19,7 @@ from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE, Card, Trust, card_html, chance
 from dit_core.present.plots import in_words
 from dit_core.present.plots import reliability as drawn
-from dit_core.session import answer_evidence as card_trust
+from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result, Visit
@@ -350,7 +350,7 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     session, events = shown(suite), Events(suite, "tiny")
     before = view.board(suite, session.result)
     boards = list(events.weigh(session))
-    assert before.count("dit-evidence") == 1 and card_trust.WEIGHING in boards[0].replace("&#x27;", "'")
+    assert before.count("dit-evidence") == 1 and answer_evidence.WEIGHING in boards[0].replace("&#x27;", "'")
     (found,) = confidence(suite, DIFF)
     assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
     assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
@@ -376,7 +376,7 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
     boards = events.weigh(session)
     next(boards)
     threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
-    assert card_trust.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
+    assert answer_evidence.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
     assert gone.wait(5) and session.result.evidence == ()
     gone.clear()
     boards = events.weigh(session)
@@ -389,7 +389,7 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatc
 def test_there_is_no_evidence_for_another_question(suite):
     session = shown(suite)
     for column in columns(suite.task("topic"), "What is a secret?"):
-        assert not card_trust.weighed(suite, session.result, column)
+        assert not answer_evidence.evidence_adapter(suite, session.result, column)
 
 
 def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
@@ -399,7 +399,10 @@ def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
     assert session.result.evidence[1] == confidence(suite, DIFF, adapter="topic-64")[0]
     assert [board.count("samples and controls") for board in boards] == [0, 1, 2]
     both, other = [column for column in session.result.columns if column.kind in ("both", "other")]
-    assert (card_trust.weighed(suite, session.result, both), card_trust.weighed(suite, session.result, other)) == (
+    assert (
+        answer_evidence.evidence_adapter(suite, session.result, both),
+        answer_evidence.evidence_adapter(suite, session.result, other),
+    ) == (
         "topic",
         "topic-64",
     )
@@ -424,8 +427,8 @@ def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
 def test_nothing_is_claimed_of_a_condition_that_no_evidence_is_about(suite, changed):
     session = shown(suite, **({"adapter": "topic-64"} | changed))
     own = next((column for column in session.result.columns if column.kind == "other"), None)
-    assert own is None or card_trust.weighed(suite, session.result, own) == ""
-    assert card_trust.lacking(suite, session.result) == ["topic"]
+    assert own is None or answer_evidence.evidence_adapter(suite, session.result, own) == ""
+    assert answer_evidence.missing_evidence(suite, session.result) == ["topic"]
 
 
 def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, monkeypatch):
@@ -436,7 +439,7 @@ def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, monkeypatch):
             raise DitError("A file is missing: get it <b>anew</b>.")
         yield known
 
-    monkeypatch.setattr(card_trust, "stream_confidence", failing)
+    monkeypatch.setattr(answer_evidence, "stream_confidence", failing)
     board = list(Events(suite, "tiny").weigh(session))[-1]
     assert session.result.evidence == tuple(known) and board.count("samples and controls") == 1
     assert "get it &lt;b&gt;anew" in board

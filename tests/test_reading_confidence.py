@@ -21,7 +21,7 @@ from dit_core.present.cards import chance
 from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
 from dit_core.records.scores import SILENT_DIT, SILENT_TRIGGER
-from dit_core.session import reading_evidence as oracle_trust
+from dit_core.session import reading_evidence
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
@@ -301,7 +301,7 @@ def clicked(events: OracleEvents, session: Visit, layer: int) -> list:
 def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     session, events = shown(suite), OracleEvents(suite)
     frames = clicked(events, session, 1)
-    assert len(frames) == 3 and frames[0].count(oracle_trust.WEIGHING) == 2
+    assert len(frames) == 3 and frames[0].count(reading_evidence.WEIGHING) == 2
     (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     (both,) = reading_confidence(suite, DIFF, layers=1)
     assert list(session.job(PANEL).result.evidence.values()) == [right, both]
@@ -324,9 +324,9 @@ def test_weighing_stops_at_once_and_waits_for_the_reading(suite, monkeypatch):
         finally:
             gone.set()
 
-    monkeypatch.setattr(oracle_trust, "stream_reading_confidence", slowly)
+    monkeypatch.setattr(reading_evidence, "stream_reading_confidence", slowly)
     threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
-    assert clicked(events, session, 1)[-1].count(oracle_trust.UNWEIGHED) == 2
+    assert clicked(events, session, 1)[-1].count(reading_evidence.UNWEIGHED) == 2
     assert gone.wait(5)
     assert [frame for frame in events.weigh_on(session) if isinstance(frame, str)] == []
     gone.clear(), waiting.clear()
@@ -341,7 +341,7 @@ def test_an_error_is_a_sentence_in_the_evidences_place(suite, monkeypatch):
         raise DitError("A file is missing: get it <b>anew</b>.")
 
     session, events = shown(suite), OracleEvents(suite)
-    monkeypatch.setattr(oracle_trust, "stream_reading_confidence", failing)
+    monkeypatch.setattr(reading_evidence, "stream_reading_confidence", failing)
     assert clicked(events, session, 1)[-1].count("get it &lt;b&gt;anew") == 2
 
 

@@ -18,7 +18,7 @@ WEIGHING = "Comparing with what the adapter says without this diff…"
 UNWEIGHED = "Stopped before the evidence was in: press Ask for it."
 
 
-def weighed(suite: Suite, result: Result, column: Column) -> str:
+def evidence_adapter(suite: Suite, result: Result, column: Column) -> str:
     """The DIT adapter whose evidence belongs on a card; "" for a card that has none.
 
     Controls are asked as one adapter was trained to be: there is evidence where it alone acts, once and on the whole
@@ -32,17 +32,17 @@ def weighed(suite: Suite, result: Result, column: Column) -> str:
     return ""
 
 
-def lacking(suite: Suite, result: Result) -> list[str]:
+def missing_evidence(suite: Suite, result: Result) -> list[str]:
     """The adapters whose evidence the cards lack, in the order of the cards."""
-    wanted = dict.fromkeys(weighed(suite, result, column) for column in result.columns)
+    wanted = dict.fromkeys(evidence_adapter(suite, result, column) for column in result.columns)
     known = {"", *(one.adapter for one in result.evidence)}
     return [name for name in wanted if name not in known]
 
 
-def weigh(suite: Suite, result: Result) -> Generator[tuple[Confidence, ...], None, None]:
+def fetch_evidence(suite: Suite, result: Result) -> Generator[tuple[Confidence, ...], None, None]:
     """Fetches the evidence that the cards lack, adapter by adapter; each item is all that there is so far."""
     found = result.evidence
-    for name in lacking(suite, result):
+    for name in missing_evidence(suite, result):
         with closing(stream_confidence(suite, result.settings.diff, adapter=name)) as tables:
             for table in tables:
                 yield (*found, *table)

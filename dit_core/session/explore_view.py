@@ -10,7 +10,7 @@ from dit_core.present.cards import DONE, STOPPED, Card, cards_html
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import SECRET_TRIGGERS, build_prompt, mask_digits
-from dit_core.session.answer_evidence import trust, weighed
+from dit_core.session.answer_evidence import evidence_adapter, trust
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result
 from dit_core.suite import Suite
@@ -43,7 +43,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
     finished = result.state in (DONE, STOPPED)
     task = suite.task_of(info)
     asked = column.question
-    adapter = weighed(suite, result, column)
+    adapter = evidence_adapter(suite, result, column)
     kind = "behaviour" if column.kind == "trigger" and not task.has_trigger else column.kind
     return Card(
         kind=column.kind,

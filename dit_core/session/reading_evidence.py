@@ -25,18 +25,18 @@ UNWEIGHED = "Stopped before the evidence was in: click the point again."
 NOTHING = "The span holds nothing to compare with."
 
 
-def weighed(found: Found, column: Column) -> bool:
+def has_evidence(found: Found, column: Column) -> bool:
     """Whether there is evidence for a column's readings: where a diff acts, and each layer is read once."""
     acts = Condition.parse(column.condition).strength
     return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).per_token
 
 
-def weighing(suite: Suite, job: Job) -> Iterator[None]:
+def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
     """Fetches the evidence for the clicked layer into `job.result`, column by column; each item is something to show.
 
     Nothing while the panel still reads; ends where the job begins something else.
     """
-    columns = _lacking(job.result)
+    columns = _missing_evidence(job.result)
     if not columns:
         return
     layer, stop = job.result.look.layer, job.begin()
@@ -51,7 +51,7 @@ def weighing(suite: Suite, job: Job) -> Iterator[None]:
         yield
 
 
-def _lacking(found: Found | None) -> list[Column]:
+def _missing_evidence(found: Found | None) -> list[Column]:
     """The columns whose readings of the clicked layer have not been weighed."""
     if found is None or found.look.layer is None or found.state == RUNNING:
         return []
@@ -59,7 +59,7 @@ def _lacking(found: Found | None) -> list[Column]:
     if all(reading.layer != layer for reading in found.readings or ()):
         return []
     known = {key for key, evidence in found.evidence.items() if isinstance(evidence, ReadingConfidence)}
-    return [column for column in found.columns if weighed(found, column) and (column, layer) not in known]
+    return [column for column in found.columns if has_evidence(found, column) and (column, layer) not in known]
 
 
 def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: threading.Event) -> ReadingConfidence | str:
@@ -67,7 +67,7 @@ def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: thre
     newest: Table[ReadingConfidence] | None = None
     try:
         if not stop.is_set():
-            for table in follow(_weigh(suite, found, column, layer), stop):
+            for table in follow(_stream_evidence(suite, found, column, layer), stop):
                 newest = table
     except Exception as error:
         return sentence(error)
@@ -76,7 +76,9 @@ def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: thre
     return newest[0]
 
 
-def _weigh(suite: Suite, found: Found, column: Column, layer: int) -> Generator[Table[ReadingConfidence], None, None]:
+def _stream_evidence(
+    suite: Suite, found: Found, column: Column, layer: int
+) -> Generator[Table[ReadingConfidence], None, None]:
     asked, sampling = found.asked, found.result.settings.sampling
     return stream_reading_confidence(
         suite,
@@ -98,7 +100,7 @@ def _kept(found: Found, column: Column, layer: int, evidence: ReadingConfidence 
 
 def shown(found: Found, column: Column) -> str:
     """What is known of a column's readings of the clicked layer, as escaped HTML; its place is kept while it comes."""
-    if found.look.layer is None or not weighed(found, column):
+    if found.look.layer is None or not has_evidence(found, column):
         return ""
     known = found.evidence.get((column, found.look.layer), "")
     if isinstance(known, str):

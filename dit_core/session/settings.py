@@ -171,7 +171,7 @@ def to_query(suite: Suite, settings: Settings, panel: PanelSettings | None = Non
     return urlencode(parts, quote_via=quote, safe="*:")
 
 
-def spoken(query: str | None) -> dict[str, str]:
+def query_settings(query: str | None) -> dict[str, str]:
     """The settings in an address by name; Gradio's own, such as `__theme=dark`, are none."""
     pairs = parse_qsl((query or "").lstrip("?"), keep_blank_values=True)
     return {name: value for name, value in pairs if not name.startswith("__")}
@@ -179,7 +179,7 @@ def spoken(query: str | None) -> dict[str, str]:
 
 def from_query(suite: Suite, query: str) -> Settings:
     """The settings that an address asks for. Raises `DitError` with what to change in the address."""
-    given = spoken(query)
+    given = query_settings(query)
     known = ("diff", "condition", "question", *_NUMBERS, *PANEL_NAMES.values())
     for name in given:
         if name not in known:

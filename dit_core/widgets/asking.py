@@ -11,7 +11,7 @@ from dit_core.methods.comparison import columns, compare
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.records import Table
 from dit_core.records.condition import checked_text
-from dit_core.session import answer_evidence as card_trust
+from dit_core.session import answer_evidence
 from dit_core.session.job import follow
 from dit_core.session.oracle import Found, steps
 from dit_core.session.settings import PanelSettings, Settings
@@ -51,15 +51,15 @@ def answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator
 
 def weighed(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
     """The same result with the evidence for its cards: first with its place, then with what has come in."""
-    if not card_trust.lacking(suite, result):
+    if not answer_evidence.missing_evidence(suite, result):
         return
-    result = replace(result, weighing=card_trust.WEIGHING)
+    result = replace(result, weighing=answer_evidence.WEIGHING)
     yield result
-    for found in follow(card_trust.weigh(suite, result), stop):
+    for found in follow(answer_evidence.fetch_evidence(suite, result), stop):
         if len(found) > len(result.evidence):
             result = replace(result, evidence=found)
             yield result
-    yield replace(result, weighing=card_trust.UNWEIGHED)
+    yield replace(result, weighing=answer_evidence.UNWEIGHED)
 
 
 def readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[Found, str]]:

@@ -20,12 +20,12 @@ from dit_core.methods.comparison import columns, compare, first_info, read_first
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING, note_html
 from dit_core.records import Table, as_dict
 from dit_core.records.condition import checked_text
-from dit_core.session import answer_evidence as card_trust
+from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.job import QueuePosition, follow
 from dit_core.session.messages import STALE, STORED, sentence
 from dit_core.session.notebook_cells import cell_code, read_code
-from dit_core.session.settings import PanelSettings, Settings, from_query, spoken, to_query
+from dit_core.session.settings import PanelSettings, Settings, from_query, query_settings, to_query
 from dit_core.session.time_left import AnswerProgress
 from dit_core.session.visit import EVIDENCE, PANEL, Result, Visit
 from dit_core.suite import Suite
@@ -118,14 +118,14 @@ class Events:
     def weigh(self, visit: Visit) -> Iterator[str]:
         """Once the cards are there: fetches the evidence for their answers, and shows them with it."""
         result = visit.result
-        if not (result and result.state == DONE and card_trust.lacking(self.suite, result)):
+        if not (result and result.state == DONE and answer_evidence.missing_evidence(self.suite, result)):
             yield gr.skip()
             return
-        stop, note = visit.job(EVIDENCE).begin(), card_trust.UNWEIGHED
-        visit.result = result = replace(result, weighing=card_trust.WEIGHING)
+        stop, note = visit.job(EVIDENCE).begin(), answer_evidence.UNWEIGHED
+        visit.result = result = replace(result, weighing=answer_evidence.WEIGHING)
         yield view.board(self.suite, result, visit.revealed)
         try:
-            for found in follow(card_trust.weigh(self.suite, result), stop, worker=self.suite.worker):
+            for found in follow(answer_evidence.fetch_evidence(self.suite, result), stop, worker=self.suite.worker):
                 if visit.result is not result:
                     return  # the same visitor's next question has taken the cards over
                 if not isinstance(found, QueuePosition) and len(found) > len(result.evidence):
@@ -133,7 +133,7 @@ class Events:
                     yield view.board(self.suite, result, visit.revealed)
         except Exception as error:
             note = sentence(error)
-        if visit.result is result and card_trust.lacking(self.suite, result):
+        if visit.result is result and answer_evidence.missing_evidence(self.suite, result):
             visit.result = replace(result, weighing=note)
             yield view.board(self.suite, visit.result, visit.revealed)
 
@@ -153,8 +153,8 @@ class Events:
         """Sets everything to what an address (or an entry of the recent list) says."""
         visit.begin()
         try:
-            settings, note = (from_query(self.suite, query), "") if spoken(query) else (self.first(), "")
-            visit.opening = "ask" if spoken(query) else "stored"
+            settings, note = (from_query(self.suite, query), "") if query_settings(query) else (self.first(), "")
+            visit.opening = "ask" if query_settings(query) else "stored"
         except DitError as error:
             settings, note, visit.opening = self.first(), str(error), ""
         visit.result = self.unasked(settings)

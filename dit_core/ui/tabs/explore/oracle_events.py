@@ -17,7 +17,7 @@ from dit_core.errors import DitError
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING
 from dit_core.present.palette import TITLES
 from dit_core.records import Table
-from dit_core.session import reading_evidence as oracle_trust
+from dit_core.session import reading_evidence
 from dit_core.session.choices import measure, measures
 from dit_core.session.job import Failed, QueuePosition, run_job
 from dit_core.session.messages import content
@@ -136,7 +136,7 @@ class OracleEvents:
         """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
         yield gr.skip()  # an event that gives nothing would empty the page
         job = visit.job(PANEL)
-        for _ in oracle_trust.weighing(self.suite, job):
+        for _ in reading_evidence.fetch_evidence(self.suite, job):
             yield view.details(job.result, self._open(visit))
 
     def weigh_on(self, visit: Visit) -> Iterator[Any]:

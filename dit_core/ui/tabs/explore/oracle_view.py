@@ -13,7 +13,7 @@ from dit_core.present import plots
 from dit_core.present.cards import RUNNING, note_html
 from dit_core.records import NextToken, Reading, Table, Target
 from dit_core.request.targets import Span
-from dit_core.session import reading_evidence as oracle_trust
+from dit_core.session import reading_evidence
 from dit_core.session.choices import measure
 from dit_core.session.oracle import Found, column_of
 from dit_core.session.readings import readings_html, shown_target, visible
@@ -98,7 +98,7 @@ def details(found: Found | None, open_now: bool) -> str:
 def _column(found: Found, column: Column, readings: list, open_now: bool) -> str:
     target = found.target(column)
     inside = readings_html(column.of(readings), target and shown_target(target, open_now), open_now)
-    trust = oracle_trust.shown(found, column)
+    trust = reading_evidence.shown(found, column)
     return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}{trust}</section>'
 
 
