@@ -3,9 +3,11 @@
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from dit_core.suite import Suite
 from dit_core.ui import page
+from dit_core.ui.server.public import Server
 
 
 def free_port() -> int:
@@ -16,9 +18,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(suite: Suite, **options) -> Iterator[str]:
-    """The address of a page over `suite` while the context is open; `options` go to `launch`."""
-    demo = page.launch(suite, str(suite.folder), server_port=free_port(), prevent_thread_lock=True, **options)
+def served(suite: Suite, **options: Any) -> Iterator[str]:
+    """The address of a page over `suite` while the context is open; `options` are its server's."""
+    demo = page.launch(suite, str(suite.folder), Server(**options), port=free_port(), block=False)
     try:
         yield demo.local_url
     finally:

@@ -13,7 +13,7 @@ from dit_core.audit import MethodAnswer, audit_diff, report_html
 from dit_core.audit.collect import code, settings
 from dit_core.records import Table
 from dit_core.suite import Origin
-from dit_core.suite.limits import PUBLIC
+from dit_core.suite.limits import PUBLIC, serving
 from dit_core.suite.snippets import opening, opens
 from dit_core.suite.user_diffs import bring_source
 from tests.test_command_line import run  # noqa: F401 (a fixture)
@@ -136,8 +136,8 @@ def test_strangers_read_no_folder_of_the_machine(tiny_suite_folder, tmp_path):
     suite = load_suite(shutil.copytree(tiny_suite_folder, tmp_path / "public"))  # its own: suites are shared
     here = str(suite.folder)
     assert here in opens(suite) and here in "".join(opening(suite, here, None))
-    suite.limits = PUBLIC
-    assert here not in opens(suite) + "".join(opening(suite, here, None)) and suite.folder.name in opens(suite)
+    with serving(PUBLIC):
+        assert here not in opens(suite) + "".join(opening(suite, here, None)) and suite.folder.name in opens(suite)
 
 
 def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):

@@ -22,7 +22,7 @@ from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite import load_suite
-from dit_core.suite.limits import PUBLIC
+from dit_core.suite.limits import PUBLIC, Limits, serving
 from dit_core.suite.user_diffs import bring_files, bring_source
 from dit_core.trust.controls import RANDOM, control
 from dit_core.ui.tabs.bring.events import MOST, BringEvents
@@ -102,12 +102,11 @@ def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(s
     assert found.text == again.text
 
 
-def test_a_path_is_a_source_at_home_and_never_on_a_public_server(suite, uploads, monkeypatch):
+def test_a_path_is_a_source_at_home_and_never_on_a_public_server(suite, uploads):
     arrival = bring_source(suite, uploads["pt"][0])
     assert arrival.title == "diff.pt"
     suite.forget(arrival.info.id)
-    monkeypatch.setattr(suite, "limits", PUBLIC)
-    with pytest.raises(DitError, match="no paths"):
+    with serving(PUBLIC), pytest.raises(DitError, match="no paths"):
         bring_source(suite, uploads["pt"][0])
 
 
@@ -145,8 +144,8 @@ def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_pa
     assert "layers.2" in says([str(tmp_path / "other.pt")])
     assert "no number 7" in says(again(uploads), position=7)
     assert "number is missing" in says(again(uploads), position=None)
-    monkeypatch.setattr(suite, "limits", PUBLIC.__class__(upload=100))
-    assert "larger than" in says(again(uploads))
+    with serving(Limits(upload=100)):
+        assert "larger than" in says(again(uploads))
     assert not session.job("bring").result
 
 
@@ -212,16 +211,16 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, mo
     session.leave()
 
 
-def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite, own, uploads, monkeypatch):
+def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite, own, uploads):
     for id in list(suite._brought._found):
         suite.forget(id)
-    monkeypatch.setattr(suite, "limits", PUBLIC.__class__(brought=int(own.n_bytes * 2.5)))
-    first, second = (bring_files(suite, uploads["pt"]).info for _ in range(2))
-    with pytest.raises(DitError, match="others have left"):
-        bring_files(suite, uploads["pt"])
-    suite.forget(first.id)
-    suite.forget(bring_files(suite, uploads["pt"]).info.id)
-    suite.forget(second.id)
+    with serving(Limits(brought=int(own.n_bytes * 2.5))):
+        first, second = (bring_files(suite, uploads["pt"]).info for _ in range(2))
+        with pytest.raises(DitError, match="others have left"):
+            bring_files(suite, uploads["pt"])
+        suite.forget(first.id)
+        suite.forget(bring_files(suite, uploads["pt"]).info.id)
+        suite.forget(second.id)
     assert PUBLIC.brought == 2_000_000_000
 
 

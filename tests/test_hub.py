@@ -30,7 +30,7 @@ from dit_core.hub.progress import progress_bar_class
 from dit_core.suite import Suite, base, generic_suite
 from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
-from dit_core.suite.limits import PUBLIC
+from dit_core.suite.limits import PUBLIC, serving
 from dit_core.suite.user_diffs import bring_source
 from dit_core.trust import standing
 from tests.hub_artefacts import BASES, LORAS, ORACLES, tiny_base, write_hub
@@ -269,14 +269,14 @@ def test_a_visitor_gets_neither_the_servers_token_nor_what_it_fetched(hub, monke
     ways = [lambda source: bring_source(suite, source), lambda source: suite.fetch(oracle=source)]
     for way in ways:  # at home the user's own token opens it, and it stays in the user's own cache
         way(mine)
-    monkeypatch.setattr(suite, "limits", PUBLIC)
-    for way in ways:
-        assert "gated or private" in refused(lambda way=way: way(mine))
-        way(everybodys)
-    hub.private.clear()
-    hub.gated.add(mine)
-    for way in ways:
-        assert "upload the files" in refused(lambda way=way: way(mine))
+    with serving(PUBLIC):
+        for way in ways:
+            assert "gated or private" in refused(lambda way=way: way(mine))
+            way(everybodys)
+        hub.private.clear()
+        hub.gated.add(mine)
+        for way in ways:
+            assert "upload the files" in refused(lambda way=way: way(mine))
     gc.collect()
     # Of what was brought nothing is left; of the oracle its files are, apart from the server's own, until it is idle.
     left = [path.name for path in tmp_path.glob("dit-stranger-*/*/snapshots/*/**/*") if path.is_file()]

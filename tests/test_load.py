@@ -25,6 +25,7 @@ from dit_core.session.job import QueuePosition, follow
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
+from dit_core.suite.limits import serving
 from dit_core.ui.tabs.explore.events import Events
 from tests.serving import free_port, served
 from tests.test_ui import Visitor
@@ -176,36 +177,21 @@ def slow_steps(monkeypatch, seconds: float):
         yield taken
 
 
-@contextmanager
-def clients(suite):
-    """Gives a function that sets whose jobs are handed in from then on; at the end as before."""
-    before = suite.worker.client_id
-
-    def asks_as(client_id):
-        suite.worker.client_id = client_id
-
-    try:
-        yield asks_as
-    finally:
-        asks_as(before)
-
-
 def test_a_visitor_sees_their_place_in_the_line(suite, monkeypatch):
     """Two others are before them: one is answered, one waits; then the answers come."""
     events, session = Events(suite, ""), Visit()
-    info, names = suite.diff("topic-0412"), iter("abc")
-    with slow_steps(monkeypatch, 0.02), clients(suite) as asks_as:
-        asks_as(lambda: next(names))
-        others = [
-            follow(compare(suite, info, columns(suite.task("topic")), max_new_tokens=20), Visit().stop)
-            for _ in range(2)
-        ]
-        [next(other) for other in others[:1]]
-        asks_as(lambda: "b")
-        waiting = suite.worker.stream(lambda: iter([1]))
-        asks_as(lambda: "visitor")
-        settings = Settings.for_diff(suite, "topic-0412")
-        notes = [step[2] for step in events.ask(session, *vars(settings).values())]
+    info, others = suite.diff("topic-0412"), []
+    settings = Settings.for_diff(suite, "topic-0412")
+    with slow_steps(monkeypatch, 0.02):
+        for client in "ab":
+            with serving(client=client):
+                answers = compare(suite, info, columns(suite.task("topic")), max_new_tokens=20)
+                others.append(follow(answers, Visit().stop))
+        next(others[0])
+        with serving(client="b"):
+            waiting = suite.worker.stream(lambda: iter([1]))
+        with serving(client="visitor"):
+            notes = [step[2] for step in events.ask(session, *vars(settings).values())]
     assert "2 requests before yours" in " ".join(notes) and list(waiting) == [1]
     assert "token 1 of" in " ".join(notes) or "token 2 of" in " ".join(notes)
     assert len(session.result.table) == 5

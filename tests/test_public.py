@@ -1,7 +1,6 @@
 """A server for strangers: limits with their reasons, no paths, no insides in errors, and a queue that ends."""
 
 import logging
-import shutil
 import sys
 import threading
 import time
@@ -19,7 +18,7 @@ from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
-from dit_core.suite.limits import OPEN, PUBLIC, Limits
+from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
 from dit_core.ui.server import public
 from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
@@ -29,16 +28,14 @@ LIMITS = Limits(tokens=400, waiting=3, upload=100_000, paths=False)
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_suite_folder, tmp_path_factory) -> Suite:
-    # Of its own: limits stay with a suite.
-    return load_suite(shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("public") / "tiny"))
+def suite(tiny_suite_folder) -> Suite:
+    return load_suite(tiny_suite_folder)
 
 
 @pytest.fixture(scope="module")
 def address(suite):
     with served(suite, limits=LIMITS) as url:
         yield url
-    suite.worker.max_waiting = None  # which all suites share
 
 
 @pytest.fixture
@@ -85,8 +82,8 @@ def test_what_may_be_asked_follows_the_options(arguments, environment, wanted, s
     launched = []
     monkeypatch.setattr("dit_core.ui.page.launch", lambda *given, **options: launched.append((given[2], options)))
     assert app.main([*arguments, "--suite", str(suite.folder)]) == 0
-    [(limits, options)] = launched
-    assert limits == wanted and options["share"] == ("--share" in arguments or "GRADIO_SHARE" in environment)
+    [(server, options)] = launched
+    assert server.limits == wanted and options["share"] == ("--share" in arguments or "GRADIO_SHARE" in environment)
 
 
 def test_an_upload_of_nothing_is_one_sentence(suite, capsys):
@@ -122,30 +119,30 @@ def test_a_hub_id_is_a_source_everywhere():
         assert PUBLIC.source(f" {id} ") == OPEN.source(id) == id
 
 
-def test_limits_hold_in_python_too_and_give_their_reason(suite, monkeypatch):
-    monkeypatch.setattr(suite, "limits", Limits(tokens=100), raising=False)
-    assert ask(suite, diff="topic-0412", condition=["base", "diff"], max_new_tokens=50)
-    with pytest.raises(DitError, match=r"3 answers .* up to 50 tokens, 150 in all, .* 100 per request"):
-        ask(suite, diff="topic-0412", condition=["base", "diff", "dit"], max_new_tokens=50)
+def test_limits_hold_in_python_too_and_give_their_reason(suite):
+    with serving(Limits(tokens=100)):
+        assert ask(suite, diff="topic-0412", condition=["base", "diff"], max_new_tokens=50)
+        with pytest.raises(DitError, match=r"3 answers .* up to 50 tokens, 150 in all, .* 100 per request"):
+            ask(suite, diff="topic-0412", condition=["base", "diff", "dit"], max_new_tokens=50)
 
 
-def test_what_is_only_read_counts_by_the_row(suite, monkeypatch):
-    monkeypatch.setattr(suite, "limits", Limits(tokens=2))
-    assert next_tokens(suite, "topic-0412", condition=["base", "diff"])
-    with pytest.raises(DitError, match="3 answers .* 2 per request"):
-        next_tokens(suite, "topic-0412", condition=["base", "diff", "dit"])
+def test_what_is_only_read_counts_by_the_row(suite):
+    with serving(Limits(tokens=2)):
+        assert next_tokens(suite, "topic-0412", condition=["base", "diff"])
+        with pytest.raises(DitError, match="3 answers .* 2 per request"):
+            next_tokens(suite, "topic-0412", condition=["base", "diff", "dit"])
 
 
 def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):
     events, session = ScoreboardEvents(suite, ""), Visit()
     by = next(iter(BY))
-    monkeypatch.setattr(suite, "limits", Limits(tokens=200, run=20))
     monkeypatch.setattr(suite, "max_new_tokens", 40)  # three diffs answer two questions: 240 tokens, so not at once
-    *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
+    with serving(Limits(tokens=200, run=20)):
+        *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
     assert 'role="alert"' in note and "20 per run" in note and "fewer" in note
     assert session.job("scoreboard").result.board is None
-    monkeypatch.setattr(suite, "limits", Limits(tokens=200))
-    *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
+    with serving(Limits(tokens=200)):
+        *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
     assert 'role="alert"' not in note and session.job("scoreboard").result.state == DONE
 
 
@@ -159,6 +156,27 @@ def test_what_is_too_much_is_refused_with_the_reason(client):
     for api, options in [*ways, ("/oracle", {"span": "each:prompt"})]:
         told = refused(client.predict, "topic-0412", ["base", "diff"], api_name=api, **options)
         assert "400 per request" in told and "fewer" in told, (api, told)
+
+
+def test_two_pages_over_one_suite_keep_their_own_limits(client, suite):
+    """Each refuses what is too much for it alone, whichever was built last."""
+    from gradio_client import Client
+
+    def ask_for(tokens: int, where: Client) -> bool:
+        try:
+            return bool(where.predict("topic-0412", ["base"], max_new_tokens=tokens, api_name="/ask"))
+        except Exception as error:
+            assert "per request" in str(error)
+            return False
+
+    with served(suite, limits=Limits(tokens=4)) as strict, served(suite) as home:
+        pages = [Client(strict, verbose=False), client, Client(home, verbose=False)]
+        assert [[ask_for(tokens, page) for page in pages] for tokens in (4, 5, 401)] == [
+            [True, True, True],
+            [False, True, True],
+            [False, False, True],
+        ]
+    assert ask(suite, condition="base", max_new_tokens=5)  # Python has none of them
 
 
 def test_no_endpoint_opens_a_path_that_it_is_given(client, tmp_path):
@@ -201,7 +219,7 @@ def test_an_error_inside_shows_an_id_that_the_log_has_and_nothing_else(client, m
     def broken(*_, **__):
         raise RuntimeError("the password is 1234")
 
-    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api.methods.looking.norms")):
+    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api.methods.lens_methods.norms")):
         monkeypatch.setattr(place, broken)
         with caplog.at_level(logging.ERROR, logger="dit_core"):
             told = refused(client.predict, "topic-0412", api_name=api)
@@ -231,8 +249,7 @@ def test_uploads_are_small(address):
 
 def test_an_upload_of_which_nothing_is_heard_goes_by_itself(suite, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    monkeypatch.setattr(public, "UPLOAD_CHECKS", (1, 1))
-    with served(suite, limits=LIMITS) as url:  # which all pages of a suite share
+    with served(suite, limits=LIMITS, upload_checks=(1, 1)) as url:
         assert upload(url, 1000) == 200 and len(list(tmp_path.rglob("*.safetensors"))) == 1
         end = time.monotonic() + 10
         while list(tmp_path.rglob("*.safetensors")) and time.monotonic() < end:

@@ -16,7 +16,7 @@ from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
-from dit_core.suite.limits import OPEN, PUBLIC
+from dit_core.suite.limits import OPEN, PUBLIC, serving
 from dit_core.suite.user_diffs import bring_source
 from dit_core.ui import page
 from dit_core.ui.server.site import Site
@@ -243,8 +243,6 @@ def test_a_public_server_opens_no_suite_that_it_was_not_started_with(suite, hub)
     with served(suite, limits=PUBLIC) as address:
         status, text = fetched(f"{address}suite/{QWEN}/")
         assert "python app.py --suite" in text and status == 404 and not hub.asked
-    suite.worker.max_waiting = None
-    suite.limits = OPEN
     site = Site(suite, PUBLIC, lambda *_: None, dict)
     assert [offer.name for offer in site.offers] == [suite.name, "pocket"]
     told, _, button = last(SuiteEvents(site, suite).pick(Visit(), QWEN))
@@ -253,15 +251,15 @@ def test_a_public_server_opens_no_suite_that_it_was_not_started_with(suite, hub)
         site.suite(QWEN)
 
 
-def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub, monkeypatch):
-    monkeypatch.setattr(suite, "limits", replace(PUBLIC, upload=20_000))
-    with pytest.raises(DitError, match="for a visitor at most"):
-        bring_source(suite, BASE)
-    with pytest.raises(DitError, match="for a visitor at most"):
-        read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0)
+def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub):
+    with serving(replace(PUBLIC, upload=20_000)):
+        with pytest.raises(DitError, match="for a visitor at most"):
+            bring_source(suite, BASE)
+        with pytest.raises(DitError, match="for a visitor at most"):
+            read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0)
     assert not [name for name in hub.files() if name.endswith("safetensors")]
-    monkeypatch.setattr(suite, "limits", PUBLIC)
-    readings = read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0, block=0)
+    with serving(PUBLIC):
+        readings = read(suite, condition="base", oracle=ORACLES["qwen3-1.7b"], span="last:1", layers=0, block=0)
     assert list(readings.extra["revisions"]) == [parse_source(ORACLES["qwen3-1.7b"]).repo]
     assert not suite.revisions  # what one visitor names is not told in the next one's results
 

@@ -14,7 +14,7 @@ from dit_core.scoreboard import findings, regraded, stored, summed_up
 from dit_core.session import scoreboard as scoreboard_grading
 from dit_core.session import scoreboard as scoreboard_run
 from dit_core.session.visit import Visit
-from dit_core.suite.limits import PUBLIC
+from dit_core.suite.limits import PUBLIC, serving
 from dit_core.ui.tabs.scoreboard import view as scoreboard_view
 from dit_core.ui.tabs.scoreboard.audit import AuditEvents
 from dit_core.ui.tabs.scoreboard.events import NAME, ScoreboardEvents
@@ -165,9 +165,9 @@ def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, 
     assert "Give its name" in told(session, scoreboard_grading.CHAT, " ", "")[0]
     # The rubric is longer than a tiny base can read.
     assert "0 of 13 grades are kept" in told(session, scoreboard_grading.BASE, "", "")[0]
-    monkeypatch.setattr(suite, "limits", PUBLIC)
-    for by in scoreboard_grading.GRADERS[1:]:
-        assert "by the rules alone" in told(session, by, "m", "http://localhost/v1")[0]
+    with serving(PUBLIC):
+        for by in scoreboard_grading.GRADERS[1:]:
+            assert "by the rules alone" in told(session, by, "m", "http://localhost/v1")[0]
     assert session.job(NAME).result.board is board
 
 
@@ -243,15 +243,15 @@ def test_the_report_can_be_stopped(suite, monkeypatch):
     assert "Stopped" in note and not name and not text
 
 
-def test_the_copied_cell_gives_the_same_board(events, suite, monkeypatch):
+def test_the_copied_cell_gives_the_same_board(events, suite):
     session, scope = Visit(), {}
     exec(events.cell(session, "topic"), scope)
     assert scope["made"].scores == events.stored.scores, "what is stored, before anything was measured"
     run(events, session, "test", 8, ["verbal", "lens"])
     exec(events.cell(session, "topic"), scope)
     assert scope["made"].scores == session.job(NAME).result.board.scores != events.stored.scores
-    monkeypatch.setattr(suite, "limits", PUBLIC)
-    assert str(suite.folder) not in events.cell(session, "topic"), "strangers read no folder of the machine"
+    with serving(PUBLIC):
+        assert str(suite.folder) not in events.cell(session, "topic"), "strangers read no folder of the machine"
     assert ScoreboardEvents(load_suite("pocket"), "pocket").cell(Visit(), "topic").startswith("from dit_core import")
 
 

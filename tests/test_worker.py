@@ -81,7 +81,7 @@ def test_clients_take_turns_and_know_their_place():
 
 
 def test_a_full_queue_is_a_sentence():
-    worker = Worker(max_waiting=2)
+    worker = Worker(max_waiting=lambda: 2)
     with held(worker):
         waiting = [worker.stream(lambda: iter([1])) for _ in range(2)]
         for hand_in in (worker.run, worker.stream):
@@ -165,7 +165,7 @@ def test_the_thread_ends_with_its_worker():
 
 
 def test_what_is_submitted_is_waited_for_by_nobody_and_never_refused():
-    worker, gate, done = Worker(max_waiting=1), threading.Event(), []
+    worker, gate, done = Worker(max_waiting=lambda: 1), threading.Event(), []
     busy = worker.stream(lambda: iter([gate.wait(60)]))
     worker.submit(lambda: 1 / 0)
     worker.submit(lambda: done.append(threading.current_thread().name))

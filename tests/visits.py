@@ -101,12 +101,12 @@ def _last(frames: Iterator[Any]) -> Any:
 
 def main(folder: str, upload: str) -> None:
     from dit_core.suite import load_suite
-    from dit_core.suite.limits import PUBLIC
+    from dit_core.suite.limits import PUBLIC, serving
 
     suite = load_suite(folder)
-    suite.limits = PUBLIC
     space.move_in(suite)
-    print(json.dumps(visit(suite, upload)))
+    with serving(PUBLIC):
+        print(json.dumps(visit(suite, upload)))
 
 
 if __name__ == "__main__":

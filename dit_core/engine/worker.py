@@ -79,6 +79,10 @@ def _one_client() -> Hashable:
     return None
 
 
+def _any_number() -> int | None:
+    return None
+
+
 class Worker:
     """Runs functions and generators one after another in one thread: each client's in order, the clients in turn.
 
@@ -86,7 +90,7 @@ class Worker:
 
     Attributes:
         client_id: returns whose job it is that is handed in now; by default all are one client's.
-        max_waiting: how many jobs may wait at once; None for any number.
+        max_waiting: returns how many jobs may wait before one that is handed in now; None for any number.
         offload: runs a call in another process, see `dit_core.suite.offload`; None where the model is in this one.
     """
 
@@ -94,7 +98,7 @@ class Worker:
         self,
         name: str = "model",
         client_id: Callable[[], Hashable] = _one_client,
-        max_waiting: int | None = None,
+        max_waiting: Callable[[], int | None] = _any_number,
         offload: Callable[[Any], Iterator[Any]] | None = None,
     ):
         self.client_id = client_id
@@ -114,7 +118,7 @@ class Worker:
         """
         if threading.current_thread() is self._thread:
             return function()
-        return self._begin(function, self.max_waiting).result()
+        return self._begin(function, self.max_waiting()).result()
 
     def stream(self, function: Callable[[], Iterable[T]]) -> Generator[T, None, None]:
         """Run the generator that `function` returns in the worker's thread and yield its items.
@@ -145,7 +149,7 @@ class Worker:
                 if isinstance(source, Generator):
                     source.close()
 
-        self._enqueue(job, self.max_waiting)
+        self._enqueue(job, self.max_waiting())
         return Stream(items, closed)
 
     def submit(self, function: Callable[[], None]) -> None:

@@ -20,6 +20,7 @@ from dit_core.records.condition import Condition, as_list, checked_text, grid, p
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model, streamed_at_model
 
 MAX_ROWS = 512  # of one batch; a larger request is answered in several
@@ -96,7 +97,7 @@ def stream_together(
         for question, own in conditions.items()
     ]
     together = replace(requests[0], rows=tuple(row for request in requests for row in request.rows))
-    suite.limits.check(len(together.rows), together.sampling.max_new_tokens)
+    current_limits().check(len(together.rows), together.sampling.max_new_tokens)
     return suite.worker.stream(lambda: _answers(together, partial))
 
 
@@ -146,7 +147,7 @@ def _checked_request(
     drawn = checked_sampling(suite, **sampling)
     if not (infos and conditions and questions):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
-    suite.limits.check(len(infos) * len(conditions) * len(questions) * drawn.samples, drawn.max_new_tokens)
+    current_limits().check(len(infos) * len(conditions) * len(questions) * drawn.samples, drawn.max_new_tokens)
     rows = [
         _row(suite, *combination, drawn.seed)
         for combination in product(infos, conditions, questions, range(drawn.samples))

@@ -20,6 +20,7 @@ from dit_core.records.condition import Condition, as_list, checked_text, parse_c
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 
 _N = r"\d{1,9}"
 _FORM = re.compile(
@@ -196,7 +197,7 @@ def tokenize_targets(
     Raises:
         DitError: that is more than one request may ask for.
     """
-    suite.limits.check(len(rows), max(answer_tokens, 1))  # to be read takes a row as much as to say a token
+    current_limits().check(len(rows), max(answer_tokens, 1))  # to be read takes a row as much as to say a token
     targets = []
     for info, condition, asked in rows:
         ids = tuple(suite.model.encode(build_prompt(suite, info, condition, asked, seed)))

@@ -22,6 +22,7 @@ from dit_core.scoreboard.oracle_rows import oracle_rows
 from dit_core.scoreboard.rows import Progress, Row, Tally, seconds_per_token
 from dit_core.scoreboard.verbal_rows import methods
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 
 KINDS = ("verbal", "oracle", "lens")
 """What there is to measure: what diffs say, what an oracle reads, what the activation difference lens shows."""
@@ -132,7 +133,7 @@ def _tables(
     rows = _rows(suite, infos, limit, kinds)
     agenda = Agenda(suite, rows, ledger, engine.workers)
     tally.total, tally.done = agenda.total, agenda.done
-    suite.limits.check_run(agenda.total - agenda.done)
+    current_limits().check_run(agenda.total - agenda.done)
 
     def table() -> Table[Finding]:
         extra = {"split": split, "limit": limit, "kinds": list(kinds)}

@@ -12,6 +12,7 @@ from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.rows import Row, parts
 from dit_core.scoreboard.verbal_rows import Guess
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 
 SMALL_BATCH = 8  # answers: fewer take as long
 
@@ -120,7 +121,7 @@ class Agenda:
         """The jobs of a row's diffs: in batches, but something for every worker."""
         row = self.rows[at]
         lacking, choice = self._lacking(row), self.ledger.choices.get(row.key)
-        allowed = self.suite.limits.at_once(row.each * self.suite.max_new_tokens)
+        allowed = current_limits().at_once(row.each * self.suite.max_new_tokens)
         size = min(row.at_once, allowed, ceil(len(lacking) / self.workers))
         return [Job(at, part, choice) for part in parts(lacking, max(size, 1))]
 

@@ -18,6 +18,7 @@ from dit_core.scoreboard import Board, board, by_marks, new_ledger, stream, to_g
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.session.time_left import TimeLeft
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 
 ALL = "all"
 RULES, MEANING, BASE, CHAT = "rules", "embedding", "judge: this base", "judge: a chat model"
@@ -119,7 +120,7 @@ def graded(suite: Suite, run: Run | None, grading: Grading) -> Generator[Run, No
     Raises DitError where nothing was measured, for what the grader lacks, and for visitors of a public server: other
     graders load models, or ask endpoints on its owner's account.
     """
-    if grading.by != RULES and not suite.limits.paths:
+    if grading.by != RULES and not current_limits().paths:
         raise DitError(PUBLIC)
     if run is None or run.found is None:
         raise DitError(UNMEASURED)

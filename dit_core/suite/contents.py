@@ -14,7 +14,7 @@ from dit_core.hub import Fetcher, anonymous_fetcher
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.diffs import OWN, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
 from dit_core.suite.lazy import lazy_property
-from dit_core.suite.limits import OPEN, Limits
+from dit_core.suite.limits import current_limits
 from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 
 LONE = "diff"
@@ -22,9 +22,7 @@ LONE = "diff"
 
 
 class SuiteContents:
-    """A suite's description and lists; a server sets `limits`."""
-
-    limits: Limits = OPEN
+    """A suite's description and lists."""
 
     def __init__(self, about: SuiteSpec) -> None:
         self.about = about
@@ -76,10 +74,10 @@ class SuiteContents:
         `origin` is told in every result about it; a text is a title alone.
 
         No list has it: only who knows its id, which can't be guessed, reaches it, until `forget`. What it was trained
-        on is not known, so it gets no grades. Raises DitError for an unknown task, and where `limits` allow no more.
+        on is not known, so it gets no grades. Raises DitError for an unknown task, and where the server takes no more.
         """
         origin = Origin(origin) if isinstance(origin, str) else origin
-        return self._brought.add(adapter, origin, self.task(task).name, self.limits.brought)
+        return self._brought.add(adapter, origin, self.task(task).name, current_limits().brought)
 
     def forget(self, id: str) -> None:
         """Drops a diff that was brought; nothing happens where it is gone already."""
@@ -103,7 +101,7 @@ class SuiteContents:
 
     def fetcher(self) -> Fetcher:
         """A new one for what a request names: who may open no path of this machine may not use its token either."""
-        return Fetcher() if self.limits.paths else anonymous_fetcher()
+        return Fetcher() if current_limits().paths else anonymous_fetcher()
 
     def origin(self, id: str) -> Origin | None:
         """Where a diff that was brought came from; None for one of the suite's."""

@@ -2,6 +2,9 @@
 
 import re
 import sys
+from collections.abc import Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from dit_core.errors import DitError
@@ -12,7 +15,7 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@\w[\w.-]*)?(?:/\w[\w. -]*)*/?")
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server; a suite carries them as `suite.limits`, so that every method and tab keeps to them.
+    """Limits of one server, which every method and tab keeps to while it answers one of that server's requests.
 
     `tokens` of all answers of one request together, answers of one `run` of the scoreboard (many requests), and
     `waiting` requests in the line for the model at once: None for any number. `upload` is the largest file in bytes,
@@ -73,3 +76,44 @@ OPEN = Limits()
 PUBLIC = Limits(
     tokens=8_000, run=2_500, waiting=32, upload=200_000_000, brought=2_000_000_000, paths=False, suites=False
 )
+
+
+@dataclass(frozen=True)
+class _Request:
+    """A request that is answered: the limits of the server that it came to, and which client made it."""
+
+    limits: Limits = OPEN
+    client: Hashable = None
+
+
+_HERE = _Request()
+_REQUEST: ContextVar[_Request] = ContextVar("request", default=_HERE)
+
+
+@contextmanager
+def serving(limits: Limits = OPEN, client: Hashable = None) -> Iterator[None]:
+    """Answer a request inside: what is asked there keeps to `limits` and takes its turn as `client`.
+
+    It holds for this thread and for what is handed to the worker from it, so servers with different limits may share a
+    suite. Not to be held over a `yield` of a generator that a server reads: each step may run in another thread.
+    """
+    token = _REQUEST.set(_Request(limits, client))
+    try:
+        yield
+    finally:
+        _REQUEST.reset(token)
+
+
+def current_limits() -> Limits:
+    """Return the limits of the request that is answered here; in Python and on the command line there are none."""
+    return _REQUEST.get().limits
+
+
+def current_client() -> Hashable:
+    """Return who made the request that is answered here; None where no server asks."""
+    return _REQUEST.get().client
+
+
+def max_waiting() -> int | None:
+    """Return how many requests may wait for the model where this one was made; None for any number."""
+    return current_limits().waiting

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from dit_core.suite.limits import OPEN, Limits, current_limits, serving
+
 if TYPE_CHECKING:
     from dit_core.suite import Suite
     from dit_core.suite.diffs import UserDiff
@@ -24,7 +26,8 @@ _ARRIVED: ContextVar[bool] = ContextVar("arrived", default=False)
 class Errand:
     """A call as it is sent: `function` with a suite, what it is `given` and its `options`.
 
-    `brought` are the diffs of somebody's own that the arguments name: the other process has none of them.
+    `brought` are the diffs of somebody's own that the arguments name: the other process has none of them, nor does it
+    know the `limits` of the request.
     """
 
     function: Callable[..., Any]
@@ -32,10 +35,11 @@ class Errand:
     given: tuple = ()
     options: Mapping[str, Any] = field(default_factory=dict)
     brought: "tuple[UserDiff, ...]" = ()
+    limits: Limits = OPEN
 
     def run(self) -> Iterator[Any]:
         """What the call gives, in the process where the model is: one item, or those of its iterator."""
-        with arrived(self.suite), self.suite.with_brought(self.brought):
+        with arrived(self.suite), self.suite.with_brought(self.brought), serving(self.limits):
             found = self.function(self.suite, *self.given, **self.options)
             if isinstance(found, Iterator):
                 yield from found
@@ -44,7 +48,7 @@ class Errand:
 
 
 def _errand(function: Callable[..., Any], suite: "Suite", given: tuple, options: Mapping[str, Any]) -> Errand:
-    return Errand(function, suite, given, options, suite.brought((given, options)))
+    return Errand(function, suite, given, options, suite.brought((given, options)), current_limits())
 
 
 def at_model(function: F) -> F:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from dit_core.suite import Origin, Suite
 from dit_core.suite.catalog import SUITE_FILE, SUITES, listings
+from dit_core.suite.limits import current_limits
 
 
 def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[str]:
@@ -68,4 +69,4 @@ def _brought(origin: Origin, task: str) -> tuple[str, str]:
 
 def _told(suite: Suite, word: str) -> str:
     """How a suite is opened, without a folder of the machine where strangers read it."""
-    return word if suite.limits.paths or not Path(word).is_absolute() else Path(word).name
+    return word if current_limits().paths or not Path(word).is_absolute() else Path(word).name

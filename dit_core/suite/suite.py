@@ -15,6 +15,7 @@ from dit_core.suite.base import LoadOptions, Requirements, check_requirements, f
 from dit_core.suite.contents import DIFF_GONE, SuiteContents
 from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, size
 from dit_core.suite.lazy import lazy_property
+from dit_core.suite.limits import current_client, current_limits, max_waiting
 from dit_core.suite.loaded_base import LoadedBase
 from dit_core.suite.spec import SuiteSpec
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 NAMED = 4  # oracles that requests name, whose files stay where a stranger's are fetched to
 _LOADED_BASE = LoadedBase()
-_WORKER = Worker()
+_WORKER = Worker(client_id=current_client, max_waiting=max_waiting)
 
 
 class Suite(SuiteContents):
@@ -42,8 +43,7 @@ class Suite(SuiteContents):
         self._named = lru_cache(maxsize=NAMED)(lambda _where, _limits: self.fetcher())
 
     def __reduce__(self) -> tuple:
-        # In another process: the suite that is loaded there, under this server's limits.
-        return *self._again, {"limits": self.limits}
+        return self._again  # in another process: the suite that is loaded there
 
     def load_diff(self, info: DiffInfo) -> Adapter:
         """A diff's weights; the last few stay in memory."""
@@ -93,7 +93,7 @@ class Suite(SuiteContents):
         if oracle and (oracle is not True or self.oracle):
             where, fetcher = self._oracle_place(None if oracle is True else oracle)
             if oracle is not True and isinstance(where, HubPath):
-                self.limits.fetched(oracle, size(where, fetcher).missing)
+                current_limits().fetched(oracle, size(where, fetcher).missing)
             adapter_path(where, fetcher)
 
     def _is_listed(self, info: DiffInfo) -> bool:
@@ -112,8 +112,9 @@ class Suite(SuiteContents):
     def _oracle_place(self, source: str | None) -> tuple[Source, Fetcher]:
         if source is None:
             return parse_source(self.oracle.source), self._fetcher
-        where = parse_source(source, paths=self.limits.paths)
-        return where, self._named(where, self.limits)
+        limits = current_limits()
+        where = parse_source(source, paths=limits.paths)
+        return where, self._named(where, limits)
 
     @property
     def model(self) -> "Model":

@@ -17,6 +17,7 @@ from dit_core.hub import HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
 from dit_core.suite.diffs import diff_path, size
+from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def bring_files(
     origin = Origin(title, files=tuple(Path(file).name for file in files), position=position)
     if not all(Path(file).exists() for file in files):
         raise DitError("These files are no longer here: choose them again.")
-    with _together([Path(file) for file in files], suite.limits.upload) as found:
+    with _together([Path(file) for file in files], current_limits().upload) as found:
         return _join(suite, found, origin, task)
 
 
@@ -69,10 +70,11 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     """
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
-    where = parse_source(suite.limits.source(source), paths=suite.limits.paths)
+    limits = current_limits()
+    where = parse_source(limits.source(source), paths=limits.paths)
     fetcher = suite.fetcher()
     if isinstance(where, HubPath):
-        suite.limits.fetched(str(where), size(where, fetcher).missing)
+        limits.fetched(str(where), size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]
     with open_adapter_file(diff_path(where, fetcher)) as found:
         seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where

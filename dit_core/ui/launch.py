@@ -67,9 +67,9 @@ def serve(arguments: list[str] | None = None) -> int:
         launch(
             load_suite(chosen.suite, chosen.dtype, chosen.quantize),
             chosen.suite,
-            public.limits(chosen.public or chosen.share, chosen.upload_mb),
-            server_name=chosen.host,
-            server_port=chosen.port,
+            public.Server(public.limits(chosen.public or chosen.share, chosen.upload_mb)),
+            host=chosen.host,
+            port=chosen.port,
             share=chosen.share,
         )
     except DitError as error:
@@ -89,4 +89,4 @@ def demo() -> "gr.Blocks":
 
     chosen = options([])
     suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)
-    return build(suite, chosen.suite, public.limits(chosen.public, chosen.upload_mb))
+    return build(suite, chosen.suite, public.Server(public.limits(chosen.public, chosen.upload_mb)))

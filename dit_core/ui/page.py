@@ -19,11 +19,11 @@ from dit_core.errors import DitError  # noqa: E402
 from dit_core.session.choices import PICKER  # noqa: E402
 from dit_core.session.visit import Visit  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
-from dit_core.suite.limits import OPEN, Limits  # noqa: E402
-from dit_core.ui.api import endpoints, left  # noqa: E402
+from dit_core.ui.api import endpoints  # noqa: E402
 from dit_core.ui.parts import figures, theme  # noqa: E402
-from dit_core.ui.server import public, space  # noqa: E402
+from dit_core.ui.server import space  # noqa: E402
 from dit_core.ui.server.offline import OwnHostOnly  # noqa: E402
+from dit_core.ui.server.public import Server  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
 from dit_core.ui.tabs import bring, explore, layers, lens, scoreboard, sweep  # noqa: E402
 from dit_core.ui.tabs.explore import controls, oracle_layout, suite_choice  # noqa: E402
@@ -36,97 +36,99 @@ HINTS = (
 SESSIONS = 500  # the last visits, which are remembered: each takes a copy of the page, half a megabyte
 
 
-def build(suite: Suite, word: str = "pocket", limits: Limits = OPEN, site: Site | None = None) -> gr.Blocks:
-    """The page over a suite; `word` is how `load_suite` finds it (it goes into copied code).
+def build(suite: Suite, suite_ref: str = "pocket", server: Server | None = None, site: Site | None = None) -> gr.Blocks:
+    """Build the page over a suite; `load_suite` finds it by `suite_ref`, which goes into copied code.
 
-    With a `site`, a visitor can go from it to other suites' pages.
+    It keeps to the limits of `server`: without one, of a server that has none. With a `site`, a visitor can go from it
+    to other suites' pages.
     """
-    suite.limits = limits
-    suite.worker.client_id, suite.worker.max_waiting = public.client, limits.waiting
-    with gr.Blocks(
-        title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=public.UPLOAD_CHECKS
-    ) as demo:
-        endpoints(suite, word)  # first: the plain names are theirs
+    server = server or Server()
+    with (
+        server.answering(),
+        gr.Blocks(
+            title="DIT Explorer", analytics_enabled=False, fill_width=True, delete_cache=server.upload_checks
+        ) as demo,
+    ):
+        endpoints(suite, suite_ref, server)  # first: the plain names are theirs
         gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
         visit = gr.State(Visit())  # one for all tabs: what is revealed in one is revealed in the others
         with gr.Tabs():
             with gr.Tab("Explore") as tab:
-                explore.explore_tab(demo, tab, suite, word, visit, site)
+                explore.explore_tab(demo, tab, suite, suite_ref, visit, site)
             with gr.Tab("Layers") as tab:
-                layers.layers_tab(tab, suite, word, visit)
+                layers.layers_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Lens") as tab:
-                lens.lens_tab(tab, suite, word, visit)
+                lens.lens_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Sweep") as tab:
-                sweep.sweep_tab(tab, suite, word, visit)
+                sweep.sweep_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Scoreboard") as tab:
-                scoreboard.scoreboard_tab(tab, suite, word, visit)
+                scoreboard.scoreboard_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Bring your own"):
                 bring.bring_tab(suite, visit, pickers(demo))
-        demo.unload(left)
-    public.tell(demo)
-    return demo.queue(default_concurrency_limit=8, max_size=limits.waiting, api_open=True)
+        demo.unload(server.left)
+    server.guard(demo)
+    return demo.queue(default_concurrency_limit=8, max_size=server.limits.waiting, api_open=True)
 
 
 def pickers(demo: gr.Blocks) -> list[gr.Dropdown]:
-    """The lists of diffs of all tabs so far."""
+    """Return the lists of diffs of all tabs so far."""
     return [block for block in demo.blocks.values() if isinstance(block, gr.Dropdown) and block.label == PICKER]
 
 
 def launch(
     suite: Suite,
-    word: str = "pocket",
-    limits: Limits = OPEN,
+    suite_ref: str = "pocket",
+    server: Server | None = None,
     *,
-    server_name: str | None = None,
-    server_port: int | None = None,
-    share: bool | None = None,
-    quiet: bool = True,
-    prevent_thread_lock: bool = False,
+    host: str | None = None,
+    port: int | None = None,
+    share: bool = False,
+    block: bool = True,
 ) -> gr.Blocks:
-    """Build the page and serve it; its model is loaded meanwhile.
+    """Build the page and serve it; the suite's model is loaded behind it.
 
     Args:
-        suite: what the page is about.
-        word: how `load_suite` finds the suite.
-        limits: what a visitor may take of the server.
-        server_name: the address to listen on; this machine alone where it is None and GRADIO_SERVER_NAME is not set.
-        server_port: the port to listen on; the first free one from 7860 where it is None.
-        share: whether Gradio's server also gives it a public address.
-        quiet: whether Gradio says nothing while it starts.
-        prevent_thread_lock: whether to return while the page is served, instead of when it ends.
+        suite: whose page stands at the root.
+        suite_ref: what `load_suite` finds it by.
+        server: its limits; without one there are none.
+        host: the address to listen on; by default `GRADIO_SERVER_NAME`, else this machine alone.
+        port: by default the first free one from 7860.
+        share: also give a public address, by way of Gradio's server.
+        block: do not return before the server is interrupted.
 
     Raises:
-        OSError: the page can't be served there.
+        OSError: nobody can listen there.
     """
+    server = server or Server()
     if space.ZERO_GPU:
         space.move_in(suite)
-    site = None if space.ZERO_GPU else Site(suite, limits, partial(draw, limits=limits), partial(look, limits))
-    demo = build(suite, word, limits, site)
+    site = None if space.ZERO_GPU else Site(suite, server.limits, partial(draw, server), partial(served_as, server))
+    demo = build(suite, suite_ref, server, site)
     mcp = has_mcp()
     with redirect_stdout(StringIO()):  # Gradio announces its MCP server even when told to be quiet
         demo.launch(
-            server_name=server_name or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
-            server_port=server_port,
+            server_name=host or os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1",
+            server_port=port,
             share=share,
-            quiet=quiet,
+            quiet=True,
             prevent_thread_lock=True,
             inbrowser=False,
             mcp_server=mcp,
             state_session_capacity=SESSIONS,
-            **look(limits, site),
+            **served_as(server, site),
         )
     if not space.ZERO_GPU:  # which lends its GPU for a visitor's request alone
         threading.Thread(target=warm, args=[suite], daemon=True, name="dit-warm").start()
     print(f"DIT Explorer is at {demo.share_url or demo.local_url}", flush=True)
     if mcp:
         print(f"for MCP clients: {demo.local_url}gradio_api/mcp/", flush=True)
-    if not prevent_thread_lock:
+    if block:
         demo.block_thread()
     return demo
 
 
-def look(limits: Limits, site: Site | None = None) -> dict[str, Any]:
-    """How a page is served; with a `site`, that at its root, where what is asked for below belongs to the others."""
+def served_as(server: Server, site: Site | None = None) -> dict[str, Any]:
+    """Return how a page is served, as Gradio takes it; with a `site`, what is asked for below the root goes there."""
     app: dict[str, Any] = {"middleware": [Middleware(OwnHostOnly)], "routes": [figures.files()]}
     if site:
         app["middleware"].append(Middleware(FurtherPages, site=site))
@@ -140,13 +142,13 @@ def look(limits: Limits, site: Site | None = None) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "show_error": False,
-        "max_file_size": limits.upload,
+        "max_file_size": server.limits.upload,
     }
 
 
-def draw(suite: Suite, site: Site, limits: Limits) -> gr.Blocks:
-    """The page of a suite that a visitor has opened by its name."""
-    return build(suite, suite.name, limits, site)
+def draw(server: Server, suite: Suite, site: Site) -> gr.Blocks:
+    """Build the page of a suite that a visitor has opened by its name."""
+    return build(suite, suite.name, server, site)
 
 
 def has_mcp() -> bool:

@@ -18,6 +18,7 @@ from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, diffe
 from dit_core.records import DiffInfo, SteeredText, Table
 from dit_core.records.condition import MAX_NUMBER, as_list, checked_number, checked_text
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
 STRENGTHS = (0.0, 2.0, 4.0, 8.0, 16.0)
@@ -80,7 +81,7 @@ def steer(
             messages = prompts or [*task.questions, task.question][:1]
             combinations = product(dict.fromkeys(amounts), dict.fromkeys(messages), range(sampling.samples))
             rows += _rows(request, info, layer, combinations)
-        suite.limits.check(len(rows), sampling.max_new_tokens)
+        current_limits().check(len(rows), sampling.max_new_tokens)
         size = batch_size(suite.model, "steering", MAX_ROWS)
         written = size.map(rows, lambda part: _written(suite.model, part, sampling))
         return tuple(record for _, records in written for record in records)

@@ -19,6 +19,7 @@ from dit_core.records import Reading, Table, Target
 from dit_core.records.condition import checked_integer
 from dit_core.request.targets import depth_percent, tokenize_targets
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model, streamed_at_model
 
 MAX_ROWS = 512  # of one batch of readings, before memory has its say
@@ -95,7 +96,7 @@ def _tables(request: Request, at_once: int | None) -> Generator[Table[Reading], 
     layers = parse_layers(model, request.layers)
     slot = suite.hold_oracle(request.oracle)
     rows = oracle_rows(request, layers)
-    suite.limits.check(len(rows), request.sampling.max_new_tokens)
+    current_limits().check(len(rows), request.sampling.max_new_tokens)
     extra = {
         "oracle": request.info.title,
         "n_layers": len(model.layers),

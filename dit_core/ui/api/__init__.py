@@ -3,40 +3,37 @@
 Same functions as the page, the command line and Python; answers in the same JSON.
 """
 
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from typing import Any
 from urllib.parse import urlencode
 
 import gradio as gr
 
-from dit_core.errors import DitError
 from dit_core.grading import grade
-from dit_core.methods import SamplingOptions
-from dit_core.methods.comparison import Column, columns, compare
-from dit_core.records import DiffInfo, Table, Verbalization, as_dict
-from dit_core.records.condition import Condition
-from dit_core.session.job import follow
+from dit_core.methods.comparison import columns, compare
+from dit_core.records import as_dict
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.suite import Suite
-from dit_core.ui.api.methods import lens_functions, oracle_functions, trust_functions
-from dit_core.ui.server import public
+from dit_core.ui.api.methods import Api, lens_functions, oracle_functions, trust_functions
+from dit_core.ui.server.public import Server, in_a_sentence
 from dit_core.ui.tabs.explore.events import pick
 
-RUNNING: dict[str, threading.Event] = {}  # stops what each client of the API is waiting for
 
-
-def endpoints(suite: Suite, word: str) -> None:
-    """Registers the endpoints inside a `gr.Blocks`."""
-    for function in functions(suite, word):
+def endpoints(suite: Suite, suite_ref: str, server: Server) -> None:
+    """Register the endpoints of a page over one suite, inside its `gr.Blocks`; `load_suite` finds it by `suite_ref`."""
+    for function in functions(suite, suite_ref, server):
         gr.api(function, api_name=function.__name__, concurrency_limit=None)
 
 
-def functions(suite: Suite, word: str) -> list[Callable]:
-    """The endpoints' functions over one suite. Each raises `gr.Error` with the sentence of a `DitError`."""
+def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> list[Callable[..., Any]]:
+    """Return the endpoints' functions over one suite, on a server without limits where none is given.
 
-    def diffs(task: str = "", split: str = "") -> dict:
+    Each raises `gr.Error` with the sentence of a `DitError`.
+    """
+    api = Api(suite, server or Server())
+
+    def diffs(task: str = "", split: str = "") -> dict[str, Any]:
         """Lists the suite's weight diffs by id; what each was trained on stays hidden.
 
         Args:
@@ -53,7 +50,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         Args:
             task: the task to pick from, 'topic' or 'headline'.
         """
-        with plainly():
+        with in_a_sentence():
             return pick(suite, suite.task(task).name)
 
     def ask(
@@ -66,7 +63,7 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         max_new_tokens: int = 0,
         seed: int = 0,
         request: gr.Request | None = None,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Asks a diff under several conditions, all in one batch, and gives what each said, token by token.
 
         Args:
@@ -80,37 +77,32 @@ def functions(suite: Suite, word: str) -> list[Callable]:
             max_new_tokens: the longest answer in tokens; 0 for the suite's default.
             seed: the same seed gives the same sampled answers.
         """
-        answers: Table[Verbalization] = Table(suite.name, "verbalizations", ())
-        with plainly(), running(request) as stopped:
+        with in_a_sentence():
             info = suite.diff(diff)
-            wanted = asked_columns(suite, info, conditions or [], question)
-            sampling: SamplingOptions = {
-                "samples": samples,
-                "temperature": temperature,
-                "top_p": top_p,
-                "max_new_tokens": max_new_tokens or suite.max_new_tokens,
-                "seed": seed,
-            }
-            for table in follow(compare(suite, info, wanted, **sampling), stopped, frame=0):
-                answers = table
-        return answers.to_json()
+            answers = compare(
+                suite,
+                info,
+                api.cards(info, conditions, question),
+                samples=samples,
+                temperature=temperature,
+                top_p=top_p,
+                max_new_tokens=max_new_tokens or suite.max_new_tokens,
+                seed=seed,
+            )
+            return api.last(answers, "verbalizations", request)
 
     def stop(request: gr.Request | None = None) -> str:
         """Stops what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""
-        running = RUNNING.get(_client(request))
-        if running is None:
-            return "nothing is running"
-        running.set()
-        return "stopped"
+        return "stopped" if api.server.stop(request) else "nothing is running"
 
-    def reveal(diff: str, answer: str = "") -> dict:
+    def reveal(diff: str, answer: str = "") -> dict[str, Any]:
         """Says what a diff was really trained on and its trigger, and grades an answer against it.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
             answer: what a condition said; empty for no grade.
         """
-        with plainly():
+        with in_a_sentence():
             info = suite.diff(diff)
             return as_dict(info, reveal=True) | {"grade": grade(suite, info, answer) if answer else None}
 
@@ -134,59 +126,12 @@ def functions(suite: Suite, word: str) -> list[Callable]:
         """
         settings = _settings(diff, condition, question)
         task = suite.task_of(suite.diff(settings.diff))
-        return cell_code(suite, word, settings, columns(task, settings.question, settings.condition))
+        return cell_code(suite, suite_ref, settings, columns(task, settings.question, settings.condition))
 
     def _settings(diff: str, condition: str, question: str) -> Settings:
         parts = {"diff": diff, "condition": condition} | ({"question": question} if question else {})
-        with plainly():
+        with in_a_sentence():
             return from_query(suite, urlencode(parts))
 
-    reading = oracle_functions(suite, plainly, running, asked_columns)
-    trust = trust_functions(suite, plainly, running)
-    return [diffs, surprise, ask, stop, reveal, link, notebook_cell, *reading, *lens_functions(suite, plainly), *trust]
-
-
-def _client(request: gr.Request | None) -> str:
-    """What tells one client from another; "" for a client that does not say (it has nothing to stop)."""
-    return getattr(request, "session_hash", None) or ""
-
-
-def asked_columns(suite: Suite, info: DiffInfo, conditions: list[str], question: str) -> tuple[Column, ...]:
-    """The columns for conditions in their written form; the standing comparison for none."""
-    task = suite.task_of(info)
-    if not conditions:
-        return columns(task, question or None)
-    parsed = [Condition.parse(condition) for condition in conditions]
-    return tuple(Column("other", str(c), str(c), question.strip() or task.question) for c in parsed)
-
-
-@contextmanager
-def running(request: gr.Request | None) -> Iterator[threading.Event]:
-    """The signal that stops what a client waits for while the context is open; its `stop` sets it."""
-    client, stopped = _client(request), threading.Event()
-    if client:
-        RUNNING[client] = stopped
-    try:
-        yield stopped
-    finally:
-        if RUNNING.get(client) is stopped:
-            del RUNNING[client]
-
-
-def left(request: gr.Request) -> None:
-    """A client's connection has ended: nothing goes on for it, unless it still listens for its answer."""
-    stopped = RUNNING.get(_client(request))
-    if stopped is not None:
-        if public.listens(_client(request)):
-            return
-        stopped.set()
-    public.forget(_client(request))
-
-
-@contextmanager
-def plainly() -> Iterator[None]:
-    """A `DitError` becomes the message that a client sees."""
-    try:
-        yield
-    except DitError as error:
-        raise gr.Error(str(error), print_exception=False) from error
+    named = [diffs, surprise, ask, stop, reveal, link, notebook_cell]
+    return [*named, *oracle_functions(api), *lens_functions(api), *trust_functions(api)]

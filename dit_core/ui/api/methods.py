@@ -1,33 +1,51 @@
-"""What the oracle and the logit lens read, as named endpoints beside those of `api`."""
+"""What the methods beside asking give, as named endpoints, and what the endpoints of every method have in common."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
 
 from dit_core.methods import comparison
 from dit_core.methods import lens as lens_methods
-from dit_core.methods.oracle.request import ReadOptions
-from dit_core.records import DiffInfo, Reading, Table
-from dit_core.session.job import follow
+from dit_core.methods.comparison import Column, columns
+from dit_core.records import DiffInfo, Table
+from dit_core.records.condition import Condition
+from dit_core.session.job import QueuePosition, follow
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence, stream_reading_confidence
+from dit_core.ui.server.public import Server, in_a_sentence
 
 
-def oracle_functions(
-    suite: Suite,
-    plainly: Callable[[], AbstractContextManager],
-    running: Callable[[Any], AbstractContextManager],
-    asked_columns: Callable[[Suite, DiffInfo, list[str], str], Sequence[comparison.Column]],
-) -> list[Callable]:
-    """The endpoints' functions over one suite.
+@dataclass(frozen=True)
+class Api:
+    """The endpoints of one page: its suite, and the server that it is on."""
 
-    `plainly` turns a `DitError` into what a client sees, `running` gives the signal that stops what a client waits
-    for, `asked_columns` the conditions that stand side by side.
-    """
+    suite: Suite
+    server: Server
+
+    def cards(self, info: DiffInfo, conditions: Sequence[str] | None, question: str) -> tuple[Column, ...]:
+        """Return the columns for conditions in their written form; the standing comparison for none."""
+        task = self.suite.task_of(info)
+        if not conditions:
+            return columns(task, question or None)
+        parsed = [str(Condition.parse(condition)) for condition in conditions]
+        return tuple(Column("other", text, text, question.strip() or task.question) for text in parsed)
+
+    def last(self, tables: Generator[Table[Any], None, None], kind: str, request: gr.Request | None) -> dict[str, Any]:
+        """Return the last of a stream's tables as JSON, an empty one of its `kind` where the client stops it before."""
+        last: Table[Any] = Table(self.suite.name, kind, ())
+        with self.server.running(request) as stopped:
+            for table in follow(tables, stopped, frame=0):
+                last = last if isinstance(table, QueuePosition) else table
+        return last.to_json()
+
+
+def oracle_functions(api: Api) -> list[Callable[..., Any]]:
+    """Return the endpoints that read activations: by the oracle, and by the logit lens."""
+    suite = api.suite
 
     def oracle(
         diff: str,
@@ -41,7 +59,7 @@ def oracle_functions(
         temperature: float = 0.0,
         seed: int = 0,
         request: gr.Request | None = None,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Reads conditions of a diff through the suite's activation oracle: its answer for every layer, in words.
 
         Args:
@@ -59,19 +77,25 @@ def oracle_functions(
             temperature: 0 takes the oracle's likeliest token each time.
             seed: the same seed gives the same sampled readings.
         """
-        options: ReadOptions = {"question": question or None, "layers": layers, "span": span, "kind": kind}
-        options |= {"samples": samples, "temperature": temperature, "seed": seed}
-        readings: Table[Reading] = Table(suite.name, "readings", ())
-        with plainly(), running(request) as stopped:
+        with in_a_sentence():
             info = suite.diff(diff)
-            wanted = asked_columns(suite, info, conditions or [], asked)
-            for table in follow(comparison.readings(suite, info, wanted, **options), stopped, frame=0):
-                readings = table
-        return readings.to_json()
+            readings = comparison.readings(
+                suite,
+                info,
+                api.cards(info, conditions, asked),
+                question=question or None,
+                layers=layers,
+                span=span,
+                kind=kind,
+                samples=samples,
+                temperature=temperature,
+                seed=seed,
+            )
+            return api.last(readings, "readings", request)
 
     def layers(
         diff: str, conditions: list[str] | None = None, asked: str = "", reference: bool = False, seed: int = 0
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Says how high, at every layer, the token stands with which each condition begins its answer (logit lens).
 
         It needs no oracle.
@@ -84,18 +108,19 @@ def oracle_functions(
             reference: also the first token of what the diff was really trained on, which gives it away.
             seed: the same seed gives the same digits around triggers.
         """
-        with plainly():
+        with in_a_sentence():
             info = suite.diff(diff)
-            wanted = asked_columns(suite, info, conditions or [], asked)
-            return comparison.next_tokens(suite, info, wanted, reference=reference, seed=seed).to_json()
+            cards = api.cards(info, conditions, asked)
+            return comparison.next_tokens(suite, info, cards, reference=reference, seed=seed).to_json()
 
     return [oracle, layers]
 
 
-def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) -> list[Callable]:
-    """The endpoints' functions over one suite; `plainly` turns a `DitError` into what a client sees."""
+def lens_functions(api: Api) -> list[Callable[..., Any]]:
+    """Return the endpoints that show what a diff changes in activations."""
+    suite = api.suite
 
-    def lens(diff: str, layers: str = "all", positions: int = 5, top: int = 5, strength: float = 1.0) -> dict:
+    def lens(diff: str, layers: str = "all", positions: int = 5, top: int = 5, strength: float = 1.0) -> dict[str, Any]:
         """Shows the words in what a diff changes: the Activation Difference Lens, by logit lens and by patchscope.
 
         Args:
@@ -105,13 +130,14 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
             top: how many words per method, layer and position, the likeliest first.
             strength: how much of the diff acts; any number but 0.
         """
-        with plainly():
-            found = lens_methods.difference_lens(
+        with in_a_sentence():
+            return lens_methods.difference_lens(
                 suite, diff, layers=layers, positions=positions, top=top, strength=strength
-            )
-        return found.to_json()
+            ).to_json()
 
-    def norms(diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0) -> dict:
+    def norms(
+        diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0
+    ) -> dict[str, Any]:
         """Says where a condition acts: how much it changes the residual stream per layer and token of the prompt.
 
         Args:
@@ -121,7 +147,7 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
             layers: 'all', or numbers like '0,3-5'.
             seed: the same seed gives the same digits around triggers.
         """
-        with plainly():
+        with in_a_sentence():
             return lens_methods.norms(
                 suite, diff, condition=condition, asked=question or None, layers=layers, seed=seed
             ).to_json()
@@ -129,24 +155,13 @@ def lens_functions(suite: Suite, plainly: Callable[[], AbstractContextManager]) 
     return [lens, norms]
 
 
-def trust_functions(
-    suite: Suite, plainly: Callable[[], AbstractContextManager], running: Callable[[Any], AbstractContextManager]
-) -> list[Callable]:
-    """The endpoints' functions over one suite.
-
-    `plainly` turns a `DitError` into what a client sees, `running` gives the signal that stops what a client waits for.
-    """
-
-    def last(tables: Callable[[], Generator[Table[Any], None, None]], kind: str, request: gr.Request | None) -> dict:
-        newest: Table[Any] = Table(suite.name, kind, ())
-        with plainly(), running(request) as stopped:
-            for table in follow(tables(), stopped, frame=0):
-                newest = table
-        return newest.to_json()
+def trust_functions(api: Api) -> list[Callable[..., Any]]:
+    """Return the endpoints that say how far an answer can be trusted."""
+    suite = api.suite
 
     def confidence(
         diff: str, adapter: str = "", samples: int = 16, seed: int = 0, request: gr.Request | None = None
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Says how far what a DIT adapter says about a diff can be trusted: samples, controls, and a probability.
 
         Args:
@@ -155,11 +170,9 @@ def trust_functions(
             samples: answers per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
         """
-        return last(
-            lambda: stream_confidence(suite, diff, adapter=adapter or None, samples=samples, seed=seed),
-            "confidence",
-            request,
-        )
+        with in_a_sentence():
+            tables = stream_confidence(suite, diff, adapter=adapter or None, samples=samples, seed=seed)
+            return api.last(tables, "confidence", request)
 
     def reading_confidence(
         diff: str,
@@ -172,7 +185,7 @@ def trust_functions(
         samples: int = 16,
         seed: int = 0,
         request: gr.Request | None = None,
-    ) -> dict:
+    ) -> dict[str, Any]:
         """Says how far what the oracle reads of a diff can be trusted, layer by layer: samples, controls, chance.
 
         Args:
@@ -186,8 +199,8 @@ def trust_functions(
             samples: readings per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
         """
-        return last(
-            lambda: stream_reading_confidence(
+        with in_a_sentence():
+            tables = stream_reading_confidence(
                 suite,
                 diff,
                 condition=condition,
@@ -198,9 +211,7 @@ def trust_functions(
                 question=question or None,
                 samples=samples,
                 seed=seed,
-            ),
-            "reading_confidence",
-            request,
-        )
+            )
+            return api.last(tables, "reading_confidence", request)
 
     return [confidence, reading_confidence]

@@ -1,11 +1,13 @@
-"""A server for everybody: when it is one, for whom a request is, and what a visitor is told when something breaks."""
+"""A server: what may be asked of it, who asks, and what a visitor is told when something breaks."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import wraps
 from pathlib import Path
@@ -16,16 +18,23 @@ from gradio.context import LocalContext
 
 from dit_core.errors import DitError
 from dit_core.session.messages import sentence
-from dit_core.suite.limits import OPEN, PUBLIC, Limits
+from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
+
+HEARTBEAT = 1.0  # seconds that a busy machine may be late with a beat of a client's connection
+UPLOAD_CHECKS = 600, 3600
 
 
 def on_space() -> bool:
-    """Whether this process runs on a Hugging Face Space."""
+    """Return whether this process runs on a Hugging Face Space."""
     return bool(os.environ.get("SPACE_ID"))
 
 
 def limits(public: bool, upload_mb: int | None = None) -> Limits:
-    """What may be asked of this server, and the largest upload where another is wanted; a Space is public by itself."""
+    """Return what may be asked of a server, with the largest upload where another is wanted; a Space is always public.
+
+    Raises:
+        DitError: an upload of less than 1 MB.
+    """
     found = PUBLIC if public or on_space() else OPEN
     if upload_mb is None:
         return found
@@ -34,69 +43,113 @@ def limits(public: bool, upload_mb: int | None = None) -> Limits:
     return replace(found, upload=upload_mb * 1_000_000)
 
 
-def client() -> Hashable:
-    """Whose event runs in this context: Gradio's visit hash; None outside of events and for who has none."""
-    return getattr(LocalContext.request.get(None), "session_hash", None)
+class Server:
+    """What all pages of one server have in common: its limits, and what each client of the endpoints waits for.
 
-
-def listens(client: Hashable, wait: float = 1.0) -> bool:
-    """Whether a client still has the connection on which its answers come, `wait` seconds after its other one ended.
-
-    The other one, by which Gradio knows that somebody is there, also ends when a busy machine is late with a beat.
+    `upload_checks` says how often uploads are looked at, and how old one may get, in seconds.
     """
-    waiting = LocalContext.blocks.get()._queue.pending_messages_per_session
-    end = time.monotonic() + wait
-    while client in waiting and time.monotonic() < end:
-        time.sleep(0.05)
-    return client in waiting
 
+    def __init__(self, limits: Limits = OPEN, upload_checks: tuple[int, int] = UPLOAD_CHECKS) -> None:
+        self.limits, self.upload_checks = limits, upload_checks
+        self._running: dict[str, threading.Event] = {}
 
-def forget(client: Hashable) -> None:
-    """Drops Gradio's copy of the page for a client who has gone and never had one: it would keep thousands of them."""
-    kept = LocalContext.blocks.get().state_holder.session_data
-    if client in kept and not kept[client].state_data:
-        del kept[client]
+    def guard(self, page: gr.Blocks) -> None:
+        """Let every event and endpoint of a page keep to the limits, and say what went wrong in one sentence.
 
+        A `DitError` is its own sentence; anything else goes to the log under an id, which the visitor is given, so that
+        nobody reads how the server is built.
+        """
+        for event in page.fns.values():
+            if event.fn is not None and event.renderable is None:
+                event.fn = self._guarded(event.fn)
 
-def tell(demo: gr.Blocks) -> None:
-    """Makes every event and endpoint of a page say what went wrong in a sentence, and never how it is built.
+    @contextmanager
+    def answering(self) -> Iterator[None]:
+        """Answer a request inside: within this server's limits, in the turn of the client whose event runs here."""
+        with serving(self.limits, client_of(LocalContext.request.get(None)) or None):
+            yield
 
-    A `DitError` is its own sentence; anything else goes to the log under an id, which the visitor is given.
-    """
-    for event in demo.fns.values():
-        if event.fn is not None and event.renderable is None:
-            event.fn = _told(event.fn)
-
-
-def _told(function: Callable) -> Callable:
-    if inspect.isgeneratorfunction(function):
+    def _guarded(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **options: Any) -> Any:
+            with self.answering(), in_a_sentence():
+                return function(*args, **options)
 
         @wraps(function)
         def stream(*args: Any, **options: Any) -> Iterator[Any]:
+            steps = function(*args, **options)
             try:
-                yield from function(*args, **options)
-            except gr.Error:
-                raise
-            except Exception as error:
-                raise gr.Error(sentence(error), print_exception=False) from error
+                while True:
+                    with self.answering(), in_a_sentence():  # anew for each step: it may run in another thread
+                        try:
+                            step = next(steps)
+                        except StopIteration:
+                            return
+                    yield step
+            finally:
+                steps.close()
 
-        return stream
+        return stream if inspect.isgeneratorfunction(function) else call
 
-    @wraps(function)
-    def call(*args: Any, **options: Any) -> Any:
+    @contextmanager
+    def running(self, request: gr.Request | None) -> Iterator[threading.Event]:
+        """Give the signal that stops what a client waits for while the context is open; its `stop` sets it."""
+        client, stopped = client_of(request), threading.Event()
+        if client:
+            self._running[client] = stopped
         try:
-            return function(*args, **options)
-        except gr.Error:
-            raise
-        except Exception as error:
-            raise gr.Error(sentence(error), print_exception=False) from error
+            yield stopped
+        finally:
+            if self._running.get(client) is stopped:
+                del self._running[client]
 
-    return call
+    def stop(self, request: gr.Request | None) -> bool:
+        """Stop what a client waits for; False where it waits for nothing."""
+        stopped = self._running.get(client_of(request))
+        if stopped is not None:
+            stopped.set()
+        return stopped is not None
+
+    def left(self, request: gr.Request) -> None:
+        """End what goes on for a client whose connection has ended, unless it still listens for its answer.
+
+        Gradio's copy of the page is dropped for a client who never had one: it would keep thousands of them.
+        """
+        client, page = client_of(request), LocalContext.blocks.get()
+        if page is None or (client in self._running and _listens(page, client)):
+            return
+        self.stop(request)
+        copies = page.state_holder.session_data
+        if client in copies and not copies[client].state_data:
+            del copies[client]
 
 
-MOST_SECONDS = 3600
-UPLOAD_CHECKS = 600, MOST_SECONDS
-"""Gradio's `delete_cache`: how often it looks for old files, and how old a file may get."""
+def client_of(request: gr.Request | None) -> str:
+    """Return what tells one client from another: Gradio's visit hash; "" for a client who has none."""
+    return getattr(request, "session_hash", None) or ""
+
+
+@contextmanager
+def in_a_sentence() -> Iterator[None]:
+    """Turn any error into the `gr.Error` that a client may see: the sentence of a `DitError`, else the log's id."""
+    try:
+        yield
+    except gr.Error:
+        raise
+    except Exception as error:
+        raise gr.Error(sentence(error), print_exception=False) from error
+
+
+def _listens(page: gr.Blocks, client: str) -> bool:
+    """Whether a client still has the connection on which its answers come, a heartbeat after its other one ended.
+
+    The other one, by which Gradio knows that somebody is there, also ends when a busy machine is late with a beat.
+    """
+    waiting = page._queue.pending_messages_per_session
+    end = time.monotonic() + HEARTBEAT
+    while client in waiting and time.monotonic() < end:
+        time.sleep(0.05)
+    return client in waiting
 
 
 class Uploads:
@@ -106,12 +159,12 @@ class Uploads:
         self._files: set[Path] = set()
 
     def keep(self, files: Iterable[str]) -> None:
-        """Takes these in, and deletes all others."""
+        """Take these in, and delete all others."""
         kept = {Path(file) for file in files}
         gone, self._files = self._files - kept, kept
         for file in gone:
             file.unlink(missing_ok=True)
 
     def clear(self) -> None:
-        """Deletes all."""
+        """Delete all."""
         self.keep(())

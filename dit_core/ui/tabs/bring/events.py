@@ -17,6 +17,7 @@ from dit_core.session.choices import diff_choices
 from dit_core.session.messages import content, sentence, whole
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 from dit_core.suite.user_diffs import Arrival, bring_files, bring_source
 from dit_core.ui.parts import figures
 from dit_core.ui.server.public import Uploads
@@ -68,7 +69,7 @@ class BringEvents:
 
     def empty(self) -> str:
         """What stands where the facts of a diff will."""
-        return empty(self.suite.limits.upload)
+        return empty(current_limits().upload)
 
     def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""

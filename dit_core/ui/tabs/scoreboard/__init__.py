@@ -9,6 +9,7 @@ from dit_core.scoreboard import KINDS
 from dit_core.session.scoreboard import ALL, CHAT, GRADERS, RULES
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+from dit_core.suite.limits import current_limits
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
 from dit_core.ui.tabs.scoreboard.audit import audit_section
@@ -90,7 +91,7 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
 
 def _grading(suite: Suite) -> tuple[list[gr.components.Component], gr.Button]:
     """Draws who grades; returns the controls of `scoreboard_grading.Grading` in order, and the Grade button."""
-    with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=suite.limits.paths):
+    with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=current_limits().paths):
         by = gr.Radio(list(GRADERS), value=RULES, label="grader", elem_id="dit-scoreboard-grader")
         model = gr.Textbox(label="chat model", max_lines=1, visible=False, elem_id="dit-scoreboard-model")
         url = gr.Textbox(label="endpoint", max_lines=1, visible=False, elem_id="dit-scoreboard-url")
