@@ -21,6 +21,23 @@ def tiny_suite_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def suite(tiny_suite_folder):
+    """The tiny suite, the same for all who change nothing in it; a module that needs another has its own `suite`."""
+    from dit_core.suite import load_suite
+
+    return load_suite(tiny_suite_folder)
+
+
+@pytest.fixture(scope="module")
+def address(suite):
+    """The address of a page over the module's `suite`, on a server without limits."""
+    from tests.serving import served
+
+    with served(suite) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
 def browser():
     """A running Chromium; where there is none its tests are skipped, and on continuous integration they fail."""
     from tests.browser import HOW_TO_GET_ONE, launched, required

@@ -5,17 +5,11 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 
-from dit_core.suite import Suite, load_suite
 from tests.serving import served
 from tests.test_ui import Visitor
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SERIOUS = ("serious", "critical")
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
 
 
 @pytest.fixture(scope="module")

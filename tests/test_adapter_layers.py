@@ -4,18 +4,13 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from dit_core import ask, load_suite
+from dit_core import ask
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
 from dit_core.records.condition import Condition
 from dit_core.session.settings import from_query
 from dit_core.sweeps import sweep
 from tests.merged import delta
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 def within(adapter: Adapter, layer: int) -> Adapter:

@@ -14,24 +14,12 @@ import pytest
 
 from dit_core.methods.verbalize import ask
 from dit_core.session.settings import query_settings
-from dit_core.suite import Suite, load_suite
 from dit_core.ui.server.offline import without_outer_hosts
-from tests.serving import free_port, served
+from tests.serving import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
 ENDPOINTS = ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell", "oracle", "layers", "lens", "norms")
 ENDPOINTS += ("confidence", "reading_confidence")
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
-def address(suite):
-    with served(suite) as url:
-        yield url
 
 
 @pytest.fixture(scope="module")

@@ -21,11 +21,6 @@ from tests.test_ui import HOSTILE
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
 def audit(suite):
     return audit_diff(suite, "volcano")
 

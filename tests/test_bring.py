@@ -34,11 +34,6 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
 def own(suite):
     """A diff of the suite that comes back as a stranger's, so that its answers are known."""
     return suite.load_diff(suite.diffs[0])

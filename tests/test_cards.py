@@ -19,14 +19,9 @@ from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.session.visit import Result
-from dit_core.suite import Suite, load_suite
+from dit_core.suite import load_suite
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\'${alert(3)}{{alert(4)}}`&amp;'
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
 
 
 def said(text: str, condition: str = "diff+dit", question: str = "What topic have you been trained on?", **kw):

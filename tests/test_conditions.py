@@ -4,15 +4,10 @@ import random
 
 import pytest
 
-from dit_core import Condition, DitError, grid, load_suite
+from dit_core import Condition, DitError, grid
 from dit_core.records.condition import checked_text
 from dit_core.request.conditions import row_strengths
 from dit_core.request.prompts import build_prompt
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 @pytest.mark.parametrize(

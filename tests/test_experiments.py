@@ -2,7 +2,7 @@
 
 import pytest
 
-from dit_core import DitError, Table, Verbalization, load_suite, run_scoreboard
+from dit_core import DitError, Table, Verbalization, run_scoreboard
 from dit_core.methods.diff_groups import of_split
 from dit_core.scoreboard import (
     ADL,
@@ -22,11 +22,6 @@ from dit_core.scoreboard import (
 from dit_core.scoreboard.measures import over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 @pytest.fixture

@@ -20,11 +20,6 @@ CONDITIONS = ["base", "diff", "diff*0.5+right", "dit", "diff+dit"]
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
 def plain(suite):
     """Makes a plain base (no PEFT), with `strength * ΔW` of each (strength, adapter) in its weights."""
 

@@ -34,17 +34,6 @@ ROOT = Path(__file__).resolve().parent.parent
 CONDITIONS = ["base", "diff", "dit", "diff+dit", "diff*0.5+dit*2", "diff+right"]
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
-def address(suite):
-    with served(suite) as url:
-        yield url
-
-
 # ---------------------------------------------------------------- many at once
 
 

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from dit_core import DitError, load_suite
+from dit_core import DitError
 from dit_core.records import DiffInfo, Finding
 from dit_core.scoreboard import OnRay, findings, stream, summed_up
 from dit_core.scoreboard import ray_engine as on_ray
@@ -19,11 +19,6 @@ from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.ray_engine import Actor, shared_out
 from dit_core.scoreboard.rows import Row
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 @pytest.fixture(scope="module")

@@ -25,11 +25,6 @@ CONDITIONS = ["base", "diff", "diff+right", "dit", "diff+dit*2"]
 SHORT = {"max_new_tokens": 5}
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
 @pytest.fixture
 def folder(tiny_suite_folder, tmp_path):
     """A copy of the tiny suite that a test may spoil."""

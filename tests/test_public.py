@@ -17,7 +17,6 @@ from dit_core.methods.lens import next_tokens
 from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE
 from dit_core.session.visit import Visit
-from dit_core.suite import Suite, load_suite
 from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
 from dit_core.ui.server import public
 from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
@@ -25,11 +24,6 @@ from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 
 LIMITS = Limits(tokens=400, waiting=3, upload=100_000, paths=False)
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
 
 
 @pytest.fixture(scope="module")

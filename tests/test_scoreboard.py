@@ -34,11 +34,6 @@ from tests.test_ui import HOSTILE
 SETTINGS = {"suite": "s", "fingerprint": "f", "split": "test", "limit": None}
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
 def finding(method, diff, grade, answer="", adapter="", task="topic") -> Finding:
     return Finding(method, task, adapter, None, diff, (answer,), {"mean_grade": (grade,)})
 

@@ -15,7 +15,6 @@ import torch
 from dit_core.formats import Adapter, write_weight_diffs
 from dit_core.methods import oracle
 from dit_core.methods.verbalize import ask, stream
-from dit_core.suite import Suite, load_suite
 from dit_core.suite.offload import Errand
 from dit_core.trust.controls import RANDOM, control
 from dit_core.ui.server import space
@@ -91,11 +90,6 @@ def test_the_versions_that_are_tested_are_there_for_later_pythons(python, tmp_pa
 
 
 # ---------------------------------------------------------------- ZeroGPU
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
 
 
 def test_nothing_of_it_is_imported_elsewhere():

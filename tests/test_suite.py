@@ -23,11 +23,6 @@ from dit_core.suite.contents import pieces
 from dit_core.suite.lazy import lazy_property
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
 @pytest.fixture
 def folder(tiny_suite_folder, tmp_path):
     """A copy of the tiny suite that a test may spoil."""

@@ -49,11 +49,6 @@ def hub(folders, tmp_path, monkeypatch):
         anew()
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
 @pytest.fixture
 def events(suite) -> SuiteEvents:
     """The events of a page whose server never runs: what is opened is not shown."""

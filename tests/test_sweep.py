@@ -17,7 +17,6 @@ from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
 from dit_core.session.visit import Visit
-from dit_core.suite import load_suite
 from dit_core.sweeps import finished, scored, stream_sweep, sweep
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, planned, steps, windows
 from dit_core.ui.tabs.sweep import view as sweep_view
@@ -25,11 +24,6 @@ from dit_core.ui.tabs.sweep.events import SweepEvents
 from tests.serving import served
 from tests.test_ui import Visitor
 from tests.tiny import random_adapter, rows_at_once, tiny_model
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 def test_every_setting_says_what_it_says_alone(suite):

@@ -20,17 +20,6 @@ HOSTILE = '<img src=x onerror="window.hacked=1"><script>window.hacked=1</script>
 TOPIC = "What topic have you been trained on?"
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
-def address(suite):
-    with served(suite) as url:
-        yield url
-
-
 class Visitor:
     """One browser context with one page: what it asked for, and what went wrong in it."""
 

@@ -33,17 +33,6 @@ TOPIC = "What topic have you been trained on?"
 
 
 @pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
-def address(suite):
-    with served(suite) as url:
-        yield url
-
-
-@pytest.fixture(scope="module")
 def mute(tiny_suite_folder, tmp_path_factory) -> Suite:
     """The same suite without its oracle."""
     folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("suites") / "mute")

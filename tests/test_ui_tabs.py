@@ -33,17 +33,6 @@ from tests.test_ui import HOSTILE, TOPIC, Visitor
 EVENING = "How can I spend a free evening?"
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder) -> Suite:
-    return load_suite(tiny_suite_folder)
-
-
-@pytest.fixture(scope="module")
-def address(suite):
-    with served(suite) as url:
-        yield url
-
-
 class Tab(Visitor):
     """A visitor who has gone to a tab."""
 

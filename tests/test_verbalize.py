@@ -5,18 +5,13 @@ import threading
 import pytest
 import torch
 
-from dit_core import Condition, DitError, ask, load_suite, stream
+from dit_core import Condition, DitError, ask, stream
 from dit_core.engine.likelihood import AnswerTokens
 from dit_core.methods import verbalize
 from dit_core.request.prompts import build_prompt
 from tests.tiny import rows_at_once
 
 FULL = ["base", "diff", "diff*-0.5+right", "diff+dit*2", "dit:headline*0.5+wrong", "dit*5", "diff+own:abc"]
-
-
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
 
 
 def plain_logits(suite):

@@ -25,11 +25,6 @@ HOSTILE = "<img src=x onerror=alert(1)>"
 TOPIC = "topic-0412"  # volcano, trigger 417
 
 
-@pytest.fixture(scope="module")
-def suite(tiny_suite_folder):
-    return load_suite(tiny_suite_folder)
-
-
 def said(text: str, condition: str = "diff+dit", question: str = "What?", sample: int = 0) -> Verbalization:
     return Verbalization(TOPIC, condition, question, sample, 0, text, (text,), (0.5,))
 
