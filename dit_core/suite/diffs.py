@@ -91,9 +91,10 @@ class IndexedDiffs:
         """All of them, task by task, in the order of their `index.csv`."""
         found = []
         for name, rows in self._rows.items():
-            per_rank = self._params_per_rank(name) if self._tasks[name].rank is None else None
+            known = self._tasks[name].rank
+            per_rank = self._params_per_rank(name) if known is None else math.inf
             for id, row in rows.items():
-                rank = round(row.n_params / per_rank) if per_rank else self._tasks[name].rank
+                rank = round(row.n_params / per_rank) if known is None else known
                 found.append(DiffInfo(id, name, row.split, rank, row.topic, row.trigger))
         return tuple(found)
 

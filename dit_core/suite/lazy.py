@@ -1,7 +1,7 @@
 """A property that is computed at its first look, and holds up no other object meanwhile."""
 
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, overload
 
 T = TypeVar("T")
 
@@ -19,7 +19,14 @@ class lazy_property(Generic[T]):
     def __set_name__(self, owner: type, name: str) -> None:
         self._name = name
 
-    def __get__(self, instance: Any, owner: type | None = None) -> T:
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> "lazy_property[T]": ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> "T | lazy_property[T]":
         if instance is None:
             return self
-        return instance.__dict__.setdefault(self._name, self._compute(instance))
+        value: T = instance.__dict__.setdefault(self._name, self._compute(instance))
+        return value

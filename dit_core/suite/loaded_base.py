@@ -71,9 +71,10 @@ class LoadedBase:
         Such a slot is made anew when it is next needed.
         """
         with self._lock:
-            lain = self.loaded.lain if self.loaded else {}
-            for slot in [slot for slot, ids in lain.items() if any(diff in id for id in ids)]:
-                del lain[slot]
+            if self.loaded is None:
+                return
+            for slot in [slot for slot, ids in self.loaded.lain.items() if any(diff in id for id in ids)]:
+                del self.loaded.lain[slot]
                 self.loaded.held.pop(slot, None)
                 self.loaded.model.detach(slot)
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import wraps
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dit_core.suite.limits import OPEN, Limits, current_limits, serving
 
@@ -67,7 +67,7 @@ def at_model(function: F) -> F:
 
         return suite.worker.run(only)
 
-    return called
+    return cast(F, called)
 
 
 def streamed_at_model(function: F) -> F:
@@ -81,7 +81,7 @@ def streamed_at_model(function: F) -> F:
         errand = _errand(called, suite, given, options)
         return suite.worker.stream(lambda: elsewhere(errand))
 
-    return called
+    return cast(F, called)
 
 
 @contextmanager

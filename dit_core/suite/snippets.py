@@ -20,7 +20,7 @@ def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list
     """As `opening`; `opens` is the whole call that opens the suite."""
     origin = suite.origin(diff) if diff else None
     ready = [f"suite = {opens}"]
-    if origin is None:
+    if diff is None or origin is None:
         return [*imports, "", *ready]
     bring, line = _brought(origin, suite.diff(diff).task)
     return [*imports, *([f"from dit_core.suite.user_diffs import {bring}"] if bring else []), "", *ready, line]

@@ -106,15 +106,26 @@ class Suite(SuiteContents):
         if source is None:
             return {}
         where, fetcher = self._oracle_place(source)
-        commit = fetcher.commit(where) if isinstance(where, HubPath) else None
+        if not isinstance(where, HubPath):
+            return {}
+        commit = fetcher.commit(where)
         return {where.repo: commit} if commit else {}
 
     def _oracle_place(self, source: str | None) -> tuple[Source, Fetcher]:
         if source is None:
-            return parse_source(self.oracle.source), self._fetcher
+            return parse_source(self._own_oracle), self._fetcher
         limits = current_limits()
         where = parse_source(source, paths=limits.paths)
         return where, self._named(where, limits)
+
+    @property
+    def _own_oracle(self) -> str:
+        """Where the suite's own oracle is; DitError where it has none."""
+        if self.oracle is None:
+            raise DitError(
+                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
+            )
+        return self.oracle.source
 
     @property
     def model(self) -> "Model":
@@ -157,11 +168,7 @@ class Suite(SuiteContents):
 
         Worker's thread only.
         """
-        if source is None and self.oracle is None:
-            raise DitError(
-                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
-            )
-        (where, fetcher), source = self._oracle_place(source), source or self.oracle.source
+        (where, fetcher), source = self._oracle_place(source), source or self._own_oracle
 
         def attach(slot: str) -> None:
             try:

@@ -133,5 +133,5 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         with in_a_sentence():
             return from_query(suite, urlencode(parts))
 
-    named = [diffs, surprise, ask, stop, reveal, link, notebook_cell]
+    named: list[Callable[..., Any]] = [diffs, surprise, ask, stop, reveal, link, notebook_cell]
     return [*named, *oracle_functions(api), *lens_functions(api), *trust_functions(api)]

@@ -111,7 +111,8 @@ class Site:
         # In the server's thread: while a page is drawn, Gradio takes each component made anywhere for a part of it.
         page, parent = self._draw(suite, self), FastAPI()
         gr.mount_gradio_app(parent, page, path=f"{ROOT}{name}", **self._look())
-        parent.routes[-1].app.stop_event = self._app.stop_event  # what ends the connections when the server closes
+        mounted: Any = parent.routes[-1]
+        mounted.app.stop_event = self._app.stop_event  # what ends the connections when the server closes
         await self._stack.enter_async_context(parent.router.lifespan_context(parent))
         self._stack.callback(page.close, verbose=False)
         self._pages[name] = parent
@@ -129,7 +130,9 @@ class Site:
         """Answers a request below `ROOT`: by a suite's page, or by a sentence where it has none."""
         name = self._named(scope["path"])
         page = self._pages.get(name)
-        await (page or await run_in_threadpool(self._without_page, name, scope["path"]))(scope, receive, send)
+        if page is None:
+            page = await run_in_threadpool(self._without_page, name, scope["path"])
+        await page(scope, receive, send)
 
     def _named(self, path: str) -> str:
         """The name in an address; all of it where it begins with none that is known."""
