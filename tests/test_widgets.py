@@ -16,7 +16,8 @@ from dit_core.errors import DitError
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.records import Reading, Table, Verbalization
 from dit_core.session.messages import STALE
-from dit_core.widgets import asking, bundle, explorer, show
+from dit_core.widgets import bundle, explorer, show
+from dit_core.widgets import panel as asking
 from dit_core.widgets.shown import MOST_CARDS, PLOT
 from notebooks.make import HERE
 from tests.jupyter import jupyterlab

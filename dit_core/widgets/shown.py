@@ -6,16 +6,19 @@ Where no plot can be drawn, as on a web page that shows a saved notebook, the or
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import cache
 from html import escape
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
-from dit_core.present import plots
+from dit_core.present import cards, plots
 from dit_core.present.cards import DONE, Card, card_html
 from dit_core.present.html import percent
+from dit_core.present.palette import kind_colours
 from dit_core.present.plots.charts import lines, name_of
 from dit_core.present.plots.layers import APART, grade, nats, pool_readings
 from dit_core.present.plots.style import quoted
@@ -24,10 +27,66 @@ from dit_core.records.condition import Condition
 from dit_core.session.explore_view import chips
 from dit_core.session.readings import visible
 from dit_core.suite.diffs import OWN
-from dit_core.widgets.look import styled
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
+
+
+# The page's variables, by what JupyterLab, VS Code and Colab call the same, and a colour where none of them is there.
+_VARIABLES = {
+    "body-text-color": ("jp-content-font-color1", "vscode-editor-foreground", "colab-primary-text-color", "#1f2937"),
+    "body-text-color-subdued": ("jp-content-font-color2", "vscode-descriptionForeground", "#5b6779"),
+    "border-color-primary": ("jp-border-color1", "vscode-panel-border", "colab-border-color", "#c9d0da"),
+    "block-background-fill": ("jp-layout-color1", "vscode-editor-background", "colab-primary-surface-color", "#ffffff"),
+}
+_OWN = """
+font-family: system-ui, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; font-size: 14px; line-height: 1.4;
+color: var(--body-text-color);
+.dit-card { min-height: 0; }
+.dit-cards { margin: 4px 0 8px; align-items: stretch; }
+.dit-cards > table, .dit-cards > table > tbody, .dit-cards > table > tbody > tr, .dit-cards > table > tbody > tr > td {
+  display: contents; text-align: left; }
+.dit-remark { min-height: 0; }
+.dit-text { font-size: 1.15rem; }
+.dit-question { font-size: 1.15rem; font-weight: 600; margin: 0; overflow-wrap: anywhere; }
+.dit-question small, .dit-secret small { font-weight: 400; font-size: .8rem; margin-left: .7em;
+  color: var(--body-text-color-subdued); }
+.dit-stored { font-weight: 400; font-size: .75rem; margin-left: .7em; padding: 1px 8px; border-radius: 99px;
+  border: 1px dashed var(--border-color-primary); }
+.dit-secret { margin: 0; line-height: 1.3; }
+.dit-secret small { display: block; margin: 0; }
+.dit-words { border-collapse: collapse; font-size: .85rem; }
+.dit-words :is(td, th) { text-align: left; padding: 2px 12px 2px 0; border: 0;
+  border-bottom: 1px solid var(--border-color-primary); }
+&.dit-live .dit-card { min-height: 13rem; }
+"""
+
+
+def framed(html: str, live: bool = False) -> str:
+    """Escaped HTML in the frame that `sheet` gives its look; `live` keeps room in cards that are still being filled."""
+    return f'<div class="dit-notebook{" dit-live" if live else ""}">{html}</div>'
+
+
+def styled(html: str) -> str:
+    """The same with its style sheet, for HTML that stands alone."""
+    return sheet() + framed(html)
+
+
+@cache
+def sheet() -> str:
+    """The style sheet, all of it inside the frame's own class, twice: a notebook's rules for headings are strong."""
+    variables = "".join(f"--{name}: {_first(names)};\n" for name, names in _VARIABLES.items())
+    inside = re.sub(r"/\*.*?\*/|@keyframes.*", "", kind_colours() + cards.style())  # keyframes can't stand inside
+    return f"<style>.dit-notebook.dit-notebook {{\n{variables}{inside}{_OWN}}}</style>"
+
+
+def _first(names: tuple[str, ...]) -> str:
+    """The first of the variables that is there, in CSS; the last of the names is the colour where none is."""
+    *variables, found = names
+    for name in reversed(variables):
+        found = f"var(--{name}, {found})"
+    return found
+
 
 PLOT = "application/vnd.plotly.v1+json"
 MOST_CARDS, MOST_LINES = 48, 12
