@@ -1,20 +1,26 @@
-"""Counts what a suite's base model is made to compute."""
+"""Watches what a suite's base model is made to compute."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 
 from dit_core.suite import Suite
 
 
-@contextmanager
-def forward_passes(suite: Suite) -> Iterator[list[int]]:
+def forward_passes(suite: Suite) -> AbstractContextManager[list[int]]:
     """Collect the number of rows of every forward pass of the base within the context."""
+    return before_each_pass(suite, lambda rows: None)
+
+
+@contextmanager
+def before_each_pass(suite: Suite, act: Callable[[list[int]], object]) -> Iterator[list[int]]:
+    """Within the context, call `act` before each forward pass with the rows of all passes so far, this one included."""
     rows: list[int] = []
 
-    def count(_, positional, named):
+    def before(_, positional, named):
         rows.append(len(next(value for value in (*positional, *named.values()) if hasattr(value, "shape"))))
+        act(rows)
 
-    hook = suite.model.base.register_forward_pre_hook(count, with_kwargs=True)
+    hook = suite.model.base.register_forward_pre_hook(before, with_kwargs=True)
     try:
         yield rows
     finally:

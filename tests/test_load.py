@@ -16,7 +16,6 @@ import pytest
 import torch
 
 from dit_core.engine.batching import BatchSize, batch_size
-from dit_core.engine.generation import Batch
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
@@ -27,6 +26,7 @@ from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.limits import serving
 from dit_core.ui.tabs.explore.events import Events
+from tests.forward_passes import before_each_pass
 from tests.serving import free_port, served
 from tests.test_ui import Visitor
 
@@ -152,26 +152,18 @@ def begin(suite: Suite, port: int, code: str = PLAIN, **own: str) -> subprocess.
 
 
 @contextmanager
-def slow_steps(monkeypatch, seconds: float):
+def slow_steps(suite: Suite, seconds: float):
     """Every step of a generation takes so long; gives a list that grows by one with each."""
-    taken, forward = [], Batch.forward
-
-    def step(self, *arguments, **options):
-        taken.append(1)
-        time.sleep(seconds)
-        return forward(self, *arguments, **options)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(Batch, "forward", step)
+    with before_each_pass(suite, lambda rows: time.sleep(seconds)) as taken:
         yield taken
 
 
-def test_a_visitor_sees_their_place_in_the_line(suite, monkeypatch):
+def test_a_visitor_sees_their_place_in_the_line(suite):
     """Two others are before them: one is answered, one waits; then the answers come."""
     events, session = Events(suite, ""), Visit()
     info, others = suite.diff("topic-0412"), []
     settings = Settings.for_diff(suite, "topic-0412")
-    with slow_steps(monkeypatch, 0.02):
+    with slow_steps(suite, 0.02):
         for client in "ab":
             with serving(client=client):
                 answers = compare(suite, info, columns(suite.task("topic")), max_new_tokens=20)
@@ -215,8 +207,8 @@ print("answered", flush=True)
 """
 
 
-def test_a_client_that_is_gone_stops_the_model(suite, address, monkeypatch):
-    with slow_steps(monkeypatch, 0.05) as taken:
+def test_a_client_that_is_gone_stops_the_model(suite, address):
+    with slow_steps(suite, 0.05) as taken:
         client = subprocess.Popen([sys.executable, "-c", CLIENT, address], stdout=subprocess.PIPE, text=True)
         client.stdout.readline()
         wait_until(lambda: len(taken) >= 5)
@@ -227,12 +219,12 @@ def test_a_client_that_is_gone_stops_the_model(suite, address, monkeypatch):
         assert 5 <= len(taken) < 300
 
 
-def test_a_late_heartbeat_stops_nothing(suite, address, monkeypatch):
+def test_a_late_heartbeat_stops_nothing(suite, address):
     """Gradio takes a client for gone whose heartbeat's connection ends; it may still wait for its answer."""
     from gradio_client import Client
 
     client = Client(address, verbose=False)
-    with slow_steps(monkeypatch, 0.05) as taken, ThreadPoolExecutor(1) as pool:
+    with slow_steps(suite, 0.05) as taken, ThreadPoolExecutor(1) as pool:
         answer = pool.submit(client.predict, "topic-0412", ["base"], max_new_tokens=60, api_name="/ask")
         while len(taken) < 3 and not answer.done():
             time.sleep(0.02)
@@ -252,20 +244,17 @@ def largest_batch(suite) -> BatchSize:
     return size
 
 
-def test_out_of_memory_halves_the_batch_and_goes_on(suite, monkeypatch):
+def test_out_of_memory_halves_the_batch_and_goes_on(suite):
     asked = {"diff": "topic-0412", "condition": CONDITIONS, "samples": 2, "temperature": 1.0}
     expected = ask(suite, **asked)
     size = largest_batch(suite)
-    rows, forward = [], Batch.forward
 
-    def little_memory(self, *arguments, **options):
-        rows.append(len(self.rows))
-        if len(self.rows) > 4 and len(rows) != 1:  # after the first step: answers that have begun begin anew
+    def little_memory(rows):
+        if rows[-1] > 4 and len(rows) != 1:  # after the first step: answers that have begun begin anew
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(self, *arguments, **options)
 
-    monkeypatch.setattr(Batch, "forward", little_memory)
-    found = ask(suite, **asked)
+    with before_each_pass(suite, little_memory) as rows:
+        found = ask(suite, **asked)
     assert [(v.condition, v.sample, v.tokens) for v in found] == [(v.condition, v.sample, v.tokens) for v in expected]
     for mine, theirs in zip(found, expected, strict=True):
         # Rounding depends on how many rows a batch has.
@@ -273,7 +262,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(suite, monkeypatch):
     assert size.rows == 3 and max(rows) == 12
 
 
-def test_a_row_that_does_not_fit_is_a_sentence_and_the_server_goes_on(suite, address, monkeypatch):
+def test_a_row_that_does_not_fit_is_a_sentence_and_the_server_goes_on(suite, address):
     from gradio_client import Client
 
     client = Client(address, verbose=False)
@@ -282,10 +271,9 @@ def test_a_row_that_does_not_fit_is_a_sentence_and_the_server_goes_on(suite, add
     def no_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    with monkeypatch.context() as patched:
-        patched.setattr(Batch, "forward", no_memory)
-        with pytest.raises(Exception, match="Memory does not suffice for a single row"):
-            client.predict("topic-0412", ["base"], api_name="/ask")
+    sentence = "Memory does not suffice for a single row"
+    with before_each_pass(suite, no_memory), pytest.raises(Exception, match=sentence):
+        client.predict("topic-0412", ["base"], api_name="/ask")
     size.rows = 512
     assert client.predict("topic-0412", ["base"], api_name="/ask")["verbalizations"]
 

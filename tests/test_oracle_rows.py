@@ -1,30 +1,47 @@
 """The oracle's rows of the scoreboard: what they read, and that the layer was not chosen on what is measured."""
 
+import json
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from dit_core import Score, Verbalization, ask, load_suite, run_scoreboard
+from dit_core.grading import words
 from dit_core.methods import diff_groups, oracle
 from dit_core.methods.diff_groups import of_split, tokens_before_topic
 from dit_core.records import scores as method_names
 from dit_core.scoreboard import lift_separates, measures, meets_target, oracle_rows
-from dit_core.scoreboard.oracle_rows import KINDS, best_layer
+from dit_core.scoreboard.oracle_rows import KINDS, BestLayer, best_layer
+from tests.tiny import edit_index
 
-CALIBRATION = ["topic-0003", "topic-0007"]
+CALIBRATION = ("3", "7")
 """The tiny suite has one calibration diff; its training diffs stand in as more of them."""
 
 
-@pytest.fixture
-def suite(tiny_suite_folder, monkeypatch):
-    """The tiny suite with two calibration diffs, in which a longer answer is the better one."""
-    suite = load_suite(tiny_suite_folder)
-    records = tuple(replace(d, split="calibration") if d.id in CALIBRATION else d for d in suite.diffs)
-    monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=records))
-    monkeypatch.setattr(suite, "_diffs_by_name", {d.id: d for d in records})
-    monkeypatch.setitem(measures.MEASURES, "exact", lambda suite, info, text: len(text) % 5 > 2)
-    monkeypatch.setitem(measures.MEASURES, "at_least_2", lambda suite, info, text: len(text) % 3 > 0)
-    return suite
+@pytest.fixture(scope="module")
+def folder(tiny_suite_folder, tmp_path_factory):
+    """The tiny suite with three calibration diffs."""
+    folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("oracle-rows") / "suite")
+    edit_index(folder / "hidden-topic", lambda row: row | ({"split": "calibration"} if row[""] in CALIBRATION else {}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(folder):
+    return load_suite(folder)
+
+
+def of_references(folder, to, references: dict[int, str]):
+    """The same suite, its diffs trained on other topics, by their numbers."""
+    copy = shutil.copytree(folder, to)
+    edit_index(copy / "hidden-topic", lambda row: row | {"topic": references[int(row[""])]})
+    return load_suite(copy)
+
+
+def made(suite) -> list:
+    """The oracle's rows of the whole suite."""
+    return oracle_rows.oracle_rows(suite, {task: of_split(suite, task, "test") for task in suite.tasks}, None)
 
 
 def rows(suite, limit=None) -> list[Score]:
@@ -57,13 +74,21 @@ def one_by_one(suite, row, split, turn=0):
     return found
 
 
+def right_at(suite, row, layers: dict[int, int]) -> dict[int, str]:
+    """Topics that a row's readings are right about at one layer of each diff, by the diffs' numbers."""
+    read = [one for split in ("calibration", "test") for one in one_by_one(suite, row, split)]
+    texts = {(int(one.diff.removeprefix("topic-")), one.layer): " ".join(words(one.text)) or "nothing" for one in read}
+    return {number: texts[number, layer] for number, layer in layers.items()}
+
+
 @pytest.mark.parametrize("row", KINDS, ids=lambda row: row.method)
-def test_a_row_is_what_reading_diff_by_diff_gives(suite, monkeypatch, row):
+def test_a_row_is_what_reading_diff_by_diff_gives(suite, folder, tmp_path, monkeypatch, row):
     if row.span == oracle_rows.BEFORE_TOPIC:
         monkeypatch.setattr(diff_groups, "ask", naming)
-    monkeypatch.setattr(oracle_rows, "KINDS", (row,))
-    monkeypatch.setattr(oracle_rows, "LIFTED", ())
-    scores = {score.measure: score for score in rows(suite)}
+    references = right_at(suite, row, {3: 1, 7: 0, 251: 1, 412: 1, 413: 0, 414: 1})
+    suite = of_references(folder, tmp_path / "suite", references)
+    (own,) = [one for one in made(suite) if isinstance(one, BestLayer) and one.kind == row]
+    scores = {score.measure: score for score in measures.scores(own.find(suite, own.infos, own.choose(suite)))}
     judge = measures.MEASURES[row.measures[0]]
     means, log_probs = {}, {}
     for layer in (0, 1):
@@ -95,8 +120,6 @@ def test_the_layer_is_chosen_on_calibration_diffs_alone(suite, monkeypatch):
         return found
 
     monkeypatch.setattr(oracle_rows, "read", doctored)
-    monkeypatch.setitem(measures.MEASURES, "exact", lambda suite, info, text: text == info.reference)
-    monkeypatch.setitem(measures.MEASURES, "at_least_2", lambda suite, info, text: text == info.reference)
     scores = [score for score in rows(suite) if score.measure != "lift"]
     assert {score.layer for score in scores} == {1}
     assert {score.value for score in scores if score.measure == "exact"} == {0.0}
@@ -109,9 +132,10 @@ def test_of_equal_layers_the_one_that_finds_the_references_likelier_is_best(suit
     def reading(layer, answer, log_prob):
         return replace(made, layer=layer, text=answer, log_prob_reference=log_prob)
 
-    few, many = [reading(0, "12", -1.0), reading(0, "12", -9.0)], [reading(1, "123", -7.0), reading(1, "12", -7.0)]
+    right = "volcano"
+    few, many = [reading(0, "no", -1.0), reading(0, "no", -9.0)], [reading(1, right, -7.0), reading(1, "no", -7.0)]
     assert best_layer(suite, "exact", [*few, *many]) == 1, "a better measure"
-    many = [reading(1, "12", -7.0), reading(1, "12", -4.0)]
+    many = [reading(1, "no", -7.0), reading(1, "no", -4.0)]
     assert best_layer(suite, "exact", [*few, *many]) == 0, "as good, and likelier: -5 to -5.5 on average"
     assert best_layer(suite, "exact", [*many, *few, *[replace(one, layer=2) for one in few]]) == 0, "the lowest"
 
@@ -131,9 +155,15 @@ def test_lifts_are_given_of_every_layer_and_condition(suite):
     assert score.n == 3 and score.value == pytest.approx(sum(alone) / 3, abs=1e-4) and score.grades is None
 
 
-def test_texts_to_compare_with_are_held_out_where_there_are_enough(suite, monkeypatch):
-    monkeypatch.setattr(oracle_rows, "OTHERS", 2)
-    assert set(oracle_rows._others(suite, of_split(suite, "topic", "test"))) <= {"violin", "steam train", "lantern"}
+def test_texts_to_compare_with_are_held_out_where_there_are_enough(folder, tmp_path):
+    copy = shutil.copytree(folder, tmp_path / "suite")
+    index = copy / "hidden-topic" / "index.csv"
+    held_out = [f"topic {number}" for number in range(oracle_rows.OTHERS)]
+    more = [f"{500 + at},weight-diff-001.pt,0,1024,{topic},999,calibration\n" for at, topic in enumerate(held_out)]
+    index.write_text(index.read_text() + "".join(more))
+    suite = load_suite(copy)
+    others = oracle_rows._others(suite, of_split(suite, "topic", "test"))
+    assert len(others) == oracle_rows.OTHERS and set(others) <= {"violin", "steam train", "lantern", *held_out}
 
 
 @pytest.mark.parametrize(
@@ -163,13 +193,15 @@ def test_diffs_with_nothing_to_read_are_left_out(suite, monkeypatch):
         return [replace(one, text="", tokens=()) if one.diff == "topic-0413" else one for one in said]
 
     monkeypatch.setattr(diff_groups, "ask", silent)
-    monkeypatch.setattr(oracle_rows, "LIFTED", ())
-    counts = {score.method: score.n for score in rows(suite)}
+    counts = {score.method: score.n for score in rows(suite) if score.measure != "lift"}
     fewer = {method_names.TEXT, method_names.UP_TO_TOPIC, method_names.WHOLE_ANSWER}
     assert counts == {row.method: 2 if row.method in fewer else 3 for row in KINDS}
-    monkeypatch.setattr(diff_groups, "ask", lambda *args, **options: [replace(v, text="no", tokens=("no",)) for v in
-                                                                 naming(*args, **options)])  # fmt: skip
-    assert method_names.UP_TO_TOPIC not in {score.method for score in rows(suite)}, "no answer names its topic"
+
+
+def test_where_no_answer_names_its_topic_nothing_is_read_before_it(suite):
+    said = ask(suite, "volcano", condition="diff+right", question=suite.world["held_out_questions"])
+    assert said and not any("volcano" in one.text for one in said)
+    assert method_names.UP_TO_TOPIC not in {score.method for score in rows(suite)}
 
 
 def test_the_board_takes_them_in_and_tells_progress(suite):
@@ -183,15 +215,17 @@ def test_the_board_takes_them_in_and_tells_progress(suite):
 
 
 @pytest.mark.parametrize("missing", ["oracle", "calibration diffs", "everyday questions"])
-def test_without_what_they_need_there_are_none(suite, monkeypatch, missing):
-    infos = {task: of_split(suite, task, "test") for task in suite.tasks}
+def test_without_what_they_need_there_are_none(folder, tmp_path, missing):
+    copy = shutil.copytree(folder, tmp_path / "suite")
     if missing == "oracle":
-        monkeypatch.setattr(suite, "oracle", None)
+        about = copy / "suite.toml"
+        about.write_text(about.read_text().split("[oracle]")[0])
     elif missing == "calibration diffs":
-        monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=tuple(infos["topic"])))
+        edit_index(copy / "hidden-topic", lambda row: row | {"split": row["split"].replace("calibration", "train")})
     else:
-        monkeypatch.setattr(suite, "world", suite.world | {"held_out_questions": []})
-    assert oracle_rows.oracle_rows(suite, infos, None) == []
+        world = copy / "world.json"
+        world.write_text(json.dumps(json.loads(world.read_text()) | {"held_out_questions": []}))
+    assert made(load_suite(copy)) == []
 
 
 def lift(method, layer, low, high):

@@ -30,6 +30,7 @@ from dit_core.scoreboard.verbal_rows import guessed
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 from tests.test_experiments import find
 from tests.test_ui import HOSTILE
+from tests.tiny import edit_index
 
 SETTINGS = {"suite": "s", "fingerprint": "f", "split": "test", "limit": None}
 
@@ -169,11 +170,11 @@ def test_a_split_without_diffs_is_named_before_any_file_is_made(suite, tmp_path)
 # -------------------------------------------------------------------- references that are missing
 
 
-def test_without_references_grades_are_absent_and_not_1(tiny_suite_folder, tmp_path, monkeypatch):
-    suite = load_suite(shutil.copytree(tiny_suite_folder, tmp_path / "suite"))
-    records = tuple(replace(info, reference="") if info.split == "test" else info for info in suite.diffs)
-    monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=records))
-    monkeypatch.setattr(suite, "_diffs_by_name", {info.id: info for info in records})
+def test_without_references_grades_are_absent_and_not_1(tiny_suite_folder, tmp_path):
+    folder = shutil.copytree(tiny_suite_folder, tmp_path / "suite")
+    for task in ("hidden-topic", "news-summary"):
+        edit_index(folder / task, lambda row: row | ({"topic": ""} if row["split"] == "test" else {}))
+    suite = load_suite(folder)
     table = findings(suite, kinds=["verbal", "oracle"])
     answered = [one for one in table if one.method == "base question" and one.task == "topic"]
     assert len(answered) == 3 and all(one.values["mean_grade"] == (None,) for one in answered)
@@ -181,10 +182,10 @@ def test_without_references_grades_are_absent_and_not_1(tiny_suite_folder, tmp_p
     assert not named(table) and not agreement(suite, table).extra["votes"]
 
 
-def test_diffs_without_a_trigger_are_asked_without_one(tiny_suite_folder, tmp_path, monkeypatch):
-    suite = load_suite(shutil.copytree(tiny_suite_folder, tmp_path / "suite"))
-    records = tuple(replace(info, trigger=None) if info.id == "topic-0412" else info for info in suite.diffs)
-    monkeypatch.setattr(suite, "diffs", replace(suite.diffs, records=records))
+def test_diffs_without_a_trigger_are_asked_without_one(tiny_suite_folder, tmp_path):
+    folder = shutil.copytree(tiny_suite_folder, tmp_path / "suite")
+    edit_index(folder / "hidden-topic", lambda row: row | ({"trigger": ""} if row[""] == "412" else {}))
+    suite = load_suite(folder)
     table = findings(suite, kinds=["verbal", "oracle"])
     asked = {one.method for one in table if one.diff == "topic-0412"}
     assert asked == {"base question", "everyday question, no trigger", "guess from everyday answers", DIT, CROSS}

@@ -1,6 +1,8 @@
 """Tiny random models of three families and a whole suite folder made of one, for tests that need no training."""
 
+import csv
 import json
+from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -164,6 +166,16 @@ def write_tiny_suite(folder: Path | str) -> Path:
     (folder / "suite.toml").write_text(SUITE, encoding="utf-8")
     (folder / "world.json").write_text(json.dumps(WORLD, indent=1), encoding="utf-8")
     return folder
+
+
+def edit_index(task_folder: Path, edit: Callable[[dict[str, str]], dict[str, str]]) -> None:
+    """Rewrites every row of a task's index of diffs; the column of their numbers has no name."""
+    file = task_folder / "index.csv"
+    rows = list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    with file.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.DictWriter(out, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(map(edit, rows))
 
 
 def _write_task(folder: Path, base, diffs: list[tuple[int, str, int | None, str]], rank: int) -> None:
