@@ -13,11 +13,11 @@ from dit_core.suite.snippets import named, opening
 IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plots")
 
 
-def cell_code(suite: Suite, word: str, settings: Settings, columns: Sequence[Column]) -> str:
-    """A cell that gives the same answers; `word` is how `load_suite` finds the suite."""
+def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequence[Column]) -> str:
+    """A cell that gives the same answers; `suite_ref` is how `load_suite` finds the suite."""
     plain = Settings.for_diff(suite, settings.diff)
     changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
-    lines = opening(suite, word, settings.diff, "from dit_core import ask, load_suite")
+    lines = opening(suite, suite_ref, settings.diff, "from dit_core import ask, load_suite")
     asked = list(dict.fromkeys(column.question for column in columns))
     tables = ("table", "shown")[: len(asked)]
     for table, question in zip(tables, asked, strict=True):

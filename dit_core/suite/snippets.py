@@ -8,12 +8,12 @@ from dit_core.suite.catalog import SUITE_FILE, SUITES, listings
 from dit_core.suite.limits import current_limits
 
 
-def opening(suite: Suite, word: str, diff: str | None, *imports: str) -> list[str]:
-    """The first lines of a cell that asks about a diff; `word` is how `load_suite` finds the suite.
+def opening(suite: Suite, suite_ref: str, diff: str | None, *imports: str) -> list[str]:
+    """The first lines of a cell that asks about a diff; `suite_ref` is how `load_suite` finds the suite.
 
     A diff of somebody's own is brought again: its id is known here alone.
     """
-    return beginning(suite, _load(suite, _told(suite, word)), diff, *imports)
+    return beginning(suite, _load(suite, _told(suite, suite_ref)), diff, *imports)
 
 
 def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
@@ -67,6 +67,6 @@ def _brought(origin: Origin, task: str) -> tuple[str, str]:
     return "", f"{line}  # `adapter` is what you brought from Python"
 
 
-def _told(suite: Suite, word: str) -> str:
+def _told(suite: Suite, suite_ref: str) -> str:
     """How a suite is opened, without a folder of the machine where strangers read it."""
-    return word if current_limits().paths or not Path(word).is_absolute() else Path(word).name
+    return suite_ref if current_limits().paths or not Path(suite_ref).is_absolute() else Path(suite_ref).name

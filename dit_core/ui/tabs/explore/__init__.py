@@ -23,10 +23,10 @@ LEGEND = (
 
 
 def explore_tab(
-    demo: gr.Blocks, tab: gr.Tab, suite: Suite, word: str, visit: gr.State, site: Site | None = None
+    demo: gr.Blocks, tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State, site: Site | None = None
 ) -> None:
-    """Draws the tab inside `demo` and connects it; `word` is how `load_suite` finds the suite."""
-    events = Events(suite, word)
+    """Draws the tab inside `demo` and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    events = Events(suite, suite_ref)
     link, turn = gr.Textbox(visible=False), gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_id="dit-explore"):

@@ -33,10 +33,10 @@ from dit_core.ui.tabs.explore.controls import show
 
 
 class Events:
-    """The events of one suite's Explore tab; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's Explore tab; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
         self._open: WeakValueDictionary[str, Visit] = WeakValueDictionary()  # by Gradio's visit hash, to be left
 
     def first(self) -> Settings:
@@ -232,7 +232,7 @@ class Events:
     def cell(self, visit: Visit) -> tuple[str, Any]:
         """The notebook cell for what is shown, to be copied, and to be seen."""
         result = self.result(visit)
-        code = cell_code(self.suite, self.word, result.settings, result.columns)
+        code = cell_code(self.suite, self.suite_ref, result.settings, result.columns)
         found = visit.job(PANEL).result
         if found and found.next_tokens:
             code += "\n" + read_code(self.suite, found)

@@ -29,10 +29,10 @@ NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; w
 
 
 class LayerEvents:
-    """The events of one suite's Layers tab; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's Layers tab; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
 
     # ---------------------------------------------------------------- reading
 
@@ -169,7 +169,7 @@ class LayerEvents:
             else "from dit_core.methods.oracle import targets"
         )
         lines = [
-            *opening(suite, self.word, wanted.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
+            *opening(suite, self.suite_ref, wanted.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
             f"[target] = {target}",
             f"plots.difference_norms({acts}, target.tokens).show()",
         ]

@@ -85,9 +85,9 @@ class SteerControls:
         return [self.look.diff, self.look.positions, self.layer, self.prompt, *self.strengths, *sampling]
 
 
-def lens_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
-    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
-    events = LensEvents(suite, word)
+def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
+    """Draws the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    events = LensEvents(suite, suite_ref)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             looking = _controls(suite)

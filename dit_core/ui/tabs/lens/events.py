@@ -29,10 +29,10 @@ F = TypeVar("F", Seen, Written)
 
 
 class LensEvents:
-    """The events of one suite's Lens tab; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's Lens tab; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
 
     # ---------------------------------------------------------------- looking and steering
 
@@ -112,7 +112,7 @@ class LensEvents:
         looked = call("difference_lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
         lines = [
             *opening(
-                suite, self.word, diff, *IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
+                suite, self.suite_ref, diff, *IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
             ),
             f"plots.lens_tokens({looked}, method={method!r}, position={position}).show()",
             f"plots.cosine({call('similarities', suite, diff, positions)}).show()\n",
@@ -128,7 +128,7 @@ class LensEvents:
         steered = call("steer", self.suite, wanted.diff, {"layer": layer} | wanted.arguments)
         lines = opening(
             self.suite,
-            self.word,
+            self.suite_ref,
             wanted.diff,
             "from dit_core import load_suite",
             "from dit_core.methods.lens import steer",

@@ -40,15 +40,15 @@ ABOUT = (
 )
 
 
-def scoreboard_tab(tab: gr.Tab, suite: Suite, word: str, visit: gr.State) -> None:
-    """Draws the tab and connects it; `word` is how `load_suite` finds the suite."""
-    events, tasks = ScoreboardEvents(suite, word), list(suite.tasks)
+def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
+    """Draws the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    events, tasks = ScoreboardEvents(suite, suite_ref), list(suite.tasks)
     start = events.shown(Visit(), tasks[0], next(iter(BY)))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             wanted, run, stop = _controls(suite)
             grading, grade = _grading(suite)
-            audit_section(suite, word, visit)
+            audit_section(suite, suite_ref, visit)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
             origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)

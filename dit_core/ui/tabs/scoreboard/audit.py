@@ -25,9 +25,9 @@ ABOUT = (
 )
 
 
-def audit_section(suite: Suite, word: str, visit: gr.State) -> None:
-    """Draws the choice of a diff and the buttons, and connects them; `word` is how `load_suite` finds the suite."""
-    events = AuditEvents(suite, word)
+def audit_section(suite: Suite, suite_ref: str, visit: gr.State) -> None:
+    """Draws the choice of a diff and the buttons; `suite_ref` is how `load_suite` finds the suite."""
+    events = AuditEvents(suite, suite_ref)
     with gr.Accordion("Audit report of one diff", open=False, elem_id="dit-audit"):
         gr.HTML(ABOUT, apply_default_css=False)
         first = first_info(suite).id
@@ -44,10 +44,10 @@ def audit_section(suite: Suite, word: str, visit: gr.State) -> None:
 
 
 class AuditEvents:
-    """The events of one suite's audit reports; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's audit reports; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
 
     def make(self, visit: Visit, diff: str) -> Iterator[tuple[str, str, str]]:
         """Asks every method. Gives the note, and at the end the report's file name and content, "" before."""
@@ -77,7 +77,7 @@ class AuditEvents:
         """The lines that write the same report from a notebook."""
         imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, report_html"
         lines = [
-            *opening(self.suite, self.word, diff, "from pathlib import Path", "", *imports),
+            *opening(self.suite, self.suite_ref, diff, "from pathlib import Path", "", *imports),
             f"report = report_html(audit_diff(suite, {named(self.suite, diff)}), reveal={visit.revealed == diff})",
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]

@@ -27,10 +27,10 @@ FRAME = 1.0  # seconds between two drawings: a board changes by the batch
 
 
 class ScoreboardEvents:
-    """The events of one suite's Scoreboard tab; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's Scoreboard tab; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
         self.stored = read_board(suite)
 
     def run(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
@@ -113,5 +113,5 @@ class ScoreboardEvents:
             if run.grading.by != RULES:
                 rooms = [f"{rooms[0]}, regraded", "from dit_core.grading import grader"]
                 lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regraded(suite, found, by), by)"]
-        first = opening(self.suite, self.word, None, *IMPORTS, *rooms)
+        first = opening(self.suite, self.suite_ref, None, *IMPORTS, *rooms)
         return "\n".join([*first, *lines, f"plots.grade_bars(made.scores, {task!r})\n"])

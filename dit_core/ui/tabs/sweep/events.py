@@ -71,10 +71,10 @@ class Found:
 
 
 class SweepEvents:
-    """The events of one suite's tab; `word` is how `load_suite` finds the suite."""
+    """The events of one suite's tab; `suite_ref` is how `load_suite` finds the suite."""
 
-    def __init__(self, suite: Suite, word: str):
-        self.suite, self.word = suite, word
+    def __init__(self, suite: Suite, suite_ref: str):
+        self.suite, self.suite_ref = suite, suite_ref
 
     def idle(self) -> str:
         """The note before anything ran."""
@@ -180,7 +180,11 @@ class SweepEvents:
         options = {name: value for name, value in options.items() if value is not None}
         diff = options.pop("diff", None)
         lines = opening(
-            self.suite, self.word, diff, "from dit_core import load_suite, sweep", "from dit_core.present import plots"
+            self.suite,
+            self.suite_ref,
+            diff,
+            "from dit_core import load_suite, sweep",
+            "from dit_core.present import plots",
         )
         return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.sweep_figure(table)\n"])
 
