@@ -158,9 +158,10 @@ def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):
         ]
 
 
-def test_commits_of_what_came_from_the_hub_are_told(suite, monkeypatch):
+def test_commits_of_what_came_from_the_hub_are_told(suite, tmp_path):
+    suite = load_suite(shutil.copytree(suite.folder, tmp_path / "suite"))
     assert "revisions on the hub" not in settings(suite, suite.diffs[0], 0)
-    monkeypatch.setattr(type(suite), "revisions", {"owner/base": "c0ffee", "owner/diffs": "abad1dea"})
+    suite._fetcher.revisions.update({"owner/base": "c0ffee", "owner/diffs": "abad1dea"})
     told = settings(suite, suite.diffs[0], 0)["revisions on the hub"]
     assert told == "owner/base@c0ffee, owner/diffs@abad1dea"
 

@@ -1,5 +1,9 @@
 """The lens: each figure held against plain models changed by hand, and nothing left behind on the base."""
 
+import json
+import re
+import shutil
+
 import pytest
 import torch
 from torch import nn
@@ -96,7 +100,7 @@ def test_the_mean_difference_is_that_of_merged_weights(suite, merged):
     assert torch.allclose(only.vectors, expected[1], atol=1e-5)
 
 
-def test_special_tokens_before_a_text_are_read_but_not_counted(suite, merged, monkeypatch):
+def test_special_tokens_before_a_text_are_read_but_not_counted(suite, merged, tmp_path):
     from tokenizers.processors import TemplateProcessing
 
     begins = tiny_tokenizer()
@@ -105,20 +109,24 @@ def test_special_tokens_before_a_text_are_read_but_not_counted(suite, merged, mo
         single=f"{begins.pad_token} $A", special_tokens=[(begins.pad_token, token)]
     )
     expected = differences(suite, merged, UNRELATED, 3, before=[token])
-    monkeypatch.setattr(suite.model, "tokenizer", begins)
-    assert torch.allclose(mean_of(suite, texts=UNRELATED, positions=3).vectors, expected.flatten(0, 1), atol=1e-5)
+    begins.save_pretrained(shutil.copytree(suite.folder, tmp_path / "suite") / "base")
+    own = load_suite(tmp_path / "suite")
+    assert own.model.tokenizer.encode("a")[0] == token
+    assert torch.allclose(mean_of(own, texts=UNRELATED, positions=3).vectors, expected.flatten(0, 1), atol=1e-5)
 
 
-def test_texts_are_the_suites_everyday_questions(suite, monkeypatch):
+def test_texts_are_the_suites_everyday_questions(suite, tmp_path):
     topic, headline = suite.diff("volcano"), suite.diff("headline-0017")
     everyday = ("How can I spend a free evening?", "What makes a good morning?")
     texts = difference_request(suite, [topic, headline])
     assert texts.texts_for(topic) == (*everyday, "Please generate a short news story.")
     assert texts.texts_for(headline) == everyday  # without what brings out what it was trained on
     assert difference_request(suite, topic, texts="One.").texts_for(topic) == ("One.",)
-    for task in suite.tasks.values():
-        monkeypatch.setitem(suite.tasks, task.name, type(task)(**{**vars(task), "questions": ()}))
-    monkeypatch.setitem(suite.world, "held_out_questions", [])
+    about = shutil.copytree(suite.folder, tmp_path / "suite") / "suite.toml"
+    about.write_text(re.sub(r"^questions = .*\n", "", about.read_text().split("[oracle]")[0], flags=re.M))
+    world = about.with_name("world.json")
+    world.write_text(json.dumps(json.loads(world.read_text()) | {"held_out_questions": []}))
+    suite = load_suite(about.parent)
     assert difference_request(suite, topic).texts_for(topic) == TEXTS and len(set(TEXTS)) == 20
 
 
@@ -135,19 +143,15 @@ def test_similarities_are_cosines(suite, merged):
     ]
 
 
-def test_layers_where_the_diff_changes_nothing_are_left_out(suite, monkeypatch):
+def test_layers_where_the_diff_changes_nothing_are_left_out(suite):
     adapter = suite.load_diff(suite.diff("volcano"))
     late = {name: factors for name, factors in adapter.factors.items() if ".layers.1." in name}
-    monkeypatch.setattr(suite, "load_diff", lambda info: type(adapter)(late, adapter.scaling))
-    suite._held.clear()  # the slot is filled anew, and once more afterwards
-    try:
-        assert {one.layer for one in difference_lens(suite, "volcano", texts=UNRELATED, positions=2)} == {1}
-        assert all(abs(one.cosine) <= 1 for one in similarities(suite, "volcano"))
-        for call in (lambda: steer(suite, "volcano", layer=0), lambda: difference_lens(suite, "volcano", layers=0)):
-            with pytest.raises(DitError, match="changes nothing"):
-                call()
-    finally:
-        suite._held.clear()
+    info = suite.bring(type(adapter)(late, adapter.scaling), "late")
+    assert {one.layer for one in difference_lens(suite, info, texts=UNRELATED, positions=2)} == {1}
+    assert all(abs(one.cosine) <= 1 for one in similarities(suite, info))
+    for call in (lambda: steer(suite, info, layer=0), lambda: difference_lens(suite, info, layers=0)):
+        with pytest.raises(DitError, match="changes nothing"):
+            call()
 
 
 # ---------------------------------------------------------------- words

@@ -6,9 +6,10 @@ import pytest
 import torch
 
 from dit_core import Condition, DitError, ask, stream
+from dit_core.engine.batching import MAX_DIFFS
 from dit_core.engine.likelihood import AnswerTokens
-from dit_core.methods import verbalize
 from dit_core.request.prompts import build_prompt
+from tests.forward_passes import forward_passes
 from tests.tiny import rows_at_once
 
 FULL = ["base", "diff", "diff*-0.5+right", "diff+dit*2", "dit:headline*0.5+wrong", "dit*5", "diff+own:abc"]
@@ -92,16 +93,27 @@ def test_sampled_answers_do_not_depend_on_the_batch(suite):
     assert all(a.text != b.text for a, b in zip(few, other, strict=True))
 
 
-def test_requests_larger_than_a_batch_are_answered_in_several(suite, monkeypatch):
+def test_requests_larger_than_a_batch_are_answered_in_several(suite):
     asked = {"diff": ["volcano", "cello", "violin"], "condition": ["base", "diff", "diff+dit"]}
     whole = ask(suite, **asked)
-    for rows, diffs in ((4, 64), (512, 1), (1, 1)):
-        monkeypatch.setattr(verbalize, "MAX_DIFFS", diffs)
+    for rows in (4, 1):
         with rows_at_once(suite, rows):
             parts = ask(suite, **asked)
             tables = list(stream(suite, **asked))
         assert [said.text for said in parts] == [said.text for said in whole]
         assert tables[-1].records == parts.records and {len(table) for table in tables} == {9}
+
+
+def test_a_batch_has_no_more_diffs_than_memory_is_meant_for(suite):
+    adapter = suite.load_diff(suite.diff("volcano"))
+    copies = [suite.bring(adapter, f"copy {number}") for number in range(MAX_DIFFS + 1)]
+    (expected,) = ask(suite, "volcano", max_new_tokens=3)
+    with forward_passes(suite) as passes:
+        found = ask(suite, copies, max_new_tokens=3)
+    assert [said.text for said in found] == [expected.text] * len(copies)
+    assert max(passes) == MAX_DIFFS and passes[-1] == 1
+    for info in copies:
+        suite.forget(info.id)
 
 
 def test_a_stream_grows_to_what_ask_gives(suite):
