@@ -66,7 +66,7 @@ def hub(folders, tmp_path, monkeypatch):
 
 def anew() -> None:
     """As in another process: no suite is known, and no base is loaded."""
-    finding._published.cache_clear()
+    finding._published_suite.cache_clear()
     finding._generic.cache_clear()
     whole._LOADED_BASE.clear()
 
