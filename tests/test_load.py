@@ -96,7 +96,7 @@ def test_each_of_many_gets_what_it_would_get_alone(suite, address):
 MEASURED = """
 import signal, sys
 import app, psutil
-from dit_core.suite.loaded_base import give_back_memory
+from dit_core.suite.suite import give_back_memory
 
 def measure(*_):
     give_back_memory()

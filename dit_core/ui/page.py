@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import re
 import threading
 from contextlib import redirect_stdout, suppress
 from functools import partial
 from importlib import import_module
 from io import StringIO
 from typing import Any
+
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
 
@@ -22,7 +26,6 @@ from dit_core.suite import Suite  # noqa: E402
 from dit_core.ui.api import endpoints  # noqa: E402
 from dit_core.ui.parts import figures, theme  # noqa: E402
 from dit_core.ui.server import space  # noqa: E402
-from dit_core.ui.server.offline import OwnHostOnly  # noqa: E402
 from dit_core.ui.server.public import Server  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
 from dit_core.ui.tabs import bring, explore, layers, lens, scoreboard, sweep  # noqa: E402
@@ -169,3 +172,57 @@ def warm(suite: Suite) -> None:
         ask(suite, diff=suite.diffs[0].id, condition=["base", "diff+dit"], max_new_tokens=1)
         if suite.oracle:
             read(suite, condition="base", layers=0, span="last:1", max_new_tokens=1)
+
+
+# Gradio's front end compiles its HTML templates in the browser, hence 'unsafe-eval'.
+POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'"
+)
+_OUTER = r"""["'](?:https?:)?//[^"']*["']"""
+_TAGS = re.compile(
+    rf"<script\b[^>]*\bsrc\s*=\s*{_OUTER}[^>]*>\s*</script>"
+    rf"|<link\b[^>]*\bhref\s*=\s*{_OUTER}[^>]*>"
+    rf"|<meta\b[^>]*\bcontent\s*=\s*{_OUTER}[^>]*>",
+    re.IGNORECASE,
+)
+
+
+def without_outer_hosts(page: str) -> str:
+    """The page without script, link and meta tags that name another host."""
+    return _TAGS.sub("", page)
+
+
+class OwnHostOnly:
+    """ASGI middleware: HTML pages are cleaned, and every answer carries the policy."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes everything on as it is but whole HTML pages, which are gathered, cleaned and sent at once."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        start: Message | None = None
+        body = b""
+
+        async def answer(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers["content-security-policy"] = POLICY
+                headers["referrer-policy"] = "no-referrer"
+                if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+                    start = message
+                    return
+            elif start is not None:
+                body += message.get("body", b"")
+                if message.get("more_body", False):
+                    return
+                page = without_outer_hosts(body.decode("utf-8")).encode("utf-8")
+                MutableHeaders(raw=start["headers"])["content-length"] = str(len(page))
+                await send(start)
+                message = {**message, "body": page}
+            await send(message)
+
+        await self.app(scope, receive, answer)

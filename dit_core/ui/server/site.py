@@ -25,7 +25,7 @@ from dit_core.methods.comparison import first_info
 from dit_core.suite import Suite, load_suite
 from dit_core.suite.catalog import listings
 from dit_core.suite.limits import Limits
-from dit_core.ui.server import suite_status as doorway
+from dit_core.ui.server import suite_opener
 from dit_core.ui.server.suite_opener import Opening
 
 ROOT = "/suite/"
@@ -152,7 +152,7 @@ class Site:
                 suite = self.suite(name)
                 found = suite.requirements_for(first_info(suite))
                 if found.download or found.beside:
-                    return doorway.closed(suite.title, home, found)
+                    return suite_opener.closed(suite.title, home, found)
                 found.check()
                 opening = self.opening(name)
                 threading.Thread(target=_wait, args=[opening], daemon=True, name="dit-wait").start()
@@ -160,8 +160,8 @@ class Site:
                 self._openings.pop(name)
                 raise opening.error
         except Exception as error:
-            return doorway.failed(error, home)
-        return doorway.waiting(opening.words)
+            return suite_opener.failed(error, home)
+        return suite_opener.waiting(opening.words)
 
 
 def _wait(opening: Opening) -> None:

@@ -14,7 +14,7 @@ from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import GO, QUICK, SLOW
-from dit_core.ui.server import suite_status
+from dit_core.ui.server import suite_opener
 from dit_core.ui.server.site import CLOSED, Site
 
 NAME, OPENING = "suite", "opening a suite"
@@ -50,9 +50,9 @@ class SuiteEvents:
         try:
             suite = self.site.suite(name)
             if self.site.is_open(name):
-                return suite_status.open_already(suite), gr.skip(), _READY
+                return suite_opener.open_already(suite), gr.skip(), _READY
             found = suite.requirements_for(first_info(suite))
-            told = suite_status.needed(suite, found)
+            told = suite_opener.needed(suite, found)
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
@@ -70,7 +70,7 @@ class SuiteEvents:
                 clock = TimeLeft(patience=2.0)
                 while True:
                     left = clock.words(opening.done, opening.total) if opening.total else ""  # what is no download
-                    yield suite_status.progress(opening, left), gr.skip(), _WAIT, ""
+                    yield suite_opener.progress(opening, left), gr.skip(), _WAIT, ""
                     if opening.over.wait(EVERY) or stop.is_set():
                         break
             if stop.is_set():
