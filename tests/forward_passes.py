@@ -1,5 +1,6 @@
 """Watches what a suite's base model is made to compute."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
@@ -25,3 +26,15 @@ def before_each_pass(suite: Suite, act: Callable[[list[int]], object]) -> Iterat
         yield rows
     finally:
         hook.remove()
+
+
+@contextmanager
+def stopped_in_its_first_pass(suite: Suite, stop: Callable[[], object]) -> Iterator[list[int]]:
+    """`stop` is called while the model is at work for the first time; gives the rows of each pass."""
+    begun, over = threading.Event(), threading.Event()
+    thread = threading.Thread(target=lambda: (begun.wait(30), stop(), over.set()))
+    thread.start()
+    with before_each_pass(suite, lambda rows: begun.set() or over.wait(30)) as passes:
+        yield passes
+        suite.worker.run(lambda: None)  # whose turn comes when the model has nothing left to do
+    thread.join(30)

@@ -4,7 +4,6 @@ import html
 import json
 import math
 import shutil
-import threading
 
 import numpy
 import pytest
@@ -44,7 +43,7 @@ from dit_core.trust.calibration import ANSWERS, FILES
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.evidence import EvidenceCache, cache_of, evidence_of, log_probs, sampled
 from dit_core.ui.tabs.explore.events import Events
-from tests.forward_passes import forward_passes
+from tests.forward_passes import before_each_pass, forward_passes, stopped_in_its_first_pass
 from tests.merged import merged
 
 DIFF = "topic-0412"
@@ -360,30 +359,30 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     assert len(list(events.weigh(session))) == 1  # it is there: nothing more to do
 
 
-def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, monkeypatch):
+@pytest.fixture
+def nothing_known(monkeypatch, tmp_path):
+    """No evidence was gathered before: all of it needs the model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
+    cache_of.cache_clear()
+    yield
+    cache_of.cache_clear()
+
+
+def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, nothing_known):
     session, events = shown(suite, "topic-0413"), Events(suite, "tiny")
-    gone, waiting = threading.Event(), threading.Event()
-
-    def slowly(*_, **__):
-        try:
-            while not gone.wait(0.02):
-                waiting.set()
-                yield ()
-        finally:
-            gone.set()
-
-    monkeypatch.setattr("dit_core.session.answer_evidence.stream_confidence", slowly)
     boards = events.weigh(session)
     next(boards)
-    threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
-    assert answer_evidence.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
-    assert gone.wait(5) and session.result.evidence == ()
-    gone.clear()
+    with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
+        assert answer_evidence.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
+    assert session.result.evidence == ()
     boards = events.weigh(session)
     next(boards)
     session.begin()
     session.result = None
     assert list(boards) == []
+    with forward_passes(suite) as whole:
+        confidence(suite, "topic-0413")
+    assert 0 < len(passes) < len(whole), "what was stopped did not go on for nobody"
 
 
 def test_there_is_no_evidence_for_another_question(suite):
@@ -431,16 +430,14 @@ def test_nothing_is_claimed_of_a_condition_that_no_evidence_is_about(suite, chan
     assert answer_evidence.missing_evidence(suite, session.result) == ["topic"]
 
 
-def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, monkeypatch):
+def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, nothing_known):
     session, known = shown(suite, adapter="topic-64"), confidence(suite, DIFF)
 
-    def failing(*_, adapter):
-        if adapter != "topic":
-            raise DitError("A file is missing: get it <b>anew</b>.")
-        yield known
+    def failing(_):
+        raise DitError("A file is missing: get it <b>anew</b>.")
 
-    monkeypatch.setattr(answer_evidence, "stream_confidence", failing)
-    board = list(Events(suite, "tiny").weigh(session))[-1]
+    with before_each_pass(suite, failing):  # the first adapter's needs the model no more
+        board = list(Events(suite, "tiny").weigh(session))[-1]
     assert session.result.evidence == tuple(known) and board.count("samples and controls") == 1
     assert "get it &lt;b&gt;anew" in board
 

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 import warnings
 import zipfile
 from pathlib import Path
@@ -47,12 +46,12 @@ def forget() -> None:
 
 
 def refused(path: Path, says: str) -> None:
-    """Reading ends in a DitError of one sentence that names the file, soon and without much memory."""
+    """Reading ends in a DitError of one sentence that names the file, without much memory."""
     forget()
-    before, start = peak(), time.monotonic()
+    before = peak()
     with pytest.raises(DitError, match=says or None) as caught, warnings.catch_warnings(action="ignore"):
         read(path)
-    assert peak() - before < 200e6 and time.monotonic() - start < 5
+    assert peak() - before < 200e6
     sentence = str(caught.value)
     assert sentence.endswith(".") and sentence.count(". ") == 0 and sentence.isprintable() and len(sentence) < 1000
 

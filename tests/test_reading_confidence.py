@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -46,7 +45,7 @@ from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
 from dit_core.ui.tabs.scoreboard.view import drawn, measured, saved, words
-from tests.forward_passes import forward_passes
+from tests.forward_passes import before_each_pass, forward_passes, stopped_in_its_first_pass
 from tests.test_ui import HOSTILE
 
 DIFF, EVERYDAY = "topic-0412", "How can I spend a free evening?"
@@ -312,37 +311,36 @@ def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     assert len(clicked(events, session, 0)) == 3
 
 
-def test_weighing_stops_at_once_and_waits_for_the_reading(suite, monkeypatch):
+@pytest.fixture
+def nothing_known(monkeypatch, tmp_path):
+    """No evidence was gathered before: all of it needs the model."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
+    cache_of.cache_clear()
+    yield
+    cache_of.cache_clear()
+
+
+def test_weighing_stops_at_once_and_waits_for_the_reading(suite, nothing_known):
     session, events = shown(suite), OracleEvents(suite)
-    gone, waiting = threading.Event(), threading.Event()
-
-    def slowly(*_, **__):
-        try:
-            while not gone.wait(0.02):
-                waiting.set()
-                yield ()
-        finally:
-            gone.set()
-
-    monkeypatch.setattr(reading_evidence, "stream_reading_confidence", slowly)
-    threading.Thread(target=lambda: (waiting.wait(5), events.stop(session))).start()
-    assert clicked(events, session, 1)[-1].count(reading_evidence.UNWEIGHED) == 2
-    assert gone.wait(5)
+    with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
+        assert clicked(events, session, 1)[-1].count(reading_evidence.UNWEIGHED) == 2
+    with forward_passes(suite) as whole:
+        reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
+    assert 0 < len(passes) < len(whole), "what was stopped did not go on for nobody"
     assert [frame for frame in events.weigh_on(session) if isinstance(frame, str)] == []
-    gone.clear(), waiting.clear()
     frames = (frame for frame in events.weigh(session) if isinstance(frame, str))
     next(frames)
     session.begin()  # the cards are asked anew
     assert list(frames) == [] and session.job(PANEL).result is None
 
 
-def test_an_error_is_a_sentence_in_the_evidences_place(suite, monkeypatch):
-    def failing(*_, **__):
+def test_an_error_is_a_sentence_in_the_evidences_place(suite, nothing_known):
+    def failing(_):
         raise DitError("A file is missing: get it <b>anew</b>.")
 
     session, events = shown(suite), OracleEvents(suite)
-    monkeypatch.setattr(reading_evidence, "stream_reading_confidence", failing)
-    assert clicked(events, session, 1)[-1].count("get it &lt;b&gt;anew") == 2
+    with before_each_pass(suite, failing):
+        assert clicked(events, session, 1)[-1].count("get it &lt;b&gt;anew") == 2
 
 
 def test_the_scoreboard_says_whether_the_chances_can_be_believed(suite, tmp_path):
