@@ -22,7 +22,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.hub import Source, parse_source
@@ -172,7 +171,7 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
     except ValidationError as error:
         # A misspelt key first: for it another one is missing.
         first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        raise DitError(_complaint(source, first)) from error
+        raise DitError(_complaint(source, first["loc"], first["type"], first["msg"])) from error
     tasks = {name: Task(name=name, **dict(task)) for name, task in entry.tasks.items()}
     for task in tasks.values():
         if task.adapter and task.adapter not in entry.adapters:
@@ -195,15 +194,15 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
     )
 
 
-def _complaint(source: str, error: ErrorDetails) -> str:
-    """Return what is wrong with one entry, and what to do, in a sentence."""
-    key = ".".join(map(str, error["loc"]))
-    if error["type"] == "extra_forbidden":
-        nearest = did_you_mean(str(error["loc"][-1]), _known_keys(error["loc"]))
+def _complaint(source: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
+    """Return what is wrong with the entry at a location, and what to do, in a sentence."""
+    key = ".".join(map(str, location))
+    if kind == "extra_forbidden":
+        nearest = did_you_mean(str(location[-1]), _known_keys(location))
         return f"'{source}' has an unknown entry '{key}': correct or remove it.{nearest}"
-    if error["type"] == "missing":
+    if kind == "missing":
         return f"'{source}' is not a complete suite: add the entry '{key}'."
-    return f"'{source}' is not a complete suite: check the entry '{key}' ({error['msg'].lower()})."
+    return f"'{source}' is not a complete suite: check the entry '{key}' ({message.lower()})."
 
 
 def _known_keys(location: tuple[int | str, ...]) -> list[str]:
