@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -36,9 +35,10 @@ def run_app(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
 
 
 def test_help_lists_the_options_without_loading_anything():
-    start = time.monotonic()
-    done = run_app("--help")
-    assert done.returncode == 0 and time.monotonic() - start < 10
+    done = run_app("--help", PYTHONPROFILEIMPORTTIME="1")
+    assert done.returncode == 0 and "argparse" in done.stderr
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not {"torch", "gradio", "transformers"} & loaded
     for option in ("--port", "--host", "--share", "--suite", "GRADIO_SERVER_PORT", "GRADIO_SERVER_NAME"):
         assert option in done.stdout
 

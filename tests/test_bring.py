@@ -3,14 +3,17 @@
 import json
 import secrets
 import shutil
+import threading
+import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import gradio as gr
 import pytest
 import torch
 from safetensors.torch import save_file
 
-import dit_core
 from dit_core import ask
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, write_peft, write_weight_diffs
@@ -21,7 +24,6 @@ from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
-from dit_core.suite import load_suite
 from dit_core.suite.limits import PUBLIC, Limits, serving
 from dit_core.suite.user_diffs import bring_files, bring_source
 from dit_core.trust.controls import RANDOM, control
@@ -75,7 +77,7 @@ def test_a_brought_diff_answers_as_the_same_diff_of_the_suite(suite, uploads, la
 
 
 @pytest.mark.parametrize("layout", ["files", "pt"])
-def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(suite, uploads, layout, monkeypatch):
+def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(suite, uploads, layout):
     files = uploads[layout]
     arrival = bring_files(suite, files, HOSTILE) if layout == "files" else bring_source(suite, files[0])
     table = ask(suite, arrival.info.id, max_new_tokens=2)
@@ -89,7 +91,6 @@ def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(s
     assert arrival.info.id not in code
     for name, file in zip(told["files"], files, strict=False):
         code = code.replace(repr(name), repr(file))
-    monkeypatch.setattr(dit_core, "load_suite", lambda _: load_suite(suite.folder))
     scope: dict = {"display": lambda *frames: None}
     exec(code, scope)
     [found, *_] = scope["table"]
@@ -185,22 +186,20 @@ def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
     session.leave()
 
 
-def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads, monkeypatch):
+def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads):
     events, session = BringEvents(suite, 1), Visit()
-
-    def slow(*arguments):
-        arrival = bring_files(*arguments)
-        session.leave()
-        kept.append(arrival.info.id)
-        return arrival
-
-    kept: list[str] = []
-    monkeypatch.setattr("dit_core.ui.tabs.bring.events.bring_files", slow)
-    events.bring(session, uploads["pt"], "", "mine", "topic", 0)
-    assert not session.job("bring").result
-    with pytest.raises(DitError, match="no longer here"):
-        suite.diff(kept[0])
-    monkeypatch.undo()  # somebody whose connection was only late stays a visitor
+    gate, before = threading.Event(), set(suite._brought._found)
+    with ThreadPoolExecutor(1) as pool:
+        busy = suite.worker.stream(lambda: iter([gate.wait(120)]))
+        brought = pool.submit(events.bring, session, again(uploads), "", "mine", "topic", 0)
+        end = time.monotonic() + 60
+        while not suite.worker.jobs_ahead(None) and not brought.done() and time.monotonic() < end:
+            time.sleep(0.01)
+        session.leave()  # while it waits to be checked
+        gate.set()
+        assert list(busy) == [True] and set(map(str, brought.result())) == {str(gr.skip())}
+    assert not session.job("bring").result and set(suite._brought._found) == before
+    # Somebody whose connection was only late stays a visitor.
     *_, mine, _ = events.bring(session, again(uploads), "", "mine", "topic", 0)
     assert suite.diff(mine["value"])
     session.leave()

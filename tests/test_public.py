@@ -9,6 +9,7 @@ import urllib.request
 from dataclasses import replace
 
 import pytest
+import torch
 
 import app
 from dit_core.engine.worker import Worker
@@ -18,6 +19,7 @@ from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE
 from dit_core.session.visit import Visit
 from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
+from dit_core.ui import launch
 from dit_core.ui.server import public
 from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
@@ -68,16 +70,14 @@ def test_a_space_is_public_by_itself(monkeypatch):
         (("--share",), {"DIT_UPLOAD": "700"}, replace(PUBLIC, upload=700_000_000)),
     ],
 )
-def test_what_may_be_asked_follows_the_options(arguments, environment, wanted, suite, monkeypatch):
+def test_what_may_be_asked_follows_the_options(arguments, environment, wanted, monkeypatch):
     for name in ("SPACE_ID", "GRADIO_SHARE", "DIT_UPLOAD"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    launched = []
-    monkeypatch.setattr("dit_core.ui.page.launch", lambda *given, **options: launched.append((given[2], options)))
-    assert app.main([*arguments, "--suite", str(suite.folder)]) == 0
-    [(server, options)] = launched
-    assert server.limits == wanted and options["share"] == ("--share" in arguments or "GRADIO_SHARE" in environment)
+    chosen = launch.options([*arguments])
+    assert launch.server(chosen).limits == wanted
+    assert chosen.share == ("--share" in arguments or "GRADIO_SHARE" in environment)
 
 
 def test_an_upload_of_nothing_is_one_sentence(suite, capsys):
@@ -213,8 +213,8 @@ def test_an_error_inside_shows_an_id_that_the_log_has_and_nothing_else(client, m
     def broken(*_, **__):
         raise RuntimeError("the password is 1234")
 
-    for api, place in (("/ask", "dit_core.ui.api.compare"), ("/norms", "dit_core.ui.api.methods.lens_methods.norms")):
-        monkeypatch.setattr(place, broken)
+    monkeypatch.setattr(torch.nn.Embedding, "forward", broken)
+    for api in ("/ask", "/norms"):
         with caplog.at_level(logging.ERROR, logger="dit_core"):
             told = refused(client.predict, "topic-0412", api_name=api)
         assert "1234" not in told and "Traceback" not in told and ".py" not in told
@@ -245,7 +245,7 @@ def test_an_upload_of_which_nothing_is_heard_goes_by_itself(suite, tmp_path, mon
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
     with served(suite, limits=LIMITS, upload_checks=(1, 1)) as url:
         assert upload(url, 1000) == 200 and len(list(tmp_path.rglob("*.safetensors"))) == 1
-        end = time.monotonic() + 10
+        end = time.monotonic() + 60
         while list(tmp_path.rglob("*.safetensors")) and time.monotonic() < end:
             time.sleep(0.1)
         assert not list(tmp_path.rglob("*.safetensors"))
@@ -258,6 +258,7 @@ def test_the_queue_ends_with_a_sentence(client, suite):
     try:
         busy += [suite.worker.stream(lambda: iter([gate.wait(30)])) for _ in range(3)]
         assert "3 requests are waiting already" in refused(client.predict, "topic-0412", ["base"], api_name="/ask")
+        busy.append(suite.worker.stream(lambda: iter([])))  # which counts for that server alone, and not for Python
     finally:
         gate.set()
     assert client.predict("topic-0412", ["base"], api_name="/ask")["verbalizations"]

@@ -8,6 +8,7 @@ import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -17,7 +18,6 @@ from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
 from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
 from dit_core.suite import base
-from dit_core.suite import suite as whole
 from dit_core.suite.base import LoadOptions
 from dit_core.suite.contents import pieces
 from dit_core.suite.lazy import lazy_property
@@ -266,12 +266,12 @@ def test_an_unknown_key_is_refused_with_the_nearest_known_one(folder, old, new, 
         load_suite(folder)
 
 
-def test_the_oracle_is_attached_once_and_only_when_it_is_held(folder, monkeypatch):
+def test_the_oracle_is_attached_once_and_only_when_it_is_held(folder):
     suite = load_suite(folder)
     ask(suite, "volcano", condition="diff+dit", max_new_tokens=1)
     assert "oracle" not in suite.model.slots
     assert suite.worker.run(suite.hold_oracle) == "oracle" and "oracle" in suite.model.slots
-    monkeypatch.setattr(type(suite.model), "attach", lambda *_: pytest.fail("attached again"))
+    shutil.rmtree(suite.oracle.source)  # so that it can't be attached again
     assert suite.worker.run(suite.hold_oracle) == "oracle"
 
 
@@ -339,11 +339,13 @@ def test_a_base_is_shared_by_suites_of_it_and_unloaded_by_another(folder, tmp_pa
     assert first is not second and first.model is second.model
     gone = weakref.ref(first.model)
 
-    def load(*arguments):
-        assert gone() is None  # before there is another: both together may not fit
-        return base.load_base(*arguments)
+    from_pretrained = AutoModelForCausalLM.from_pretrained
 
-    monkeypatch.setattr(whole, "load_base", load)
+    def load(*arguments, **options):
+        assert gone() is None  # before there is another: both together may not fit
+        return from_pretrained(*arguments, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", load)
     assert ask(other, "volcano", condition="diff+dit", max_new_tokens=4).records == said[0]
     held = weakref.ref(other.model)
     first.unload()  # of which nothing is loaded any more
@@ -420,17 +422,18 @@ def test_the_number_type_is_the_machines_or_the_one_asked_for(folder, monkeypatc
     assert ask(half, "volcano", condition="diff+dit", max_new_tokens=2)
 
 
-def test_several_gpus_share_a_base_and_quantized_ones_need_a_library(monkeypatch):
+def test_several_gpus_share_a_base_and_quantized_ones_need_a_library(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     assert base._options(LoadOptions()) == {"dtype": torch.bfloat16, "device_map": {"": 0}}
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert base._options(LoadOptions("float16")) == {"dtype": torch.float16, "device_map": "auto"}
-    monkeypatch.setattr(base, "find_spec", lambda name: None)
-    with pytest.raises(DitError, match="need bitsandbytes: `pip install bitsandbytes`"):
+    with monkeypatch.context() as patched, pytest.raises(DitError, match="need bitsandbytes: `pip install bitsandb"):
+        patched.setitem(sys.modules, "bitsandbytes", None)
         base._options(LoadOptions(quantize="8bit"))
-    monkeypatch.setattr(base, "find_spec", lambda name: name)
+    (tmp_path / "bitsandbytes.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
     assert base._options(LoadOptions(quantize="8bit"))["quantization_config"].load_in_8bit
     four = base._options(LoadOptions(quantize="4bit"))["quantization_config"]
     assert four.load_in_4bit and four.bnb_4bit_compute_dtype == torch.bfloat16
@@ -448,11 +451,13 @@ def test_what_a_base_needs_is_told_and_refused_where_it_can_not_fit(folder, monk
     size = (folder / "base" / "model.safetensors").stat().st_size
     assert found.download == 0 and size < found.memory < 1.2 * size
     assert load_suite(folder, dtype="bfloat16").requirements().memory == pytest.approx(found.memory / 2, abs=1)
-    monkeypatch.setattr(base, "_memory", lambda: ("a small GPU", 1000))
-    with pytest.raises(DitError, match="of memory on a small GPU, which has 0 MB: choose a smaller base"):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with monkeypatch.context() as patched, pytest.raises(DitError, match="on the CPU, which has .*: choose a smaller"):
+        patched.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=-(10**12)))
         ask(suite, condition="base")
-    monkeypatch.setattr(base, "_memory", lambda: ("the CPU", None))
-    monkeypatch.setattr(base, "WORTH_SAYING", 1000)
+    with (folder / "base" / "model-large.safetensors").open("wb") as file:
+        file.truncate(2 * 10**9)  # a hole, which takes no room
+    monkeypatch.setitem(sys.modules, "psutil", None)  # so that this machine does not tell what memory it has
     with caplog.at_level("INFO", "dit_core"):
         ask(suite, condition="base", max_new_tokens=1)
-    assert "is on this disk, needs" in caplog.text
+    assert "is on this disk, needs 2.2 GB of memory on the CPU." in caplog.text

@@ -6,8 +6,10 @@ import time
 import urllib.error
 import urllib.request
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
+import torch
 
 from dit_core import DitError, ask, load_suite, read
 from dit_core.hub import parse_source, watch_downloads
@@ -90,11 +92,12 @@ def test_a_suite_of_this_disk_and_the_pages_own_download_nothing(events, suite):
 
 
 def test_too_little_memory_or_disk_is_told_before_and_cannot_be_opened(events, hub, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with monkeypatch.context() as patched:
-        patched.setattr("dit_core.suite.base._memory", lambda: ("the CPU", -whole._LOADED_BASE.size + 10))
+        patched.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=-(10**12)))
         told, _, button = last(events.pick(Visit(), QWEN))
         assert "choose a smaller base" in told and not button["interactive"]
-    monkeypatch.setattr("dit_core.suite.base._free", lambda _: 10)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
     told, _, button = last(events.pick(Visit(), QWEN))
     assert "HF_HOME" in told and not button["interactive"]
 
@@ -156,7 +159,7 @@ def held(hub):
 
     def hold(done, total, what) -> None:
         begun.set()
-        gate.wait(30)
+        gate.wait(120)
 
     with watch_downloads(hold):
         gate.begun = begun
@@ -170,9 +173,7 @@ def test_a_download_holds_nobody_up(tiny_suite_folder, held):
     other = threading.Thread(target=lambda: answers(load_suite(QWEN)))
     other.start()
     assert held.begun.wait(30)
-    start = time.monotonic()
-    assert answers(suite)
-    assert time.monotonic() - start < 20 and other.is_alive()
+    assert answers(suite) and not held.is_set() and other.is_alive()
     held.set()
     other.join(60)
     assert whole._LOADED_BASE.key == load_suite(QWEN)._key

@@ -10,6 +10,8 @@ from dit_core.ui.server import space  # noqa: F401  first of all: it brings in w
 if TYPE_CHECKING:
     import gradio as gr
 
+    from dit_core.ui.server.public import Server
+
 
 def options(arguments: list[str] | None = None) -> argparse.Namespace:
     """What the command line says; environment variables are the defaults."""
@@ -54,6 +56,17 @@ def options(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
+def server(chosen: argparse.Namespace) -> "Server":
+    """Return a server with the limits that the options ask for: one that is shared is public.
+
+    Raises:
+        DitError: uploads of less than 1 MB.
+    """
+    from dit_core.ui.server.public import Server, limits
+
+    return Server(limits(chosen.public or chosen.share, chosen.upload_mb))
+
+
 def serve(arguments: list[str] | None = None) -> int:
     """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
     chosen = options(arguments)
@@ -61,13 +74,12 @@ def serve(arguments: list[str] | None = None) -> int:
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
     from dit_core.ui.page import launch
-    from dit_core.ui.server import public
 
     try:
         launch(
             load_suite(chosen.suite, chosen.dtype, chosen.quantize),
             chosen.suite,
-            public.Server(public.limits(chosen.public or chosen.share, chosen.upload_mb)),
+            server(chosen),
             host=chosen.host,
             port=chosen.port,
             share=chosen.share,
@@ -85,8 +97,7 @@ def demo() -> "gr.Blocks":
     """The page as the environment alone sets it, for hosts that look for one."""
     from dit_core.suite import load_suite
     from dit_core.ui.page import build
-    from dit_core.ui.server import public
 
     chosen = options([])
     suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)
-    return build(suite, chosen.suite, public.Server(public.limits(chosen.public, chosen.upload_mb)))
+    return build(suite, chosen.suite, server(chosen))
