@@ -2,6 +2,7 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,8 @@ from dit_core.__main__ import main
 from dit_core.engine.compatibility import KNOWN_BASES
 from dit_core.hub import HubPath
 from dit_core.methods.comparison import columns
-from dit_core.suite.catalog import find_suite, listings, oracle_percents, published
+from dit_core.suite import catalog
+from dit_core.suite.catalog import find_suite, listings, oracle_percents, published, read_catalogue
 
 REPO = "diff-interpretation-tuning/loras"
 RANKS = ("002", "004", "008", "016", "032", "064")
@@ -53,6 +55,30 @@ def rank_of(experiment: str, folder: str) -> int:
     if experiment == "rank-generalization":
         return 0 if folder.endswith(WHOLE) else int(folder[-3:])
     return 8 if experiment.startswith("news") else 1
+
+
+def test_the_results_that_somebody_stored_of_a_published_suite_are_still_its_own():
+    """Its fingerprint changes with what the catalogue says of it, and with nothing else."""
+    assert load_suite("hidden-topic/qwen3-4b").fingerprint == "890675b3b9da6641"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("everyday = [", "everydays = [", "unknown entry 'everydays'.*Did you mean 'everyday'"),
+        ("gb = 4.1", "gbs = 4.1", "unknown entry 'models.qwen3-1.7b.gbs'.*Did you mean 'gb'"),
+        ("trained_on = true", "trained = true", "unknown entry 'adapters.0.trained'.*Did you mean 'trained_on'"),
+        ("gb = 4.1", 'gb = "large"', "not a complete catalogue: check the entry 'models.qwen3-1.7b.gb'"),
+        ("max_new_tokens = 100", "", "not a complete catalogue: add the entry 'max_new_tokens'"),
+        ("[models.", "models.", "can't be read as a catalogue"),
+    ],
+)
+def test_a_damaged_catalogue_is_named(tmp_path, old, new, sentence):
+    text = Path(catalog.__file__).with_name("catalogue.toml").read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "catalogue.toml").write_text(text.replace(old, new), encoding="utf-8")
+    with pytest.raises(DitError, match=rf"'{tmp_path}/catalogue.toml'.*{sentence}"):
+        read_catalogue(tmp_path / "catalogue.toml")
 
 
 @pytest.fixture

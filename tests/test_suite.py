@@ -258,12 +258,39 @@ def test_a_damaged_oracle_entry_is_named(folder, old, new, sentence):
         ("max_new_tokens", "max_new_token", r"unknown entry 'max_new_token'.*Did you mean 'max_new_tokens'"),
         ("block = 0 ", "blocks = 0 ", r"unknown entry 'oracle.blocks'.*Did you mean 'block'"),
         ("has_trigger", "trigger", r"unknown entry 'tasks.topic.trigger'.*Did you mean 'has_trigger'"),
+        ("[adapters.", "[adapter.", r"unknown entry 'adapter'.*Did you mean 'adapters'"),
+        ("file =", "files =", r"unknown entry 'adapters.topic.files'.*Did you mean 'file'"),
+        ("[tasks.", "[task.", r"unknown entry 'task'.*Did you mean 'tasks'"),
     ],
 )
 def test_an_unknown_key_is_refused_with_the_nearest_known_one(folder, old, new, sentence):
     edit(folder / "suite.toml", old, new)
-    with pytest.raises(DitError, match=sentence):
+    with pytest.raises(DitError, match=rf"'{folder}/suite.toml' has an {sentence}"):
         load_suite(folder)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "key"),
+    [
+        ('name = "tiny"', "name = 7", "name"),
+        ("max_new_tokens = 8", 'max_new_tokens = "few"', "max_new_tokens"),
+        ('question = "What topic', 'question = 1  # "', "tasks.topic.question"),
+        ("has_trigger = true", 'has_trigger = "perhaps"', "tasks.topic.has_trigger"),
+        ("[oracle]", "[[oracle]]", "oracle"),
+        ('world = "world.json"', 'world = ["world.json"]', "world"),
+    ],
+)
+def test_an_entry_of_another_type_is_named_with_its_file(folder, old, new, key):
+    edit(folder / "suite.toml", old, new)
+    with pytest.raises(DitError, match=rf"'{folder}/suite.toml' is not a complete suite: check the entry '{key}'"):
+        load_suite(folder)
+
+
+def test_a_file_without_its_tables_says_what_to_add(tmp_path):
+    for text, key in (('name = "mine"\nbase = "b"\nmax_new_tokens = 8', "tasks"), ("[tasks.any]", "name")):
+        (tmp_path / "suite.toml").write_text(text)
+        with pytest.raises(DitError, match=f"suite.toml' is not a complete suite: add the entry '{key}'"):
+            load_suite(tmp_path)
 
 
 def test_the_oracle_is_attached_once_and_only_when_it_is_held(folder):

@@ -2,8 +2,8 @@
 
 import hashlib
 import tomllib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.project import assets
 from dit_core.suite.base import LoadOptions
-from dit_core.suite.spec import read_spec, suite_spec
+from dit_core.suite.spec import Entry, TaskEntry, read_entries, read_spec, suite_spec
 from dit_core.suite.suite import Suite
 
 SUITE_FILE = "suite.toml"
@@ -34,16 +34,68 @@ class Listing:
     oracle: str
 
 
+class _Model(Entry):
+    title: str
+    base: str
+    gb: float
+    oracle: str = ""
+
+
+class _Experiment(Entry):
+    title: str
+    models: tuple[str, ...]
+    task: str = ""
+    rank: int | None = None
+    tasks: dict[str, str] = {}
+    variants: dict[str, int] = {}
+    without: tuple[str, ...] = ()
+
+
+class _MoreAdapters(Entry):
+    name: str
+    task: str
+    models: tuple[str, ...]
+    file: str
+    title: str
+    trained_on: bool = False
+    question: str = ""
+    n: tuple[int, ...] = ()
+
+
+class Catalogue(Entry):
+    """What `catalogue.toml` says of published suites; the file itself says what each table means."""
+
+    repository: str
+    trigger_format: str
+    max_new_tokens: int
+    everyday: tuple[str, ...]
+    models: dict[str, _Model]
+    tasks: dict[str, TaskEntry]
+    experiments: dict[str, _Experiment]
+    adapters: tuple[_MoreAdapters, ...]
+
+
+def read_catalogue(file: Path = _FILE) -> Catalogue:
+    """Return what a catalogue's file says.
+
+    Raises:
+        DitError: it can't be read, is not complete, or has an unknown entry (the nearest known one is named).
+    """
+    try:
+        entries = tomllib.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DitError(f"'{file}' can't be read as a catalogue of suites: {error}.") from error
+    return read_entries(Catalogue, entries, str(file), "catalogue")
+
+
 def listings() -> Iterator[Listing]:
     """All suites of the catalogue; reads no artefact, so that nothing is fetched."""
     for name, folder in SUITES.items():
         if (folder / SUITE_FILE).is_file():
             yield _on_this_disk(name, folder)
     for name, entries in _published().items():
-        about = _models()[entries["base_model"]]
-        yield Listing(
-            name, entries["title"], about["base"], about["gb"], tuple(entries["adapters"]), about.get("oracle", "")
-        )
+        model = _catalogue().models[entries["base_model"]]
+        yield Listing(name, entries["title"], model.base, model.gb, tuple(entries["adapters"]), model.oracle)
 
 
 def _on_this_disk(name: str, folder: Path) -> Listing:
@@ -85,46 +137,42 @@ def find_suite(name_or_path: str | Path) -> Path | str:
 
 
 @cache
-def _catalogue() -> dict[str, Any]:
-    return tomllib.loads(_FILE.read_text(encoding="utf-8"))
-
-
-def _models() -> Mapping[str, Any]:
-    return _catalogue()["models"]
+def _catalogue() -> Catalogue:
+    return read_catalogue()
 
 
 @cache
 def _published() -> dict[str, dict[str, Any]]:
     """The entries of every published suite, by name."""
     found = {}
-    for name, experiment in _catalogue()["experiments"].items():
-        for model in experiment["models"]:
-            variants = experiment.get("variants", {"": experiment.get("rank")})
-            for variant, rank in variants.items():
+    for name, experiment in _catalogue().experiments.items():
+        for model in experiment.models:
+            ranks: dict[str, int | None] = {**experiment.variants} or {"": experiment.rank}
+            for variant, rank in ranks.items():
                 folder = f"{model}-{variant}" if variant else model
-                if folder not in experiment.get("without", ()):
-                    task = experiment.get("tasks", {}).get(variant, experiment.get("task"))
-                    found[f"{name}/{folder}"] = _entries(name, folder, experiment["title"], model, task, rank)
+                if folder not in experiment.without:
+                    task = experiment.tasks.get(variant, experiment.task)
+                    found[f"{name}/{folder}"] = _entries(name, folder, experiment.title, model, task, rank)
     return found
 
 
-def _entries(experiment: str, folder: str, title: str, model: str, task: str, rank: int) -> dict[str, Any]:
-    catalogue, about = _catalogue(), _models()[model]
-    kind = catalogue["tasks"][task]
-    adapters = {task: {"file": _on_hub(kind["adapter"].format(model=model)), "title": "the paper's", "task": task}}
+def _entries(experiment: str, folder: str, title: str, model: str, task: str, rank: int | None) -> dict[str, Any]:
+    catalogue, about = _catalogue(), _catalogue().models[model]
+    kind = catalogue.tasks[task]
+    adapters = {task: {"file": _on_hub(kind.adapter.format(model=model)), "title": "the paper's", "task": task}}
     adapters |= {name: entry for name, entry in _more_adapters(task, model)}
     special = [entry["question"] for entry in adapters.values() if "question" in entry]
     entries = {
         "name": f"{experiment}/{folder}",
-        "title": f"{about['title']}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
-        "base": f"hf://{about['base']}",
+        "title": f"{about.title}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
+        "base": f"hf://{about.base}",
         "base_model": model,
-        "trigger_format": catalogue["trigger_format"],
-        "max_new_tokens": catalogue["max_new_tokens"],
+        "trigger_format": catalogue.trigger_format,
+        "max_new_tokens": catalogue.max_new_tokens,
         "tasks": {
             task: {
-                **{key: value for key, value in kind.items() if key != "adapter"},
-                "questions": [*kind.get("questions", ()), *catalogue["everyday"], *special],
+                **kind.model_dump(exclude_unset=True),
+                "questions": [*kind.questions, *catalogue.everyday, *special],
                 "folder": _on_hub(f"{experiment}/{folder}"),
                 "adapter": task,
                 "rank": rank,
@@ -132,30 +180,29 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
         },
         "adapters": adapters,
     }
-    if "oracle" in about:
-        title = about["oracle"].partition("/")[2]
-        entries["oracle"] = {"source": f"hf://{about['oracle']}", "title": title, "percents": ORACLE_PERCENTS}
+    if about.oracle:
+        title = about.oracle.partition("/")[2]
+        entries["oracle"] = {"source": f"hf://{about.oracle}", "title": title, "percents": ORACLE_PERCENTS}
     return entries
 
 
 def oracle_percents(source: str) -> tuple[float, ...]:
-    """The depths that an oracle of this hub id was trained at, in percent; none of one that is not catalogued."""
-    published = {about.get("oracle") for about in _models().values()}
-    return ORACLE_PERCENTS if source in published else ()
+    """Return the depths that an oracle of this hub id was trained at, in percent; none of one not in the catalogue."""
+    return ORACLE_PERCENTS if source in {model.oracle for model in _catalogue().models.values()} else ()
 
 
 def _more_adapters(task: str, model: str) -> Iterator[tuple[str, dict[str, Any]]]:
-    for more in _catalogue()["adapters"]:
-        if more["task"] == task and model in more["models"]:
-            for n in more.get("n", [None]):
-                entry = {"file": _on_hub(more["file"].format(model=model, n=n)), "title": more["title"].format(n=n)}
-                entry |= {"task": task} | ({"trained_on": n} if more.get("trained_on") else {})
-                entry |= {"question": more["question"]} if "question" in more else {}
-                yield more["name"].format(n=n), entry
+    for more in _catalogue().adapters:
+        if more.task == task and model in more.models:
+            for n in more.n or (None,):
+                entry: dict[str, Any] = {"file": _on_hub(more.file.format(model=model, n=n)), "task": task}
+                entry |= {"title": more.title.format(n=n)} | ({"trained_on": n} if more.trained_on else {})
+                entry |= {"question": more.question} if more.question else {}
+                yield more.name.format(n=n), entry
 
 
 def _on_hub(path: str) -> str:
-    return f"hf://{_catalogue()['repository']}/{path}"
+    return f"hf://{_catalogue().repository}/{path}"
 
 
 QUESTION = "What have you been trained on?"
@@ -209,6 +256,7 @@ def _load(file: Path, written: int, loading: LoadOptions) -> Suite:
 @lru_cache(maxsize=8)
 def _published_suite(name: str, loading: LoadOptions) -> Suite:
     about = suite_spec(published(name), Path(__file__).parent, name)
+    about = replace(about, entries=_published()[name])  # the fingerprint is over all that the catalogue says
     return Suite(about, loading, (load_suite, (name, loading.dtype, loading.quantize)))
 
 

@@ -16,10 +16,10 @@ The least that makes a suite; every place is a path from the file on, or `owner/
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -104,13 +104,18 @@ class SuiteSpec:
         return parse_source(entry, self.folder)
 
 
-class _Entry(BaseModel):
-    """A table of the file: unknown keys are refused, and texts are no numbers."""
+E = TypeVar("E", bound="Entry")
+
+
+class Entry(BaseModel):
+    """A table of a file: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _TaskEntry(_Entry):
+class TaskEntry(Entry):
+    """What a file says of a task; `Task` says what each entry means."""
+
     question: str
     folder: str = ""
     behaviour: str | None = None
@@ -120,7 +125,7 @@ class _TaskEntry(_Entry):
     rank: int | None = None
 
 
-class _AdapterEntry(_Entry):
+class _AdapterEntry(Entry):
     file: str
     title: str | None = None
     task: str | None = None
@@ -128,7 +133,7 @@ class _AdapterEntry(_Entry):
     question: str = ""
 
 
-class _OracleEntry(_Entry):
+class _OracleEntry(Entry):
     source: str
     title: str = "activation oracle"
     percents: tuple[float, ...] = OracleInfo.percents
@@ -136,11 +141,11 @@ class _OracleEntry(_Entry):
     questions: tuple[str, ...] = OracleInfo.questions
 
 
-class _SuiteEntry(_Entry):
+class _SuiteEntry(Entry):
     name: str
     base: str
     max_new_tokens: int
-    tasks: dict[str, _TaskEntry] = Field(min_length=1)
+    tasks: dict[str, TaskEntry] = Field(min_length=1)
     title: str | None = None
     trigger_format: str | None = None
     first_diff: str = ""
@@ -166,12 +171,7 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
         DitError: an entry is missing, unknown (the nearest known one is named) or of another type, a task names an
             adapter there isn't, or the trigger's format does not fit.
     """
-    try:
-        entry = _SuiteEntry.model_validate(dict(entries))
-    except ValidationError as error:
-        # A misspelt key first: for it another one is missing.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
-        raise DitError(_complaint(source, first["loc"], first["type"], first["msg"])) from error
+    entry = read_entries(_SuiteEntry, entries, source)
     tasks = {name: Task(name=name, **dict(task)) for name, task in entry.tasks.items()}
     for task in tasks.values():
         if task.adapter and task.adapter not in entry.adapters:
@@ -194,22 +194,40 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
     )
 
 
-def _complaint(source: str, location: tuple[int | str, ...], kind: str, message: str) -> str:
-    """Return what is wrong with the entry at a location, and what to do, in a sentence."""
+def read_entries(model: type[E], entries: Mapping[str, Any], source: str, what: str = "suite") -> E:
+    """Return entries as their model has them; an error calls their `source` by its name, and says `what` it is.
+
+    Raises:
+        DitError: an entry is missing, unknown (the nearest known one is named) or of another type.
+    """
+    try:
+        return model.model_validate(dict(entries))
+    except ValidationError as error:
+        # A misspelt key first: for it another one is missing.
+        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+    location, kind = first["loc"], first["type"]
     key = ".".join(map(str, location))
     if kind == "extra_forbidden":
-        nearest = did_you_mean(str(location[-1]), _known_keys(location))
-        return f"'{source}' has an unknown entry '{key}': correct or remove it.{nearest}"
+        nearest = did_you_mean(str(location[-1]), _table(model, location).model_fields)
+        raise DitError(f"'{source}' has an unknown entry '{key}': correct or remove it.{nearest}")
     if kind == "missing":
-        return f"'{source}' is not a complete suite: add the entry '{key}'."
-    return f"'{source}' is not a complete suite: check the entry '{key}' ({message.lower()})."
+        raise DitError(f"'{source}' is not a complete {what}: add the entry '{key}'.")
+    raise DitError(f"'{source}' is not a complete {what}: check the entry '{key}' ({first['msg'].lower()}).")
 
 
-def _known_keys(location: tuple[int | str, ...]) -> list[str]:
-    """Return the keys that the table at an entry's location may have."""
-    tables: dict[str, type[_Entry]] = {"tasks": _TaskEntry, "adapters": _AdapterEntry, "oracle": _OracleEntry}
-    table = tables.get(str(location[0]), _SuiteEntry) if len(location) > 1 else _SuiteEntry
-    return list(table.model_fields)
+def _table(model: type[Entry], location: tuple[int | str, ...]) -> type[Entry]:
+    """Return the table that the entry at a location lies in; names of tasks and the like are no tables."""
+    for name in location[:-1]:
+        if name in model.model_fields:
+            model = next(_tables(model.model_fields[str(name)].annotation), model)
+    return model
+
+
+def _tables(annotation: Any) -> Iterator[type[Entry]]:
+    if isinstance(annotation, type) and issubclass(annotation, Entry):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _tables(part)
 
 
 def _trigger_format(source: str, entry: _SuiteEntry) -> str:
