@@ -31,7 +31,7 @@ VERBAL = ["test", 8, ["verbal"]]
 def suite(tiny_suite_folder, tmp_path_factory):
     """The tiny suite with a stored board, in which one row was doctored to tell it from a live one."""
     folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("stored") / "suite")
-    found = stored.as_json(load_suite(folder), findings(load_suite(folder), kinds=["verbal"]))
+    found = stored.board_json(load_suite(folder), findings(load_suite(folder), kinds=["verbal"]))
     found["rows"][1]["value"] = 4.321
     (folder / stored.FILE).write_text(json.dumps({stored.STAGE: {**found, "machine": "a lamp"}}))
     return load_suite(folder)
