@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from dit_core.errors import DitError, did_you_mean
 
 if TYPE_CHECKING:
-    from huggingface_hub import CachedRepoInfo
+    from huggingface_hub import CachedRepoInfo, HFCacheInfo
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,6 @@ def delete_repositories(names: Sequence[str]) -> int:
     Raises:
         DitError: one is not there; then nothing is deleted.
     """
-    from huggingface_hub import scan_cache_dir
-
     there = {repo.repo_id: repo for repo in _models()}
     for name in names:
         if name not in there:
@@ -49,16 +47,22 @@ def delete_repositories(names: Sequence[str]) -> int:
                 f"The cache holds no '{name}'.{did_you_mean(name, there)} `dit_core cache` lists what it has."
             )
     commits = [revision.commit_hash for name in names for revision in there[name].revisions]
-    plan = scan_cache_dir().delete_revisions(*commits)
+    plan = _scan().delete_revisions(*commits)
     plan.execute()
     return plan.expected_freed_size
 
 
 def _models() -> list[CachedRepoInfo]:
-    from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        return [repo for repo in scan_cache_dir().repos if repo.repo_type == "model"]
+        return [repo for repo in _scan().repos if repo.repo_type == "model"]
     except CacheNotFound:
         return []
+
+
+def _scan() -> HFCacheInfo:
+    from huggingface_hub import constants, scan_cache_dir
+
+    # The folder that downloads go to now: the client's own default is the one that was set when it was imported.
+    return scan_cache_dir(constants.HF_HUB_CACHE)
