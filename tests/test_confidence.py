@@ -264,7 +264,7 @@ def test_there_is_no_chance_for_what_an_adapter_was_trained_on(suite):
 
 def test_why_there_is_no_chance_stands_on_the_card(suite):
     session = shown(suite, "topic-0003")
-    board = html.unescape(list(Events(suite, "tiny").weigh(session))[-1])
+    board = html.unescape(list(Events(suite, "tiny").fetch_evidence(session))[-1])
     (found,) = session.result.evidence
     assert found.sentence in board and f"<p>{found.why}</p>" in board and "of such answers are right" not in board
 
@@ -348,15 +348,15 @@ def shown(suite: Suite, diff: str = DIFF, **settings) -> Visit:
 def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     session, events = shown(suite), Events(suite, "tiny")
     before = view.board(suite, session.result)
-    boards = list(events.weigh(session))
-    assert before.count("dit-evidence") == 1 and answer_evidence.WEIGHING in boards[0].replace("&#x27;", "'")
+    boards = list(events.fetch_evidence(session))
+    assert before.count("dit-evidence") == 1 and answer_evidence.EVIDENCE_RUNNING in boards[0].replace("&#x27;", "'")
     (found,) = confidence(suite, DIFF)
     assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
     assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
     info = suite.diff(DIFF)
     assert info.reference not in found.sentence or info.reference in found.text
     assert str(info.trigger) not in json.dumps(found.controls)
-    assert len(list(events.weigh(session))) == 1  # it is there: nothing more to do
+    assert len(list(events.fetch_evidence(session))) == 1  # it is there: nothing more to do
 
 
 @pytest.fixture
@@ -370,12 +370,12 @@ def nothing_known(monkeypatch, tmp_path):
 
 def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, nothing_known):
     session, events = shown(suite, "topic-0413"), Events(suite, "tiny")
-    boards = events.weigh(session)
+    boards = events.fetch_evidence(session)
     next(boards)
     with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
-        assert answer_evidence.UNWEIGHED in list(boards)[-1].replace("&#x27;", "'")
+        assert answer_evidence.EVIDENCE_STOPPED in list(boards)[-1].replace("&#x27;", "'")
     assert session.result.evidence == ()
-    boards = events.weigh(session)
+    boards = events.fetch_evidence(session)
     next(boards)
     session.begin()
     session.result = None
@@ -393,7 +393,7 @@ def test_there_is_no_evidence_for_another_question(suite):
 
 def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
     session, events = shown(suite, adapter="topic-64"), Events(suite, "tiny")
-    boards = list(events.weigh(session))
+    boards = list(events.fetch_evidence(session))
     assert [one.adapter for one in session.result.evidence] == ["topic", "topic-64"]
     assert session.result.evidence[1] == confidence(suite, DIFF, adapter="topic-64")[0]
     assert [board.count("samples and controls") for board in boards] == [0, 1, 2]
@@ -437,7 +437,7 @@ def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, nothing_known
         raise DitError("A file is missing: get it <b>anew</b>.")
 
     with before_each_pass(suite, failing):  # the first adapter's needs the model no more
-        board = list(Events(suite, "tiny").weigh(session))[-1]
+        board = list(Events(suite, "tiny").fetch_evidence(session))[-1]
     assert session.result.evidence == tuple(known) and board.count("samples and controls") == 1
     assert "get it &lt;b&gt;anew" in board
 

@@ -294,13 +294,13 @@ def shown(suite: Suite) -> Visit:
 
 def clicked(events: OracleEvents, session: Visit, layer: int) -> list:
     events.clicked(session, SimpleNamespace(x=layer))
-    return [frame for frame in events.weigh(session) if isinstance(frame, str)]
+    return [frame for frame in events.fetch_evidence(session) if isinstance(frame, str)]
 
 
 def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     session, events = shown(suite), OracleEvents(suite)
     frames = clicked(events, session, 1)
-    assert len(frames) == 3 and frames[0].count(reading_evidence.WEIGHING) == 2
+    assert len(frames) == 3 and frames[0].count(reading_evidence.EVIDENCE_RUNNING) == 2
     (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     (both,) = reading_confidence(suite, DIFF, layers=1)
     assert list(session.job(PANEL).result.evidence.values()) == [right, both]
@@ -323,12 +323,12 @@ def nothing_known(monkeypatch, tmp_path):
 def test_weighing_stops_at_once_and_waits_for_the_reading(suite, nothing_known):
     session, events = shown(suite), OracleEvents(suite)
     with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
-        assert clicked(events, session, 1)[-1].count(reading_evidence.UNWEIGHED) == 2
+        assert clicked(events, session, 1)[-1].count(reading_evidence.EVIDENCE_STOPPED) == 2
     with forward_passes(suite) as whole:
         reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     assert 0 < len(passes) < len(whole), "what was stopped did not go on for nobody"
-    assert [frame for frame in events.weigh_on(session) if isinstance(frame, str)] == []
-    frames = (frame for frame in events.weigh(session) if isinstance(frame, str))
+    assert [frame for frame in events.fetch_pending_evidence(session) if isinstance(frame, str)] == []
+    frames = (frame for frame in events.fetch_evidence(session) if isinstance(frame, str))
     next(frames)
     session.begin()  # the cards are asked anew
     assert list(frames) == [] and session.job(PANEL).result is None

@@ -90,7 +90,7 @@ def computed(board) -> set[str]:
 
 
 def test_only_boards_that_are_looked_at_are_computed(suite):
-    start = scoreboard_run.begin(suite, scoreboard_run.Wanted(*VERBAL), None)
+    start = scoreboard_run.start_run(suite, scoreboard_run.RunSettings(*VERBAL), None)
     boards = [run.board for run in scoreboard_run.steps(suite, start) if run.board]
     assert len(boards) > 5 and not any(map(computed, boards)), "nobody has looked yet"
     assert boards[-1].scores == run_scoreboard(suite, limit=8, kinds=["verbal"])
@@ -140,7 +140,7 @@ def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
     session = Visit()
     run(events, session, *VERBAL)
     before = session.job(NAME).result.board
-    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.CHAT, " m ", "http://localhost/v1")
+    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.CHAT_JUDGE, " m ", "http://localhost/v1")
     assert ("judge", {"model": "m", "base_url": "http://localhost/v1"}) in asked and "graded by kind" in last[1]
     after = session.job(NAME).result.board
     assert after.scores == summed_up(regraded(suite, findings(suite, 8, kinds=["verbal"]), Kind()))
@@ -162,9 +162,9 @@ def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, 
     assert "Press Run first" in told(session, scoreboard_grading.RULES, "", "")[0]
     run(events, session, "test", 1, ["verbal"])
     board = session.job(NAME).result.board
-    assert "Give its name" in told(session, scoreboard_grading.CHAT, " ", "")[0]
+    assert "Give its name" in told(session, scoreboard_grading.CHAT_JUDGE, " ", "")[0]
     # The rubric is longer than a tiny base can read.
-    assert "0 of 13 grades are kept" in told(session, scoreboard_grading.BASE, "", "")[0]
+    assert "0 of 13 grades are kept" in told(session, scoreboard_grading.BASE_JUDGE, "", "")[0]
     with serving(PUBLIC):
         for by in scoreboard_grading.GRADERS[1:]:
             assert "by the rules alone" in told(session, by, "m", "http://localhost/v1")[0]
@@ -178,11 +178,11 @@ def test_stopped_grading_leaves_the_figures(events, suite, monkeypatch):
             return super()._marks(pairs, tell)
 
     monkeypatch.setattr(scoreboard_grading, "grader", lambda *_, **__: Slow())
-    monkeypatch.setattr(scoreboard_grading, "PART", 1)
+    monkeypatch.setattr(scoreboard_grading, "ANSWERS_PER_STEP", 1)
     session = Visit()
     run(events, session, *VERBAL)
     before = session.job(NAME).result
-    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.MEANING, "", "")
+    *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.EMBEDDING, "", "")
     after = session.job(NAME).result
     assert "Stopped" in last[0] and after.state == STOPPED and after.board == before.board
     run(events, session, *VERBAL)

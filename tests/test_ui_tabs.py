@@ -18,7 +18,7 @@ from dit_core.present.plots import as_json
 from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
-from dit_core.session.layers import ANSWER, LAST, PROMPT, Wanted
+from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerSettings
 from dit_core.session.lens import MIDDLE
 from dit_core.session.readings import shown_target, target_of
 from dit_core.session.time_left import ReadingProgress
@@ -296,10 +296,10 @@ def test_stop_works_at_once_and_keeps_the_rows_that_are_there(visitor, monkeypat
 
 
 def test_spans_and_arguments_of_the_left_side(suite):
-    assert Wanted(*values(suite)).span == "each:last:10"
-    assert Wanted(*values(suite, part=PROMPT)).span == "each:prompt"
-    assert Wanted(*values(suite, part=ANSWER)).span == "each:answer"
-    *_, found = layer_reading.steps(suite, Wanted(*values(suite, part=ANSWER, samples=2, temperature=1.0)))
+    assert LayerSettings(*values(suite)).span == "each:last:10"
+    assert LayerSettings(*values(suite, part=PROMPT)).span == "each:prompt"
+    assert LayerSettings(*values(suite, part=ANSWER)).span == "each:answer"
+    *_, found = layer_reading.steps(suite, LayerSettings(*values(suite, part=ANSWER, samples=2, temperature=1.0)))
     read = {"samples": 2, "temperature": 1.0, "span": "each:answer", "condition": "diff+dit"}
     assert found.readings.records == oracle.read(suite, "topic-0412", **read).records
 

@@ -154,7 +154,7 @@ def test_an_oracle_that_can_not_be_had_is_told_beside_the_answers(suite, tmp_pat
     folder = shutil.copytree(suite.folder, tmp_path / "suite")
     (folder / "oracle" / "adapter_model.safetensors").write_bytes(b"cut off")
     face = asked(explorer(load_suite(folder)))
-    assert "it is corrupt" in face.note.value and face.result.state == DONE and not face.found.readings
+    assert "it is corrupt" in face.note.value and face.result.state == DONE and not face.panel.readings
 
 
 def test_answers_are_those_of_python(face, suite):
@@ -167,12 +167,12 @@ def test_answers_are_those_of_python(face, suite):
         assert [one.tokens for one in face.result.table if column.holds(one)] == [own.tokens]
         assert own.text == "" or f'aria-label="{column.title}"' in face.cards.value
     assert face.result.evidence[0].text and "dit-chance" in face.cards.value
-    column = face.found.columns[0]
+    column = face.panel.columns[0]
     expected = read(suite, diff=TOPIC, condition=column.condition, asked=column.question)
-    assert [(one.layer, one.tokens) for one in column.of(face.found.readings)] == [
+    assert [(one.layer, one.tokens) for one in column.of(face.panel.readings)] == [
         (o.layer, o.tokens) for o in expected
     ]
-    assert len(face.figure.data) == len(face.found.columns)
+    assert len(face.figure.data) == len(face.panel.columns)
 
 
 def test_secrets_wait_for_reveal(face):
@@ -194,7 +194,7 @@ def test_secrets_wait_for_reveal(face):
 def test_another_diff_starts_anew(face):
     asked(face)
     face.controls.settings_of["diff"].value = "headline-0017"
-    assert not len(face.result.table) and "Press Ask" in face.note.value and face.found is None
+    assert not len(face.result.table) and "Press Ask" in face.note.value and face.panel is None
     assert "headline" in face.controls.settings_of["question"].value
     assert face.controls.settings_of["trigger"].options == ("absent", "own")
 
@@ -218,7 +218,7 @@ def test_a_mistake_is_a_sentence_and_what_was_there_stays(face):
 
 def test_stop_keeps_what_was_said(face, suite):
     stop, seen = threading.Event(), []
-    for result, note in asking.answers(suite, face.controls.settings, stop):
+    for result, note in asking.stream_answers(suite, face.controls.settings, stop):
         seen.append((result, note))
         if len(result.table) and any(one.tokens for one in result.table):
             stop.set()

@@ -88,7 +88,7 @@ def _asked(suite: Any, session: Any, diff: str) -> list[Any]:
 
     events = Events(suite, "")
     _last(events.ask(session, *vars(Settings.for_diff(suite, diff)).values()))
-    _last(events.weigh(session))
+    _last(events.fetch_evidence(session))
     return [session.result.table.to_json(), as_dict(session.result.evidence[0])]
 
 

@@ -14,8 +14,8 @@ from dit_core.session.visit import Result
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence
 
-WEIGHING = "Comparing with what the adapter says without this diff…"
-UNWEIGHED = "Stopped before the evidence was in: press Ask for it."
+EVIDENCE_RUNNING = "Comparing with what the adapter says without this diff…"
+EVIDENCE_STOPPED = "Stopped before the evidence was in: press Ask for it."
 
 
 def evidence_adapter(suite: Suite, result: Result, column: Column) -> str:
@@ -53,7 +53,7 @@ def trust(result: Result, adapter: str) -> Trust:
     """The evidence that has come in about an adapter's answer, in words; its place until then."""
     found = next((one for one in result.evidence if one.adapter == adapter), None)
     if found is None:
-        return Trust(result.weighing)
+        return Trust(result.evidence_note)
     rows = [("this diff", found.text, f"{found.times} of {found.samples}")]
     rows += [(one["kind"], one["text"], f"{one['times']} of {one['samples']}") for one in found.controls]
     if found.probability is None:

@@ -15,7 +15,7 @@ from typing import Any, TypeVar, overload
 
 from dit_core.engine.worker import Worker
 from dit_core.present.cards import DONE, STOPPED
-from dit_core.session.messages import sentence
+from dit_core.session.messages import error_sentence
 
 T = TypeVar("T")
 F = TypeVar("F")  # a dataclass with a `state`
@@ -152,4 +152,4 @@ def run_job(
     except Exception as error:
         if job.stop is stop:
             job.result = before
-            yield Failed(sentence(error))
+            yield Failed(error_sentence(error))

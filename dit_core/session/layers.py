@@ -13,7 +13,7 @@ from dit_core.methods.oracle.request import checked_request
 from dit_core.present.cards import RUNNING
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.records.condition import Condition, checked_text
-from dit_core.session.messages import number, whole
+from dit_core.session.messages import integer, number
 from dit_core.session.readings import target_of
 from dit_core.suite import Suite
 
@@ -21,7 +21,7 @@ LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"
 
 
 @dataclass(frozen=True)
-class Wanted:
+class LayerSettings:
     """What the left side says, in the order of its controls; `count` is how many of 'the last tokens'."""
 
     diff: str
@@ -39,7 +39,7 @@ class Wanted:
     @property
     def span(self) -> str:
         """The tokens to read, each on its own, as `spans.Span` writes them."""
-        return {PROMPT: "each:prompt", ANSWER: "each:answer"}.get(self.part) or f"each:last:{whole(self.count)}"
+        return {PROMPT: "each:prompt", ANSWER: "each:answer"}.get(self.part) or f"each:last:{integer(self.count)}"
 
     @property
     def target(self) -> dict[str, Any]:
@@ -48,7 +48,7 @@ class Wanted:
             "condition": str(Condition.parse(self.condition)),
             "asked": checked_text(self.asked, "The question to the model"),
             "layers": self.layers or "all",
-            "seed": whole(self.seed),
+            "seed": integer(self.seed),
         }
 
     @property
@@ -58,19 +58,19 @@ class Wanted:
             "question": self.question,
             "span": self.span,
             "kind": self.kind,
-            "samples": whole(self.samples),
+            "samples": integer(self.samples),
             "temperature": number(self.temperature),
         }
 
 
 @dataclass(frozen=True)
-class Found:
+class LayerResult:
     """What was read: the target's tokens and answer, where the diff acts, and the readings so far.
 
     `silent` says why the oracle reads nothing.
     """
 
-    wanted: Wanted
+    settings: LayerSettings
     target: Target | None = None
     norms: Table[Norm] | None = None
     readings: Table[Reading] | None = None
@@ -78,34 +78,34 @@ class Found:
     state: str = RUNNING
 
 
-def steps(suite: Suite, wanted: Wanted) -> Generator[Found, None, None]:
+def steps(suite: Suite, settings: LayerSettings) -> Generator[LayerResult, None, None]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
     Without an oracle, or where it can't be had, it ends with where the diff acts. Closing it stops the work at the next
     batch. Raises DitError at once for what can be seen to be wrong before anything is read.
     """
-    about, arguments = wanted.target, wanted.reading
+    about, arguments = settings.target, settings.reading
     if suite.oracle:
-        checked_request(suite, wanted.diff, **arguments)
-    return _steps(suite, wanted, about, arguments)
+        checked_request(suite, settings.diff, **arguments)
+    return _steps(suite, settings, about, arguments)
 
 
 def _steps(
-    suite: Suite, wanted: Wanted, about: dict[str, Any], arguments: dict[str, Any]
-) -> Generator[Found, None, None]:
-    info, condition = suite.diff(wanted.diff), Condition.parse(about["condition"])
+    suite: Suite, settings: LayerSettings, about: dict[str, Any], arguments: dict[str, Any]
+) -> Generator[LayerResult, None, None]:
+    info, condition = suite.diff(settings.diff), Condition.parse(about["condition"])
     target = target_of(suite, info, condition, about["asked"], about["seed"], suite.max_new_tokens)
-    found = Found(wanted, target, lens.norms(suite, info.id, **about))
-    yield found
+    result = LayerResult(settings, target, lens.norms(suite, info.id, **about))
+    yield result
     if suite.oracle is None:
         return
     answer = len(target.tokens) - target.prompt_tokens
-    tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(wanted.part, whole(wanted.count))
+    tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(settings.part, integer(settings.count))
     # A batch per layer, so that the map fills row by row.
     at_once = max(tokens, 1) * arguments["samples"]
     try:
         with closing(oracle.stream(suite, info.id, at_once=at_once, **arguments)) as tables:
             for readings in tables:
-                yield replace(found, readings=readings)
+                yield replace(result, readings=readings)
     except OracleError as error:
-        yield replace(found, silent=str(error))
+        yield replace(result, silent=str(error))

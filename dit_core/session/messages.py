@@ -16,7 +16,7 @@ STALE = "The settings have changed since these answers: press Ask."
 STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
 
 
-def sentence(error: Exception) -> str:
+def error_sentence(error: Exception) -> str:
     """What a visitor is told of an error; what is no `DitError` goes to the log, under an id that the visitor sees."""
     if isinstance(error, DitError):
         return str(error)
@@ -33,11 +33,11 @@ def number(value: Any) -> float:
         raise DitError("A number is missing on the left: give one.") from None
 
 
-def whole(value: Any) -> int:
+def integer(value: Any) -> int:
     """A whole-number field's value; DitError for an emptied one."""
     return int(number(value))
 
 
-def content(table: Table, form: str, reveal: bool = False) -> str:
+def file_content(table: Table, form: str, reveal: bool = False) -> str:
     """A table as the text of a file: `form` is 'csv' or 'json'."""
     return table.to_csv(reveal) if form == "csv" else json.dumps(table.to_json(reveal), ensure_ascii=False, indent=1)

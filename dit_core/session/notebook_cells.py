@@ -5,7 +5,7 @@ from typing import Any
 
 from dit_core.methods import comparison as standing
 from dit_core.methods.comparison import Column
-from dit_core.session.oracle import Found, arguments
+from dit_core.session.oracle import PanelResult, arguments
 from dit_core.session.settings import Settings
 from dit_core.suite import Suite
 from dit_core.suite.snippets import named, opening
@@ -30,19 +30,19 @@ def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequenc
     return "\n".join([*lines, f"display({', '.join(f'{table}.to_frame()' for table in tables)})"])
 
 
-def read_code(suite: Suite, found: Found) -> str:
+def read_code(suite: Suite, panel: PanelResult) -> str:
     """The part of a cell that draws the panel's figures, behind one that loads `suite`."""
-    diff, seed = found.result.settings.diff, found.result.settings.sampling["seed"]
-    followed = [column for column in found.result.columns if column.of(found.next_tokens or ())]
+    diff, seed = panel.cards.settings.diff, panel.cards.settings.sampling["seed"]
+    followed = [column for column in panel.cards.columns if column.of(panel.next_tokens or ())]
     options = {"condition": standing.pairs(followed), "seed": seed}
     imports = [
         "from dit_core.methods.lens import next_tokens",
         "from dit_core.present.plots import by_layer, next_token_by_layer",
     ]
     lines = [f"next_token_by_layer({call('next_tokens', suite, diff, options)}).show()"]
-    if found.readings:
+    if panel.readings:
         imports.insert(1, "from dit_core.methods.oracle import read")
-        options = {"condition": standing.pairs(found.columns)} | arguments(found)
+        options = {"condition": standing.pairs(panel.columns)} | arguments(panel)
         lines.insert(0, f"by_layer({call('read', suite, diff, options)}).show()")
     return "\n".join([*imports, "", *lines])
 

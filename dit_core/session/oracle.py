@@ -20,7 +20,7 @@ from dit_core.suite import Suite
 
 
 @dataclass(frozen=True)
-class Look:
+class PanelDisplay:
     """How a visitor looks at what was found: both figures' y axes, and the column of `PanelSettings.of`.
 
     `first` is the token of a span that was clicked so far, `layer` the one whose readings are shown in full.
@@ -34,15 +34,15 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Found:
-    """What was found for the cards of `result`: their tokens, the logit lens, and the oracle's readings so far.
+class PanelResult:
+    """What was found for `cards`: their tokens, the logit lens, and the oracle's readings so far.
 
     `columns` are those that are read; `left_out` says in a sentence why others are not, `silent` why the oracle reads
     nothing. `evidence` is that for a column's readings of one layer, or a sentence in its place.
     """
 
-    result: Result
-    asked: PanelSettings
+    cards: Result
+    settings: PanelSettings
     columns: tuple[Column, ...] = ()
     left_out: str = ""
     silent: str = ""
@@ -50,7 +50,7 @@ class Found:
     next_tokens: Table[NextToken] | None = None
     readings: Table[Reading] | None = None
     state: str = RUNNING
-    look: Look = Look()
+    display: PanelDisplay = PanelDisplay()
     evidence: Mapping[tuple[Column, int], ReadingConfidence | str] = field(default_factory=dict)
 
     def target(self, column: Column) -> Target | None:
@@ -64,34 +64,34 @@ def column_of(columns: Sequence[Column], kind: str) -> Column:
     return (named or [column for column in columns if column.chosen] or [columns[-1]])[0]
 
 
-def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[Found, None, None]:
+def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[PanelResult, None, None]:
     """Finds one thing after the other, each item with all that was found before; readings layer by layer.
 
     Without an oracle, or where it can't be had, it ends with the logit lens. Closing it stops the work at the next
     batch.
     """
     info, seed = suite.diff(result.settings.diff), result.settings.sampling["seed"]
-    found = Found(result, asked, targets=standing.targets(suite, info, result.columns, seed=seed))
-    columns, left_out = _readable(found)
+    panel = PanelResult(result, asked, targets=standing.targets(suite, info, result.columns, seed=seed))
+    columns, left_out = _readable(panel)
     if suite.oracle and not columns:
         raise DitError(f"{left_out} Nothing is left to read: choose other conditions or tokens.".strip())
     lens = [column for column in result.columns if column.kind in asked.kinds] or result.columns
     next_tokens = standing.next_tokens(suite, info, lens, seed=seed, reference=True)
-    found = replace(found, columns=columns, left_out=left_out, next_tokens=next_tokens)
-    yield found
+    panel = replace(panel, columns=columns, left_out=left_out, next_tokens=next_tokens)
+    yield panel
     if suite.oracle is None:
         return
     try:
-        with closing(standing.readings(suite, info, columns, **arguments(found))) as tables:
+        with closing(standing.readings(suite, info, columns, **arguments(panel))) as tables:
             for readings in tables:
-                yield replace(found, readings=readings)
+                yield replace(panel, readings=readings)
     except OracleError as error:
-        yield replace(found, silent=str(error))
+        yield replace(panel, silent=str(error))
 
 
-def arguments(found: Found) -> dict[str, Any]:
+def arguments(panel: PanelResult) -> dict[str, Any]:
     """What `oracle.read` is called with beside diff, conditions and what they are asked; defaults are left out."""
-    asked, sampling = found.asked, found.result.settings.sampling
+    asked, sampling = panel.settings, panel.cards.settings.sampling
     named = {"question": asked.question, "span": asked.span, "kind": asked.kind, "layers": asked.layers}
     default = PanelSettings()
     chosen = {name: value for name, value in named.items() if value != getattr(default, name)}
@@ -104,12 +104,12 @@ def arguments(found: Found) -> dict[str, Any]:
 _PLAIN = {"samples": 1, "temperature": 0.0, "seed": 0}
 
 
-def _readable(found: Found) -> tuple[tuple[Column, ...], str]:
+def _readable(panel: PanelResult) -> tuple[tuple[Column, ...], str]:
     """The columns that can be read as asked, and a sentence about those that can't."""
-    columns = [column for column in found.result.columns if column.kind in found.asked.kinds]
-    idle = [column for column in columns if found.asked.kind == "difference" and _idle(column)]
+    columns = [column for column in panel.cards.columns if column.kind in panel.settings.kinds]
+    idle = [column for column in columns if panel.settings.kind == "difference" and _idle(column)]
     columns = [column for column in columns if column not in idle]
-    other = [column for column in columns if counts_from_start(found.asked.span) and not _same_tokens(found, column)]
+    other = [column for column in columns if counts_from_start(panel.settings.span) and not _same_tokens(panel, column)]
     said = [_left_out(idle, "nothing acts there"), _left_out(other, "other tokens stand there")]
     return tuple(column for column in columns if column not in other), " ".join(filter(None, said))
 
@@ -124,10 +124,10 @@ def _idle(column: Column) -> bool:
     return not condition.strength and not condition.adapters
 
 
-def _same_tokens(found: Found, column: Column) -> bool:
+def _same_tokens(panel: PanelResult, column: Column) -> bool:
     """Whether a column's prompt is that of the column whose tokens were clicked, up to the last that is read."""
-    mine, clicked = found.target(column), found.target(column_of(found.result.columns, found.asked.of))
+    mine, clicked = panel.target(column), panel.target(column_of(panel.cards.columns, panel.settings.of))
     if mine is None or clicked is None:
         return False
-    stop = max(map(max, Span(found.asked.span).positions(clicked.prompt_tokens)), default=0) + 1
+    stop = max(map(max, Span(panel.settings.span).positions(clicked.prompt_tokens)), default=0) + 1
     return mine.tokens[:stop] == clicked.tokens[:stop]

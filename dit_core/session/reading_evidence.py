@@ -13,22 +13,22 @@ from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
 from dit_core.session.job import Job, follow
-from dit_core.session.messages import sentence
+from dit_core.session.messages import error_sentence
 from dit_core.suite import Suite
 from dit_core.trust import stream_reading_confidence
 
 if TYPE_CHECKING:
-    from dit_core.session.oracle import Found
+    from dit_core.session.oracle import PanelResult
 
-WEIGHING = "Comparing with what the oracle reads without this diff…"
-UNWEIGHED = "Stopped before the evidence was in: click the point again."
+EVIDENCE_RUNNING = "Comparing with what the oracle reads without this diff…"
+EVIDENCE_STOPPED = "Stopped before the evidence was in: click the point again."
 NOTHING = "The span holds nothing to compare with."
 
 
-def has_evidence(found: Found, column: Column) -> bool:
+def has_evidence(panel: PanelResult, column: Column) -> bool:
     """Whether there is evidence for a column's readings: where a diff acts, and each layer is read once."""
     acts = Condition.parse(column.condition).strength
-    return bool(acts) and found.asked.kind != "without" and not Span(found.asked.span).per_token
+    return bool(acts) and panel.settings.kind != "without" and not Span(panel.settings.span).per_token
 
 
 def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
@@ -39,9 +39,9 @@ def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
     columns = _missing_evidence(job.result)
     if not columns:
         return
-    layer, stop = job.result.look.layer, job.begin()
+    layer, stop = job.result.display.layer, job.begin()
     for column in columns:
-        job.result = _kept(job.result, column, layer, WEIGHING)
+        job.result = _kept(job.result, column, layer, EVIDENCE_RUNNING)
     yield
     for column in columns:
         evidence = _evidence(suite, job.result, column, layer, stop)
@@ -51,38 +51,40 @@ def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
         yield
 
 
-def _missing_evidence(found: Found | None) -> list[Column]:
+def _missing_evidence(panel: PanelResult | None) -> list[Column]:
     """The columns whose readings of the clicked layer have not been weighed."""
-    if found is None or found.look.layer is None or found.state == RUNNING:
+    if panel is None or panel.display.layer is None or panel.state == RUNNING:
         return []
-    layer = found.look.layer
-    if all(reading.layer != layer for reading in found.readings or ()):
+    layer = panel.display.layer
+    if all(reading.layer != layer for reading in panel.readings or ()):
         return []
-    known = {key for key, evidence in found.evidence.items() if isinstance(evidence, ReadingConfidence)}
-    return [column for column in found.columns if has_evidence(found, column) and (column, layer) not in known]
+    known = {key for key, evidence in panel.evidence.items() if isinstance(evidence, ReadingConfidence)}
+    return [column for column in panel.columns if has_evidence(panel, column) and (column, layer) not in known]
 
 
-def _evidence(suite: Suite, found: Found, column: Column, layer: int, stop: threading.Event) -> ReadingConfidence | str:
+def _evidence(
+    suite: Suite, panel: PanelResult, column: Column, layer: int, stop: threading.Event
+) -> ReadingConfidence | str:
     """The evidence for a column's readings of a layer, or why there is none."""
     newest: Table[ReadingConfidence] | None = None
     try:
         if not stop.is_set():
-            for table in follow(_stream_evidence(suite, found, column, layer), stop):
+            for table in follow(_stream_evidence(suite, panel, column, layer), stop):
                 newest = table
     except Exception as error:
-        return sentence(error)
+        return error_sentence(error)
     if not newest:
-        return UNWEIGHED if stop.is_set() else NOTHING
+        return EVIDENCE_STOPPED if stop.is_set() else NOTHING
     return newest[0]
 
 
 def _stream_evidence(
-    suite: Suite, found: Found, column: Column, layer: int
+    suite: Suite, panel: PanelResult, column: Column, layer: int
 ) -> Generator[Table[ReadingConfidence], None, None]:
-    asked, sampling = found.asked, found.result.settings.sampling
+    asked, sampling = panel.settings, panel.cards.settings.sampling
     return stream_reading_confidence(
         suite,
-        found.result.settings.diff,
+        panel.cards.settings.diff,
         condition=column.condition,
         asked=column.question,
         layers=layer,
@@ -94,15 +96,15 @@ def _stream_evidence(
     )
 
 
-def _kept(found: Found, column: Column, layer: int, evidence: ReadingConfidence | str) -> Found:
-    return replace(found, evidence={**found.evidence, (column, layer): evidence})
+def _kept(panel: PanelResult, column: Column, layer: int, evidence: ReadingConfidence | str) -> PanelResult:
+    return replace(panel, evidence={**panel.evidence, (column, layer): evidence})
 
 
-def shown(found: Found, column: Column) -> str:
+def shown(panel: PanelResult, column: Column) -> str:
     """What is known of a column's readings of the clicked layer, as escaped HTML; its place is kept while it comes."""
-    if found.look.layer is None or not has_evidence(found, column):
+    if panel.display.layer is None or not has_evidence(panel, column):
         return ""
-    known = found.evidence.get((column, found.look.layer), "")
+    known = panel.evidence.get((column, panel.display.layer), "")
     if isinstance(known, str):
         return evidence_html(Trust(known))
     said = "" if known.probability is None else f"“{known.text.strip()}”: {chance(known.probability)}"

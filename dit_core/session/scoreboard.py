@@ -21,15 +21,15 @@ from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
 ALL = "all"
-RULES, MEANING, BASE, CHAT = "rules", "embedding", "judge: this base", "judge: a chat model"
-GRADERS = (RULES, MEANING, BASE, CHAT)
-PART = 64  # answers graded between two words on how far it is
-PUBLIC = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
+RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE = "rules", "embedding", "judge: this base", "judge: a chat model"
+GRADERS = (RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
+ANSWERS_PER_STEP = 64  # answers graded between two words on how far it is
+RULES_ONLY = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
 UNMEASURED = "Press Run first: the stored figures came without the answers, so there is nothing to grade."
 
 
 @dataclass(frozen=True)
-class Wanted:
+class RunSettings:
     """What the left side says, in the order of its controls: a split, diffs per task, and kinds of methods."""
 
     split: str
@@ -37,12 +37,12 @@ class Wanted:
     kinds: Sequence[str]
 
     @property
-    def at_most(self) -> int | None:
+    def max_diffs(self) -> int | None:
         return None if self.limit == ALL else int(self.limit)
 
 
 @dataclass(frozen=True)
-class Grading:
+class GraderSettings:
     """What the controls say, in their order: one of `GRADERS`, and of a chat model its name and endpoint."""
 
     by: str = RULES
@@ -51,11 +51,11 @@ class Grading:
 
     def grader(self, suite: Suite) -> Grader | None:
         """The grader; None for the rules. Raises DitError where it lacks something."""
-        if self.by == MEANING:
+        if self.by == EMBEDDING:
             return grader("embedding")
-        if self.by == BASE:
+        if self.by == BASE_JUDGE:
             return grader("judge", suite=suite)
-        if self.by == CHAT:
+        if self.by == CHAT_JUDGE:
             if not self.model.strip():
                 raise DitError("Which chat model is to grade? Give its name at the endpoint.")
             return grader("judge", model=self.model.strip(), base_url=self.url.strip() or None)
@@ -66,35 +66,35 @@ class Grading:
         """The Python that makes the same grader."""
         url = f", base_url={self.url.strip()!r}" if self.url.strip() else ""
         chat = f'grader("judge", model={self.model.strip()!r}{url})'
-        return {MEANING: 'grader("embedding")', BASE: 'grader("judge", suite=suite)', CHAT: chat}[self.by]
+        return {EMBEDDING: 'grader("embedding")', BASE_JUDGE: 'grader("judge", suite=suite)', CHAT_JUDGE: chat}[self.by]
 
 
 @dataclass(frozen=True)
 class Run:
     """A run so far; `ledger` is what a later one of the same settings goes on with, `found` what it holds."""
 
-    wanted: Wanted
+    settings: RunSettings
     ledger: Ledger
     found: Table[Finding] | None = None
     board: Board | None = None
-    grading: Grading = Grading()
+    grading: GraderSettings = GraderSettings()
     done: int = 0
     total: int = 0
     now: str = ""
     state: str = RUNNING
 
 
-def begin(suite: Suite, wanted: Wanted, before: Run | None) -> Run:
+def start_run(suite: Suite, settings: RunSettings, before: Run | None) -> Run:
     """A run of these settings, which goes on with what was found `before` where that was of the same diffs.
 
     Raises DitError where nothing is to be measured.
     """
-    if not wanted.kinds:
+    if not settings.kinds:
         raise DitError("Nothing is to be measured: tick at least one kind of method.")
-    fresh = new_ledger(suite, wanted.at_most, wanted.split)
+    fresh = new_ledger(suite, settings.max_diffs, settings.split)
     if before is not None and before.ledger.settings == fresh.settings:
-        return Run(wanted, before.ledger)
-    return Run(wanted, fresh)
+        return Run(settings, before.ledger)
+    return Run(settings, fresh)
 
 
 def steps(suite: Suite, run: Run) -> Generator[Run, None, None]:
@@ -102,7 +102,7 @@ def steps(suite: Suite, run: Run) -> Generator[Run, None, None]:
 
     Raises DitError at once for a split without diffs.
     """
-    tables = stream(suite, run.wanted.at_most, run.wanted.split, kinds=run.wanted.kinds, ledger=run.ledger)
+    tables = stream(suite, run.settings.max_diffs, run.settings.split, kinds=run.settings.kinds, ledger=run.ledger)
     return _steps(suite, run, tables)
 
 
@@ -114,30 +114,30 @@ def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]
             yield replace(run, found=table if table else None, board=made, **extra)
 
 
-def graded(suite: Suite, run: Run | None, grading: Grading) -> Generator[Run, None, None]:
+def grade_run(suite: Suite, run: Run | None, grading: GraderSettings) -> Generator[Run, None, None]:
     """What was measured, part by part graded anew; the last one's board is by the new grades.
 
     Raises DitError where nothing was measured, for what the grader lacks, and for visitors of a public server: other
     graders load models, or ask endpoints on its owner's account.
     """
     if grading.by != RULES and not current_limits().paths:
-        raise DitError(PUBLIC)
+        raise DitError(RULES_ONLY)
     if run is None or run.found is None:
         raise DitError(UNMEASURED)
     return _graded(suite, run, run.found, grading, grading.grader(suite))
 
 
 def _graded(
-    suite: Suite, run: Run, found: Table[Finding], grading: Grading, by: Grader | None
+    suite: Suite, run: Run, found: Table[Finding], grading: GraderSettings, by: Grader | None
 ) -> Generator[Run, None, None]:
     run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
     yield run
     if by is not None:
         pairs = to_grade(suite, found)
         marks: dict[tuple[str, str], Mark | None] = {}
-        for start in range(0, len(pairs), PART):
+        for start in range(0, len(pairs), ANSWERS_PER_STEP):
             yield replace(run, done=start, total=len(pairs))
-            part = pairs[start : start + PART]
+            part = pairs[start : start + ANSWERS_PER_STEP]
             marks |= zip(part, by.marks(part), strict=True)
         found = by_marks(suite, found, marks, by.name)
     made = board(suite, found, by)

@@ -25,7 +25,7 @@ class Result:
     state: str
     stored: bool = False
     evidence: tuple[Confidence, ...] = ()  # for the cards of as many DIT adapters
-    weighing: str = ""  # what stands in the place of evidence that is not there
+    evidence_note: str = ""  # what stands in the place of evidence that is not there
 
 
 class Visit(Job):

@@ -23,8 +23,8 @@ from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
 from dit_core.session.job import follow
-from dit_core.session.messages import STALE, STORED, sentence
-from dit_core.session.oracle import Found, column_of, steps
+from dit_core.session.messages import STALE, STORED, error_sentence
+from dit_core.session.oracle import PanelResult, column_of, steps
 from dit_core.session.readings import visible
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.time_left import AnswerProgress, ReadingProgress
@@ -34,7 +34,7 @@ from dit_core.widgets.controls import Controls
 from dit_core.widgets.shown import bundle, framed, sheet
 
 
-def unasked(suite: Suite, settings: Settings) -> Result:
+def empty_result(suite: Suite, settings: Settings) -> Result:
     """A result without answers: its cards keep their places."""
     try:
         chosen = settings.condition
@@ -44,14 +44,14 @@ def unasked(suite: Suite, settings: Settings) -> Result:
     return Result(settings, wanted, Table(suite.name, "verbalizations", ()), WAITING)
 
 
-def answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator[tuple[Result, str]]:
+def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator[tuple[Result, str]]:
     """The standing comparison and the chosen condition, token by token, each with a word on how far it is.
 
     Setting `stop` ends it at once, with what was said until then. Raises DitError for settings that make no sense.
     """
     settings = replace(settings, question=checked_text(settings.question, "The question"))
     info, _ = suite.diff(settings.diff), settings.condition
-    result = replace(unasked(suite, settings), state=RUNNING)
+    result = replace(empty_result(suite, settings), state=RUNNING)
     clock, length = AnswerProgress(settings.max_new_tokens), 0
     yield result, f"Asking {len(result.columns)} conditions as one batch…"
     for table in follow(compare(suite, info, result.columns, **settings.sampling), stop):
@@ -63,24 +63,24 @@ def answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator
     yield replace(result, state=STOPPED if stopped else DONE), note
 
 
-def weighed(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
+def with_evidence(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
     """The same result with the evidence for its cards: first with its place, then with what has come in."""
     if not answer_evidence.missing_evidence(suite, result):
         return
-    result = replace(result, weighing=answer_evidence.WEIGHING)
+    result = replace(result, evidence_note=answer_evidence.EVIDENCE_RUNNING)
     yield result
-    for found in follow(answer_evidence.fetch_evidence(suite, result), stop):
-        if len(found) > len(result.evidence):
-            result = replace(result, evidence=found)
+    for evidence in follow(answer_evidence.fetch_evidence(suite, result), stop):
+        if len(evidence) > len(result.evidence):
+            result = replace(result, evidence=evidence)
             yield result
-    yield replace(result, weighing=answer_evidence.UNWEIGHED)
+    yield replace(result, evidence_note=answer_evidence.EVIDENCE_STOPPED)
 
 
-def readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[Found, str]]:
+def stream_readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[PanelResult, str]]:
     """What the oracle reads of the same conditions, layer by layer, each with a word on how far it is."""
     clock = ReadingProgress()
-    for found in follow(steps(suite, result, PanelSettings()), stop):
-        yield found, clock.words(found.readings)
+    for panel in follow(steps(suite, result, PanelSettings()), stop):
+        yield panel, clock.words(panel.readings)
 
 
 WAITS = "After the cards, the oracle reads every condition, layer by layer."
@@ -95,8 +95,8 @@ class Explorer(VBox):
     """
 
     def __init__(self, suite: Suite) -> None:
-        self.suite, self.session = suite, Visit()
-        self.found: Found | None = None
+        self.suite, self.visit = suite, Visit()
+        self.panel: PanelResult | None = None
         self.controls = Controls(suite, self._changed)
         self.heading, self.note, self.cards = HTML(), HTML(), HTML()
         self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})
@@ -116,14 +116,14 @@ class Explorer(VBox):
 
     @property
     def result(self) -> Result:
-        return self.session.result or unasked(self.suite, self.controls.settings)
+        return self.visit.result or empty_result(self.suite, self.controls.settings)
 
     def _open(self) -> None:
         """What a first visitor meets: the suite's first diff, with its stored run where that is still true."""
         settings = Settings.for_diff(self.suite, first_info(self.suite).id)
-        self.session.result, note = unasked(self.suite, settings), "Press Ask."
+        self.visit.result, note = empty_result(self.suite, settings), "Press Ask."
         if (stored := read_first_run(self.suite)) is not None:
-            self.session.result = replace(self.result, table=stored, state=DONE, stored=True, weighing=PRESS_ASK)
+            self.visit.result = replace(self.result, table=stored, state=DONE, stored=True, evidence_note=PRESS_ASK)
             note = STORED
         self.controls.show(settings)
         self._show(note)
@@ -132,30 +132,30 @@ class Explorer(VBox):
 
     def ask(self) -> None:
         """Asks what the controls say; returns at once, while the cards fill."""
-        stop = self.session.begin()
-        self.found = None
+        stop = self.visit.begin()
+        self.panel = None
         self.thread = threading.Thread(target=self._run, args=(self.controls.settings, stop), daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
         """Ends what is running; what was said and read stays."""
-        self.session.stop.set()
+        self.visit.stop.set()
 
     def reveal(self) -> None:
         """Shows or hides what the diff was trained on, its trigger and the grades."""
         diff = self.result.settings.diff
-        self.session.revealed = "" if self.session.revealed == diff else diff
+        self.visit.revealed = "" if self.visit.revealed == diff else diff
         self._show()
         self._draw()
 
     def _changed(self, name: str) -> None:
         settings = self.controls.settings
         if name == "diff":
-            self.session.begin()
-            self.found = None
+            self.visit.begin()
+            self.panel = None
             settings = settings.with_diff(self.suite, settings.diff)
             self.controls.show(settings)
-            self.session.result = unasked(self.suite, settings)
+            self.visit.result = empty_result(self.suite, settings)
             self._show("Press Ask.")
         elif self.result.state != WAITING and not self._busy:
             changed = settings != self.result.settings
@@ -171,49 +171,49 @@ class Explorer(VBox):
         """Asks, then reads. Shows nothing more once another question has taken over."""
         before = self.result
         try:
-            for result, note in answers(self.suite, settings, stop):
-                if self.session.stop is not stop:
+            for result, note in stream_answers(self.suite, settings, stop):
+                if self.visit.stop is not stop:
                     return
-                self.session.result = result
+                self.visit.result = result
                 self._show(note, "busy" if note and not stop.is_set() else "note")
             if self.result.state == DONE:
-                self._weigh(stop)
+                self._fetch_evidence(stop)
                 self._read(stop)
         except Exception as error:
-            if self.session.stop is stop:
+            if self.visit.stop is stop:
                 if self.result.state != DONE:
-                    self.session.result = before
-                self._show(sentence(error), "error")
+                    self.visit.result = before
+                self._show(error_sentence(error), "error")
 
-    def _weigh(self, stop: threading.Event) -> None:
-        for result in weighed(self.suite, self.result, stop):
-            if self.session.stop is not stop:
+    def _fetch_evidence(self, stop: threading.Event) -> None:
+        for result in with_evidence(self.suite, self.result, stop):
+            if self.visit.stop is not stop:
                 return
-            self.session.result = result
+            self.visit.result = result
             self._show("Weighing the answer…", "busy")
 
     def _read(self, stop: threading.Event) -> None:
-        for found, note in readings(self.suite, self.result, stop):
-            if self.session.stop is not stop:
+        for panel, note in stream_readings(self.suite, self.result, stop):
+            if self.visit.stop is not stop:
                 return
-            self.found = found
+            self.panel = panel
             self._say(note, "busy")
             self._draw()
-        if self.session.stop is stop:
-            halted, silent = "Stopped. What was read stays." if stop.is_set() else "", self.found and self.found.silent
+        if self.visit.stop is stop:
+            halted, silent = "Stopped. What was read stays." if stop.is_set() else "", self.panel and self.panel.silent
             self._say(silent or halted, "error" if silent else "note")
 
     # ---------------------------------------------------------------- what is shown
 
     def _show(self, note: str = "", kind: str = "note") -> None:
         """Heading, secret and cards, and a note above them."""
-        revealed, diff = self.session.revealed, self.result.settings.diff
+        revealed, diff = self.visit.revealed, self.result.settings.diff
         self.heading.value = framed(view.heading(self.result))
         self.cards.value = framed(view.board(self.suite, self.result, revealed), live=True)
         self.controls.secret.value = framed(view.secret(self.suite, diff, revealed))
         self.controls.reveal.description = "Hide" if revealed == diff else "Reveal"
         self._say(note, kind)
-        if self.found is None:
+        if self.panel is None:
             self._draw()
 
     def _say(self, note: str, kind: str = "note") -> None:
@@ -221,19 +221,19 @@ class Explorer(VBox):
 
     @property
     def _revealed(self) -> bool:
-        return self.session.revealed == self.result.settings.diff
+        return self.visit.revealed == self.result.settings.diff
 
     def _draw(self) -> None:
         """The plot of what was read so far, or a sentence in its place."""
-        open_now, found = self._revealed, self.found
+        open_now, panel = self._revealed, self.panel
         if list(self.measure.options) != measures(open_now):
             self.measure.options = measures(open_now)
         self.choice.layout.display = "" if open_now else "none"  # before that there is only one
-        if found is None or not found.readings:
+        if panel is None or not panel.readings:
             figure = plots.sentence(WAITS if self.suite.oracle else NO_ORACLE, height=260)
         else:
-            lead = column_of(found.columns, "").condition
-            shown, y = visible(found.readings, open_now), measure(self.measure.value, open_now)
+            lead = column_of(panel.columns, "").condition
+            shown, y = visible(panel.readings, open_now), measure(self.measure.value, open_now)
             figure = plots.by_layer(shown, y=y, selected=lead)
         self._put(figure)
 
@@ -246,6 +246,6 @@ class Explorer(VBox):
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
         """Beside the widget, the cards as they are now: for where a saved notebook is only read."""
-        found = super()._repr_mimebundle_(**kwargs)
-        data, metadata = found if isinstance(found, tuple) else (found, {})
+        own = super()._repr_mimebundle_(**kwargs)
+        data, metadata = own if isinstance(own, tuple) else (own, {})
         return {**(data or {}), **bundle(self.result.table)}, metadata

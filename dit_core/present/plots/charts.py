@@ -46,7 +46,7 @@ _MORE_DASHES = ("6px,2px,2px,2px", "2px,6px", "10px,3px", "4px,4px", "12px,3px,2
 
 
 @dataclass(frozen=True, eq=False)
-class Line(Generic[R]):
+class ConditionLine(Generic[R]):
     """Records of one condition in the order of the table, with a name (not escaped), colour, marker and dash."""
 
     condition: str
@@ -81,7 +81,7 @@ def name_of(condition: str) -> str:
     return f"{rest} + {quoted(parsed.trigger.removeprefix(OWN), 20)}"
 
 
-def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
+def lines(records: Iterable[R], *apart: str) -> list[ConditionLine[R]]:
     """Return a line per condition and per value of the fields `apart`, in the order in which they first come up.
 
     A name holds of those fields what tells lines of one condition apart.
@@ -90,7 +90,7 @@ def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
     for record in records:
         key = (record.condition, *(getattr(record, field) for field in apart))
         groups.setdefault(key, []).append(record)
-    found: list[Line[R]] = []
+    found: list[ConditionLine[R]] = []
     used: set[str] = set()
     more = 0
     for key, own in groups.items():
@@ -101,11 +101,11 @@ def lines(records: Iterable[R], *apart: str) -> list[Line[R]]:
             colour = _MORE_COLOURS[more % len(_MORE_COLOURS)] if kind == "other" else colour
             more += 1
         used.add(kind)
-        found.append(Line(key[0], _name(key, list(groups)), colour, symbol, dash, tuple(own)))
+        found.append(ConditionLine(key[0], _name(key, list(groups)), colour, symbol, dash, tuple(own)))
     return found
 
 
-def chosen(found: Sequence[Line[R]], condition: str | None) -> Line[R] | None:
+def chosen(found: Sequence[ConditionLine[R]], condition: str | None) -> ConditionLine[R] | None:
     """Return the first line of a written condition; None where there is none, or `condition` is None."""
     wanted = None if condition is None else str(Condition.parse(condition))
     return next((line for line in found if line.condition == wanted), None)
@@ -134,7 +134,12 @@ def layer_axis(count: int, title: str = "layer", through: int = 0) -> dict[str, 
 
 
 def trace(
-    line: Line[R], layers: Sequence[int], values: Sequence[float], hovers: Sequence[str], count: int, lead: bool
+    line: ConditionLine[R],
+    layers: Sequence[int],
+    values: Sequence[float],
+    hovers: Sequence[str],
+    count: int,
+    lead: bool,
 ) -> dict[str, Any]:
     """Draw a line of values over some of `count` layers, with escaped hover texts; `lead` draws it stronger.
 

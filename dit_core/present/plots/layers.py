@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.present.html import percent
-from dit_core.present.plots.charts import Line, chosen, layer_axis, layer_step, lines, n_layers, trace, untrained
+from dit_core.present.plots.charts import (
+    ConditionLine,
+    chosen,
+    layer_axis,
+    layer_step,
+    lines,
+    n_layers,
+    trace,
+    untrained,
+)
 from dit_core.present.plots.style import canvas, hover, percent_axis, plain, quoted, sentence, shortened, theme
 from dit_core.records import Reading, Table
 
@@ -44,7 +53,7 @@ class PooledReadings:
         answer, count = self.answers[0]
         return quoted(answer) if self.total == 1 else f"{quoted(answer)} in {count} of {self.total} readings"
 
-    def hover(self, line: Line[Reading], where: str, value: str, untrained: bool) -> str:
+    def hover(self, line: ConditionLine[Reading], where: str, value: str, untrained: bool) -> str:
         """An escaped hover text: condition and place, the oracle's own words, the value as written."""
         if self.total == 1:
             answers = [quoted(self.answers[0][0], 120)]
@@ -149,7 +158,12 @@ def by_layer(
 
 
 def _trace(
-    line: Line[Reading], points: Sequence[PooledReadings], in_words: InWords, beyond: set[int], count: int, lead: bool
+    line: ConditionLine[Reading],
+    points: Sequence[PooledReadings],
+    in_words: InWords,
+    beyond: set[int],
+    count: int,
+    lead: bool,
 ) -> dict[str, Any]:
     layers = [point.layer for point in points]
     hovers = [
@@ -164,7 +178,9 @@ def _best(points: Sequence[PooledReadings]) -> PooledReadings:
     return max(points, key=lambda point: point.value)
 
 
-def _title(readings: Table[Reading], line: Line[Reading], points: Sequence[PooledReadings], measure: str) -> str:
+def _title(
+    readings: Table[Reading], line: ConditionLine[Reading], points: Sequence[PooledReadings], measure: str
+) -> str:
     best, when = _best(points), so_far(readings)
     if measure == "confidence":
         return f"{line.name}: the oracle is surest at layer {best.layer}{when} ({percent(best.value)}): {best.first}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.present.html import percent
 from dit_core.present.palette import COLOURS
-from dit_core.present.plots.charts import Axis, Cell, Line, cells, chosen, layer_axis, lines, n_layers, trace
+from dit_core.present.plots.charts import Axis, Cell, ConditionLine, cells, chosen, layer_axis, lines, n_layers, trace
 from dit_core.present.plots.style import canvas, hover, named, percent_axis, plain, quoted, sentence, theme, token_label
 from dit_core.records import LensToken, NextToken, Similarity, Table
 
@@ -154,7 +154,7 @@ def next_token_by_layer(
     )
 
 
-def _trace(line: Line[NextToken], measure: str, count: int, lead: bool) -> dict[str, Any]:
+def _trace(line: ConditionLine[NextToken], measure: str, count: int, lead: bool) -> dict[str, Any]:
     records = sorted(line.records, key=lambda record: record.layer)
     values = [record.rank + 1 if measure == "rank" else record.probability for record in records]
     hovers = [
@@ -184,7 +184,7 @@ def _rank_axis(next_tokens: Table[NextToken]) -> dict[str, Any]:
     }
 
 
-def _climb(line: Line[NextToken]) -> float:
+def _climb(line: ConditionLine[NextToken]) -> float:
     ends = _ends(line.records)
     return log10((ends[0].rank + 1) / (ends[1].rank + 1))
 
@@ -194,7 +194,7 @@ def _ends(records: Sequence[NextToken]) -> tuple[NextToken, NextToken]:
     return in_order[0], in_order[-1]
 
 
-def _rank_title(line: Line[NextToken], measure: str) -> str:
+def _rank_title(line: ConditionLine[NextToken], measure: str) -> str:
     low, high = _ends(line.records)
     token = f"{line.name}: {quoted(high.token, 24)}"
     if measure == "probability":

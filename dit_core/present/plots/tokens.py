@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.present.html import percent
-from dit_core.present.plots.charts import Axis, Cell, Line, cells, chosen, label_of, lines, n_layers, untrained
+from dit_core.present.plots.charts import Axis, Cell, ConditionLine, cells, chosen, label_of, lines, n_layers, untrained
 from dit_core.present.plots.layers import (
     APART,
     NOT_YET,
@@ -146,7 +146,7 @@ def difference_norms(
     positions = sorted({record.position for record in known})
     names = {position: label_of(labels, position) for position in positions}
 
-    def cell(line: Line[Norm], record: Norm) -> Cell:
+    def cell(line: ConditionLine[Norm], record: Norm) -> Cell:
         text = hover(
             f"{line.name}, layer {record.layer}, {named(names[record.position])}",
             f"changed by {share(record.ratio)} of the base's norm ({record.norm:.3g} of {record.base_norm:.3g})",

@@ -43,7 +43,7 @@ SLOW: EventOptions = {**RUN, "trigger_mode": "multiple"}
 EMPTY = 260  # pixels of a figure that has nothing to show yet
 
 
-def said(text: str) -> str:
+def sentence_figure(text: str) -> str:
     """The value of a figure that is only a sentence."""
     return figures.shown(partial(plots.sentence, text, height=EMPTY))
 

@@ -12,7 +12,7 @@ from dit_core.errors import DitError
 from dit_core.hub import HubPath, format_bytes, watch_own_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
-from dit_core.session.messages import sentence
+from dit_core.session.messages import error_sentence
 from dit_core.suite import Requirements, Suite
 
 
@@ -141,7 +141,7 @@ def closed(title: str, home: str, found: Requirements) -> HTMLResponse:
 
 def failed(error: Exception, home: str) -> HTMLResponse:
     """A suite that there isn't, that is not offered here, or that could not be opened."""
-    return _page(sentence(error), home, 404)
+    return _page(error_sentence(error), home, 404)
 
 
 def waiting(words: str) -> HTMLResponse:

@@ -14,7 +14,7 @@ from dit_core.present import plots
 from dit_core.present.cards import note_html
 from dit_core.records import ModuleChange, Table
 from dit_core.session.choices import diff_choices
-from dit_core.session.messages import content, sentence, whole
+from dit_core.session.messages import error_sentence, file_content, integer
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
@@ -34,7 +34,7 @@ def empty(most_bytes: int) -> str:
     )
 
 
-def told(arrival: Arrival) -> str:
+def facts_html(arrival: Arrival) -> str:
     """The facts of a diff as HTML."""
     changes, info = arrival.changes, arrival.info
     ranks = sorted({change.rank for change in changes if change.rank is not None})
@@ -80,13 +80,15 @@ class BringEvents:
                 raise DitError(f"You have brought {MOST} diffs already: forget one first.")
             if files and source.strip():
                 raise DitError("There are files and a hub id: take one of them away.")
-            described = title.strip(), task, whole(position)
+            described = title.strip(), task, integer(position)
             if files:
                 arrival = bring_files(self.suite, files, *described)
             else:
                 arrival = bring_source(self.suite, source, *described)
         except Exception as error:
-            return note_html(sentence(error), "error"), *(gr.skip(),) * (4 + self.lists)  # the files too: press again
+            return note_html(error_sentence(error), "error"), *(gr.skip(),) * (
+                4 + self.lists
+            )  # the files too: press again
         uploads.clear()
         if not visit.at_leaving(partial(self.suite.forget, arrival.info.id), token):
             return (gr.skip(),) * (5 + self.lists)  # they have left while it was checked: nobody is told
@@ -117,7 +119,7 @@ class BringEvents:
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of what the newest diff changes; ("", "") where there is none."""
         brought = list(self._brought(visit).values())
-        return (f"{what}.{form}", content(brought[-1].changes, form)) if brought else ("", "")
+        return (f"{what}.{form}", file_content(brought[-1].changes, form)) if brought else ("", "")
 
     def _kept(self, visit: Visit, files: list[str] | None) -> Uploads:
         """The visitor's uploads, now these; they go with them at the latest."""
@@ -133,7 +135,7 @@ class BringEvents:
         return job.result
 
     def _of(self, arrival: Arrival) -> tuple[str, str]:
-        return told(arrival), change_figure(arrival.changes)
+        return facts_html(arrival), change_figure(arrival.changes)
 
     def _lists(self, visit: Visit, shown: str | None) -> tuple:
         """The tab's own list, and those of the other tabs."""

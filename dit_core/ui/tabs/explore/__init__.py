@@ -72,7 +72,7 @@ def explore_tab(
 
     def answered(event: Dependency) -> None:
         """After `event` has answered the cards: the evidence for them, and what the panel reads of them."""
-        event.then(events.weigh, visit, cards, **RUN)
+        event.then(events.fetch_evidence, visit, cards, **RUN)
         panel.after(event, visit)
 
     def shows(event: Dependency) -> None:

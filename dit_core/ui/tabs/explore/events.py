@@ -23,7 +23,7 @@ from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.job import QueuePosition, follow
-from dit_core.session.messages import STALE, STORED, sentence
+from dit_core.session.messages import STALE, STORED, error_sentence
 from dit_core.session.notebook_cells import cell_code, read_code
 from dit_core.session.settings import PanelSettings, Settings, from_query, query_settings, to_query
 from dit_core.session.time_left import AnswerProgress
@@ -43,7 +43,7 @@ class Events:
         """The settings that a first visitor meets."""
         return Settings.for_diff(self.suite, first_info(self.suite).id)
 
-    def unasked(self, settings: Settings) -> Result:
+    def empty_result(self, settings: Settings) -> Result:
         """A result without answers: its cards keep their places."""
         info = self.suite.diff(settings.diff)
         try:
@@ -55,7 +55,7 @@ class Events:
 
     def result(self, visit: Visit) -> Result:
         """Return what the cards show; empty cards for a first visitor."""
-        return visit.result or self.unasked(self.first())
+        return visit.result or self.empty_result(self.first())
 
     def board(self, visit: Visit, note: str = "", kind: str = "note") -> tuple[str, str, str]:
         """Heading, cards and note for what the visit shows."""
@@ -85,13 +85,13 @@ class Events:
         except Exception as error:
             if visit.stop is stop:
                 visit.result = before
-                yield *self.board(visit, sentence(error), "error"), gr.skip()
+                yield *self.board(visit, error_sentence(error), "error"), gr.skip()
 
     def _answers(self, visit: Visit, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
         info, condition = self.suite.diff(settings.diff), settings.condition
         settings = replace(settings, question=checked_text(settings.question, "The question"))
         wanted = columns(self.suite.task_of(info), settings.question, condition)
-        result = replace(self.unasked(settings), columns=wanted, state=RUNNING)
+        result = replace(self.empty_result(settings), columns=wanted, state=RUNNING)
         clock, length = AnswerProgress(settings.sampling["max_new_tokens"]), 0
         visit.result = result
         yield *self.board(visit, f"Asking {len(wanted)} conditions as one batch…", "busy"), gr.skip()
@@ -115,14 +115,14 @@ class Events:
         visit.job(PANEL).stop.set()
         visit.job(EVIDENCE).stop.set()
 
-    def weigh(self, visit: Visit) -> Iterator[str]:
+    def fetch_evidence(self, visit: Visit) -> Iterator[str]:
         """Once the cards are there: fetches the evidence for their answers, and shows them with it."""
         result = visit.result
         if not (result and result.state == DONE and answer_evidence.missing_evidence(self.suite, result)):
             yield gr.skip()
             return
-        stop, note = visit.job(EVIDENCE).begin(), answer_evidence.UNWEIGHED
-        visit.result = result = replace(result, weighing=answer_evidence.WEIGHING)
+        stop, note = visit.job(EVIDENCE).begin(), answer_evidence.EVIDENCE_STOPPED
+        visit.result = result = replace(result, evidence_note=answer_evidence.EVIDENCE_RUNNING)
         yield view.board(self.suite, result, visit.revealed)
         try:
             for found in follow(answer_evidence.fetch_evidence(self.suite, result), stop, worker=self.suite.worker):
@@ -132,9 +132,9 @@ class Events:
                     visit.result = result = replace(result, evidence=found)
                     yield view.board(self.suite, result, visit.revealed)
         except Exception as error:
-            note = sentence(error)
+            note = error_sentence(error)
         if visit.result is result and answer_evidence.missing_evidence(self.suite, result):
-            visit.result = replace(result, weighing=note)
+            visit.result = replace(result, evidence_note=note)
             yield view.board(self.suite, visit.result, visit.revealed)
 
     # ---------------------------------------------------------------- choosing
@@ -157,14 +157,14 @@ class Events:
             visit.opening = "ask" if query_settings(query) else "stored"
         except DitError as error:
             settings, note, visit.opening = self.first(), str(error), ""
-        visit.result = self.unasked(settings)
+        visit.result = self.empty_result(settings)
         return [*self.controls(visit, settings), *self.board(visit, note, "error" if note else "note")]
 
     def answer_opening(self, visit: Visit, *values: Any) -> Iterator[tuple]:
         """What follows `restore` and `surprise`: the stored run where it is still true, else asking."""
         opening, visit.opening = visit.opening, ""
         if opening == "stored" and (table := read_first_run(self.suite)) is not None:
-            visit.result = replace(self.unasked(self.first()), table=table, state=DONE, stored=True)
+            visit.result = replace(self.empty_result(self.first()), table=table, state=DONE, stored=True)
             yield *self.board(visit, STORED), gr.skip()
         elif opening:
             yield from self.ask(visit, *values)
@@ -175,7 +175,7 @@ class Events:
         """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""
         visit.begin()
         settings = Settings(*values).with_diff(self.suite, values[0])
-        visit.result = self.unasked(settings)
+        visit.result = self.empty_result(settings)
         return [*self.controls(visit, settings), *self.board(visit, "Press Ask.")]
 
     def surprise(self, visit: Visit, *values: Any) -> list[Any]:
@@ -183,7 +183,7 @@ class Events:
         visit.begin()
         diff = pick(self.suite, self.suite.diff(values[0]).task if values[0] else None, but=values[0])
         settings = Settings(*values).with_diff(self.suite, diff)
-        visit.result, visit.opening = self.unasked(settings), "ask"
+        visit.result, visit.opening = self.empty_result(settings), "ask"
         return [*self.controls(visit, settings), *self.board(visit)]
 
     def reveal(self, visit: Visit, diff: str) -> tuple:

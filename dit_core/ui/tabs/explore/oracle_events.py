@@ -20,8 +20,8 @@ from dit_core.records import Table
 from dit_core.session import reading_evidence
 from dit_core.session.choices import measure, measures
 from dit_core.session.job import Failed, QueuePosition, run_job
-from dit_core.session.messages import content
-from dit_core.session.oracle import Found, Look, steps
+from dit_core.session.messages import file_content
+from dit_core.session.oracle import PanelDisplay, PanelResult, steps
 from dit_core.session.settings import ALL_KINDS, PanelSettings
 from dit_core.session.time_left import ReadingProgress
 from dit_core.session.visit import PANEL, Visit
@@ -58,8 +58,8 @@ class OracleEvents:
     def read(self, visit: Visit, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
         """Reads what the panel's controls say; the figure fills layer by layer. Ends with a word on what happened."""
         job, clock, asked = visit.job(PANEL), ReadingProgress(), PanelSettings.from_controls(self.suite, *values)
-        look, lens_is_there = Look(y, next_y, asked.of), False
-        for now in run_job(job, lambda: self._steps(visit, asked, look), self.suite.worker, kept=_with_look):
+        display, lens_is_there = PanelDisplay(y, next_y, asked.of), False
+        for now in run_job(job, lambda: self._steps(visit, asked, display), self.suite.worker, kept=_with_display):
             if isinstance(now, QueuePosition):
                 yield view.note(str(now), "busy", job.result), *(gr.skip(),) * 5
             elif isinstance(now, Failed):
@@ -72,20 +72,20 @@ class OracleEvents:
             else:
                 yield self._shown(visit, asked.span, self._ending(now))
 
-    def _steps(self, visit: Visit, asked: PanelSettings, look: Look) -> Generator[Found, None, None]:
+    def _steps(self, visit: Visit, asked: PanelSettings, display: PanelDisplay) -> Generator[PanelResult, None, None]:
         if visit.result is None or visit.result.state == WAITING:
             raise DitError(UNASKED)
-        yield Found(visit.result, asked, look=look)
+        yield PanelResult(visit.result, asked, display=display)
         yield from steps(self.suite, visit.result, asked)
 
-    def _ending(self, found: Found) -> str:
-        if found.silent:
-            return view.note(found.silent, "error")
+    def _ending(self, panel: PanelResult) -> str:
+        if panel.silent:
+            return view.note(panel.silent, "error")
         if self.suite.oracle is None:
             return view.note(view.NO_ORACLE)
-        if found.state == STOPPED:
-            return view.note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
-        return view.note(found.left_out)
+        if panel.state == STOPPED:
+            return view.note(f"Stopped after {len(panel.readings or ())} readings. What was read stays.")
+        return view.note(panel.left_out)
 
     def stop(self, visit: Visit) -> None:
         """Ends the running reading at once."""
@@ -101,27 +101,27 @@ class OracleEvents:
         """The same, looked at in another way: another y axis, another condition's tokens, or revealed."""
         job, asked = visit.job(PANEL), PanelSettings.from_controls(self.suite, *values)
         if job.result is not None:
-            job.result = replace(job.result, look=replace(job.result.look, y=y, next_y=next_y, of=asked.of))
+            job.result = replace(job.result, display=replace(job.result.display, y=y, next_y=next_y, of=asked.of))
         return self._shown(visit, asked.span, gr.skip())
 
     def _shown(self, visit: Visit, span: str, note: Any) -> tuple:
-        found, open_now = self._found(visit), self._open(visit)
-        y = measure(found.look.y if found else "", open_now)
+        panel, open_now = self._panel(visit), self._open(visit)
+        y = measure(panel.display.y if panel else "", open_now)
         return (
             note,
             gr.update(choices=measures(open_now), value=y),
-            view.by_layer(found, open_now),
-            view.next_token(found, open_now),
-            view.chips(found, span, open_now),
-            view.details(found, open_now),
+            view.by_layer(panel, open_now),
+            view.next_token(panel, open_now),
+            view.chips(panel, span, open_now),
+            view.details(panel, open_now),
         )
 
-    def _found(self, visit: Visit) -> Found | None:
+    def _panel(self, visit: Visit) -> PanelResult | None:
         return visit.job(PANEL).result
 
     def _open(self, visit: Visit) -> bool:
-        found = self._found(visit)
-        return found is not None and visit.revealed == found.result.settings.diff
+        panel = self._panel(visit)
+        return panel is not None and visit.revealed == panel.cards.settings.diff
 
     # ---------------------------------------------------------------- clicking
 
@@ -129,33 +129,33 @@ class OracleEvents:
         """A point of a figure was clicked: all readings of its layer."""
         job = visit.job(PANEL)
         if job.result is not None and isinstance(event.x, int):
-            job.result = replace(job.result, look=replace(job.result.look, layer=event.x))
+            job.result = replace(job.result, display=replace(job.result.display, layer=event.x))
         return view.details(job.result, self._open(visit))
 
-    def weigh(self, visit: Visit) -> Iterator[Any]:
+    def fetch_evidence(self, visit: Visit) -> Iterator[Any]:
         """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
         yield gr.skip()  # an event that gives nothing would empty the page
         job = visit.job(PANEL)
         for _ in reading_evidence.fetch_evidence(self.suite, job):
             yield view.details(job.result, self._open(visit))
 
-    def weigh_on(self, visit: Visit) -> Iterator[Any]:
+    def fetch_pending_evidence(self, visit: Visit) -> Iterator[Any]:
         """All is read: weighs a layer that was clicked meanwhile; nothing after a stop."""
         if visit.job(PANEL).stop.is_set():
             yield gr.skip()
         else:
-            yield from self.weigh(visit)
+            yield from self.fetch_evidence(visit)
 
     def token(self, visit: Visit, event: gr.EventData, span: str) -> tuple:
         """A token was clicked: the first one of a span, or the last, which sets the span. Gives tokens, span, note."""
         job = visit.job(PANEL)
         if job.result is None or not isinstance(event.at, int):
             return (gr.skip(),) * 3
-        look = job.result.look
-        job.result = replace(job.result, look=replace(look, first=event.at if look.first is None else None))
-        if look.first is None:
+        display = job.result.display
+        job.result = replace(job.result, display=replace(display, first=event.at if display.first is None else None))
+        if display.first is None:
             return view.chips(job.result, span, self._open(visit)), gr.skip(), gr.skip()
-        start, stop = sorted((look.first, event.at))
+        start, stop = sorted((display.first, event.at))
         span = f"{start}:{stop + 1}"
         update = gr.update(choices=view.span_choices(span), value=span)
         return view.chips(job.result, span, self._open(visit)), update, view.note(TOKENS)
@@ -195,25 +195,25 @@ class OracleEvents:
 
     def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the panel's controls."""
-        found = self._found(visit)
-        if found is None or found.state == RUNNING:
+        panel = self._panel(visit)
+        if panel is None or panel.state == RUNNING:
             return gr.skip()
         asked = PanelSettings.from_controls(self.suite, *values)
-        return view.note(STALE) if asked.reads != found.asked.reads else self._ending(found)
+        return view.note(STALE) if asked.reads != panel.settings.reads else self._ending(panel)
 
     # ---------------------------------------------------------------- taking away
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
-        found, open_now = self._found(visit), self._open(visit)
-        if found is None:
+        panel, open_now = self._panel(visit), self._open(visit)
+        if panel is None:
             return "", ""
-        table: Table[Any] | None = found.readings if what == "oracle" else view.shown_tokens(found, open_now)
+        table: Table[Any] | None = panel.readings if what == "oracle" else view.shown_tokens(panel, open_now)
         if not table:
             return "", ""
-        return f"{found.result.settings.diff}-{what}.{form}", content(table, form, reveal=open_now)
+        return f"{panel.cards.settings.diff}-{what}.{form}", file_content(table, form, reveal=open_now)
 
 
-def _with_look(before: Found, found: Found) -> Found:
+def _with_display(before: PanelResult, panel: PanelResult) -> PanelResult:
     """What was found, looked at as by now: that may have changed while it was read."""
-    return replace(found, look=before.look)
+    return replace(panel, display=before.display)

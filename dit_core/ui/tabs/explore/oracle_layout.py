@@ -94,7 +94,7 @@ class Panel:
         """Once `event` has answered the cards: reads what they show."""
         then = event.then(self.events.titles, visit, [self.controls.kinds, self.controls.of], **QUICK)
         read = then.then(self.events.after_cards, [visit, *self.inputs], self.board.shown, **RUN)
-        read.then(self.events.weigh_on, visit, self.board.details, **SLOW)
+        read.then(self.events.fetch_pending_evidence, visit, self.board.details, **SLOW)
 
 
 def build_panel(suite: Suite, visit: gr.State) -> Panel:
@@ -170,11 +170,11 @@ def _connect(panel: Panel, visit: gr.State) -> None:
     events, controls, board = panel.events, panel.controls, panel.board
     reads = [controls.read.click, controls.question.input, controls.layers.submit]
     read = gr.on(reads, events.read, [visit, *panel.inputs], board.shown, **SLOW)
-    read.then(events.weigh_on, visit, board.details, **SLOW)
+    read.then(events.fetch_pending_evidence, visit, board.details, **SLOW)
     looks = [board.y.input, panel.next_y.input, controls.of.input, controls.span.input]
     gr.on(looks, events.show, [visit, *panel.inputs], board.shown, **QUICK)
     clicked = board.figure.select(events.clicked, visit, board.details, **QUICK)
-    clicked.then(events.weigh, visit, board.details, **SLOW)
+    clicked.then(events.fetch_evidence, visit, board.details, **SLOW)
     board.chips.select(events.token, [visit, controls.span], [board.chips, controls.span, board.note], **QUICK)
     changes = [control.change for control in controls.settings]
     gr.on(changes, events.changed, [visit, *controls.settings], board.note, **LATEST)

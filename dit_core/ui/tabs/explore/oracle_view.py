@@ -15,10 +15,10 @@ from dit_core.records import NextToken, Reading, Table, Target
 from dit_core.request.targets import Span
 from dit_core.session import reading_evidence
 from dit_core.session.choices import measure
-from dit_core.session.oracle import Found, column_of
+from dit_core.session.oracle import PanelResult, column_of
 from dit_core.session.readings import readings_html, shown_target, visible
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import said
+from dit_core.ui.parts.pieces import sentence_figure
 
 NEXT_MEASURES = ("rank", "probability")
 HEIGHT, NEXT_HEIGHT = 500, 460  # pixels, as `plots` draws them
@@ -30,38 +30,40 @@ NO_ORACLE = (
 CLICK = "Click a point above for all that the oracle read at that layer."
 
 
-def by_layer(found: Found | None, open_now: bool) -> str:
+def by_layer(panel: PanelResult | None, open_now: bool) -> str:
     """The readings so far, a line per condition, as the value of a figure; or a sentence."""
-    if found is None or not found.readings:
-        return said(WAITS if found is None or found.state == RUNNING else "Nothing was read.")
-    readings, lead = visible(found.readings, open_now), column_of(found.columns, found.look.of)
-    return figures.shown(partial(plots.by_layer, readings, y=measure(found.look.y, open_now), selected=lead.condition))
+    if panel is None or not panel.readings:
+        return sentence_figure(WAITS if panel is None or panel.state == RUNNING else "Nothing was read.")
+    readings, lead = visible(panel.readings, open_now), column_of(panel.columns, panel.display.of)
+    return figures.shown(
+        partial(plots.by_layer, readings, y=measure(panel.display.y, open_now), selected=lead.condition)
+    )
 
 
-def next_token(found: Found | None, open_now: bool) -> str:
+def next_token(panel: PanelResult | None, open_now: bool) -> str:
     """How high the next token stands at each layer, a line per condition: the reference's once revealed."""
-    table = shown_tokens(found, open_now)
-    if found is None or not table:
-        return said(NEXT_WAITS)
-    y, lead = found.look.next_y or "rank", column_of(found.columns or found.result.columns, found.look.of)
+    table = shown_tokens(panel, open_now)
+    if panel is None or not table:
+        return sentence_figure(NEXT_WAITS)
+    y, lead = panel.display.next_y or "rank", column_of(panel.columns or panel.cards.columns, panel.display.of)
     return figures.shown(partial(plots.next_token_by_layer, table, y=y, selected=lead.condition))
 
 
-def shown_tokens(found: Found | None, open_now: bool) -> Table[NextToken] | None:
+def shown_tokens(panel: PanelResult | None, open_now: bool) -> Table[NextToken] | None:
     """The logit lens as it may be shown: of the answers' tokens, and of the reference's once revealed."""
-    if found is None or found.next_tokens is None:
+    if panel is None or panel.next_tokens is None:
         return None
     what = "reference" if open_now else "answer"
-    return replace(found.next_tokens, records=tuple(token for token in found.next_tokens if token.what == what))
+    return replace(panel.next_tokens, records=tuple(token for token in panel.next_tokens if token.what == what))
 
 
-def chips(found: Found | None, span: str, open_now: bool) -> str:
+def chips(panel: PanelResult | None, span: str, open_now: bool) -> str:
     """The tokens of one prompt as buttons, those that are read marked; a trigger's digits are masked until revealed."""
-    column = column_of(found.result.columns, found.look.of) if found else None
-    target = found.target(column) if found and column else None
-    if found is None or column is None or target is None:
+    column = column_of(panel.cards.columns, panel.display.of) if panel else None
+    target = panel.target(column) if panel and column else None
+    if panel is None or column is None or target is None:
         return '<p class="dit-small">The prompt\'s tokens come with the cards.</p>'
-    target, first = shown_target(target, open_now), found.look.first
+    target, first = shown_target(target, open_now), panel.display.first
     marked = _marked(span, target) if first is None else {first}
     pieces = "".join(_chip(at, token, at in marked) for at, token in enumerate(target.tokens[: target.prompt_tokens]))
     hint = "Click the first and the last token to read." if first is None else "Now click the last one."
@@ -86,19 +88,21 @@ def _marked(span: str, target: Target) -> set[int]:
         return set()
 
 
-def details(found: Found | None, open_now: bool) -> str:
+def details(panel: PanelResult | None, open_now: bool) -> str:
     """All readings of the layer that was clicked, folded; or what there is to click."""
-    readings = [reading for reading in found.readings or () if reading.layer == found.look.layer] if found else []
-    if found is None or not readings:
+    readings = [reading for reading in panel.readings or () if reading.layer == panel.display.layer] if panel else []
+    if panel is None or not readings:
         return f'<p class="dit-small">{CLICK}</p>'
-    inside = "".join(_column(found, column, readings, open_now) for column in found.columns)
-    return f'<details class="dit-fold" open><summary>layer {found.look.layer}: all readings</summary>{inside}</details>'
+    inside = "".join(_column(panel, column, readings, open_now) for column in panel.columns)
+    return (
+        f'<details class="dit-fold" open><summary>layer {panel.display.layer}: all readings</summary>{inside}</details>'
+    )
 
 
-def _column(found: Found, column: Column, readings: list, open_now: bool) -> str:
-    target = found.target(column)
+def _column(panel: PanelResult, column: Column, readings: list, open_now: bool) -> str:
+    target = panel.target(column)
     inside = readings_html(column.of(readings), target and shown_target(target, open_now), open_now)
-    trust = reading_evidence.shown(found, column)
+    trust = reading_evidence.shown(panel, column)
     return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}{trust}</section>'
 
 
@@ -109,12 +113,12 @@ class HasReadings(Protocol):
     def readings(self) -> Table[Reading] | None: ...
 
 
-def note(words: str, kind: str = "note", found: HasReadings | None = None) -> str:
+def note(words: str, kind: str = "note", panel: HasReadings | None = None) -> str:
     """A sentence, and a bar under it that shows how far the reading of `found` is; its place is always kept."""
     done, total = 0, 1
-    if found and found.readings:
-        done, total = len(found.readings), found.readings.extra["n_readings"]
-    idle = "" if found else " dit-idle"
+    if panel and panel.readings:
+        done, total = len(panel.readings), panel.readings.extra["n_readings"]
+    idle = "" if panel else " dit-idle"
     return f'{note_html(words, kind)}<progress class="dit-progress{idle}" max="{total}" value="{done}"></progress>'
 
 

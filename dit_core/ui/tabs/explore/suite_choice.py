@@ -9,7 +9,7 @@ import gradio as gr
 
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
-from dit_core.session.messages import sentence
+from dit_core.session.messages import error_sentence
 from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -56,7 +56,7 @@ class SuiteEvents:
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
-            return f"{told}{note_html(sentence(error), 'error')}", gr.skip(), _WAIT if told else _READY
+            return f"{told}{note_html(error_sentence(error), 'error')}", gr.skip(), _WAIT if told else _READY
         return told, gr.skip(), _READY
 
     def open(self, visit: Visit, name: str) -> Iterator[tuple]:
@@ -78,7 +78,7 @@ class SuiteEvents:
                     yield note_html(CANCELLED), gr.skip(), _READY, ""
                 return
             if opening.error:
-                yield note_html(sentence(opening.error), "error"), gr.skip(), _READY, ""
+                yield note_html(error_sentence(opening.error), "error"), gr.skip(), _READY, ""
                 return
         yield note_html("Going there…", "busy"), gr.skip(), _WAIT, self.site.path(name, self.here.name)
 

@@ -58,7 +58,7 @@ class LayerControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.layers.Wanted`, in order."""
+        """The controls of `session.layers.LayerSettings`, in order."""
         read: list[Control] = [self.question, self.part, self.count, self.kind, self.layers]
         return [self.diff, self.condition, self.asked, *read, self.samples, self.temperature, self.seed]
 

@@ -14,8 +14,8 @@ from dit_core.present.cards import RUNNING, STOPPED
 from dit_core.session import explore_view as view
 from dit_core.session.choices import condition_choices, question_choices
 from dit_core.session.job import Failed, QueuePosition, run_job
-from dit_core.session.layers import Found, Wanted, steps
-from dit_core.session.messages import content
+from dit_core.session.layers import LayerResult, LayerSettings, steps
+from dit_core.session.messages import file_content
 from dit_core.session.notebook_cells import IMPORTS, call, opening
 from dit_core.session.time_left import ReadingProgress
 from dit_core.session.visit import Visit
@@ -38,8 +38,8 @@ class LayerEvents:
 
     def read(self, visit: Visit, colour: str, *values: Any) -> Iterator[tuple]:
         """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
-        job, clock, wanted = visit.job(NAME), ReadingProgress(), Wanted(*values)
-        for now in run_job(job, lambda: self._steps(wanted), self.suite.worker):
+        job, clock, settings = visit.job(NAME), ReadingProgress(), LayerSettings(*values)
+        for now in run_job(job, lambda: self._steps(settings), self.suite.worker):
             if isinstance(now, QueuePosition):
                 yield note(str(now), "busy", job.result), *(gr.skip(),) * 3
             elif isinstance(now, Failed):
@@ -50,21 +50,21 @@ class LayerEvents:
             else:
                 yield self._ending(now), *self.shown(visit, colour), gr.skip()
 
-    def _steps(self, wanted: Wanted) -> Generator[Found, None, None]:
-        items = steps(self.suite, wanted)
-        yield Found(wanted)
+    def _steps(self, settings: LayerSettings) -> Generator[LayerResult, None, None]:
+        items = steps(self.suite, settings)
+        yield LayerResult(settings)
         yield from items
 
-    def _progress(self, clock: ReadingProgress, found: Found) -> str:
-        if found.norms is None:
+    def _progress(self, clock: ReadingProgress, result: LayerResult) -> str:
+        if result.norms is None:
             return "Reading the prompt…"
-        return clock.words(found.readings) if self.suite.oracle else "Comparing with the base…"
+        return clock.words(result.readings) if self.suite.oracle else "Comparing with the base…"
 
-    def _ending(self, found: Found) -> str:
-        if found.silent:
-            return note(found.silent, "error")
-        if found.state == STOPPED:
-            return note(f"Stopped after {len(found.readings or ())} readings. What was read stays.")
+    def _ending(self, result: LayerResult) -> str:
+        if result.silent:
+            return note(result.silent, "error")
+        if result.state == STOPPED:
+            return note(f"Stopped after {len(result.readings or ())} readings. What was read stays.")
         return self.idle()
 
     def idle(self) -> str:
@@ -79,15 +79,15 @@ class LayerEvents:
 
     def shown(self, visit: Visit, colour: str) -> tuple[Any, Any]:
         """Heat map of the readings, and where the diff acts."""
-        found = visit.job(NAME).result
+        result = visit.job(NAME).result
         return (
-            layer_view.heat_map(self.suite, found, colour, self._open(visit)),
-            layer_view.acts(found, self._open(visit)),
+            layer_view.heat_map(self.suite, result, colour, self._open(visit)),
+            layer_view.acts(result, self._open(visit)),
         )
 
     def _open(self, visit: Visit) -> bool:
-        found: Found | None = visit.job(NAME).result
-        return found is not None and visit.revealed == found.wanted.diff
+        result: LayerResult | None = visit.job(NAME).result
+        return result is not None and visit.revealed == result.settings.diff
 
     def recolour(self, visit: Visit, colour: str) -> Any:
         """The heat map in another colour."""
@@ -95,12 +95,12 @@ class LayerEvents:
 
     def picked(self, visit: Visit, point: gr.EventData) -> Any:
         """The readings of the cell that was clicked."""
-        found: Found | None = visit.job(NAME).result
+        result: LayerResult | None = visit.job(NAME).result
         try:
             _, layer, positions = point.data
         except (AttributeError, TypeError, ValueError):
             return gr.skip()
-        return gr.skip() if found is None else layer_view.cell(found, layer, tuple(positions), self._open(visit))
+        return gr.skip() if result is None else layer_view.cell(result, layer, tuple(positions), self._open(visit))
 
     def reveal(self, visit: Visit, diff: str, colour: str) -> tuple:
         """Shows or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
@@ -140,39 +140,41 @@ class LayerEvents:
 
     def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the left side."""
-        found: Found | None = visit.job(NAME).result
-        if found is None or found.state == RUNNING:
+        result: LayerResult | None = visit.job(NAME).result
+        if result is None or result.state == RUNNING:
             return gr.skip()
-        return note(STALE) if Wanted(*values) != found.wanted else self._ending(found)
+        return note(STALE) if LayerSettings(*values) != result.settings else self._ending(result)
 
     # ---------------------------------------------------------------- taking away
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
-        found: Found | None = visit.job(NAME).result
-        table = getattr(found, what, None)
-        if found is None or not table:
+        result: LayerResult | None = visit.job(NAME).result
+        table = getattr(result, what, None)
+        if result is None or not table:
             return "", ""
-        return f"{found.wanted.diff}-{what}.{form}", content(table, form, reveal=self._open(visit))
+        return f"{result.settings.diff}-{what}.{form}", file_content(table, form, reveal=self._open(visit))
 
     def cell(self, visit: Visit) -> str:
         """The lines that read and draw the same in a notebook; "" before anything was read."""
-        found: Found | None = visit.job(NAME).result
-        if found is None or not found.norms:
+        result: LayerResult | None = visit.job(NAME).result
+        if result is None or not result.norms:
             return ""
-        suite, wanted = self.suite, found.wanted
-        acts = call("norms", suite, wanted.diff, wanted.target)
-        target = call("targets", suite, wanted.diff, {**wanted.target, "span": wanted.span})
+        suite, settings = self.suite, result.settings
+        acts = call("norms", suite, settings.diff, settings.target)
+        target = call("targets", suite, settings.diff, {**settings.target, "span": settings.span})
         oracle = (
             "from dit_core.methods.oracle import read, targets"
             if suite.oracle
             else "from dit_core.methods.oracle import targets"
         )
         lines = [
-            *opening(suite, self.suite_ref, wanted.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
+            *opening(suite, self.suite_ref, settings.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
             f"[target] = {target}",
             f"plots.difference_norms({acts}, target.tokens).show()",
         ]
         if suite.oracle:
-            lines.append(f"plots.heat_map({call('read', suite, wanted.diff, wanted.reading)}, target.tokens).show()")
+            lines.append(
+                f"plots.heat_map({call('read', suite, settings.diff, settings.reading)}, target.tokens).show()"
+            )
         return "\n".join([*lines, ""])

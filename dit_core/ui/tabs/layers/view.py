@@ -6,11 +6,11 @@ from functools import partial
 
 from dit_core.present import plots
 from dit_core.present.cards import RUNNING
-from dit_core.session.layers import Found
+from dit_core.session.layers import LayerResult
 from dit_core.session.readings import answer_of, readings_html, shown_target
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import said
+from dit_core.ui.parts.pieces import sentence_figure
 
 # Words on the page for what a cell's colour says: the `colour` of `plots.heat_map`.
 COLOURS = {"confidence": "confidence", "what the model says": "agreement", "what it was trained on": "grade"}
@@ -24,30 +24,30 @@ def colours(open_now: bool) -> list[str]:
     return list(COLOURS)[: None if open_now else -1]
 
 
-def heat_map(suite: Suite, found: Found | None, colour: str = "confidence", open_now: bool = False) -> str:
+def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence", open_now: bool = False) -> str:
     """The readings so far by layer and token, or a sentence where there are none."""
     if suite.oracle is None:
-        return said("This suite has no activation oracle: nothing can be read in words.")
-    if found is None:
-        return said(PRESS)
-    if not found.readings or found.target is None:
-        return said("Reading…" if found.state == RUNNING else "Nothing was read.")
-    labels = shown_target(found.target, open_now).tokens
-    colour, answer = COLOURS[colour], answer_of(found.target)
-    return figures.shown(partial(plots.heat_map, found.readings, labels, colour=colour, model_said=answer))
+        return sentence_figure("This suite has no activation oracle: nothing can be read in words.")
+    if result is None:
+        return sentence_figure(PRESS)
+    if not result.readings or result.target is None:
+        return sentence_figure("Reading…" if result.state == RUNNING else "Nothing was read.")
+    labels = shown_target(result.target, open_now).tokens
+    colour, answer = COLOURS[colour], answer_of(result.target)
+    return figures.shown(partial(plots.heat_map, result.readings, labels, colour=colour, model_said=answer))
 
 
-def acts(found: Found | None, open_now: bool = False) -> str:
+def acts(result: LayerResult | None, open_now: bool = False) -> str:
     """How much the condition changes each layer's residual stream at each token, or a sentence."""
-    if found is None or found.norms is None or found.target is None:
-        return said("Reading…" if found and found.state == RUNNING else PRESS_ACTS)
-    return figures.shown(partial(plots.difference_norms, found.norms, shown_target(found.target, open_now).tokens))
+    if result is None or result.norms is None or result.target is None:
+        return sentence_figure("Reading…" if result and result.state == RUNNING else PRESS_ACTS)
+    return figures.shown(partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens))
 
 
-def cell(found: Found, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
+def cell(result: LayerResult, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
     """All that the oracle read at one cell of the heat map."""
-    readings = [r for r in found.readings or () if (r.layer, r.positions) == (layer, positions)]
-    if not readings or found.target is None:
+    readings = [r for r in result.readings or () if (r.layer, r.positions) == (layer, positions)]
+    if not readings or result.target is None:
         return CLICK
-    inside = readings_html(readings, shown_target(found.target, open_now), open_now)
+    inside = readings_html(readings, shown_target(result.target, open_now), open_now)
     return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>'

@@ -59,7 +59,7 @@ class LookControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.lens.Wanted`, in order."""
+        """The controls of `session.lens.LensSettings`, in order."""
         return [self.diff, self.positions, self.top]
 
 
@@ -80,7 +80,7 @@ class SteerControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.lens.Steering`, in order."""
+        """The controls of `session.lens.SteerSettings`, in order."""
         sampling: list[Control] = [self.tokens, self.samples, self.temperature, self.seed]
         return [self.look.diff, self.look.positions, self.layer, self.prompt, *self.strengths, *sampling]
 

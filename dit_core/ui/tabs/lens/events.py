@@ -13,8 +13,8 @@ import gradio as gr
 from dit_core.present.cards import RUNNING, STOPPED, note_html
 from dit_core.session.choices import everyday_choices
 from dit_core.session.job import Failed, Job, QueuePosition, run_job
-from dit_core.session.lens import MIDDLE, Seen, Steering, Wanted, Written, look, steer
-from dit_core.session.messages import content, whole
+from dit_core.session.lens import MIDDLE, LensResult, LensSettings, SteerResult, SteerSettings, look, steer
+from dit_core.session.messages import file_content, integer
 from dit_core.session.notebook_cells import IMPORTS, call, opening
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -25,7 +25,7 @@ LOOKING = "Reading unrelated texts with the diff and without…"
 STALE = "The settings have changed since: press Look."
 STEER_STALE = "The settings have changed since: press Steer."
 STOPPED_NOTE = "Stopped. What was there stays."
-F = TypeVar("F", Seen, Written)
+F = TypeVar("F", LensResult, SteerResult)
 
 
 class LensEvents:
@@ -38,16 +38,16 @@ class LensEvents:
 
     def look(self, visit: Visit, method: str, position: int, *values: Any) -> Iterator[tuple]:
         """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
-        job, wanted = visit.job(LENS), Wanted(*values)
-        for now in run_job(job, lambda: _from(Seen(wanted), look(self.suite, wanted)), self.suite.worker):
+        job, settings = visit.job(LENS), LensSettings(*values)
+        for now in run_job(job, lambda: _from(LensResult(settings), look(self.suite, settings)), self.suite.worker):
             choices = lens_view.positions(job.result, position), lens_view.layers(job.result)
             yield _said(now, LOOKING), *self.shown(visit, method, position), *choices
 
     def steer(self, visit: Visit, *values: Any) -> Iterator[tuple]:
         """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
-        job, wanted = visit.job(STEER), Steering.of(*values)
-        busy = f"Writing {len(wanted.strengths)} texts as one batch…"
-        for now in run_job(job, lambda: _from(Written(wanted), steer(self.suite, wanted)), self.suite.worker):
+        job, settings = visit.job(STEER), SteerSettings.from_controls(*values)
+        busy = f"Writing {len(settings.strengths)} texts as one batch…"
+        for now in run_job(job, lambda: _from(SteerResult(settings), steer(self.suite, settings)), self.suite.worker):
             yield _said(now, busy), lens_view.texts(job.result)
 
     def stop_looking(self, visit: Visit) -> None:
@@ -62,8 +62,8 @@ class LensEvents:
 
     def shown(self, visit: Visit, method: str, position: int) -> tuple[str, str]:
         """The words by layer, and how the changes resemble each other."""
-        seen = visit.job(LENS).result
-        return lens_view.words(seen, method, position), lens_view.cosine(seen, position)
+        result = visit.job(LENS).result
+        return lens_view.words(result, method, position), lens_view.cosine(result, position)
 
     def choose(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
         """Another diff was picked: nothing seen and nothing written yet."""
@@ -89,11 +89,11 @@ class LensEvents:
 
     def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is seen still answers the controls."""
-        return _stale(visit.job(LENS), Wanted(*values), STALE)
+        return _stale(visit.job(LENS), LensSettings(*values), STALE)
 
     def steering_changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what was written still answers the controls."""
-        return _stale(visit.job(STEER), Steering.of(*values), STEER_STALE)
+        return _stale(visit.job(STEER), SteerSettings.from_controls(*values), STEER_STALE)
 
     # ---------------------------------------------------------------- taking away
 
@@ -101,15 +101,15 @@ class LensEvents:
         """File name and content of `tokens`, `similarities` or `steered`; ("", "") where there is nothing."""
         found = visit.job(STEER if what == "steered" else LENS).result
         table = getattr(found, what, None)
-        return (f"{found.wanted.diff}-{table.kind}.{form}", content(table, form)) if table else ("", "")
+        return (f"{found.settings.diff}-{table.kind}.{form}", file_content(table, form)) if table else ("", "")
 
     def cell(self, visit: Visit, method: str, position: int) -> str:
         """The lines that show the same in a notebook; "" before anything was looked at."""
-        seen = visit.job(LENS).result
-        if seen is None or not seen.tokens:
+        result = visit.job(LENS).result
+        if result is None or not result.tokens:
             return ""
-        suite, diff, positions = self.suite, seen.wanted.diff, {"positions": whole(seen.wanted.positions)}
-        looked = call("difference_lens", suite, diff, positions | {"top": whole(seen.wanted.top)})
+        suite, diff, positions = self.suite, result.settings.diff, {"positions": integer(result.settings.positions)}
+        looked = call("difference_lens", suite, diff, positions | {"top": integer(result.settings.top)})
         lines = [
             *opening(
                 suite, self.suite_ref, diff, *IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
@@ -121,15 +121,15 @@ class LensEvents:
 
     def steered_cell(self, visit: Visit) -> str:
         """The lines that write the same texts in a notebook; "" before there are any."""
-        written = visit.job(STEER).result
-        if written is None or not written.steered:
+        result = visit.job(STEER).result
+        if result is None or not result.steered:
             return ""
-        wanted, layer = written.wanted, written.steered[0].layer
-        steered = call("steer", self.suite, wanted.diff, {"layer": layer} | wanted.arguments)
+        settings, layer = result.settings, result.steered[0].layer
+        steered = call("steer", self.suite, settings.diff, {"layer": layer} | settings.arguments)
         lines = opening(
             self.suite,
             self.suite_ref,
-            wanted.diff,
+            settings.diff,
             "from dit_core import load_suite",
             "from dit_core.methods.lens import steer",
         )
@@ -150,7 +150,7 @@ def _said(now: F | QueuePosition | Failed, busy: str) -> str:
     return note_html(STOPPED_NOTE if now.state == STOPPED else "")
 
 
-def _stale(job: Job, wanted: Any, words: str) -> Any:
+def _stale(job: Job, settings: Any, words: str) -> Any:
     if job.result is None or job.result.state == RUNNING:
         return gr.skip()
-    return note_html(words if wanted != job.result.wanted else "")
+    return note_html(words if settings != job.result.settings else "")

@@ -6,7 +6,7 @@ import gradio as gr
 
 from dit_core.present.cards import note_html
 from dit_core.scoreboard import KINDS
-from dit_core.session.scoreboard import ALL, CHAT, GRADERS, RULES
+from dit_core.session.scoreboard import ALL, CHAT_JUDGE, GRADERS, RULES
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
@@ -46,7 +46,7 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -
     start = events.shown(Visit(), tasks[0], next(iter(BY)))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            wanted, run, stop = _controls(suite)
+            settings, run, stop = _controls(suite)
             grading, grade = _grading(suite)
             audit_section(suite, suite_ref, visit)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
@@ -68,7 +68,7 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -
                 copying(events.cell, [visit, task], "dit-scoreboard-cell")
             trust_section(suite, visit)
     shown, turn = [origin, board, grades, scaling, votes, named, correlations], [visit, task, by]
-    run.click(events.run, [*turn, *wanted], [note, *shown], **SLOW)
+    run.click(events.run, [*turn, *settings], [note, *shown], **SLOW)
     grade.click(events.grade, [*turn, *grading], [note, *shown], **SLOW)
     stop.click(events.stop, visit, None, **QUICK)
     gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
@@ -76,7 +76,7 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -
 
 
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
-    """Draws the left side; returns the controls of `scoreboard_run.Wanted` in order, the Run and the Stop button."""
+    """Draw the left side; return the controls of `RunSettings` in order, the Run and the Stop button."""
     splits = sorted({info.split for info in suite.diffs}, key=lambda split: split != "test") or ["test"]
     kinds = [(WORDS[kind], kind) for kind in KINDS]
     gr.HTML(ABOUT, apply_default_css=False)
@@ -90,11 +90,11 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
 
 
 def _grading(suite: Suite) -> tuple[list[gr.components.Component], gr.Button]:
-    """Draws who grades; returns the controls of `scoreboard_grading.Grading` in order, and the Grade button."""
+    """Draw the choice of a grader; return the controls of `GraderSettings` in order, and the Grade button."""
     with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=current_limits().paths):
         by = gr.Radio(list(GRADERS), value=RULES, label="grader", elem_id="dit-scoreboard-grader")
         model = gr.Textbox(label="chat model", max_lines=1, visible=False, elem_id="dit-scoreboard-model")
         url = gr.Textbox(label="endpoint", max_lines=1, visible=False, elem_id="dit-scoreboard-url")
         grade = gr.Button("Grade", min_width=80, elem_id="dit-scoreboard-grade")
-    by.change(lambda by: [gr.update(visible=by == CHAT)] * 2, by, [model, url], **QUICK)
+    by.change(lambda by: [gr.update(visible=by == CHAT_JUDGE)] * 2, by, [model, url], **QUICK)
     return [by, model, url], grade

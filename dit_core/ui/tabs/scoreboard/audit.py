@@ -11,7 +11,7 @@ from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices
 from dit_core.session.job import QueuePosition, follow
-from dit_core.session.messages import sentence
+from dit_core.session.messages import error_sentence
 from dit_core.session.notebook_cells import named, opening
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -67,7 +67,7 @@ class AuditEvents:
                 yield note_html("Stopped: no report was made."), "", ""
         except Exception as error:
             if job.stop is stop:
-                yield note_html(sentence(error), "error"), "", ""
+                yield note_html(error_sentence(error), "error"), "", ""
 
     def stop(self, visit: Visit) -> None:
         """Ends the asking at once."""

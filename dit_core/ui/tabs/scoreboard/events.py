@@ -13,9 +13,18 @@ from typing import Any
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.scoreboard import Board, read_board
 from dit_core.session.job import Failed, QueuePosition, run_job
-from dit_core.session.messages import content
+from dit_core.session.messages import file_content
 from dit_core.session.notebook_cells import IMPORTS
-from dit_core.session.scoreboard import RULES, Grading, Run, RunProgress, Wanted, begin, graded, steps
+from dit_core.session.scoreboard import (
+    RULES,
+    GraderSettings,
+    Run,
+    RunProgress,
+    RunSettings,
+    grade_run,
+    start_run,
+    steps,
+)
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import opening
@@ -36,23 +45,23 @@ class ScoreboardEvents:
     def run(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
         """Measures what the left side says. Gives the note and all that is shown."""
         job, clock, run = visit.job(NAME), RunProgress(), None
-        for now in run_job(job, lambda: self._steps(visit, Wanted(*values)), self.suite.worker, FRAME):
+        for now in run_job(job, lambda: self._steps(visit, RunSettings(*values)), self.suite.worker, FRAME):
             if isinstance(now, Run):
                 run = now
             elif isinstance(now, Failed) and run is not None:
                 job.result = replace(run, state=STOPPED)  # what was measured stays, and counts
             yield self._said(now, clock), *self.shown(visit, task, by)
 
-    def _steps(self, visit: Visit, wanted: Wanted) -> Generator[Run, None, None]:
-        run = begin(self.suite, wanted, visit.job(NAME).result)
+    def _steps(self, visit: Visit, settings: RunSettings) -> Generator[Run, None, None]:
+        run = start_run(self.suite, settings, visit.job(NAME).result)
         items = steps(self.suite, run)
         yield replace(run, board=self.board(visit))
         yield from items
 
     def grade(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
         """Grades what was measured anew, by whom the left side says. Gives what `run` gives."""
-        job, clock, grading = visit.job(NAME), RunProgress(), Grading(*values)
-        for now in run_job(job, lambda: graded(self.suite, job.result, grading), self.suite.worker, FRAME):
+        job, clock, grading = visit.job(NAME), RunProgress(), GraderSettings(*values)
+        for now in run_job(job, lambda: grade_run(self.suite, job.result, grading), self.suite.worker, FRAME):
             stopped = isinstance(now, Run) and now.state == STOPPED
             yield note_html(UNGRADED) if stopped else self._said(now, clock), *self.shown(visit, task, by)
 
@@ -96,7 +105,7 @@ class ScoreboardEvents:
         """File name and content of `scores` or `agreement`, as `json` or `csv`; ("", "") where there is nothing."""
         board = self.board(visit)
         table = getattr(board, what, None)
-        return (f"{self.suite.name}-{what}.{form}", content(table, form)) if table else ("", "")
+        return (f"{self.suite.name}-{what}.{form}", file_content(table, form)) if table else ("", "")
 
     def cell(self, visit: Visit, task: str) -> str:
         """The lines that measure the same in a notebook, or that read what is stored; "" where there is nothing."""
@@ -107,9 +116,9 @@ class ScoreboardEvents:
             rooms = ["from dit_core.scoreboard import read_board"]
             lines = ["made = read_board(suite)  # measured anew: board(suite, findings(suite))"]
         else:
-            wanted = f"limit={run.wanted.at_most}, split={run.wanted.split!r}, kinds={list(run.wanted.kinds)}"
+            settings = f"limit={run.settings.max_diffs}, split={run.settings.split!r}, kinds={list(run.settings.kinds)}"
             rooms = ["from dit_core.scoreboard import board, findings"]
-            lines = [f"found = findings(suite, {wanted})", "made = board(suite, found)"]
+            lines = [f"found = findings(suite, {settings})", "made = board(suite, found)"]
             if run.grading.by != RULES:
                 rooms = [f"{rooms[0]}, regraded", "from dit_core.grading import grader"]
                 lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regraded(suite, found, by), by)"]

@@ -14,11 +14,11 @@ from dit_core.records import Reliability, Score, Table
 from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaled
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.stored import published
-from dit_core.session.messages import content
+from dit_core.session.messages import file_content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, standing
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import said, saving
+from dit_core.ui.parts.pieces import saving, sentence_figure
 
 BY = {"number of training diffs": TRAINING_DIFFS, "rank of the diffs": RANK}
 EMPTY = "Nothing measured yet: press Run."
@@ -102,12 +102,12 @@ def scaling(suite: Suite, board: Board | None, by: str) -> str:
 def named(board: Board | None, task: str, revealed: str) -> str:
     """Which methods named which diffs; by id only the one that was revealed."""
     own = _of(board, task)
-    return figures.shown(partial(plots.who_named, own, shown=revealed)) if own else said(EMPTY)
+    return figures.shown(partial(plots.who_named, own, shown=revealed)) if own else sentence_figure(EMPTY)
 
 
 def correlations(board: Board | None, task: str) -> str:
     """How the errors of methods go together."""
-    return figures.shown(partial(plots.correlations, board.agreement, task)) if board else said(EMPTY)
+    return figures.shown(partial(plots.correlations, board.agreement, task)) if board else sentence_figure(EMPTY)
 
 
 def votes(board: Board | None, task: str) -> str:
@@ -158,7 +158,7 @@ def measured(suite: Suite, of: str) -> Table[Reliability] | str:
 
 def drawn(table: Table[Reliability] | str) -> str:
     """The figure, or the sentence in its place."""
-    return said(table) if isinstance(table, str) else figures.shown(partial(plots.reliability, table))
+    return sentence_figure(table) if isinstance(table, str) else figures.shown(partial(plots.reliability, table))
 
 
 def words(table: Table[Reliability] | str) -> str:
@@ -176,7 +176,7 @@ def words(table: Table[Reliability] | str) -> str:
 def saved(suite: Suite, of: str, visit: object, what: str, form: str) -> tuple[str, str]:
     """File name and content of what was measured; ("", "") where nothing was."""
     table = measured(suite, of)
-    return ("", "") if isinstance(table, str) else (f"{suite.name}-{what}.{form}", content(table, form))
+    return ("", "") if isinstance(table, str) else (f"{suite.name}-{what}.{form}", file_content(table, form))
 
 
 def _group(one: Reliability) -> str:

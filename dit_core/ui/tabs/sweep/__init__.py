@@ -65,12 +65,12 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.cell, [visit], "dit-sweep-cell")
             saving(events.saved, visit, "sweep", "the answers")
-    wanted: list[Control] = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
-    run.click(events.run, [visit, measure, *wanted], [note, figure, cards], **SLOW)
+    settings: list[Control] = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
+    run.click(events.run, [visit, measure, *settings], [note, figure, cards], **SLOW)
     stop.click(events.stop, visit, None, **QUICK)
     measure.input(events.drawn, [visit, measure], figure, **LATEST)
     truth = [secret, reveal, measure, figure]
     reveal.click(events.reveal, [visit, diff, measure], truth, **QUICK)
     diff.input(events.truth, [visit, diff, measure], truth, **LATEST)
     tab.select(events.truth, [visit, diff, measure], truth, **QUICK)
-    gr.on([control.change for control in wanted], events.changed, [visit, *wanted], note, **LATEST)
+    gr.on([control.change for control in settings], events.changed, [visit, *settings], note, **LATEST)

@@ -15,7 +15,7 @@ from dit_core.records import SweepPoint, Table
 from dit_core.records.condition import checked_number
 from dit_core.session import explore_view as view
 from dit_core.session.job import Failed, QueuePosition, run_job
-from dit_core.session.messages import content, number, whole
+from dit_core.session.messages import file_content, integer, number
 from dit_core.session.notebook_cells import call, opening
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -29,7 +29,7 @@ STALE = "The settings have changed since this sweep: press Sweep."
 
 
 @dataclass(frozen=True)
-class Wanted:
+class SweepSettings:
     """The controls of the tab, in order."""
 
     preset: str
@@ -43,7 +43,7 @@ class Wanted:
     step: float = STEP
 
     @classmethod
-    def of(cls, *values: Any) -> Wanted:
+    def from_controls(cls, *values: Any) -> SweepSettings:
         preset, diff, adapters, *rest = values
         return cls(preset, diff, tuple(adapters or ()), *rest)
 
@@ -52,21 +52,21 @@ class Wanted:
         """What `ask` takes of them; DitError for an emptied field."""
         return {
             "question": self.question.strip() or None,
-            "samples": whole(self.samples),
+            "samples": integer(self.samples),
             "temperature": number(self.temperature),
-            "max_new_tokens": whole(self.tokens),
-            "seed": whole(self.seed),
+            "max_new_tokens": integer(self.tokens),
+            "seed": integer(self.seed),
         }
 
 
 @dataclass(frozen=True)
-class Found:
+class SweepResult:
     """What a sweep has found so far: the answers that are finished, and all that are `said`, some still growing."""
 
-    wanted: Wanted
+    settings: SweepSettings
     plan: PlannedSweep
     table: Table[SweepPoint] | None = None
-    said: Table[SweepPoint] | None = None
+    streamed: Table[SweepPoint] | None = None
     state: str = RUNNING
 
 
@@ -83,40 +83,42 @@ class SweepEvents:
     def run(self, visit: Visit, measure: str, *values: Any) -> Iterator[tuple]:
         """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
         job, token, progress = visit.job(NAME), visit.token, sweep_view.Progress()
-        for now in run_job(job, lambda: self._steps(Wanted.of(*values)), self.suite.worker, frame=0.3):
+        for now in run_job(
+            job, lambda: self._steps(SweepSettings.from_controls(*values)), self.suite.worker, frame=0.3
+        ):
             if isinstance(now, QueuePosition):
                 yield note_html(str(now), "busy"), gr.skip(), gr.skip()
             elif isinstance(now, Failed):
                 yield note_html(str(now), "error"), *self.shown(visit, measure)
             elif now.state != RUNNING:
                 yield note_html(_ending(now)), *self.shown(visit, measure)
-            elif now.said is None:
+            elif now.streamed is None:
                 yield note_html("Asking all settings…", "busy"), gr.skip(), gr.skip()
             else:
-                yield progress.note(now.said.extra), gr.skip(), sweep_view.cards(now.said)
+                yield progress.note(now.streamed.extra), gr.skip(), sweep_view.cards(now.streamed)
         if visit.token is token:
             yield from self._scored(visit, measure)
 
-    def _steps(self, wanted: Wanted) -> Generator[Found, None, None]:
+    def _steps(self, settings: SweepSettings) -> Generator[SweepResult, None, None]:
         # Checked here: a field with limits of its own complains of what is only half typed.
-        step = checked_number(number(wanted.step), "The step of copies", 0.25, 5)
-        plan = planned(self.suite, wanted.preset, wanted.diff, wanted.adapters, step)
-        tables = stream_sweep(self.suite, **plan, **wanted.sampling)
-        found = Found(wanted, plan)
-        yield found
+        step = checked_number(number(settings.step), "The step of copies", 0.25, 5)
+        plan = planned(self.suite, settings.preset, settings.diff, settings.adapters, step)
+        tables = stream_sweep(self.suite, **plan, **settings.sampling)
+        result = SweepResult(settings, plan)
+        yield result
         with closing(tables):
             for table in tables:
-                yield replace(found, table=finished(table), said=table)
+                yield replace(result, table=finished(table), streamed=table)
 
     def _scored(self, visit: Visit, measure: str) -> Iterator[tuple]:
         """What was stopped lacks its references' log-probabilities: they follow."""
         job = visit.job(NAME)
-        found: Found | None = job.result
-        if found and found.state == STOPPED and found.table:
+        result: SweepResult | None = job.result
+        if result and result.state == STOPPED and result.table:
             with suppress(DitError):  # what was said stays, whatever becomes of this
-                table = scored(self.suite, found.table)
-                if job.result is found:
-                    job.result = replace(found, table=table)
+                table = scored(self.suite, result.table)
+                if job.result is result:
+                    job.result = replace(result, table=table)
                     yield gr.skip(), self.drawn(visit, measure), gr.skip()
 
     def stop(self, visit: Visit) -> None:
@@ -125,19 +127,19 @@ class SweepEvents:
 
     def shown(self, visit: Visit, measure: str) -> tuple[Any, Any]:
         """Figure and cards of what was found."""
-        found: Found | None = visit.job(NAME).result
-        table = found.table if found else None
+        result: SweepResult | None = visit.job(NAME).result
+        table = result.table if result else None
         return self.drawn(visit, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
 
     def drawn(self, visit: Visit, measure: str) -> str:
         """The figure of one measure."""
-        found: Found | None = visit.job(NAME).result
+        result: SweepResult | None = visit.job(NAME).result
         offered = {name for _, name in sweep_view.measures(self._open(visit))}
-        return sweep_view.figure(found.table if found else None, measure if measure in offered else "modal_share")
+        return sweep_view.figure(result.table if result else None, measure if measure in offered else "modal_share")
 
     def _open(self, visit: Visit) -> bool:
-        found: Found | None = visit.job(NAME).result
-        return found is not None and bool(found.plan["diff"]) and visit.revealed == found.plan["diff"]
+        result: SweepResult | None = visit.job(NAME).result
+        return result is not None and bool(result.plan["diff"]) and visit.revealed == result.plan["diff"]
 
     def reveal(self, visit: Visit, diff: str, measure: str) -> tuple:
         """Shows or hides what the diff was trained on, and what needs to know it."""
@@ -159,24 +161,24 @@ class SweepEvents:
 
     def changed(self, visit: Visit, *values: Any) -> Any:
         """Whether what is shown still answers the left side."""
-        found: Found | None = visit.job(NAME).result
-        if found is None or found.state == RUNNING:
+        result: SweepResult | None = visit.job(NAME).result
+        if result is None or result.state == RUNNING:
             return gr.skip()
-        return note_html(STALE if Wanted.of(*values) != found.wanted else "")
+        return note_html(STALE if SweepSettings.from_controls(*values) != result.settings else "")
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """File name and content of the table; ("", "") where there is none."""
-        found: Found | None = visit.job(NAME).result
-        if found is None or not found.table:
+        result: SweepResult | None = visit.job(NAME).result
+        if result is None or not result.table:
             return "", ""
-        return f"{what}.{form}", content(found.table, form)
+        return f"{what}.{form}", file_content(result.table, form)
 
     def cell(self, visit: Visit) -> str:
         """The lines that run the same sweep in a notebook."""
-        found: Found | None = visit.job(NAME).result
-        if found is None:
+        result: SweepResult | None = visit.job(NAME).result
+        if result is None:
             return ""
-        options = {**found.plan, **found.wanted.sampling}
+        options = {**result.plan, **result.settings.sampling}
         options = {name: value for name, value in options.items() if value is not None}
         diff = options.pop("diff", None)
         lines = opening(
@@ -189,8 +191,8 @@ class SweepEvents:
         return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.sweep_figure(table)\n"])
 
 
-def _ending(found: Found) -> str:
-    if found.state == DONE:
+def _ending(result: SweepResult) -> str:
+    if result.state == DONE:
         return ""
-    count = len(found.table) if found.table else 0
+    count = len(result.table) if result.table else 0
     return f"Stopped: {count} answer{'s were' if count != 1 else ' was'} finished, and what they say stays."

@@ -14,7 +14,7 @@ from dit_core.present.plots.sweep import MEASURES, settings, written
 from dit_core.records import SweepPoint, Table
 from dit_core.session.time_left import TimeLeft
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import said
+from dit_core.ui.parts.pieces import sentence_figure
 
 NEEDS_REFERENCE = "log_prob_reference"
 WAITING = "Press Sweep: what is said at each setting shows here."
@@ -29,7 +29,7 @@ def measures(open_now: bool) -> list[tuple[str, str]]:
 
 def figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str:
     """The figure's value; a sentence while there is nothing."""
-    return figures.shown(partial(plots.sweep_figure, table, measure)) if table else said(WAITING)
+    return figures.shown(partial(plots.sweep_figure, table, measure)) if table else sentence_figure(WAITING)
 
 
 class Progress:
