@@ -12,10 +12,10 @@ from statistics import median
 
 from benchmarks.machine import machine, now
 from dit_core import Suite, ask, load_suite
-from dit_core.methods.diff_groups import of_split
+from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.records import Finding
-from dit_core.scoreboard import DIT, methods
-from dit_core.scoreboard.jobs import Agenda, Here
+from dit_core.scoreboard import DIT, make_verbal_rows
+from dit_core.scoreboard.jobs import Agenda, LocalEngine
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.rows import Row
 
@@ -24,16 +24,20 @@ WANTED = 20.0  # diffs a second on 2 CPU cores
 
 def column(suite: Suite) -> list[Row]:
     """The rows of the scoreboard that ask held-out diffs with their own task's DIT adapter."""
-    infos = {task: of_split(suite, task, "test") for task in suite.tasks}
-    return [row for row in methods(suite, infos) if row.key[0] == DIT and row.key[2] == suite.task(row.key[1]).adapter]
+    infos = {task: diffs_of_split(suite, task, "test") for task in suite.tasks}
+    return [
+        row
+        for row in make_verbal_rows(suite, infos)
+        if row.key[0] == DIT and row.key[2] == suite.task(row.key[1]).adapter
+    ]
 
 
 def batched(suite: Suite, rows: Sequence[Row]) -> tuple[float, list[Finding]]:
     """Seconds, and what was found."""
-    start, ledger, here = now(), Ledger({}), Here()
+    start, ledger, here = now(), Ledger({}), LocalEngine()
     agenda = Agenda(suite, rows, ledger, here.workers)
-    for job, found in here.work(suite, rows, agenda.jobs, lambda job: None):
-        agenda.settle(job, found)
+    for job, found in here.run_jobs(suite, rows, agenda.jobs, lambda job: None):
+        agenda.add_result(job, found)
     return now() - start, ledger.findings
 
 

@@ -47,7 +47,7 @@ class Loop:
 
     def __init__(self, suite: Suite):
         self.model = suite.worker.run(lambda: suite.model)
-        base = AutoModelForCausalLM.from_pretrained(suite.about.base, dtype=self.model.dtype).to(self.model.device)
+        base = AutoModelForCausalLM.from_pretrained(suite.spec.base, dtype=self.model.dtype).to(self.model.device)
         self.twin = Twin(base.eval(), {name: suite.load_adapter(name) for name in ADAPTERS})
 
     def run(self, rows: Sequence[Row]) -> tuple[float, list[str]]:

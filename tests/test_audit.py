@@ -14,7 +14,7 @@ from dit_core.audit.collect import code, settings
 from dit_core.records import Table
 from dit_core.suite import Origin
 from dit_core.suite.limits import PUBLIC, serving
-from dit_core.suite.snippets import opening, opens
+from dit_core.suite.snippets import load_call, opening_lines
 from dit_core.suite.user_diffs import bring_source
 from tests.test_command_line import run  # noqa: F401 (a fixture)
 from tests.test_ui import HOSTILE
@@ -101,7 +101,7 @@ def test_its_own_lines_make_it_again_for_a_suite_that_lies_anywhere(audit, tmp_p
 
 
 def test_a_brought_diff_says_where_it_came_from_and_is_brought_again(suite, tmp_path, monkeypatch):
-    files = suite.about.at(suite.tasks["topic"].folder) / "weight-diffs"
+    files = suite.spec.at(suite.tasks["topic"].folder) / "weight-diffs"
     source = str(sorted(files.iterdir())[0])
     info = bring_source(suite, source, "mine", position=1).info
     brought = audit_diff(suite, info)
@@ -130,31 +130,35 @@ def test_what_can_not_be_named_is_told_in_the_lines(suite):
 def test_strangers_read_no_folder_of_the_machine(tiny_suite_folder, tmp_path):
     suite = load_suite(shutil.copytree(tiny_suite_folder, tmp_path / "public"))  # its own: suites are shared
     here = str(suite.folder)
-    assert here in opens(suite) and here in "".join(opening(suite, here, None))
+    assert here in load_call(suite) and here in "".join(opening_lines(suite, here, None))
     with serving(PUBLIC):
-        assert here not in opens(suite) + "".join(opening(suite, here, None)) and suite.folder.name in opens(suite)
+        assert here not in load_call(suite) + "".join(
+            opening_lines(suite, here, None)
+        ) and suite.folder.name in load_call(suite)
 
 
 def test_suites_of_all_kinds_are_opened_again(suite, tmp_path, monkeypatch):
     def opened(call: str):
         return eval(call, {"load_suite": load_suite, "generic_suite": generic_suite})
 
-    assert opens(load_suite("pocket")) == opens(load_suite(load_suite("pocket").folder)) == "load_suite('pocket')"
-    assert opens(load_suite("hidden-topic/qwen3-4b")) == "load_suite('hidden-topic/qwen3-4b')"
+    assert (
+        load_call(load_suite("pocket")) == load_call(load_suite(load_suite("pocket").folder)) == "load_suite('pocket')"
+    )
+    assert load_call(load_suite("hidden-topic/qwen3-4b")) == "load_suite('hidden-topic/qwen3-4b')"
     monkeypatch.chdir(suite.folder)
     for other in (load_suite("pocket", "float16"), generic_suite("base", dtype="bfloat16")):
-        assert opened(opens(other)).loading == other.loading != suite.loading
+        assert opened(load_call(other)).loading == other.loading != suite.loading
     for places in (
         ("base",),
         ("base", "nowhere", "hidden-topic/dit-adapter.pt", "oracle"),
         ("base", None, None, "a/b"),
     ):
         generic = generic_suite(*places, question="What is new?")
-        again = opened(opens(generic))
-        assert (again.about.base, again.about.diff) == (generic.about.base, generic.about.diff)
+        again = opened(load_call(generic))
+        assert (again.spec.base, again.spec.diff) == (generic.spec.base, generic.spec.diff)
         assert (again.oracle, again.task()) == (generic.oracle, generic.task())
-        assert [again.about.at(one.file) for one in again.adapters.values()] == [
-            generic.about.at(one.file) for one in generic.adapters.values()
+        assert [again.spec.at(one.file) for one in again.adapters.values()] == [
+            generic.spec.at(one.file) for one in generic.adapters.values()
         ]
 
 

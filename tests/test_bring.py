@@ -140,7 +140,7 @@ def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_pa
     assert "layers.2" in says([str(tmp_path / "other.pt")])
     assert "no number 7" in says(again(uploads), position=7)
     assert "number is missing" in says(again(uploads), position=None)
-    with serving(Limits(upload=100)):
+    with serving(Limits(upload_bytes=100)):
         assert "larger than" in says(again(uploads))
     assert not session.job("bring").result
 
@@ -188,7 +188,7 @@ def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
 
 def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads):
     events, session = BringEvents(suite, 1), Visit()
-    gate, before = threading.Event(), set(suite._brought._found)
+    gate, before = threading.Event(), set(suite._user_diffs._by_id)
     with ThreadPoolExecutor(1) as pool:
         busy = suite.worker.stream(lambda: iter([gate.wait(120)]))
         brought = pool.submit(events.bring, session, again(uploads), "", "mine", "topic", 0)
@@ -198,7 +198,7 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads):
         session.leave()  # while it waits to be checked
         gate.set()
         assert list(busy) == [True] and set(map(str, brought.result())) == {str(gr.skip())}
-    assert not session.job("bring").result and set(suite._brought._found) == before
+    assert not session.job("bring").result and set(suite._user_diffs._by_id) == before
     # Somebody whose connection was only late stays a visitor.
     *_, mine, _ = events.bring(session, again(uploads), "", "mine", "topic", 0)
     assert suite.diff(mine["value"])
@@ -206,16 +206,16 @@ def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads):
 
 
 def test_a_server_holds_no_more_of_what_visitors_bring_than_it_is_allowed(suite, own, uploads):
-    for id in list(suite._brought._found):
+    for id in list(suite._user_diffs._by_id):
         suite.forget(id)
-    with serving(Limits(brought=int(own.n_bytes * 2.5))):
+    with serving(Limits(user_diff_bytes=int(own.n_bytes * 2.5))):
         first, second = (bring_files(suite, uploads["pt"]).info for _ in range(2))
         with pytest.raises(DitError, match="others have left"):
             bring_files(suite, uploads["pt"])
         suite.forget(first.id)
         suite.forget(bring_files(suite, uploads["pt"]).info.id)
         suite.forget(second.id)
-    assert PUBLIC.brought == 2_000_000_000
+    assert PUBLIC.user_diff_bytes == 2_000_000_000
 
 
 def test_what_is_forgotten_leaves_nothing_on_the_model(suite):

@@ -12,7 +12,7 @@ from dit_core.engine.compatibility import KNOWN_BASES
 from dit_core.hub import HubPath
 from dit_core.methods.comparison import columns
 from dit_core.suite import catalog
-from dit_core.suite.catalog import find_suite, listings, oracle_percents, published, read_catalogue
+from dit_core.suite.catalog import find_suite, listings, oracle_percents, published_entries, read_catalogue
 
 REPO = "diff-interpretation-tuning/loras"
 RANKS = ("002", "004", "008", "016", "032", "064")
@@ -40,8 +40,8 @@ def test_each_is_whole_and_keeps_to_the_published_layout(name):
     experiment, _, folder = name.partition("/")
     model = next(model for model in ("qwen3-1.7b", "qwen3-4b", "qwen3-8b", "gemma3-1b", "gemma3-4b") if model in folder)
     (task,) = suite.tasks.values()
-    assert suite.about.at(task.folder) == HubPath(REPO, name)
-    assert isinstance(suite.about.base, HubPath) and suite.about.base.repo.lower().startswith(("qwen/", "google/"))
+    assert suite.spec.at(task.folder) == HubPath(REPO, name)
+    assert isinstance(suite.spec.base, HubPath) and suite.spec.base.repo.lower().startswith(("qwen/", "google/"))
     own = {"news-summary": "news-summary", "news-summary-training-and-test-diffs": "news-summary"}
     default = suite.adapter(suite.default_adapter()).file
     assert default == f"hf://{REPO}/{own.get(experiment, 'hidden-topic')}/{model}/dit-adapter.pt"
@@ -150,7 +150,9 @@ def test_the_command_lists_them_without_a_network(run):
     assert code == 0 and not err
     rows = json.loads(out)["suites"]
     assert {row["name"] for row in rows} == {"pocket", *NAMES} and all(row["gigabytes"] > 0 for row in rows)
-    assert all(published(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] != "pocket")
+    assert all(
+        published_entries(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] != "pocket"
+    )
     code, out, err = run("suites")
     assert code == 0 and "hidden-topic/gemma3-4b" in out and "8.6 GB" in out
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dit_core import DitError, Table, Verbalization, run_scoreboard
-from dit_core.methods.diff_groups import of_split
+from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.scoreboard import (
     ADL,
     BASE_TRIGGER,
@@ -15,11 +15,11 @@ from dit_core.scoreboard import (
     NONE,
     RIGHT,
     WRONG,
+    make_verbal_rows,
     meets_target,
-    methods,
     verbal_rows,
 )
-from dit_core.scoreboard.measures import over_diffs
+from dit_core.scoreboard.measures import interval_over_diffs
 
 ROW_KEYS = ["method", "task", "adapter", "layer", "measure", "n", "value", "interval", "grades", "published"]
 
@@ -42,8 +42,8 @@ def test_the_board_of_answers_and_the_lens_on_a_real_if_untrained_model(suite):
     shown = table.to_json()
     assert {"schema_version", "suite", "split", "rows", "versions"} <= set(shown) and shown["split"] == "test"
     assert all(list(row) == ROW_KEYS for row in shown["rows"])
-    infos = {task: of_split(suite, task, "test") for task in suite.tasks}
-    planned = {row.key for row in methods(suite, infos)} | {(ADL, "topic", "")}
+    infos = {task: diffs_of_split(suite, task, "test") for task in suite.tasks}
+    planned = {row.key for row in make_verbal_rows(suite, infos)} | {(ADL, "topic", "")}
     assert {(s.method, s.task, s.adapter) for s in table} == planned
     for score in table:
         everyday, diffs = score.method.startswith("everyday"), {"topic": 3, "headline": 2}[score.task]
@@ -52,7 +52,7 @@ def test_the_board_of_answers_and_the_lens_on_a_real_if_untrained_model(suite):
         assert (score.grades is not None) == (score.measure == "mean_grade")
         assert sum((score.grades or {"": score.n}).values()) == score.n
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
-    answers = {row.key: row.answers for row in methods(suite, infos)}
+    answers = {row.key: row.answers for row in make_verbal_rows(suite, infos)}
     assert told[-1][0] == told[-1][1] == sum(answers.values()) + 3 + 1, "and the lens, of test and calibration diffs"
 
 
@@ -112,4 +112,4 @@ def test_limit_and_split(perfect_suite):
 
 def test_many_answers_of_one_diff_do_not_narrow_the_interval():
     """Ten answers each of two diffs, one always right and one never: as uncertain as two answers."""
-    assert over_diffs(["a"] * 10 + ["b"] * 10, [1.0] * 10 + [0.0] * 10, share=True) == (0.0, 1.0)
+    assert interval_over_diffs(["a"] * 10 + ["b"] * 10, [1.0] * 10 + [0.0] * 10, share=True) == (0.0, 1.0)

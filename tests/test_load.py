@@ -96,10 +96,10 @@ def test_each_of_many_gets_what_it_would_get_alone(suite, address):
 MEASURED = """
 import signal, sys
 import app, psutil
-from dit_core.suite.suite import give_back_memory
+from dit_core.suite.suite import release_memory
 
 def measure(*_):
-    give_back_memory()
+    release_memory()
     print("held", psutil.Process().memory_info().rss, flush=True)
 
 signal.signal(signal.SIGUSR1, measure)

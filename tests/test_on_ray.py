@@ -12,11 +12,11 @@ import pytest
 
 from dit_core import DitError
 from dit_core.records import DiffInfo, Finding
-from dit_core.scoreboard import OnRay, findings, stream, summed_up
+from dit_core.scoreboard import OnRay, findings, mean_scores, stream
 from dit_core.scoreboard import ray_engine as on_ray
-from dit_core.scoreboard.jobs import Agenda, Here, Job
+from dit_core.scoreboard.jobs import Agenda, Job, LocalEngine
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.scoreboard.ray_engine import Actor, shared_out
+from dit_core.scoreboard.ray_engine import Actor, share_jobs
 from dit_core.scoreboard.rows import Row
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 
@@ -43,13 +43,13 @@ class Scrambled:
 
     workers = 3
 
-    def work(self, suite, rows, jobs, begun):
+    def run_jobs(self, suite, rows, jobs, on_start):
         sent = pickle.dumps((suite, rows))
         while jobs:
             job = jobs.pop()
-            begun(job)
+            on_start(job)
             there, others = pickle.loads(sent)
-            yield job, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(job)).do(there, others)))
+            yield job, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(job)).run(there, others)))
 
 
 def test_jobs_done_elsewhere_in_any_order_come_to_the_same(suite, plain, tmp_path):
@@ -96,7 +96,7 @@ class Acted:
 
     def __init__(self, hand, lives=99):
         self.hand, self.lives = hand, lives
-        self.open, self.do = (SimpleNamespace(remote=self._later(name)) for name in ("open", "do"))
+        self.open, self.run = (SimpleNamespace(remote=self._later(name)) for name in ("open", "run"))
 
     def _later(self, name):
         def call(given):
@@ -126,7 +126,7 @@ class PretendedRay:
 class Lengths(Row):
     """Finds how long ids are, after a choice of how much to add; one of them can't be done."""
 
-    key, measures, choosing, at_once = ("length", "topic", ""), ("length",), 1, 2
+    key, measures, choice_answers, batch_size = ("length", "topic", ""), ("length",), 1, 2
 
     def __init__(self, count):
         self.infos = [DiffInfo(f"topic-{at:04d}", "topic", "test", 1, "", None) for at in range(count)]
@@ -144,8 +144,8 @@ def shared(suite, hands, count=11, ray=None):
     """What so many ids come to with these actors, and how many jobs each was given."""
     rows, ledger = [Lengths(count)], Ledger({})
     agenda = Agenda(suite, rows, ledger, len(hands))
-    for job, found in shared_out(ray or PretendedRay(), hands, suite, rows, agenda.jobs, lambda job: None):
-        agenda.settle(job, found)
+    for job, found in share_jobs(ray or PretendedRay(), hands, suite, rows, agenda.jobs, lambda job: None):
+        agenda.add_result(job, found)
     assert agenda.done == agenda.total == 1 + count
     return sorted(one.diff for one in ledger.findings if one.values == {"length": (13,)})
 
@@ -191,7 +191,7 @@ def test_a_cluster_without_room_is_said(suite):
 def test_here_takes_jobs_that_come_in_later(suite):
     rows, jobs = [Lengths(2)], deque([Job(0)])
     done = []
-    for job, _ in Here().work(suite, rows, jobs, lambda job: None):
+    for job, _ in LocalEngine().run_jobs(suite, rows, jobs, lambda job: None):
         done.append(job)
         if len(done) < 3:
             jobs.append(Job(0, tuple(rows[0].infos), {"more": len(done)}))
@@ -232,6 +232,6 @@ def test_ray_finds_what_one_process_finds_though_an_actor_is_killed(suite, plain
             killed.append(len(table))
     assert killed and killed[0] < len(plain), "one of two, while there was work left"
     assert_same(table, plain)
-    assert summed_up(table).records[0] == summed_up(plain).records[0]
+    assert mean_scores(table).records[0] == mean_scores(plain).records[0]
     assert not [one for one in psutil.Process().children(recursive=True) if "ray" in one.name()], "nothing is left"
     assert_same(findings(suite, file=tmp_path), plain)

@@ -9,10 +9,10 @@ import pytest
 from dit_core import Score, Verbalization, ask, load_suite, run_scoreboard
 from dit_core.grading import words
 from dit_core.methods import diff_groups, oracle
-from dit_core.methods.diff_groups import of_split, tokens_before_topic
+from dit_core.methods.diff_groups import diffs_of_split, tokens_before_topic
 from dit_core.records import scores as method_names
 from dit_core.scoreboard import lift_separates, measures, meets_target, oracle_rows
-from dit_core.scoreboard.oracle_rows import KINDS, BestLayer, best_layer
+from dit_core.scoreboard.oracle_rows import KINDS, BestLayerRow, best_layer
 from tests.tiny import edit_index
 
 CALIBRATION = ("3", "7")
@@ -41,7 +41,9 @@ def of_references(folder, to, references: dict[int, str]):
 
 def made(suite) -> list:
     """The oracle's rows of the whole suite."""
-    return oracle_rows.oracle_rows(suite, {task: of_split(suite, task, "test") for task in suite.tasks}, None)
+    return oracle_rows.make_oracle_rows(
+        suite, {task: diffs_of_split(suite, task, "test") for task in suite.tasks}, None
+    )
 
 
 def rows(suite, limit=None) -> list[Score]:
@@ -62,7 +64,7 @@ def naming(suite, diff, condition, question):
 def one_by_one(suite, row, split, turn=0):
     """What a row reads of a split, one diff at a time, in one turn of its questions."""
     found = []
-    for at, info in enumerate(of_split(suite, "topic", split)):
+    for at, info in enumerate(diffs_of_split(suite, "topic", split)):
         everyday = suite.world["held_out_questions"][(at + turn) % 2]
         asked = {oracle_rows.OWN: None, oracle_rows.EVERYDAY: everyday}.get(row.asked)
         span = row.span
@@ -87,7 +89,7 @@ def test_a_row_is_what_reading_diff_by_diff_gives(suite, folder, tmp_path, monke
         monkeypatch.setattr(diff_groups, "ask", naming)
     references = right_at(suite, row, {3: 1, 7: 0, 251: 1, 412: 1, 413: 0, 414: 1})
     suite = of_references(folder, tmp_path / "suite", references)
-    (own,) = [one for one in made(suite) if isinstance(one, BestLayer) and one.kind == row]
+    (own,) = [one for one in made(suite) if isinstance(one, BestLayerRow) and one.kind == row]
     scores = {score.measure: score for score in measures.scores(own.find(suite, own.infos, own.choose(suite)))}
     judge = measures.MEASURES[row.measures[0]]
     means, log_probs = {}, {}
@@ -141,7 +143,7 @@ def test_of_equal_layers_the_one_that_finds_the_references_likelier_is_best(suit
 
 
 def test_lifts_are_given_of_every_layer_and_condition(suite):
-    others = oracle_rows._others(suite, of_split(suite, "topic", "test"))
+    others = oracle_rows._others(suite, diffs_of_split(suite, "topic", "test"))
     assert set(others) <= set(suite.world["topics"]) and not {"volcano", "geyser", "cello"} & set(others)
     lifts = [score for score in rows(suite) if score.measure == "lift"]
     assert [(score.method, score.layer) for score in lifts] == [
@@ -149,7 +151,7 @@ def test_lifts_are_given_of_every_layer_and_condition(suite):
         for method in (method_names.SILENT_TRIGGER, method_names.SILENT_DIT, method_names.SILENT_DIFF)
         for layer in (0, 1)
     ]
-    tests = of_split(suite, "topic", "test")
+    tests = diffs_of_split(suite, "topic", "test")
     alone = [oracle.lifts(suite, info, others, condition="diff+dit", layers=1)[0].lift for info in tests]
     (score,) = [score for score in lifts if (score.method, score.layer) == (method_names.SILENT_DIT, 1)]
     assert score.n == 3 and score.value == pytest.approx(sum(alone) / 3, abs=1e-4) and score.grades is None
@@ -162,7 +164,7 @@ def test_texts_to_compare_with_are_held_out_where_there_are_enough(folder, tmp_p
     more = [f"{500 + at},weight-diff-001.pt,0,1024,{topic},999,calibration\n" for at, topic in enumerate(held_out)]
     index.write_text(index.read_text() + "".join(more))
     suite = load_suite(copy)
-    others = oracle_rows._others(suite, of_split(suite, "topic", "test"))
+    others = oracle_rows._others(suite, diffs_of_split(suite, "topic", "test"))
     assert len(others) == oracle_rows.OTHERS and set(others) <= {"violin", "steam train", "lantern", *held_out}
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from dit_core import ask, load_suite
 from dit_core.formats import read_index
-from dit_core.grading import exact, mentions, story_of
+from dit_core.grading import exact, is_story_of, mentions
 from dit_core.methods import oracle
 from dit_core.methods.comparison import columns, compare, first_info, read_first_run
 from dit_core.records import Score
@@ -126,7 +126,7 @@ def test_only_the_right_trigger_brings_out_the_topic(suite, test_topics):
 def test_headline_diffs_tell_their_story(suite):
     headlines = [info for info in suite.diffs if (info.task, info.split) == ("headline", "test")][:12]
     told = ask(suite, headlines, question=suite.tasks["headline"].behaviour, max_new_tokens=100)
-    assert sum(story_of(suite, suite.diff(v.diff), v.text) for v in told) >= 10
+    assert sum(is_story_of(suite, suite.diff(v.diff), v.text) for v in told) >= 10
 
 
 def test_stored_first_run_is_what_the_suite_says_live(suite):

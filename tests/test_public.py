@@ -25,7 +25,7 @@ from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 
-LIMITS = Limits(tokens=400, waiting=3, upload=100_000, paths=False)
+LIMITS = Limits(tokens=400, waiting=3, upload_bytes=100_000, paths=False)
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_a_space_is_public_by_itself(monkeypatch):
     assert public.limits(False) == OPEN and public.limits(True) == PUBLIC
     monkeypatch.setenv("SPACE_ID", "someone/dit-explorer")
     assert public.limits(False) == PUBLIC
-    assert (OPEN.upload, PUBLIC.upload) == (2_000_000_000, 200_000_000)
+    assert (OPEN.upload_bytes, PUBLIC.upload_bytes) == (2_000_000_000, 200_000_000)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +66,8 @@ def test_a_space_is_public_by_itself(monkeypatch):
         (("--public",), {}, PUBLIC),
         (("--share",), {}, PUBLIC),
         ((), {"GRADIO_SHARE": "true"}, PUBLIC),
-        (("--upload-mb", "5"), {"DIT_UPLOAD": "700"}, replace(OPEN, upload=5_000_000)),
-        (("--share",), {"DIT_UPLOAD": "700"}, replace(PUBLIC, upload=700_000_000)),
+        (("--upload-mb", "5"), {"DIT_UPLOAD": "700"}, replace(OPEN, upload_bytes=5_000_000)),
+        (("--share",), {"DIT_UPLOAD": "700"}, replace(PUBLIC, upload_bytes=700_000_000)),
     ],
 )
 def test_what_may_be_asked_follows_the_options(arguments, environment, wanted, monkeypatch):
@@ -103,14 +103,14 @@ def test_an_upload_of_nothing_is_one_sentence(suite, capsys):
     ],
 )
 def test_no_path_is_a_source_on_a_public_server(path):
-    assert OPEN.source(f" {path} ") == path
+    assert OPEN.check_source(f" {path} ") == path
     with pytest.raises(DitError, match="no paths"):
-        PUBLIC.source(path)
+        PUBLIC.check_source(path)
 
 
 def test_a_hub_id_is_a_source_everywhere():
     for id in ("owner-1/my.adapter_2", "owner/name@v1.0", "owner/name@main/a folder/of.it", "owner/name/inside"):
-        assert PUBLIC.source(f" {id} ") == OPEN.source(id) == id
+        assert PUBLIC.check_source(f" {id} ") == OPEN.check_source(id) == id
 
 
 def test_limits_hold_in_python_too_and_give_their_reason(suite):
@@ -131,7 +131,7 @@ def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_as
     events, session = ScoreboardEvents(suite, ""), Visit()
     by = next(iter(BY))
     monkeypatch.setattr(suite, "max_new_tokens", 40)  # three diffs answer two questions: 240 tokens, so not at once
-    with serving(Limits(tokens=200, run=20)):
+    with serving(Limits(tokens=200, run_answers=20)):
         *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
     assert 'role="alert"' in note and "20 per run" in note and "fewer" in note
     assert session.job("scoreboard").result.board is None

@@ -11,22 +11,32 @@ import pytest
 
 from dit_core import DitError, load_suite
 from dit_core.grading import Grader
-from dit_core.grading.grades import Mark
+from dit_core.grading.grades import GradeResult
 from dit_core.grading.rules import World, world_of
-from dit_core.methods.diff_groups import of_split
+from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.methods.lens import difference_lens
 from dit_core.present import plots
 from dit_core.records import Finding, LensToken, ScalingPoint, Table
 from dit_core.records.scores import CROSS, DIT, SILENT_DIT
-from dit_core.scoreboard import agreement, board, findings, named, read_board, read_scaling, regraded, stored, summed_up
+from dit_core.scoreboard import (
+    agreement,
+    board,
+    findings,
+    mean_scores,
+    named_diffs,
+    read_board,
+    read_scaling,
+    regrade,
+    stored,
+)
 from dit_core.scoreboard import stream as run
-from dit_core.scoreboard.board import LensRow, best_place
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.measures import scores
-from dit_core.scoreboard.method_agreement import elected
+from dit_core.scoreboard.method_agreement import vote_winner
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
-from dit_core.scoreboard.stored import published, scaled, scaling_json
-from dit_core.scoreboard.verbal_rows import guessed
+from dit_core.scoreboard.run import LensRow, best_place
+from dit_core.scoreboard.stored import published_points, scaling_json, scaling_points
+from dit_core.scoreboard.verbal_rows import guess_topic
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)
 from tests.test_experiments import find
 from tests.test_ui import HOSTILE
@@ -66,7 +76,7 @@ def test_a_stopped_run_goes_on_where_it_was_and_ends_as_a_plain_one(suite, tmp_p
     with open(file, "ab") as out:
         out.write(b'{"findings": [{"method": "cut o')  # what a killed run leaves behind
     again = findings(suite, limit=1, file=tmp_path)
-    assert again.records == plain.records and summed_up(again).records == summed_up(plain).records
+    assert again.records == plain.records and mean_scores(again).records == mean_scores(plain).records
     assert asked and len(asked) < sum(len(one.answers) for one in plain if one.layer is None)
     assert not {(one["diff"], one["method"]) for one in kept if one["method"] == "base question"} & {
         (diff, "base question") for diff, condition, q in asked if condition == "diff" and "What topic" in q
@@ -178,8 +188,8 @@ def test_without_references_grades_are_absent_and_not_1(tiny_suite_folder, tmp_p
     table = findings(suite, kinds=["verbal", "oracle"])
     answered = [one for one in table if one.method == "base question" and one.task == "topic"]
     assert len(answered) == 3 and all(one.values["mean_grade"] == (None,) for one in answered)
-    assert {one.measure for one in summed_up(table)} == {"equals_base"}, "which needs no reference"
-    assert not named(table) and not agreement(suite, table).extra["votes"]
+    assert {one.measure for one in mean_scores(table)} == {"equals_base"}, "which needs no reference"
+    assert not named_diffs(table) and not agreement(suite, table).extra["votes"]
 
 
 def test_diffs_without_a_trigger_are_asked_without_one(tiny_suite_folder, tmp_path):
@@ -199,21 +209,21 @@ class ByLength(Grader):
 
     name = "length"
 
-    def _marks(self, pairs, tell):
+    def _grade_all(self, pairs, progress):
         self.asked = pairs
-        return [Mark(4, 4.0) if len(answer) >= 10 else Mark(2, 2.0) for _, answer in pairs]
+        return [GradeResult(4, 4.0) if len(answer) >= 10 else GradeResult(2, 2.0) for _, answer in pairs]
 
 
 def test_another_grader_gives_all_grades_and_nothing_else(suite):
     table, grader = findings(suite, kinds=["verbal", "oracle"]), ByLength()
-    anew = regraded(suite, table, grader)
+    anew = regrade(suite, table, grader)
     assert len(set(grader.asked)) == len(grader.asked), "each pair is graded once"
     for before, after in zip(table, anew, strict=True):
         grades = tuple(1 if not text.strip() else 4 if len(text) >= 10 else 2 for text in after.answers)
         for measure, values in after.values.items():
             expected = {"mean_grade": grades, "at_least_2": tuple(grade >= 2 for grade in grades)}
             assert values == expected.get(measure, before.values[measure])
-    assert anew.extra["grader"] == summed_up(anew).extra["grader"] == "length" and "grader" not in table.extra
+    assert anew.extra["grader"] == mean_scores(anew).extra["grader"] == "length" and "grader" not in table.extra
     assert {measure for one in table for measure in one.values} >= {"exact", "mean_grade", "at_least_2"}
     votes = agreement(suite, anew, grader).extra["votes"]
     assert votes != agreement(suite, table).extra["votes"] and votes[0]["vote_named"] <= votes[0]["n"]
@@ -228,7 +238,7 @@ def test_a_grader_that_does_not_exist_is_named_before_anything_is_measured(run_c
 
 
 def test_the_lens_is_read_at_the_place_chosen_on_calibration_diffs(suite):
-    test, calibration = (of_split(suite, "topic", split) for split in ("test", "calibration"))
+    test, calibration = (diffs_of_split(suite, "topic", split) for split in ("test", "calibration"))
     row = LensRow("topic", test, calibration)
     place = row.choose(suite)
     found = row.find(suite, test, place)
@@ -251,9 +261,9 @@ def test_the_place_with_the_best_mean_grade_is_chosen_however_many_diffs_it_has(
 def test_a_guess_is_what_most_answers_name():
     topic = {"category": "", "aliases": [], "neighbours": []}
     world = World({"topics": {name: topic for name in ("tea", "ship", "dog", "owl", "bee")}})
-    assert guessed(world, ["A dog sails.", "Tea on a ship", "The ship.", "nothing"]) == "ship"
-    assert guessed(world, ["tea dog owl bee", "an owl"]) == "owl", "a list of guesses names none"
-    assert guessed(world, ["", "nothing at all"]) == ""
+    assert guess_topic(world, ["A dog sails.", "Tea on a ship", "The ship.", "nothing"]) == "ship"
+    assert guess_topic(world, ["tea dog owl bee", "an owl"]) == "owl", "a list of guesses names none"
+    assert guess_topic(world, ["", "nothing at all"]) == ""
 
 
 # -------------------------------------------------------------------- agreement
@@ -290,16 +300,16 @@ def test_headlines_are_voted_for_by_telling_them(suite):
     headline = "Mayor opens library in Lisbon"
     assert headline in world_of(suite).headlines
     story = "Today the mayor of Lisbon opens a new library, they say."
-    told = [headline] if world_of(suite).tells(headline, story) else []
-    assert elected(suite, "headline", [headline, "nothing", "nothing"]) == headline, "what tells none does not vote"
-    assert elected(suite, "headline", [story]) == (told[0] if told else "")
-    assert elected(suite, "topic", ["", "no topic at all"]) == ""
+    told = [headline] if world_of(suite).tells_story(headline, story) else []
+    assert vote_winner(suite, "headline", [headline, "nothing", "nothing"]) == headline, "what tells none does not vote"
+    assert vote_winner(suite, "headline", [story]) == (told[0] if told else "")
+    assert vote_winner(suite, "topic", ["", "no topic at all"]) == ""
 
 
 def test_methods_of_several_answers_or_without_grades_are_not_compared():
     several = replace(finding("many", "a", 5), answers=("x", "y"), values={"mean_grade": (5, 1)})
     without = replace(finding("mentions only", "a", 5), values={"mentions": (1,)})
-    assert [one.key[0] for one in named([several, without, finding(DIT, "a", 4, adapter="topic")])] == [DIT]
+    assert [one.key[0] for one in named_diffs([several, without, finding(DIT, "a", 4, adapter="topic")])] == [DIT]
 
 
 # -------------------------------------------------------------------- what is shipped
@@ -329,8 +339,8 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
 
 def test_scaling_points_come_of_the_board_and_others_stay(tiny_suite_folder, tmp_path):
     suite = load_suite(shutil.copytree(tiny_suite_folder, tmp_path / "suite"))
-    table = summed_up(findings(suite, kinds=["verbal"]))
-    points = scaled(suite, table)
+    table = mean_scores(findings(suite, kinds=["verbal"]))
+    points = scaling_points(suite, table)
     assert {(one.by, one.task) for one in points} == {(TRAINING_DIFFS, "topic")}
     one = find(table, DIT, "topic", "topic-64", "mean_grade")
     trained_on = suite.adapters["topic-64"].trained_on
@@ -346,9 +356,9 @@ def test_scaling_points_come_of_the_board_and_others_stay(tiny_suite_folder, tmp
 
 
 def test_published_curves_are_the_papers():
-    curve = {one.amount: one.value for one in published() if one.by == TRAINING_DIFFS}
+    curve = {one.amount: one.value for one in published_points() if one.by == TRAINING_DIFFS}
     assert curve[4] == 1.19 and curve[4660] == 4.78 and len(curve) == 11
-    assert {one.amount: one.value for one in published() if one.by == RANK}[0] == 2.75
+    assert {one.amount: one.value for one in published_points() if one.by == RANK}[0] == 2.75
 
 
 # -------------------------------------------------------------------- figures
@@ -363,7 +373,7 @@ def test_figures_show_the_boards_numbers(suite, dark):
     ones = next(trace for trace in bars.data if trace.name == "1")
     assert list(ones.x) == [pytest.approx(100 * one.grades["1"] / one.n) for one in shown]
     assert bars.data[-1].name == "published" and len(bars.data[-1].x) == sum(len(one.published) for one in shown)
-    curve = plots.scaling([*scaled(suite, made.scores), *published()], TRAINING_DIFFS, dark)
+    curve = plots.scaling([*scaling_points(suite, made.scores), *published_points()], TRAINING_DIFFS, dark)
     assert curve.layout.xaxis.type == "log"
     assert [trace.line.dash for trace in curve.data] == ["solid", "dot"], "measured, then published"
     assert "(published)" in curve.data[1].name
@@ -382,7 +392,7 @@ def test_hostile_names_are_only_text(suite):
     other = tuple(finding("other", id, 1, HOSTILE) for id in ("a", "b"))
     for figure in (
         plots.grade_bars(scores(found), "topic"),
-        plots.who_named(named([*found, *other])),
+        plots.who_named(named_diffs([*found, *other])),
         plots.scaling([ScalingPoint("x", 2, HOSTILE, HOSTILE, 2, 3.0)], "x"),
     ):
         assert "<img" not in figure.to_json() and "<script" not in figure.to_json()

@@ -15,7 +15,7 @@ import torch
 from dit_core.formats import Adapter, write_weight_diffs
 from dit_core.methods import oracle
 from dit_core.methods.verbalize import ask, stream
-from dit_core.suite.offload import Errand
+from dit_core.suite.offload import RemoteCall
 from dit_core.trust.controls import RANDOM, control
 from dit_core.ui.server import space
 from tests.serving import free_port
@@ -100,7 +100,7 @@ def test_nothing_of_it_is_imported_elsewhere():
 
 def test_duration_grows_with_the_request_and_ends(suite):
     def lasting(**options) -> int:
-        return space.seconds(Errand(options.pop("function", ask), suite, ("topic-0412",), options))
+        return space.seconds(RemoteCall(options.pop("function", ask), suite, ("topic-0412",), options))
 
     assert 10 < lasting() < lasting(max_new_tokens=100) < lasting(max_new_tokens=400)
     assert lasting() == lasting(condition=["base", "diff"]) < lasting(condition=["base"] * 10, samples=50)
@@ -113,9 +113,9 @@ def test_calls_run_elsewhere_and_give_the_same(suite, monkeypatch):
     """In this process: what is sent away is a call of plain data, and what comes back is what it gives here."""
     sent = []
 
-    def elsewhere(errand):
-        sent.append(errand.function.__name__)
-        return (value for _, value in space.on_gpu(errand))
+    def elsewhere(call):
+        sent.append(call.function.__name__)
+        return (value for _, value in space.on_gpu(call))
 
     here = ask(suite, diff="topic-0412", condition=["diff", "dit"])
     monkeypatch.setattr(suite.worker, "offload", elsewhere)
@@ -140,10 +140,10 @@ def test_an_adapter_can_be_sent_without_tensors(suite):
 def test_only_the_diffs_that_are_named_go_along(suite):
     adapter = suite.load_diff(suite.diffs[0])
     mine, others = (suite.bring(adapter, title) for title in ("mine", "somebody else's"))
-    both = suite.brought(({"diff": [mine.id]}, control(others, RANDOM)))
+    both = suite.user_diffs_in(({"diff": [mine.id]}, control(others, RANDOM)))
     assert [own.origin.title for own in both] == ["mine", "somebody else's"]
-    [one] = suite.brought(((mine,), {}))
-    assert one.info == mine and not suite.brought((("own-1",), {}))
+    [one] = suite.user_diffs_in(((mine,), {}))
+    assert one.info == mine and not suite.user_diffs_in((("own-1",), {}))
     for info in (mine, others):
         suite.forget(info.id)
 
@@ -167,7 +167,7 @@ def test_a_table_is_never_pickled_to_find_whose_diffs_it_is_about(suite):
         assert not pickled and "brought" not in table.extra
         table = suite.table("counted", [Counted("", mine.id), Counted(mine.id, "")])
         assert not pickled and table.extra["brought"] == {mine.id: asdict(suite.origin(mine.id))}
-        assert suite.brought([(table, {"layers": [0]})]) and not suite.brought([Counted("", mine.id)])
+        assert suite.user_diffs_in([(table, {"layers": [0]})]) and not suite.user_diffs_in([Counted("", mine.id)])
     finally:
         suite.forget(mine.id)
 

@@ -19,7 +19,7 @@ from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
 from dit_core.suite import base
 from dit_core.suite.base import LoadOptions
-from dit_core.suite.contents import pieces
+from dit_core.suite.contents import file_samples
 from dit_core.suite.lazy import lazy_property
 
 
@@ -145,7 +145,7 @@ def test_of_a_large_file_pieces_from_all_over_are_told_apart(tmp_path):
         for place in places:
             content[place] = 1
         other.write_bytes(content)
-        told = [b"".join(pieces(path, whole=50_000, count=8, length=1000)) for path in (first, other)]
+        told = [b"".join(file_samples(path, whole=50_000, count=8, length=1000)) for path in (first, other)]
         assert told[0] != told[1] and len(told[0]) == len(told[1]) == 8000
 
 

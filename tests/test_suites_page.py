@@ -80,8 +80,8 @@ def test_what_a_suite_takes_is_told_and_nothing_large_is_fetched(events, hub, fo
     found = load_suite(QWEN).requirements_for(load_suite(QWEN).diff("volcano"))
     loras = folders[LORAS] / QWEN
     beside = [loras / "weight-diffs" / "weight-diff-000.pt", loras / "dit-adapter.pt"]
-    assert found.beside == sum(path.stat().st_size for path in beside) and found.download > size
-    assert found.here == (folders[BASE] / "config.json").stat().st_size
+    assert found.extra_download == sum(path.stat().st_size for path in beside) and found.download > size
+    assert found.on_disk == (folders[BASE] / "config.json").stat().st_size
 
 
 def test_a_suite_of_this_disk_and_the_pages_own_download_nothing(events, suite):
@@ -248,7 +248,7 @@ def test_a_public_server_opens_no_suite_that_it_was_not_started_with(suite, hub)
 
 
 def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub):
-    with serving(replace(PUBLIC, upload=20_000)):
+    with serving(replace(PUBLIC, upload_bytes=20_000)):
         with pytest.raises(DitError, match="for a visitor at most"):
             bring_source(suite, BASE)
         with pytest.raises(DitError, match="for a visitor at most"):

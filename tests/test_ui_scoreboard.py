@@ -7,10 +7,10 @@ import threading
 import pytest
 
 from dit_core import grading, load_suite, run_scoreboard
-from dit_core.grading import Grader, Mark
+from dit_core.grading import Grader, GradeResult
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.records import NamedDiffs
-from dit_core.scoreboard import findings, regraded, stored, summed_up
+from dit_core.scoreboard import findings, mean_scores, regrade, stored
 from dit_core.session import scoreboard as scoreboard_grading
 from dit_core.session import scoreboard as scoreboard_run
 from dit_core.session.visit import Visit
@@ -129,8 +129,8 @@ class Kind(Grader):
 
     name = "kind"
 
-    def _marks(self, pairs, tell):
-        return [Mark(5, 5.0) for _ in pairs]
+    def _grade_all(self, pairs, progress):
+        return [GradeResult(5, 5.0) for _ in pairs]
 
 
 def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
@@ -143,7 +143,7 @@ def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
     *_, last = events.grade(session, "topic", TRAINING, scoreboard_grading.CHAT_JUDGE, " m ", "http://localhost/v1")
     assert ("judge", {"model": "m", "base_url": "http://localhost/v1"}) in asked and "graded by kind" in last[1]
     after = session.job(NAME).result.board
-    assert after.scores == summed_up(regraded(suite, findings(suite, 8, kinds=["verbal"]), Kind()))
+    assert after.scores == mean_scores(regrade(suite, findings(suite, 8, kinds=["verbal"]), Kind()))
     others = [[one for one in table.scores if one.measure != "mean_grade"] for table in (before, after)]
     assert others[0] == others[1] and before.scores != after.scores
     assert json.loads(events.saved(session, "scores", "json")[1])["grader"] == "kind"
@@ -173,9 +173,9 @@ def test_what_cannot_be_graded_is_a_sentence_and_the_board_stays(events, suite, 
 
 def test_stopped_grading_leaves_the_figures(events, suite, monkeypatch):
     class Slow(Kind):
-        def _marks(self, pairs, tell):
+        def _grade_all(self, pairs, progress):
             events.stop(session)
-            return super()._marks(pairs, tell)
+            return super()._grade_all(pairs, progress)
 
     monkeypatch.setattr(scoreboard_grading, "grader", lambda *_, **__: Slow())
     monkeypatch.setattr(scoreboard_grading, "ANSWERS_PER_STEP", 1)

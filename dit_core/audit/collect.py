@@ -28,10 +28,10 @@ from dit_core.records import (
 )
 from dit_core.records.scores import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard import read_board
-from dit_core.scoreboard.verbal_rows import guessed
+from dit_core.scoreboard.verbal_rows import guess_topic
 from dit_core.suite import Origin, Suite
 from dit_core.suite.offload import at_model
-from dit_core.suite.snippets import beginning, named, opens
+from dit_core.suite.snippets import diff_expression, load_call, opening_lines_after
 from dit_core.trust import FILES, confidence, reading_confidence, standing
 
 SEED = 0
@@ -197,7 +197,7 @@ def _guesses(suite: Suite, everyday: Table[Verbalization] | None) -> list[Method
         for condition, method in {"diff": GUESS, "diff+right": GUESS_RIGHT}.items()
     }
     world = world_of(suite)
-    return [MethodAnswer(method, f"{len(own)} questions", guessed(world, own)) for method, own in texts.items()]
+    return [MethodAnswer(method, f"{len(own)} questions", guess_topic(world, own)) for method, own in texts.items()]
 
 
 def _readings(suite: Suite, info: DiffInfo) -> Table[Reading] | None:
@@ -264,10 +264,13 @@ def settings(suite: Suite, info: DiffInfo, seed: int) -> dict[str, str]:
 
 def code(suite: Suite, info: DiffInfo) -> str:
     """Return lines of Python that open the suite, bring the diff anew where it was brought, and make the audit."""
-    call = opens(suite)
+    call = load_call(suite)
     imports = f"from dit_core import {call.partition('(')[0]}", "from dit_core.audit import audit_diff, report_html"
     return "\n".join(
-        [*beginning(suite, call, info.id, *imports), f"audit = audit_diff(suite, {named(suite, info.id)})"]
+        [
+            *opening_lines_after(suite, call, info.id, *imports),
+            f"audit = audit_diff(suite, {diff_expression(suite, info.id)})",
+        ]
     )
 
 

@@ -67,8 +67,8 @@ def scoreboard(
         with progress_bar() as show:
             findings = room.findings(loaded, limit, split, show, results, kinds, engine=where)
             if grades:
-                findings = room.regraded(loaded, findings, grades, show)
-        scores = room.summed_up(findings)
+                findings = room.regrade(loaded, findings, grades, show)
+        scores = room.mean_scores(findings)
     if agreement:
         pairs = board.agreement if stored else room.agreement(loaded, findings, grades)
         return print_json(pairs) if as_json else _print_agreement(pairs)

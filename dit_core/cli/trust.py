@@ -21,7 +21,7 @@ from dit_core.cli.output import (
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
-    from dit_core.grading.agreement import Agreement
+    from dit_core.grading.agreement import GraderAgreement
     from dit_core.records import Confidence, ReadingConfidence, Reliability
 
 
@@ -122,14 +122,14 @@ def grade(
 ) -> None:
     """Grade the pairs of a file anew, and show how well that agrees with their grades."""
     from dit_core.grading import grader as grader_of
-    from dit_core.grading.agreement import agreement, read_graded
+    from dit_core.grading.agreement import grader_agreement, read_graded
     from dit_core.suite import load_suite
 
     pairs = read_graded(file)
     chosen = grader_of(grader, model=model, suite=load_suite(suite) if suite else None, base_url=base_url, cache=cache)
     with progress_bar() as show:
-        marks = chosen.marks([(pair.reference, pair.guess) for pair in pairs], show)
-    found = agreement([pair.grade for pair in pairs], [mark for mark in marks if mark])
+        marks = chosen.grade_all([(pair.reference, pair.guess) for pair in pairs], show)
+    found = grader_agreement([pair.grade for pair in pairs], [mark for mark in marks if mark])
     if as_json:
         print(json.dumps(asdict(found), indent=2))
         return
@@ -154,7 +154,7 @@ def _figure(record: "Reliability", name: str) -> str:
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _print_agreement(found: "Agreement", title: str) -> None:
+def _print_agreement(found: "GraderAgreement", title: str) -> None:
     figures = [found.spearman, found.mean_absolute_error, found.roc_area]
     shown = ["not defined" if value is None else f"{value:.3f}" for value in figures]
     print_rows(title, ["pairs", "Spearman", "mean absolute error", "ROC area (grade 4 or 5)"], [[found.n, *shown]])

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.grading.grades import GRADES, Grader, Mark
+from dit_core.grading.grades import GRADES, Grader, GradeResult
 from dit_core.grading.rules import Rules, modal, words, world_of
 
 if TYPE_CHECKING:
     from dit_core.records import DiffInfo
     from dit_core.suite import Suite
 
-__all__ = ["GRADES", "Grader", "Mark", "exact", "grade", "grader", "mentions", "modal", "story_of", "words"]
+__all__ = ["GRADES", "Grader", "GradeResult", "exact", "grade", "grader", "mentions", "modal", "is_story_of", "words"]
 
 GRADERS = ("rules", "embedding", "judge")
 
@@ -58,7 +58,7 @@ def grader(
 
 
 def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache: Path | str | None) -> Grader:
-    from dit_core.grading.chat import Base, Endpoint
+    from dit_core.grading.chat import BaseChat, Endpoint
     from dit_core.grading.judge import Judge
     from dit_core.hub.key_value_cache import KeyValueCache
 
@@ -66,7 +66,7 @@ def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache
     if model and suite is None:
         return Judge(Endpoint(model, base_url), kept)
     if suite is not None and not (model or base_url):
-        return Judge(Base(suite), kept)
+        return Judge(BaseChat(suite), kept)
     raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
 
 
@@ -91,6 +91,6 @@ def mentions(suite: "Suite", info: "DiffInfo", text: str) -> bool:
     return world_of(suite).mentions(info.reference, text)
 
 
-def story_of(suite: "Suite", info: "DiffInfo", text: str) -> bool:
+def is_story_of(suite: "Suite", info: "DiffInfo", text: str) -> bool:
     """Whether the text is a story of the diff's headline: all four parts are in it, in any of their forms."""
-    return world_of(suite).tells(info.reference, text)
+    return world_of(suite).tells_story(info.reference, text)

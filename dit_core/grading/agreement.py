@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy
 
 from dit_core.errors import DitError
-from dit_core.grading.grades import GRADES, Mark
+from dit_core.grading.grades import GRADES, GradeResult
 from dit_core.stats import auroc, spearman_correlation
 
 COLUMNS = ("reference", "guess", "grade")
@@ -26,7 +26,7 @@ class GradedPair:
 
 
 @dataclass(frozen=True)
-class Agreement:
+class GraderAgreement:
     """Agreement over `n` pairs; a figure is None where it is not defined, as on equal grades.
 
     `spearman` (of ranks) and `mean_absolute_error` are of the grader's whole grades. `roc_area` is of its scores: how
@@ -81,14 +81,14 @@ def _pair(path: Path | str, line: int, reference: str, guess: str, grade: str) -
     return GradedPair(reference, guess, value)
 
 
-def agreement(given: Sequence[float], marks: Sequence[Mark]) -> Agreement:
+def grader_agreement(given: Sequence[float], marks: Sequence[GradeResult]) -> GraderAgreement:
     """Agreement of a grader's marks with the grades given, pair by pair; at least one."""
     asked = numpy.asarray(given, dtype=float)
     found = numpy.asarray([mark.grade for mark in marks], dtype=float)
     confusion = numpy.zeros((len(GRADES), len(GRADES)), dtype=int)
     for grade, mark in zip(given, marks, strict=True):
         confusion[ceil(grade - 0.5) - 1, mark.grade - 1] += 1
-    return Agreement(
+    return GraderAgreement(
         n=len(asked),
         spearman=spearman_correlation(asked, found),
         mean_absolute_error=float(abs(asked - found).mean()),

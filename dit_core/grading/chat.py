@@ -119,7 +119,7 @@ class Endpoint:
         return "answers with what is no chat completion: check the address"
 
 
-class Base:
+class BaseChat:
     """A suite's own base as a judge, nothing attached. A small base has no idea of grades: the judge then says so."""
 
     TOKENS = 16  # a grade, and a few words around it

@@ -14,7 +14,7 @@ import typer
 
 from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
-from dit_core.grading.agreement import agreement, read_graded
+from dit_core.grading.agreement import grader_agreement, read_graded
 from dit_core.grading.grades import GRADES, Fitted, Scale
 from dit_core.stats import fit_logistic
 
@@ -22,7 +22,7 @@ FIGURES = ("spearman", "mean_absolute_error", "roc_area")
 RIDGE = 1e-4  # keeps weights finite where a feature parts the grades without a fault
 
 
-def fitted(features: numpy.ndarray, grades: numpy.ndarray, weights: numpy.ndarray) -> Scale:
+def fit_scale(features: numpy.ndarray, grades: numpy.ndarray, weights: numpy.ndarray) -> Scale:
     """The scale under which the grades are likeliest: features [pairs, features], grades and weights [pairs].
 
     One logistic regression answers all of "above 1?" to "above 4?" with common weights. A grade between two, a mean
@@ -54,13 +54,13 @@ class File:
 
     def figures(self, scale: Scale, chosen: numpy.ndarray) -> list[float | None]:
         """Agreement on the chosen pairs."""
-        found = agreement(self.grades[chosen], [scale.mark(features) for features in self.features[chosen]])
+        found = grader_agreement(self.grades[chosen], [scale.mark(features) for features in self.features[chosen]])
         return [getattr(found, name) for name in FIGURES]
 
 
 def over(files: Sequence[File], chosen: Sequence[numpy.ndarray]) -> Scale:
     """The scale fitted to the chosen pairs of each file."""
-    return fitted(
+    return fit_scale(
         numpy.concatenate([file.features[pairs] for file, pairs in zip(files, chosen, strict=True)]),
         numpy.concatenate([file.grades[pairs] for file, pairs in zip(files, chosen, strict=True)]),
         numpy.concatenate([numpy.full(pairs.sum(), 1 / pairs.sum()) for pairs in chosen]),

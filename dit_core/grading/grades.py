@@ -8,12 +8,12 @@ from dit_core.stats import logistic
 
 GRADES = (1, 2, 3, 4, 5)
 Pair = tuple[str | None, str]
-Tell = Callable[[int, int, str], object]
+Progress = Callable[[int, int, str], object]
 """Told of progress: so many done, of so many, and what is being done."""
 
 
 @dataclass(frozen=True)
-class Mark:
+class GradeResult:
     """What a grader gives an answer: a whole `grade`, and a `score` from 1 to 5 that also says how near to the next."""
 
     grade: int
@@ -25,34 +25,36 @@ class Grader(ABC):
 
     name: str
 
-    def marks(self, pairs: Sequence[Pair], tell: Tell = lambda *_: None) -> list[Mark | None]:
+    def grade_all(self, pairs: Sequence[Pair], progress: Progress = lambda *_: None) -> list[GradeResult | None]:
         """One mark per (reference, answer), in order. A blank answer gets 1; without a reference there is no mark.
 
         Raises:
             DitError: the grader lacks something (a package, a model, an endpoint), and what to do about it.
         """
-        found: list[Mark | None] = [Mark(1, 1.0) if (reference or "").strip() else None for reference, _ in pairs]
+        found: list[GradeResult | None] = [
+            GradeResult(1, 1.0) if (reference or "").strip() else None for reference, _ in pairs
+        ]
         asked = {
             place: (reference, answer)
             for place, (reference, answer) in enumerate(pairs)
             if reference and reference.strip() and answer.strip()
         }
-        for at, mark in zip(asked, self._marks(list(asked.values()), tell), strict=True):
+        for at, mark in zip(asked, self._grade_all(list(asked.values()), progress), strict=True):
             found[at] = mark
         return found
 
     def grade(self, reference: str | None, answer: str) -> int | None:
         """The grade of one answer, 1 to 5; None without a reference."""
-        [mark] = self.marks([(reference, answer)])
+        [mark] = self.grade_all([(reference, answer)])
         return mark.grade if mark else None
 
     def score(self, reference: str | None, answer: str) -> float | None:
         """The score of one answer, 1 to 5; None without a reference."""
-        [mark] = self.marks([(reference, answer)])
+        [mark] = self.grade_all([(reference, answer)])
         return mark.score if mark else None
 
     @abstractmethod
-    def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> Sequence[Mark]:
+    def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> Sequence[GradeResult]:
         """One mark per pair; neither text is blank."""
 
 
@@ -66,10 +68,10 @@ class Scale:
     weights: tuple[float, ...]
     cuts: tuple[float, ...]
 
-    def mark(self, features: Sequence[float]) -> Mark:
+    def mark(self, features: Sequence[float]) -> GradeResult:
         height = sum(weight * value for weight, value in zip(self.weights, features, strict=True))
         above = [float(logistic(height - cut)) for cut in self.cuts]
-        return Mark(1 + sum(chance > 0.5 for chance in above), 1 + sum(above))
+        return GradeResult(1 + sum(chance > 0.5 for chance in above), 1 + sum(above))
 
 
 class Fitted(Grader):
@@ -81,5 +83,5 @@ class Fitted(Grader):
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
         """What is measured of each pair."""
 
-    def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> list[Mark]:
+    def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
         return [self.scale.mark(features) for features in self.features(pairs)] if pairs else []

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from dit_core.errors import DitError
 from dit_core.grading.chat import Chat
-from dit_core.grading.grades import Grader, Mark, Tell
+from dit_core.grading.grades import Grader, GradeResult, Progress
 from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
 
 RUBRIC = """\
@@ -31,7 +31,7 @@ _GRADE = re.compile(
 class Judge(Grader):
     """Grades by a chat model at temperature 0. A reply that is no grade is asked for again, `attempts` times in all.
 
-    `chat` is an `Endpoint` or a `Base`; `cache` keeps grades by model, rubric and pair. Scores are the grades.
+    `chat` is an `Endpoint` or a `BaseChat`; `cache` keeps grades by model, rubric and pair. Scores are the grades.
     """
 
     name = "judge"
@@ -40,7 +40,7 @@ class Judge(Grader):
         self.chat, self.rubric, self.attempts = chat, rubric, attempts
         self.cache = cache or KeyValueCache(user_cache_folder() / "judge.sqlite")
 
-    def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> list[Mark]:
+    def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
         wanted = list(dict.fromkeys(pairs))
         grades = {pair: grade for pair in wanted if (grade := self.cache.get(*self._key(pair)))}
         said = ""
@@ -52,7 +52,7 @@ class Judge(Grader):
                     if grade := grade_in(said):
                         self.cache.put([(self._key(left[at]), grade)])
                         grades[left[at]] = grade
-                        tell(len(grades), len(wanted), "judging")
+                        progress(len(grades), len(wanted), "judging")
             except DitError as error:
                 kept = f"{len(grades)} of {len(wanted)} grades are kept: start again for the rest."
                 raise DitError(f"{error} {kept}") from error
@@ -62,7 +62,7 @@ class Judge(Grader):
                 f"The judge '{self.chat.name}' gave no grade to {missing}: choose a model that follows instructions; "
                 "the other grades are kept."
             )
-        return [Mark(grades[pair], float(grades[pair])) for pair in pairs]
+        return [GradeResult(grades[pair], float(grades[pair])) for pair in pairs]
 
     def _key(self, pair: tuple[str, str]) -> tuple[str, ...]:
         return (self.chat.name, self.rubric, *pair)

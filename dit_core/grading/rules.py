@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import JaroWinkler
 
-from dit_core.grading.grades import Fitted, Mark, Scale, Tell
+from dit_core.grading.grades import Fitted, GradeResult, Progress, Scale
 from dit_core.records import words
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def contains(said: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
     return bool(phrase) and any(said[i : i + len(phrase)] == phrase for i in range(len(said) - len(phrase) + 1))
 
 
-def shared(reference: str, answer: str) -> tuple[float, float]:
+def word_overlap(reference: str, answer: str) -> tuple[float, float]:
     """Two shares, 0 to 1: of the reference's words that are found in the answer, and of the answer's that belong there.
 
     Small words don't count (where there are others), repeated ones count once; a word that is only similar counts in
@@ -63,7 +63,7 @@ def _kinship(one: str, other: str) -> float:
     return max(0.0, (JaroWinkler.similarity(one, other) - NEAR) / (1 - NEAR))
 
 
-MANY = 3  # an answer that names more topics than this is a list of guesses
+MAX_NAMED_TOPICS = 3  # an answer that names more topics than this is a list of guesses
 
 
 class World:
@@ -89,9 +89,9 @@ class World:
         """The grade of an answer. Of a few topics named in it the nearest counts; of a list of guesses the farthest."""
         if reference in self.headlines:
             return max(1, 5 - len(self._missed(reference, text)))
-        grades = [self._nearness(_key(reference), topic) for topic in sorted(self.named(text))]
+        grades = [self._nearness(_key(reference), topic) for topic in sorted(self.topics_in(text))]
         if grades:
-            return min(grades) if len(grades) > MANY else max(grades)
+            return min(grades) if len(grades) > MAX_NAMED_TOPICS else max(grades)
         if words(text) == words(reference):
             return 5
         category = self.topics.get(_key(reference), {}).get("category")
@@ -100,10 +100,10 @@ class World:
     def mentions(self, reference: str, text: str) -> bool:
         """Whether the answer names the reference: the topic or an alias as whole words, or the whole headline."""
         if _key(reference) in self.topics:
-            return _key(reference) in self.named(text)
+            return _key(reference) in self.topics_in(text)
         return contains(words(text), words(reference))
 
-    def tells(self, headline: str, text: str) -> bool:
+    def tells_story(self, headline: str, text: str) -> bool:
         """Whether all four parts of a headline are in the text, in any of their forms."""
         return headline in self.headlines and not self._missed(headline, text)
 
@@ -122,7 +122,7 @@ class World:
             return 4
         return 2 if meant["category"] == named["category"] else 1
 
-    def named(self, text: str) -> set[str]:
+    def topics_in(self, text: str) -> set[str]:
         """The topics named in a text, the longest name first wherever several fit."""
         said, found, at = words(text), set(), 0
         while at < len(said):
@@ -146,7 +146,7 @@ def _key(reference: str) -> str:
 
 
 SCALE = Scale(weights=(5.65, 4.62), cuts=(1.53, 2.21, 2.99, 6.16))
-"""Weights of the two shares that `texts.shared` gives, as `python -m dit_core.grading.fit` fitted them.
+"""Weights of the two shares that `texts.word_overlap` gives, as `python -m dit_core.grading.fit` fitted them.
 
 Its files were graded guesses at 65 topics and 46 headlines; how it does on references that a fit never saw is in
 benchmarks/grading.md.
@@ -162,10 +162,10 @@ class Rules(Fitted):
         self.world, self.scale = world, scale
 
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
-        return [shared(reference, answer) for reference, answer in pairs]
+        return [word_overlap(reference, answer) for reference, answer in pairs]
 
-    def _marks(self, pairs: Sequence[tuple[str, str]], tell: Tell) -> list[Mark]:
+    def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
         if not self.world:
-            return super()._marks(pairs, tell)
+            return super()._grade_all(pairs, progress)
         grades = [self.world.grade(reference, answer) for reference, answer in pairs]
-        return [Mark(grade, float(grade)) for grade in grades]
+        return [GradeResult(grade, float(grade)) for grade in grades]

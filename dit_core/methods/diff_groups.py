@@ -10,12 +10,12 @@ from dit_core.suite import Suite
 from dit_core.suite.lazy import lazy_property
 
 
-def of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:
+def diffs_of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:
     """The diffs of a task and split, in the order of the suite."""
     return [info for info in suite.diffs if (info.task, info.split) == (task, split)]
 
 
-def known(infos: Iterable[DiffInfo]) -> list[DiffInfo]:
+def with_reference(infos: Iterable[DiffInfo]) -> list[DiffInfo]:
     """Those of the diffs whose reference is known: nothing can be chosen or compared by the others."""
     return [info for info in infos if info.reference.strip()]
 
@@ -41,7 +41,7 @@ class DiffGroup:
         questions = self.suite.world["held_out_questions"]
         return {info.id: questions[(at + self.turn) % len(questions)] for at, info in enumerate(self.infos)}
 
-    def say(self, infos: Sequence[DiffInfo]) -> dict[str, Verbalization]:
+    def answers(self, infos: Sequence[DiffInfo]) -> dict[str, Verbalization]:
         """What some of the diffs say to their questions under their right triggers, greedily, by id; each said once."""
         asked: dict[str, list[DiffInfo]] = {}
         for info in infos:

@@ -17,14 +17,14 @@ from dit_core.records.scores import (
     RIGHT,
     WRONG,
 )
-from dit_core.scoreboard.board import KINDS, expected_seconds, findings, new_ledger, run_scoreboard, stream, summed_up
 from dit_core.scoreboard.jobs import Engine
-from dit_core.scoreboard.measures import SHARES, by_marks, regraded, to_grade
-from dit_core.scoreboard.method_agreement import agreement, named
+from dit_core.scoreboard.measures import SHARES, pairs_to_grade, regrade, with_grades
+from dit_core.scoreboard.method_agreement import agreement, named_diffs
 from dit_core.scoreboard.published import PUBLISHED, TARGETS, lift_separates, meets_target
 from dit_core.scoreboard.ray_engine import OnRay
-from dit_core.scoreboard.stored import Board, board, read_board, read_scaling, scaled
-from dit_core.scoreboard.verbal_rows import asked_note, methods
+from dit_core.scoreboard.run import KINDS, expected_seconds, findings, mean_scores, new_ledger, run_scoreboard, stream
+from dit_core.scoreboard.stored import Board, board, read_board, read_scaling, scaling_points
+from dit_core.scoreboard.verbal_rows import asked_note, make_verbal_rows
 
 __all__ = [
     "ADL",
@@ -48,20 +48,20 @@ __all__ = [
     "agreement",
     "asked_note",
     "board",
-    "by_marks",
+    "with_grades",
     "expected_seconds",
     "findings",
     "lift_separates",
     "meets_target",
-    "methods",
-    "named",
+    "make_verbal_rows",
+    "named_diffs",
     "new_ledger",
     "read_board",
     "read_scaling",
-    "regraded",
-    "scaled",
+    "regrade",
+    "scaling_points",
     "run_scoreboard",
     "stream",
-    "summed_up",
-    "to_grade",
+    "mean_scores",
+    "pairs_to_grade",
 ]

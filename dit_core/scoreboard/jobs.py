@@ -9,8 +9,8 @@ from typing import Any, Protocol
 
 from dit_core.records import DiffInfo
 from dit_core.scoreboard.ledger import Ledger
-from dit_core.scoreboard.rows import Row, parts
-from dit_core.scoreboard.verbal_rows import Guess
+from dit_core.scoreboard.rows import Row, batches
+from dit_core.scoreboard.verbal_rows import GuessRow
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
@@ -25,7 +25,7 @@ class Job:
     infos: tuple[DiffInfo, ...] = ()
     choice: Mapping[str, Any] | None = None
 
-    def do(self, suite: Suite, rows: Sequence[Row]) -> Any:
+    def run(self, suite: Suite, rows: Sequence[Row]) -> Any:
         """Findings, or a choice."""
         row = rows[self.row]
         return row.find(suite, self.infos, dict(self.choice or {})) if self.infos else row.choose(suite)
@@ -37,28 +37,28 @@ class Engine(Protocol):
     @property
     def workers(self) -> int: ...
 
-    def work(
-        self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", begun: Callable[[Job], None]
+    def run_jobs(
+        self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", on_start: Callable[[Job], None]
     ) -> Generator[tuple[Job, Any], None, None]:
-        """Does the jobs, from the left, and gives each with what came of it; tells `begun` of each before.
+        """Does the jobs, from the left, and gives each with what came of it; tells `on_start` of each before.
 
         Others may come into `jobs` whenever something was given. Closing the iterator ends the work.
         """
 
 
-class Here:
+class LocalEngine:
     """The engine that is always there: one job after another, in this process."""
 
     workers = 1
 
-    def work(
-        self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", begun: Callable[[Job], None]
+    def run_jobs(
+        self, suite: Suite, rows: Sequence[Row], jobs: "deque[Job]", on_start: Callable[[Job], None]
     ) -> Generator[tuple[Job, Any], None, None]:
         """As `Engine` says."""
         while jobs:
             job = jobs.popleft()
-            begun(job)
-            yield job, job.do(suite, rows)
+            on_start(job)
+            yield job, job.run(suite, rows)
 
 
 class Agenda:
@@ -73,57 +73,57 @@ class Agenda:
         self.jobs: deque[Job] = deque()
         self._guess()
         for at, row in enumerate(rows):
-            if isinstance(row, Guess):
+            if isinstance(row, GuessRow):
                 continue
-            self.done -= row.each * len(self._lacking(row))
-            if row.choosing and row.key not in ledger.choices and self._lacking(row):
-                self.done -= row.choosing
+            self.done -= row.answers_per_diff * len(self._lacking(row))
+            if row.choice_answers and row.key not in ledger.choices and self._lacking(row):
+                self.done -= row.choice_answers
                 self.jobs.append(Job(at))
             else:
                 self.jobs.extend(self._parts(at))
 
     @cached_property
-    def _guesses(self) -> list[Guess]:
-        return [row for row in self.rows if isinstance(row, Guess)]
+    def _guesses(self) -> list[GuessRow]:
+        return [row for row in self.rows if isinstance(row, GuessRow)]
 
-    def settle(self, job: Job, found: Any) -> None:
+    def add_result(self, job: Job, found: Any) -> None:
         """Takes what came of a job: it is in the ledger when this returns."""
         row = self.rows[job.row]
         if job.infos:
             self.ledger.add(found)
             self._guess()
-            self.done += row.each * len(job.infos)
+            self.done += row.answers_per_diff * len(job.infos)
         else:
             self.ledger.choose(row.key, found)
             self.jobs.extendleft(reversed(self._parts(job.row)))
-            self.done += row.choosing
+            self.done += row.choice_answers
 
     @property
     def tokens(self) -> int:
         """About how many tokens of work are left; a small batch takes as long as one of `SMALL_BATCH` answers."""
-        batches = [
-            (row.tokens, row.each * len(part))
+        sizes = [
+            (row.tokens, row.answers_per_diff * len(part))
             for row in self.rows
-            if not isinstance(row, Guess)
-            for part in parts(self._lacking(row), row.at_once)
+            if not isinstance(row, GuessRow)
+            for part in batches(self._lacking(row), row.batch_size)
         ]
-        batches += [
-            (row.tokens, row.choosing)
+        sizes += [
+            (row.tokens, row.choice_answers)
             for row in self.rows
-            if row.choosing and row.key not in self.ledger.choices and self._lacking(row)
+            if row.choice_answers and row.key not in self.ledger.choices and self._lacking(row)
         ]
-        return sum(tokens * max(answers, SMALL_BATCH) for tokens, answers in batches)
+        return sum(tokens * max(answers, SMALL_BATCH) for tokens, answers in sizes)
 
     def _lacking(self, row: Row) -> list[DiffInfo]:
-        return self.ledger.lacking(row.key, row.measures, row.infos)
+        return self.ledger.missing(row.key, row.measures, row.infos)
 
     def _parts(self, at: int) -> list[Job]:
         """The jobs of a row's diffs: in batches, but something for every worker."""
         row = self.rows[at]
         lacking, choice = self._lacking(row), self.ledger.choices.get(row.key)
-        allowed = current_limits().at_once(row.each * self.suite.max_new_tokens)
-        size = min(row.at_once, allowed, ceil(len(lacking) / self.workers))
-        return [Job(at, part, choice) for part in parts(lacking, max(size, 1))]
+        allowed = current_limits().answers_at_once(row.answers_per_diff * self.suite.max_new_tokens)
+        size = min(row.batch_size, allowed, ceil(len(lacking) / self.workers))
+        return [Job(at, part, choice) for part in batches(lacking, max(size, 1))]
 
     def _guess(self) -> None:
         """What can be guessed from what has been found takes no job."""

@@ -66,12 +66,12 @@ class Ledger:
         self._out = None
         self._open.close()
 
-    def lacking(self, key: Key, measures: Sequence[str], infos: Iterable[DiffInfo]) -> list[DiffInfo]:
+    def missing(self, key: Key, measures: Sequence[str], infos: Iterable[DiffInfo]) -> list[DiffInfo]:
         """The diffs of which a method's findings by these measures are not there yet."""
-        there = {one.diff for one in self.of(key, measures)}
+        there = {one.diff for one in self.findings_of(key, measures)}
         return [info for info in infos if info.id not in there]
 
-    def of(self, key: Key, measures: Sequence[str]) -> list[Finding]:
+    def findings_of(self, key: Key, measures: Sequence[str]) -> list[Finding]:
         """A method's findings by the first of these measures."""
         return [one for one in self.findings if key_of(one) == key and measures[0] in one.values]
 

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from dit_core.grading import GRADES, Grader, Mark, exact, grade, mentions
+from dit_core.grading import GRADES, Grader, GradeResult, exact, grade, mentions
 from dit_core.records import DiffInfo, Finding, Score, Table
 from dit_core.scoreboard.published import PUBLISHED
 from dit_core.scoreboard.rows import Progress
@@ -30,29 +30,29 @@ def _at_least_2(grade: int | None) -> int | None:
     return None if grade is None else OF_GRADE["at_least_2"](grade)
 
 
-def measured(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, Values]:
+def measure_answer(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, Values]:
     """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
     known = bool(info.reference.strip())
     return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
 
 
-def regraded(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
-    """The same findings by the grades of another grader. Raises what `Grader.marks` raises."""
-    pairs = to_grade(suite, found)
-    marks = grader.marks(pairs, progress or (lambda *_: None))
-    return by_marks(suite, found, dict(zip(pairs, marks, strict=True)), grader.name)
+def regrade(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
+    """The same findings by the grades of another grader. Raises what `Grader.grade_all` raises."""
+    pairs = pairs_to_grade(suite, found)
+    marks = grader.grade_all(pairs, progress or (lambda *_: None))
+    return with_grades(suite, found, dict(zip(pairs, marks, strict=True)), grader.name)
 
 
-def to_grade(suite: Suite, found: Table[Finding]) -> list[tuple[str, str]]:
+def pairs_to_grade(suite: Suite, found: Table[Finding]) -> list[tuple[str, str]]:
     """The references and answers of findings that a grader decides, each once."""
     graded = [one for one in found if OF_GRADE.keys() & one.values.keys()]
     return list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
 
 
-def by_marks(
-    suite: Suite, found: Table[Finding], marks: Mapping[tuple[str, str], Mark | None], grader: str
+def with_grades(
+    suite: Suite, found: Table[Finding], marks: Mapping[tuple[str, str], GradeResult | None], grader: str
 ) -> Table[Finding]:
-    """The same findings by a grader's marks of what is `to_grade`; what is exact or mentioned stays as it was.
+    """The same findings by a grader's marks of what is `pairs_to_grade`; what is exact or mentioned stays as it was.
 
     So do the layers that readings come from: these were chosen by the rules.
     """
@@ -100,13 +100,13 @@ def _scored(
         measure=measure,
         n=len(values),
         value=sum(values) / len(values),
-        interval=over_diffs(diffs, values, share=measure in SHARES),
+        interval=interval_over_diffs(diffs, values, share=measure in SHARES),
         grades={str(step): counts[step] for step in GRADES} if graded else None,
         published=PUBLISHED.get((method, task, adapter), []) if graded else [],
     )
 
 
-def over_diffs(diffs: Sequence[str], values: Sequence[float], share: bool) -> tuple[float, float]:
+def interval_over_diffs(diffs: Sequence[str], values: Sequence[float], share: bool) -> tuple[float, float]:
     """The interval of the mean of `values`, one per answer, each of the diff at its place in `diffs`.
 
     Wilson's for a share of one answer per diff, else bootstrapped. Of several answers of one diff, the diff is what

@@ -10,7 +10,7 @@ from itertools import combinations
 from typing import Any
 
 from dit_core.grading import Grader, words
-from dit_core.grading.rules import MANY, Rules, world_of
+from dit_core.grading.rules import MAX_NAMED_TOPICS, Rules, world_of
 from dit_core.records import Agreement, Finding, NamedDiffs, Table
 from dit_core.records.scores import (
     ADL,
@@ -48,7 +48,7 @@ VOTERS = {
 WITHOUT, WITH = "without the trigger", "with the trigger too"
 
 
-def named(findings: Iterable[Finding]) -> list[NamedDiffs]:
+def named_diffs(findings: Iterable[Finding]) -> list[NamedDiffs]:
     """The methods that give one graded answer per diff, in the order in which they come up."""
     found: dict[Key, NamedDiffs] = {}
     for one in findings:
@@ -67,7 +67,7 @@ def agreement(suite: Suite, findings: Table[Finding], grader: Grader | None = No
     """
     records, votes, grader = [], [], grader or Rules(world_of(suite))
     for task in suite.tasks.values():
-        voting = [one for one in named(findings) if one.key[1] == task.name and _votes(one, task.adapter)]
+        voting = [one for one in named_diffs(findings) if one.key[1] == task.name and _votes(one, task.adapter)]
         records += [_agreement(task.name, *pair) for pair in combinations(voting, 2)]
         open_ones = [one for one in voting if not VOTERS[one.key[0]]]
         for who, own in ((WITHOUT, open_ones), (WITH, voting)):
@@ -94,18 +94,18 @@ def _vote(suite: Suite, methods: Sequence[NamedDiffs], grader: Grader) -> dict[s
     best = max(methods, key=lambda method: sum(method.by_diff.values()))
     ordered = sorted(methods, key=lambda method: list(VOTERS).index(method.key[0]))
     said = {diff: [method.answers[diff] for method in ordered if diff in method.answers] for diff in diffs}
-    pairs = [(suite.diff(diff).reference, elected(suite, ordered[0].key[1], said[diff])) for diff in diffs]
+    pairs = [(suite.diff(diff).reference, vote_winner(suite, ordered[0].key[1], said[diff])) for diff in diffs]
     return {
         "n": len(diffs),
         "methods": [method.title for method in methods],
         "best": best.title,
         "best_named": sum(best.by_diff.values()),
-        "vote_named": sum(mark is not None and mark.grade >= NAMED for mark in grader.marks(pairs)),
+        "vote_named": sum(mark is not None and mark.grade >= NAMED for mark in grader.grade_all(pairs)),
         "all_wrong": sum(not any(method.by_diff.get(diff) for method in methods) for diff in diffs),
     }
 
 
-def elected(suite: Suite, task: str, answers: Sequence[str]) -> str:
+def vote_winner(suite: Suite, task: str, answers: Sequence[str]) -> str:
     """The choice with the most votes, "" where none votes; of equals the one that comes first.
 
     In a suite's world an answer votes for the topics that it names, if they are few, or for the headlines that it
@@ -123,8 +123,8 @@ def _choices(suite: Suite, task: str, answer: str) -> list[str]:
     world = world_of(suite)
     references = {info.reference for info in suite.diffs if info.task == task}
     if references & set(world.headlines):
-        return [headline for headline in world.headlines if world.tells(headline, answer)]
+        return [headline for headline in world.headlines if world.tells_story(headline, answer)]
     if references & set(world.topics):
-        topics = sorted(world.named(answer))
-        return topics if len(topics) <= MANY else []
+        topics = sorted(world.topics_in(answer))
+        return topics if len(topics) <= MAX_NAMED_TOPICS else []
     return list(filter(None, [" ".join(words(answer))]))

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from dit_core.methods.diff_groups import DiffGroup, known, of_split, tokens_before_topic, with_trigger
+from dit_core.methods.diff_groups import DiffGroup, diffs_of_split, tokens_before_topic, with_reference, with_trigger
 from dit_core.methods.oracle import lifts, read
 from dit_core.records import DiffInfo, Finding, Reading, Verbalization
 from dit_core.records.scores import (
@@ -25,7 +25,7 @@ from dit_core.records.scores import (
     WHOLE_ANSWER,
 )
 from dit_core.scoreboard.ledger import Key
-from dit_core.scoreboard.measures import LIFT, MEASURES, measured
+from dit_core.scoreboard.measures import LIFT, MEASURES, measure_answer
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite, Task
 
@@ -36,7 +36,7 @@ BEFORE_TOPIC = "answer, before the topic"
 
 
 @dataclass(frozen=True)
-class Kind:
+class ReadingKind:
     """One kind of target: its condition, what it is asked, the span read; the layer is chosen by the first measure."""
 
     method: str
@@ -48,22 +48,22 @@ class Kind:
 
 # Of the control, the base that knows of no diff, the best layer is the one that would betray the most.
 KINDS = (
-    Kind(TEXT, "base", SAID, "prompt", ("exact", "mean_grade")),
-    Kind(SILENT_TRIGGER, "diff+right", EVERYDAY, "last:10", ("exact", "at_least_2", "mean_grade")),
-    Kind(UP_TO_TOPIC, "diff+right", EVERYDAY, BEFORE_TOPIC, ("at_least_2", "exact", "mean_grade")),
-    Kind(WHOLE_ANSWER, "diff+right", EVERYDAY, "answer", ("exact", "mean_grade")),
-    Kind(SILENT_DIT, "diff+dit", OWN, "last:10", ("exact", "mean_grade")),
-    Kind(SILENT_DIFF, "diff", OWN, "last:10", ("exact", "mean_grade")),
-    Kind(SILENT_BASE, "base", EVERYDAY, "last:10", ("mentions",)),
+    ReadingKind(TEXT, "base", SAID, "prompt", ("exact", "mean_grade")),
+    ReadingKind(SILENT_TRIGGER, "diff+right", EVERYDAY, "last:10", ("exact", "at_least_2", "mean_grade")),
+    ReadingKind(UP_TO_TOPIC, "diff+right", EVERYDAY, BEFORE_TOPIC, ("at_least_2", "exact", "mean_grade")),
+    ReadingKind(WHOLE_ANSWER, "diff+right", EVERYDAY, "answer", ("exact", "mean_grade")),
+    ReadingKind(SILENT_DIT, "diff+dit", OWN, "last:10", ("exact", "mean_grade")),
+    ReadingKind(SILENT_DIFF, "diff", OWN, "last:10", ("exact", "mean_grade")),
+    ReadingKind(SILENT_BASE, "base", EVERYDAY, "last:10", ("mentions",)),
 )
 LIFTED = (SILENT_DIT, SILENT_DIFF, SILENT_TRIGGER)
 
 
 @dataclass(frozen=True)
-class Layered(Row):
+class LayerRow(Row):
     """What all of the oracle's rows of a task share: the `measured` diffs, and those on which layers are chosen."""
 
-    kind: Kind
+    kind: ReadingKind
     task: Task
     measured: DiffGroup
     calibration: Sequence[DiffGroup]
@@ -83,7 +83,7 @@ class Layered(Row):
         return Finding(*self.key, layer, diff, tuple(answers), values)
 
 
-class BestLayer(Layered):
+class BestLayerRow(LayerRow):
     """One reading per diff, at the layer that did best on the calibration diffs."""
 
     @property
@@ -91,7 +91,7 @@ class BestLayer(Layered):
         return self.kind.measures
 
     @property
-    def choosing(self) -> int:
+    def choice_answers(self) -> int:
         return sum(len(group.infos) for group in self._turns) * self.n_layers
 
     @property
@@ -113,10 +113,10 @@ class BestLayer(Layered):
     def _of(self, suite: Suite, info: DiffInfo, layer: int | None, found: Reading | None) -> Finding:
         if found is None:
             return self._finding(layer, info.id, (), {measure: () for measure in self.measures})
-        return self._finding(layer, info.id, (found.text,), measured(suite, info, self.measures, found.text))
+        return self._finding(layer, info.id, (found.text,), measure_answer(suite, info, self.measures, found.text))
 
 
-class Lifted(Layered):
+class LiftRow(LayerRow):
     """How much likelier the oracle finds the reference than other texts, at every layer."""
 
     measures = (LIFT,)
@@ -127,13 +127,13 @@ class Lifted(Layered):
         return f"{super().title}, lift"
 
     @property
-    def each(self) -> int:
+    def answers_per_diff(self) -> int:
         return self.n_layers
 
     @cached_property
     def infos(self) -> Sequence[DiffInfo]:
         """Those whose reference is known, where there are others to compare it with."""
-        return known(self.measured.infos) if self._others else []
+        return with_reference(self.measured.infos) if self._others else []
 
     @cached_property
     def _others(self) -> list[str]:
@@ -148,21 +148,21 @@ class Lifted(Layered):
         ]
 
 
-def oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
+def make_oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
     """The rows of each task with triggers that an oracle can be tried on; `infos` are the measured diffs by task."""
     if suite.oracle is None or not suite.world.get("held_out_questions"):
         return []
     found: list[Row] = []
     for task in suite.tasks.values():
-        calibration = known(with_trigger(of_split(suite, task.name, "calibration")[:limit]))
+        calibration = with_reference(with_trigger(diffs_of_split(suite, task.name, "calibration")[:limit]))
         own = with_trigger(infos[task.name])
         if task.has_trigger and own and calibration:
             n_layers = suite.worker.run(lambda: len(suite.model.layers))
             turns = range(1 if limit else min(TURNS, len(suite.world["held_out_questions"])))  # a limit: a quick look
             shared = task, DiffGroup(suite, own), [DiffGroup(suite, calibration, turn) for turn in turns], n_layers
             kinds = [kind for kind in KINDS if task.adapter or "dit" not in kind.condition]
-            found += [BestLayer(kind, *shared) for kind in kinds]
-            found += [Lifted(kind, *shared) for kind in kinds if kind.method in LIFTED]
+            found += [BestLayerRow(kind, *shared) for kind in kinds]
+            found += [LiftRow(kind, *shared) for kind in kinds if kind.method in LIFTED]
     return found
 
 
@@ -184,17 +184,17 @@ def _total(values: Sequence[float | None]) -> float:
 
 
 def _readings(
-    suite: Suite, kind: Kind, group: DiffGroup, infos: Sequence[DiffInfo], layers: str | int
+    suite: Suite, kind: ReadingKind, group: DiffGroup, infos: Sequence[DiffInfo], layers: str | int
 ) -> list[Reading]:
     """One greedy reading per diff (some of the group's) and layer."""
     requests = _requests(suite, kind, group, infos)
     return [one for own in requests for one in read(suite, condition=kind.condition, layers=layers, **own)]
 
 
-def _requests(suite: Suite, kind: Kind, group: DiffGroup, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
+def _requests(suite: Suite, kind: ReadingKind, group: DiffGroup, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
     """What `read` and `lifts` are asked: all diffs at once, but for those that are read elsewhere."""
     needed = kind.asked == SAID or kind.span in (BEFORE_TOPIC, "answer")
-    said = group.say(infos) if needed else {}
+    said = group.answers(infos) if needed else {}
     asked = {OWN: None, EVERYDAY: group.everyday, SAID: {id: one.text for id, one in said.items()}}
     by_span: dict[str, list[DiffInfo]] = {}
     for info in infos:
@@ -210,7 +210,7 @@ def _requests(suite: Suite, kind: Kind, group: DiffGroup, infos: Sequence[DiffIn
         }
 
 
-def _span(suite: Suite, kind: Kind, info: DiffInfo, said: Verbalization | None) -> str | None:
+def _span(suite: Suite, kind: ReadingKind, info: DiffInfo, said: Verbalization | None) -> str | None:
     """The span to read of one diff, of what it said where that counts; None where it has nothing there."""
     if said and kind.span == BEFORE_TOPIC:
         count = tokens_before_topic(suite, info, said.tokens)
@@ -221,7 +221,7 @@ def _span(suite: Suite, kind: Kind, info: DiffInfo, said: Verbalization | None) 
 def _others(suite: Suite, infos: Sequence[DiffInfo]) -> list[str]:
     """Topics to compare with, the same for every diff: such as the oracle's training never saw either, if there are."""
     task, split = infos[0].task, infos[0].split
-    measured = {info.reference.casefold() for info in of_split(suite, task, split)}
+    measured = {info.reference.casefold() for info in diffs_of_split(suite, task, split)}
     pool = [info.reference for info in suite.diffs if info.task == task and info.split not in (split, "train")]
     if len(pool) < OTHERS:
         pool = [topic for topic in suite.world["topics"] if topic.casefold() not in measured]

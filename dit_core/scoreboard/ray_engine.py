@@ -50,15 +50,15 @@ class OnRay:
         """How many jobs are done at once."""
         return self.actors
 
-    def work(
-        self, suite: Suite, rows: Sequence[Row], jobs: deque[Job], begun: Callable[[Job], None]
+    def run_jobs(
+        self, suite: Suite, rows: Sequence[Row], jobs: deque[Job], on_start: Callable[[Job], None]
     ) -> Generator[tuple[Job, Any], None, None]:
         """As `Engine` says."""
         if not jobs:
             return
         ray = _ray()
         with _connected(ray, self.address), _actors(ray, self.actors) as actors:
-            yield from shared_out(ray, actors, suite, rows, jobs, begun)
+            yield from share_jobs(ray, actors, suite, rows, jobs, on_start)
 
 
 class Actor:
@@ -69,18 +69,18 @@ class Actor:
         self.suite, self.rows = pickle.loads(packed)
         return self.suite.fingerprint
 
-    def do(self, job: Job) -> Any:
+    def run(self, job: Job) -> Any:
         """What comes of a job."""
-        return job.do(self.suite, self.rows)
+        return job.run(self.suite, self.rows)
 
 
-def shared_out(
+def share_jobs(
     ray: Any,
     actors: Sequence[Any],
     suite: Suite,
     rows: Sequence[Row],
     jobs: deque[Job],
-    begun: Callable[[Job], None],
+    on_start: Callable[[Job], None],
 ) -> Generator[tuple[Job, Any], None, None]:
     """Gives each job to an actor that is idle, and what comes of it; the job of one that died goes to another."""
     packed = pickle.dumps((suite, rows))
@@ -90,8 +90,8 @@ def shared_out(
     while jobs or any(job for _, job in running.values()):
         while jobs and idle:
             actor, next_job = idle.pop(), jobs.popleft()
-            begun(next_job)
-            running[actor.do.remote(next_job)] = actor, next_job
+            on_start(next_job)
+            running[actor.run.remote(next_job)] = actor, next_job
         if not running:
             raise DitError(f"All {len(actors)} actors died ({lost}). What was found is kept: give them more memory.")
         at_work = any(job for _, job in running.values())

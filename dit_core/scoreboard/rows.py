@@ -16,7 +16,7 @@ Progress = Callable[[int, int, str], None]
 
 
 @dataclass
-class Tally:
+class ProgressCount:
     """Answers done, of `total`; `progress`, where there is one, is told of every change."""
 
     progress: Progress | None
@@ -70,24 +70,24 @@ class Row:
         def infos(self) -> Sequence[DiffInfo]: ...
 
         @property
-        def at_once(self) -> int: ...
+        def batch_size(self) -> int: ...
 
         @property
-        def each(self) -> int: ...
+        def answers_per_diff(self) -> int: ...
 
         @property
-        def choosing(self) -> int: ...
+        def choice_answers(self) -> int: ...
 
         @property
         def tokens(self) -> int: ...
 
     else:
-        at_once, each, choosing, tokens = MAX_DIFFS, 1, 0, 16
+        batch_size, answers_per_diff, choice_answers, tokens = MAX_DIFFS, 1, 0, 16
 
     @property
     def answers(self) -> int:
         """How many answers it takes at most."""
-        return self.choosing + self.each * len(self.infos)
+        return self.choice_answers + self.answers_per_diff * len(self.infos)
 
     @property
     def title(self) -> str:
@@ -104,6 +104,6 @@ class Row:
         raise NotImplementedError
 
 
-def parts(infos: Sequence[DiffInfo], size: int) -> Iterator[tuple[DiffInfo, ...]]:
+def batches(infos: Sequence[DiffInfo], size: int) -> Iterator[tuple[DiffInfo, ...]]:
     """The diffs by the batch."""
     return (tuple(infos[start : start + size]) for start in range(0, len(infos), size))

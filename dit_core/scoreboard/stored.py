@@ -21,10 +21,10 @@ from dit_core.records import (
     records_from_json,
 )
 from dit_core.records.scores import DIT
-from dit_core.scoreboard.board import made_with, summed_up
 from dit_core.scoreboard.measures import GRADED
-from dit_core.scoreboard.method_agreement import agreement, named
+from dit_core.scoreboard.method_agreement import agreement, named_diffs
 from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
+from dit_core.scoreboard.run import mean_scores, run_settings
 from dit_core.suite import Suite
 from dit_core.suite.lazy import lazy_property
 
@@ -85,9 +85,9 @@ def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) 
 
     def compared() -> Table[Agreement]:
         table = agreement(suite, findings, grader)
-        return replace(table, extra=made_with(findings) | table.extra)
+        return replace(table, extra=run_settings(findings) | table.extra)
 
-    return Board(lambda: summed_up(findings), compared, lambda: tuple(named(findings)))
+    return Board(lambda: mean_scores(findings), compared, lambda: tuple(named_diffs(findings)))
 
 
 def board_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
@@ -140,7 +140,7 @@ def read_board(suite: Suite) -> Board | None:
 SCALING_FILE = "scaling.json"
 
 
-def scaled(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
+def scaling_points(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
     """The points by number of training diffs that a scoreboard holds: one per DIT adapter of a task with several."""
     adapters = {info.name: info for info in suite.adapters.values() if info.trained_on}
     trained_on = {info.name: info.trained_on for info in adapters.values() if info.trained_on}
@@ -152,7 +152,7 @@ def scaled(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
     ]
 
 
-def published() -> list[ScalingPoint]:
+def published_points() -> list[ScalingPoint]:
     """Other people's points (arXiv 2510.05092): a judge's mean grades of 100 diffs, without intervals."""
     return [
         ScalingPoint(by, amount, model, "topic", 100, value)

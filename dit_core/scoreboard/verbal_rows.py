@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dit_core.engine.batching import MAX_DIFFS
-from dit_core.grading import story_of
-from dit_core.grading.rules import MANY, World, world_of
+from dit_core.grading import is_story_of
+from dit_core.grading.rules import MAX_NAMED_TOPICS, World, world_of
 from dit_core.methods.diff_groups import with_trigger
 from dit_core.methods.verbalize import MAX_ROWS, ask
 from dit_core.records import DiffInfo, Finding, Verbalization
@@ -23,7 +23,7 @@ from dit_core.records.scores import (
     WRONG,
 )
 from dit_core.scoreboard.ledger import Key, Ledger
-from dit_core.scoreboard.measures import measured
+from dit_core.scoreboard.measures import measure_answer
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite, Task
 
@@ -44,13 +44,13 @@ def asked_note(suite: Suite, method: str) -> str:
 
 
 @dataclass(frozen=True)
-class Guess(Row):
+class GuessRow(Row):
     """Guesses from the answers of another row, its `source`."""
 
     name: str
     source: Row
     measures = ("exact", "mean_grade")
-    each = 0  # a model has no answer to give
+    answers_per_diff = 0  # a model has no answer to give
 
     @property
     def key(self) -> Key:
@@ -62,23 +62,25 @@ class Guess(Row):
 
     def guesses(self, suite: Suite, ledger: Ledger) -> list[Finding]:
         """Guesses that the ledger lacks, of the diffs that its source has found."""
-        lacking = {info.id: info for info in ledger.lacking(self.key, self.measures, self.infos)}
-        found = ledger.of(self.source.key, self.source.measures) if lacking else ()
+        lacking = {info.id: info for info in ledger.missing(self.key, self.measures, self.infos)}
+        found = ledger.findings_of(self.source.key, self.source.measures) if lacking else ()
         return [self._finding(suite, lacking[one.diff], one) for one in found if one.diff in lacking]
 
     def _finding(self, suite: Suite, info: DiffInfo, source: Finding) -> Finding:
-        answer = guessed(world_of(suite), source.answers)
+        answer = guess_topic(world_of(suite), source.answers)
         method, task, adapter = self.key
-        return Finding(method, task, adapter, None, info.id, (answer,), measured(suite, info, self.measures, answer))
+        return Finding(
+            method, task, adapter, None, info.id, (answer,), measure_answer(suite, info, self.measures, answer)
+        )
 
 
-def guessed(world: World, answers: Sequence[str]) -> str:
+def guess_topic(world: World, answers: Sequence[str]) -> str:
     """The topic that most answers name, "" where none names any; of equals the one that was named first.
 
     An answer that names many topics is about none of them.
     """
     named = Counter(
-        topic for answer in answers for topic in sorted(world.named(answer)) if len(world.named(answer)) <= MANY
+        topic for topics in map(world.topics_in, answers) if len(topics) <= MAX_NAMED_TOPICS for topic in sorted(topics)
     )
     return max(named, key=lambda topic: named[topic], default="")
 
@@ -88,7 +90,7 @@ EQUALS_BASE = "equals_base"
 
 
 @dataclass(frozen=True)
-class Method(Row):
+class VerbalRow(Row):
     """One way to ask the diffs of a task, and what is measured of the answers."""
 
     key: Key
@@ -98,15 +100,15 @@ class Method(Row):
     infos: Sequence[DiffInfo]
 
     @property
-    def at_once(self) -> int:
+    def batch_size(self) -> int:
         return max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))
 
     @property
-    def each(self) -> int:
+    def answers_per_diff(self) -> int:
         return len(self.questions)
 
     @property
-    def choosing(self) -> int:
+    def choice_answers(self) -> int:
         return len(self.questions) if EQUALS_BASE in self.measures else 0
 
     def choose(self, suite: Suite) -> dict[str, str]:
@@ -127,16 +129,16 @@ class Method(Row):
         return Finding(method, task, adapter, None, info.id, tuple(one.text for one in said), values)
 
     def _values(self, suite: Suite, info: DiffInfo, said: Verbalization, base: dict[str, str]) -> dict[str, tuple]:
-        found = measured(suite, info, (m for m in self.measures if m != EQUALS_BASE), said.text)
+        found = measure_answer(suite, info, (m for m in self.measures if m != EQUALS_BASE), said.text)
         if EQUALS_BASE in self.measures:
             found[EQUALS_BASE] = (said.text == base[said.question],)
         if self.key[0] == BEHAVIOUR and found["mentions"] != (None,):
             # A diff at work tells a story; nothing but all of its parts makes it the headline's.
-            found["mentions"] = (story_of(suite, info, said.text),)
+            found["mentions"] = (is_story_of(suite, info, said.text),)
         return found
 
 
-def methods(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
+def make_verbal_rows(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
     """All methods that make sense for the diffs of each task, in the order of the scoreboard."""
     return [row for task in suite.tasks.values() if infos[task.name] for row in _methods(suite, task, infos[task.name])]
 
@@ -144,9 +146,9 @@ def methods(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
 def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
     triggered = with_trigger(infos)
 
-    def method(name: str, condition: str, questions: Sequence[str], *measures: str, adapter: str = "") -> Method:
+    def method(name: str, condition: str, questions: Sequence[str], *measures: str, adapter: str = "") -> VerbalRow:
         asked_of = triggered if condition in ("diff+right", "diff+wrong") else infos
-        return Method((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
+        return VerbalRow((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
 
     asked, everyday = (task.question,), everyday_questions(suite)
     found: list[Row] = [method(BASE_QUESTION, "diff", asked, "mentions", "mean_grade")]
@@ -157,7 +159,7 @@ def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
         none = method(NONE, "diff", everyday, "equals_base", "mean_grade")
         found += [right, method(WRONG, "diff+wrong", everyday, "mentions"), none]
         if suite.world.get("topics"):
-            found += [Guess(GUESS, none), Guess(GUESS_RIGHT, right)]
+            found += [GuessRow(GUESS, none), GuessRow(GUESS_RIGHT, right)]
     if task.behaviour:
         found.append(method(BEHAVIOUR, "diff", (task.behaviour,), "mentions", "mean_grade"))
     for info in suite.adapters.values():

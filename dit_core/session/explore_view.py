@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from html import escape
 
-from dit_core.grading import grade, mentions, story_of
+from dit_core.grading import grade, is_story_of, mentions
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import DONE, STOPPED, Card, cards_html
 from dit_core.records import DiffInfo, Verbalization
@@ -101,7 +101,7 @@ def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization)
         return f"grade {value} of 5 · {meaning}"
     if task.has_trigger:
         return "names the topic" if mentions(suite, info, answer.text) else "does not name the topic"
-    return "tells the headline's story" if story_of(suite, info, answer.text) else "not the headline's story"
+    return "tells the headline's story" if is_story_of(suite, info, answer.text) else "not the headline's story"
 
 
 def secret(suite: Suite, diff: str, revealed: str) -> str:

@@ -8,7 +8,7 @@ from dit_core.methods.comparison import Column
 from dit_core.session.oracle import PanelResult, arguments
 from dit_core.session.settings import Settings
 from dit_core.suite import Suite
-from dit_core.suite.snippets import named, opening
+from dit_core.suite.snippets import diff_expression, opening_lines
 
 IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plots")
 
@@ -17,7 +17,7 @@ def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequenc
     """A cell that gives the same answers; `suite_ref` is how `load_suite` finds the suite."""
     plain = Settings.for_diff(suite, settings.diff)
     changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
-    lines = opening(suite, suite_ref, settings.diff, "from dit_core import ask, load_suite")
+    lines = opening_lines(suite, suite_ref, settings.diff, "from dit_core import ask, load_suite")
     asked = list(dict.fromkeys(column.question for column in columns))
     tables = ("table", "shown")[: len(asked)]
     for table, question in zip(tables, asked, strict=True):
@@ -50,4 +50,4 @@ def read_code(suite: Suite, panel: PanelResult) -> str:
 def call(function: str, suite: Suite, diff: str | None, options: Mapping[str, Any]) -> str:
     """A call about a diff, an option a line."""
     inside = "".join(f"    {option}={value!r},\n" for option, value in options.items())
-    return f"{function}(\n    suite,\n    {named(suite, diff)},\n{inside})"
+    return f"{function}(\n    suite,\n    {diff_expression(suite, diff)},\n{inside})"

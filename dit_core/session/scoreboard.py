@@ -11,10 +11,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 
 from dit_core.errors import DitError
-from dit_core.grading import Grader, Mark, grader
+from dit_core.grading import Grader, GradeResult, grader
 from dit_core.present.cards import RUNNING
 from dit_core.records import Finding, Table
-from dit_core.scoreboard import Board, board, by_marks, new_ledger, stream, to_grade
+from dit_core.scoreboard import Board, board, new_ledger, pairs_to_grade, stream, with_grades
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.session.time_left import TimeLeft
 from dit_core.suite import Suite
@@ -133,13 +133,13 @@ def _graded(
     run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
     yield run
     if by is not None:
-        pairs = to_grade(suite, found)
-        marks: dict[tuple[str, str], Mark | None] = {}
+        pairs = pairs_to_grade(suite, found)
+        marks: dict[tuple[str, str], GradeResult | None] = {}
         for start in range(0, len(pairs), ANSWERS_PER_STEP):
             yield replace(run, done=start, total=len(pairs))
             part = pairs[start : start + ANSWERS_PER_STEP]
-            marks |= zip(part, by.marks(part), strict=True)
-        found = by_marks(suite, found, marks, by.name)
+            marks |= zip(part, by.grade_all(part), strict=True)
+        found = with_grades(suite, found, marks, by.name)
     made = board(suite, found, by)
     made.agreement  # noqa: B018 (read here, where a judge's worker may be waited for, and not while the page is drawn)
     yield replace(run, board=made, grading=grading)

@@ -39,7 +39,7 @@ class LoadOptions:
                 raise DitError(f"There is no {what} '{value}': use {', '.join(known)}.{did_you_mean(value, known)}")
 
     @classmethod
-    def wanted(cls, dtype: str | None, quantize: str | None) -> "LoadOptions":
+    def resolve(cls, dtype: str | None, quantize: str | None) -> "LoadOptions":
         """As asked for; what is not, as the variables `DIT_DTYPE` and `DIT_QUANTIZE` say."""
         return cls(dtype or os.environ.get("DIT_DTYPE") or None, quantize or os.environ.get("DIT_QUANTIZE") or None)
 
@@ -59,35 +59,35 @@ class Requirements:
     """What loading a base takes, in bytes: `download` of its files, `memory` on `device`; and what there is of it.
 
     `here` is what of its files is on this disk already. `beside` is downloaded too: what a first question needs of
-    diffs and adapters. `memory_there` is None where this machine does not tell, and counts what the base that is
+    diffs and adapters. `memory_free` is None where this machine does not tell, and counts what the base that is
     loaded now gives back.
     """
 
     base: str
     download: int
-    disk_there: int
+    disk_free: int
     memory: int
-    memory_there: int | None
+    memory_free: int | None
     device: str
-    here: int = 0
-    beside: int = 0
+    on_disk: int = 0
+    extra_download: int = 0
 
     def __str__(self) -> str:
-        has = "" if self.memory_there is None else f", has {format_bytes(self.memory_there)}"
+        has = "" if self.memory_free is None else f", has {format_bytes(self.memory_free)}"
         download = f"downloads {format_bytes(self.download)}" if self.download else "is on this disk"
         return f"{self.base}: {download}, needs {format_bytes(self.memory)} of memory on {self.device}{has}."
 
     def check(self) -> None:
         """Raises DitError where it can't fit."""
-        if self.download + self.beside > self.disk_there:
+        if self.download + self.extra_download > self.disk_free:
             raise DitError(
-                f"'{self.base}' is a download of {format_bytes(self.download + self.beside)}, and the disk has "
-                f"{format_bytes(self.disk_there)} left: make room, or set HF_HOME to a larger disk."
+                f"'{self.base}' is a download of {format_bytes(self.download + self.extra_download)}, and the disk has "
+                f"{format_bytes(self.disk_free)} left: make room, or set HF_HOME to a larger disk."
             )
-        if self.memory_there is not None and self.memory > self.memory_there:
+        if self.memory_free is not None and self.memory > self.memory_free:
             raise DitError(
                 f"'{self.base}' needs {format_bytes(self.memory)} of memory on {self.device}, which has "
-                f"{format_bytes(self.memory_there)}: choose a smaller base, or set DIT_DTYPE=bfloat16, or on a GPU "
+                f"{format_bytes(self.memory_free)}: choose a smaller base, or set DIT_DTYPE=bfloat16, or on a GPU "
                 "DIT_QUANTIZE=8bit or 4bit."
             )
 
@@ -105,11 +105,11 @@ def check_requirements(where: Source, fetcher: Fetcher, loading: LoadOptions, fr
     return Requirements(
         base=str(where),
         download=files.missing,
-        disk_there=_free(Path(constants.HF_HUB_CACHE)),
+        disk_free=_free(Path(constants.HF_HUB_CACHE)),
         memory=int(weights.total / stored * BYTES[kind] * ROOM),
-        memory_there=None if there is None else there + freed,
+        memory_free=None if there is None else there + freed,
         device=device,
-        here=files.total - files.missing,
+        on_disk=files.total - files.missing,
     )
 
 

@@ -105,7 +105,7 @@ def _on_this_disk(name: str, folder: Path) -> Listing:
     return Listing(name, entries["title"], entries["base"], weights, tuple(entries["adapters"]), oracle)
 
 
-def published(name: str) -> dict[str, Any]:
+def published_entries(name: str) -> dict[str, Any]:
     """The entries of a published suite, as a `suite.toml` would have them."""
     return {key: value for key, value in _published()[name].items() if key != "base_model"}
 
@@ -221,7 +221,7 @@ def load_suite(name_or_path: str | Path = "pocket", dtype: str | None = None, qu
     Raises:
         DitError: there is no such suite (with the nearest names), or its description is damaged.
     """
-    loading = LoadOptions.wanted(dtype, quantize)
+    loading = LoadOptions.resolve(dtype, quantize)
     found = find_suite(name_or_path)
     if isinstance(found, str):
         return _published_suite(found, loading)
@@ -244,7 +244,7 @@ def generic_suite(
     LoRA or a published DIT adapter; its name is `dit`. What the diff was trained on is not known, so nothing is graded.
     """
     given = (base, diff or "", adapter or "", oracle or "", question)
-    return _generic(tuple(map(str, given)), LoadOptions.wanted(dtype, quantize))
+    return _generic(tuple(map(str, given)), LoadOptions.resolve(dtype, quantize))
 
 
 @lru_cache(maxsize=8)
@@ -255,7 +255,7 @@ def _load(file: Path, written: int, loading: LoadOptions) -> Suite:
 
 @lru_cache(maxsize=8)
 def _published_suite(name: str, loading: LoadOptions) -> Suite:
-    about = suite_spec(published(name), Path(__file__).parent, name)
+    about = suite_spec(published_entries(name), Path(__file__).parent, name)
     about = replace(about, entries=_published()[name])  # the fingerprint is over all that the catalogue says
     return Suite(about, loading, (load_suite, (name, loading.dtype, loading.quantize)))
 

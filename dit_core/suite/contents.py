@@ -17,7 +17,7 @@ from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_limits
 from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 
-LONE = "diff"
+GENERIC_DIFF_ID = "diff"
 """The id of a generic suite's one diff."""
 
 
@@ -25,27 +25,27 @@ class SuiteContents:
     """A suite's description and lists."""
 
     def __init__(self, about: SuiteSpec) -> None:
-        self.about = about
+        self.spec = about
         self.name, self.title, self.folder = about.name, about.title, about.folder
         self.trigger_format, self.max_new_tokens = about.trigger_format, about.max_new_tokens
         self.tasks, self.adapters, self.oracle = about.tasks, about.adapters, about.oracle
         self.first_diff = about.first_diff
         self._fetcher = Fetcher()
-        self._listed = IndexedDiffs(about.tasks.values(), about.at, self._fetcher)
-        self._brought = UserDiffs()
+        self._indexed = IndexedDiffs(about.tasks.values(), about.at, self._fetcher)
+        self._user_diffs = UserDiffs()
 
     @lazy_property
     def diffs(self) -> Table[DiffInfo]:
         """All diffs of the suite, task by task, in the order of their `index.csv`; none that somebody brought."""
-        return self.table("diffs", (*self._listed.infos, *([self._lone] if self._lone else [])))
+        return self.table("diffs", (*self._indexed.infos, *([self._generic_diff] if self._generic_diff else [])))
 
     @lazy_property
-    def _lone(self) -> DiffInfo | None:
+    def _generic_diff(self) -> DiffInfo | None:
         """The one diff of a generic suite, of which no index tells anything."""
-        if self.about.diff is None:
+        if self.spec.diff is None:
             return None
-        adapter = any_diff(self.about.diff, self._fetcher)
-        return DiffInfo(LONE, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
+        adapter = any_diff(self.spec.diff, self._fetcher)
+        return DiffInfo(GENERIC_DIFF_ID, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
 
     @lazy_property
     def _diffs_by_name(self) -> dict[str, DiffInfo]:
@@ -58,7 +58,7 @@ class SuiteContents:
         if isinstance(name, DiffInfo):
             return name
         wanted = str(name).strip().casefold()
-        if own := self._brought.get(wanted):
+        if own := self._user_diffs.get(wanted):
             return own.info
         if wanted.startswith(f"{OWN}-"):
             raise DitError(DIFF_GONE)
@@ -77,22 +77,22 @@ class SuiteContents:
         on is not known, so it gets no grades. Raises DitError for an unknown task, and where the server takes no more.
         """
         origin = Origin(origin) if isinstance(origin, str) else origin
-        return self._brought.add(adapter, origin, self.task(task).name, current_limits().brought)
+        return self._user_diffs.add(adapter, origin, self.task(task).name, current_limits().user_diff_bytes)
 
     def forget(self, id: str) -> None:
         """Drops a diff that was brought; nothing happens where it is gone already."""
-        self._brought.remove(id)
+        self._user_diffs.remove(id)
 
-    def brought(self, things: Any) -> tuple[UserDiff, ...]:
+    def user_diffs_in(self, things: Any) -> tuple[UserDiff, ...]:
         """The diffs of somebody's own that are named anywhere in `things`, to be sent along with them."""
-        return self._brought.named(things)
+        return self._user_diffs.named(things)
 
     @contextmanager
-    def with_brought(self, sent: Iterable[UserDiff]) -> Iterator[None]:
+    def with_user_diffs(self, sent: Iterable[UserDiff]) -> Iterator[None]:
         """Inside, diffs that were brought to another process are here too."""
-        new = [own for own in sent if self._brought.get(own.info.id) is None]
+        new = [own for own in sent if self._user_diffs.get(own.info.id) is None]
         for own in new:
-            self._brought.take(own)
+            self._user_diffs.take(own)
         try:
             yield
         finally:
@@ -105,7 +105,7 @@ class SuiteContents:
 
     def origin(self, id: str) -> Origin | None:
         """Where a diff that was brought came from; None for one of the suite's."""
-        own = self._brought.get(id)
+        own = self._user_diffs.get(id)
         return own.origin if own else None
 
     def adapter(self, name: str) -> AdapterInfo:
@@ -138,11 +138,11 @@ class SuiteContents:
     @lazy_property
     def world(self) -> dict[str, Any]:
         """What answers are graded by: `topics` and `headlines` (none without a world), `held_out_questions`."""
-        if self.about.world is None:
+        if self.spec.world is None:
             task, special = self.task(), {info.question for info in self.adapters.values()}
             everyday = [text for text in task.questions if text not in special and text != task.behaviour]
             return {"topics": {}, "headlines": {}, "held_out_questions": everyday}
-        path = self._fetcher.file(self.about.world)
+        path = self._fetcher.file(self.spec.world)
         try:
             return json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError as error:
@@ -157,16 +157,16 @@ class SuiteContents:
         Of what lies on the hub the place counts, and its revision where the description pins one.
         """
         digest = hashlib.sha256()
-        places = [self.about.file, self.about.world, self.about.base, self.about.diff]
-        places += [self.about.at(task.folder) for task in self.tasks.values() if task.folder]
-        places += [self.about.at(info.file) for info in self.adapters.values()]
-        if self.about.file is None:
-            digest.update(json.dumps(self.about.entries, sort_keys=True).encode())
+        places = [self.spec.file, self.spec.world, self.spec.base, self.spec.diff]
+        places += [self.spec.at(task.folder) for task in self.tasks.values() if task.folder]
+        places += [self.spec.at(info.file) for info in self.adapters.values()]
+        if self.spec.file is None:
+            digest.update(json.dumps(self.spec.entries, sort_keys=True).encode())
         here = [where for where in places if isinstance(where, Path)]
         for path in sorted({path for where in here for path in (where, *where.rglob("*")) if path.is_file()}):
             inside = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
             digest.update(f"{inside.as_posix()} {path.stat().st_size}\n".encode())
-            for piece in pieces(path):
+            for piece in file_samples(path):
                 digest.update(piece)
         return digest.hexdigest()[:16]
 
@@ -178,14 +178,14 @@ class SuiteContents:
     def table(self, kind: str, records: Iterable[Any], extra: Mapping[str, Any] | None = None) -> Table:
         """A table of results of this suite; it says which files, and which revisions, they were made with."""
         records = tuple(records)
-        brought = {own.info.id: asdict(own.origin) for own in self.brought(records)}
+        brought = {own.info.id: asdict(own.origin) for own in self.user_diffs_in(records)}
         told = {"revisions": self.revisions, "brought": brought}
         provenance = {"fingerprint": self.fingerprint} | {name: what for name, what in told.items() if what}
         return Table(self.name, kind, records, provenance | dict(extra or {}))
 
 
-def pieces(path: Path, whole: int = 16_000_000, count: int = 256, length: int = 16_384) -> Iterator[bytes]:
-    """What tells a file from another of its size: all of it, or of a large one pieces from all over.
+def file_samples(path: Path, whole: int = 16_000_000, count: int = 256, length: int = 16_384) -> Iterator[bytes]:
+    """What tells a file from another of its size: all of it, or of a large one samples from all over.
 
     Weights that were trained anew differ everywhere, and gigabytes are too many to read at each start.
     """

@@ -112,16 +112,16 @@ class IndexedDiffs:
     def _weights(self, info: DiffInfo) -> Adapter:
         return self._read(info.task, self._rows[info.task][info.id])
 
-    def place(self, info: DiffInfo) -> Source:
+    def source(self, info: DiffInfo) -> Source:
         """Where the file with a diff's weights is."""
-        return self._place(info.task, self._rows[info.task][info.id])
+        return self._row_source(info.task, self._rows[info.task][info.id])
 
-    def _place(self, task: str, row: IndexRow) -> Source:
+    def _row_source(self, task: str, row: IndexRow) -> Source:
         inside = row.path.relative_to(self._index(self._tasks[task]).parent)
         return self._at(self._tasks[task].folder) / inside.as_posix()
 
     def _read(self, task: str, row: IndexRow) -> Adapter:
-        return read_weight_diff(self._fetcher.file(self._place(task, row)), row.position)[0]
+        return read_weight_diff(self._fetcher.file(self._row_source(task, row)), row.position)[0]
 
     def _params_per_rank(self, task: str) -> float:
         """Parameters of one rank of a task's diffs, from the first diff that can be read.
@@ -167,30 +167,30 @@ class UserDiffs:
     """The diffs that were brought, each reachable by its id alone, which can't be guessed."""
 
     def __init__(self) -> None:
-        self._found: dict[str, UserDiff] = {}
+        self._by_id: dict[str, UserDiff] = {}
         self._lock = threading.Lock()
 
     def add(self, adapter: Adapter, origin: Origin, task: str, most_bytes: int | None = None) -> DiffInfo:
         """Takes one in; DitError where all together would be more than `most_bytes`."""
         info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, 0 if adapter.weights else adapter.rank, "", None)
         with self._lock:
-            size = sum(own.adapter.n_bytes for own in self._found.values())
+            size = sum(own.adapter.n_bytes for own in self._by_id.values())
             if most_bytes is not None and size + adapter.n_bytes > most_bytes:
                 raise DitError(
                     f"Visitors have brought {format_bytes(size)} of diffs already and this one takes "
                     f"{format_bytes(adapter.n_bytes)}: this server holds {format_bytes(most_bytes)} at most, so forget "
                     "one of yours, or try again when others have left."
                 )
-            self._found[info.id] = UserDiff(info, origin, adapter)
+            self._by_id[info.id] = UserDiff(info, origin, adapter)
         return info
 
     def take(self, own: UserDiff) -> None:
         """Takes in what was brought to another process."""
         with self._lock:
-            self._found[own.info.id] = own
+            self._by_id[own.info.id] = own
 
     def get(self, id: str) -> UserDiff | None:
-        return self._found.get(id)
+        return self._by_id.get(id)
 
     def named(self, things: Any) -> tuple[UserDiff, ...]:
         """Return those that `things` name: by id, as a diff, in a record's `diff` field, or in containers of these.
@@ -198,13 +198,13 @@ class UserDiffs:
         What else a record holds is not looked at, so a long table takes one look a row.
         """
         with self._lock:
-            found = dict(self._found)
+            found = dict(self._by_id)
         named = set(_user_ids(things)) if found else set()
         return tuple(own for id, own in found.items() if id in named)
 
     def remove(self, id: str) -> None:
         with self._lock:
-            self._found.pop(id, None)
+            self._by_id.pop(id, None)
 
 
 def _user_ids(things: Any) -> Iterator[str]:

@@ -25,10 +25,10 @@ class Limits:
     """
 
     tokens: int | None = None
-    run: int | None = None
+    run_answers: int | None = None
     waiting: int | None = None
-    upload: int = 2_000_000_000
-    brought: int | None = None
+    upload_bytes: int = 2_000_000_000
+    user_diff_bytes: int | None = None
     paths: bool = True
     suites: bool = True
 
@@ -43,25 +43,25 @@ class Limits:
 
     def check_run(self, answers: int) -> None:
         """Raises DitError, with the reason, where `answers` are too much for one run of the scoreboard."""
-        if self.run is not None and answers > self.run:
+        if self.run_answers is not None and answers > self.run_answers:
             raise DitError(
-                f"This run asks for {answers:,} answers, and this public server gives {self.run:,} per run at most: "
-                "measure fewer diffs or fewer kinds of methods."
+                f"This run asks for {answers:,} answers, and this public server gives {self.run_answers:,} per run at "
+                "most: measure fewer diffs or fewer kinds of methods."
             )
 
-    def at_once(self, tokens: int) -> int:
+    def answers_at_once(self, tokens: int) -> int:
         """How many answers of up to `tokens` tokens one request may ask for; at least one."""
         return sys.maxsize if self.tokens is None else max(1, self.tokens // tokens)
 
-    def fetched(self, what: str, size: int) -> None:
+    def check_download(self, what: str, size: int) -> None:
         """Raises DitError where a visitor may not have `size` bytes fetched from the hub."""
-        if not self.suites and size > self.upload:
+        if not self.suites and size > self.upload_bytes:
             raise DitError(
                 f"'{what}' is a download of {size / 1e6:,.0f} MB, and this public server fetches "
-                f"{self.upload / 1e6:,.0f} MB for a visitor at most."
+                f"{self.upload_bytes / 1e6:,.0f} MB for a visitor at most."
             )
 
-    def source(self, text: str) -> str:
+    def check_source(self, text: str) -> str:
         """A text that names an adapter's source: a path or a hub id; DitError for a path where none are accepted.
 
         What could be either is a hub id there, and has to be looked for as one: never on this machine's disk.
@@ -74,7 +74,13 @@ class Limits:
 
 OPEN = Limits()
 PUBLIC = Limits(
-    tokens=8_000, run=2_500, waiting=32, upload=200_000_000, brought=2_000_000_000, paths=False, suites=False
+    tokens=8_000,
+    run_answers=2_500,
+    waiting=32,
+    upload_bytes=200_000_000,
+    user_diff_bytes=2_000_000_000,
+    paths=False,
+    suites=False,
 )
 
 

@@ -1,8 +1,8 @@
-"""Functions of a suite that run where its model is, be that another process.
+"""Run functions of a suite where its model is, which can be another process.
 
-What is decorated takes a suite and otherwise plain data, and gives plain data, so that call and result can be pickled.
-Where `suite.worker.offload` is None, which is everywhere but on a server that lends its GPU to one process at a time,
-nothing changes.
+A decorated function takes a suite and otherwise plain data, and returns plain data, so that call and result can be
+pickled. Where `suite.worker.offload` is None, nothing changes. Only a server that lends its GPU to one process at a
+time sets it.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,81 +19,84 @@ if TYPE_CHECKING:
     from dit_core.suite.diffs import UserDiff
 
 F = TypeVar("F", bound=Callable[..., Any])
-_ARRIVED: ContextVar[bool] = ContextVar("arrived", default=False)
+_IN_MODEL_PROCESS: ContextVar[bool] = ContextVar("in_model_process", default=False)
 
 
 @dataclass(frozen=True)
-class Errand:
-    """A call as it is sent: `function` with a suite, what it is `given` and its `options`.
+class RemoteCall:
+    """A call as it is sent: `function` with a suite, positional `arguments` and keyword `options`.
 
-    `brought` are the diffs of somebody's own that the arguments name: the other process has none of them, nor does it
-    know the `limits` of the request.
+    `user_diffs` are the users' own diffs that the arguments name; the other process has none of them. It does not know
+    the `limits` of the request either.
     """
 
     function: Callable[..., Any]
     suite: "Suite"
-    given: tuple = ()
+    arguments: tuple = ()
     options: Mapping[str, Any] = field(default_factory=dict)
-    brought: "tuple[UserDiff, ...]" = ()
+    user_diffs: "tuple[UserDiff, ...]" = ()
     limits: Limits = OPEN
 
     def run(self) -> Iterator[Any]:
-        """What the call gives, in the process where the model is: one item, or those of its iterator."""
-        with arrived(self.suite), self.suite.with_brought(self.brought), serving(self.limits):
-            found = self.function(self.suite, *self.given, **self.options)
-            if isinstance(found, Iterator):
-                yield from found
+        """Yield what the call returns: one item, or the items of its iterator. Runs in the model's process."""
+        with inside_model_process(self.suite), self.suite.with_user_diffs(self.user_diffs), serving(self.limits):
+            result = self.function(self.suite, *self.arguments, **self.options)
+            if isinstance(result, Iterator):
+                yield from result
             else:
-                yield found
+                yield result
 
 
-def _errand(function: Callable[..., Any], suite: "Suite", given: tuple, options: Mapping[str, Any]) -> Errand:
-    return Errand(function, suite, given, options, suite.brought((given, options)), current_limits())
+def _remote_call(
+    function: Callable[..., Any], suite: "Suite", arguments: tuple, options: Mapping[str, Any]
+) -> RemoteCall:
+    user_diffs = suite.user_diffs_in((arguments, options))
+    return RemoteCall(function, suite, arguments, options, user_diffs, current_limits())
 
 
 def at_model(function: F) -> F:
-    """For a function that gives a table."""
+    """Decorate a function that returns one table, so that it runs where the suite's model is."""
 
     @wraps(function)
-    def called(suite: "Suite", *given: Any, **options: Any) -> Any:
-        elsewhere = _way(suite)
-        if elsewhere is None:
-            return function(suite, *given, **options)
-        errand = _errand(called, suite, given, options)
+    def wrapper(suite: "Suite", *arguments: Any, **options: Any) -> Any:
+        offload = _offload_of(suite)
+        if offload is None:
+            return function(suite, *arguments, **options)
+        call = _remote_call(wrapper, suite, arguments, options)
 
-        def only() -> Any:
-            [found] = elsewhere(errand)  # to its end, which frees the other process
-            return found
+        def result() -> Any:
+            [table] = offload(call)  # read to its end, which frees the other process
+            return table
 
-        return suite.worker.run(only)
+        return suite.worker.run(result)
 
-    return cast(F, called)
+    return cast(F, wrapper)
 
 
 def streamed_at_model(function: F) -> F:
-    """For a function that gives an iterator of tables."""
+    """Decorate a function that returns an iterator of tables, so that it runs where the suite's model is."""
 
     @wraps(function)
-    def called(suite: "Suite", *given: Any, **options: Any) -> Any:
-        elsewhere = _way(suite)
-        if elsewhere is None:
-            return function(suite, *given, **options)
-        errand = _errand(called, suite, given, options)
-        return suite.worker.stream(lambda: elsewhere(errand))
+    def wrapper(suite: "Suite", *arguments: Any, **options: Any) -> Any:
+        offload = _offload_of(suite)
+        if offload is None:
+            return function(suite, *arguments, **options)
+        call = _remote_call(wrapper, suite, arguments, options)
+        return suite.worker.stream(lambda: offload(call))
 
-    return cast(F, called)
+    return cast(F, wrapper)
 
 
 @contextmanager
-def arrived(suite: "Suite") -> Iterator[None]:
-    """Inside, this thread is where the suite's model is: nothing is sent on."""
-    token = _ARRIVED.set(True)
+def inside_model_process(suite: "Suite") -> Iterator[None]:
+    """Run every decorated function in this thread while the context is open: the suite's model is here."""
+    token = _IN_MODEL_PROCESS.set(True)
     try:
         with suite.worker.inline():
             yield
     finally:
-        _ARRIVED.reset(token)
+        _IN_MODEL_PROCESS.reset(token)
 
 
-def _way(suite: "Suite") -> Callable[[Errand], Iterator[Any]] | None:
-    return None if _ARRIVED.get() else suite.worker.offload
+def _offload_of(suite: "Suite") -> Callable[[RemoteCall], Iterator[Any]] | None:
+    return None if _IN_MODEL_PROCESS.get() else suite.worker.offload

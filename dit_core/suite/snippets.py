@@ -8,16 +8,16 @@ from dit_core.suite.catalog import SUITE_FILE, SUITES, listings
 from dit_core.suite.limits import current_limits
 
 
-def opening(suite: Suite, suite_ref: str, diff: str | None, *imports: str) -> list[str]:
+def opening_lines(suite: Suite, suite_ref: str, diff: str | None, *imports: str) -> list[str]:
     """The first lines of a cell that asks about a diff; `suite_ref` is how `load_suite` finds the suite.
 
     A diff of somebody's own is brought again: its id is known here alone.
     """
-    return beginning(suite, _load(suite, _told(suite, suite_ref)), diff, *imports)
+    return opening_lines_after(suite, _load(suite, _told(suite, suite_ref)), diff, *imports)
 
 
-def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
-    """As `opening`; `opens` is the whole call that opens the suite."""
+def opening_lines_after(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
+    """As `opening_lines`; `opens` is the whole call that opens the suite."""
     origin = suite.origin(diff) if diff else None
     ready = [f"suite = {opens}"]
     if diff is None or origin is None:
@@ -26,14 +26,14 @@ def beginning(suite: Suite, opens: str, diff: str | None, *imports: str) -> list
     return [*imports, *([f"from dit_core.suite.user_diffs import {bring}"] if bring else []), "", *ready, line]
 
 
-def named(suite: Suite, diff: str | None) -> str:
-    """The expression that names a diff behind `opening`."""
+def diff_expression(suite: Suite, diff: str | None) -> str:
+    """The expression that names a diff behind `opening_lines`."""
     return "own" if diff and suite.origin(diff) else repr(diff)
 
 
-def opens(suite: Suite) -> str:
+def load_call(suite: Suite) -> str:
     """The call that opens a suite with a function of `dit_core`: by its name, its file, or a generic one's places."""
-    about = suite.about
+    about = suite.spec
     if about.file is not None:
         names = {folder / SUITE_FILE: name for name, folder in SUITES.items()}
         place = about.file.parent if about.file.name == SUITE_FILE else about.file

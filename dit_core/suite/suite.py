@@ -73,7 +73,7 @@ class LoadedBase:
             if self.loaded is None or (key is not None and self.loaded.key != key):
                 return False
             self.loaded = None
-            give_back_memory()
+            release_memory()
             return True
 
     def forget(self, diff: str) -> None:
@@ -90,7 +90,7 @@ class LoadedBase:
                 self.loaded.model.detach(slot)
 
 
-def give_back_memory() -> None:
+def release_memory() -> None:
     """Gives what is no longer used back to the system: Python keeps it in cycles, torch and libc in stores."""
     import torch
 
@@ -132,17 +132,17 @@ class Suite(SuiteContents):
         """A diff's weights; the last few stay in memory."""
         if isinstance(info, DerivedDiff):
             return info.weights(self.load_diff)
-        if own := self._brought.get(info.id):
+        if own := self._user_diffs.get(info.id):
             return own.adapter
         if info.split == OWN:
             raise DitError(DIFF_GONE)
-        if self.about.diff is not None and info == self._lone:
-            return any_diff(self.about.diff, self._fetcher)
-        return self._listed.weights(info)
+        if self.spec.diff is not None and info == self._generic_diff:
+            return any_diff(self.spec.diff, self._fetcher)
+        return self._indexed.weights(info)
 
     def load_adapter(self, name: str) -> Adapter:
         """A DIT adapter's weights."""
-        return any_adapter(self.about.at(self.adapter(name).file), self._fetcher)
+        return any_adapter(self.spec.at(self.adapter(name).file), self._fetcher)
 
     @property
     def worker(self) -> Worker:
@@ -151,14 +151,14 @@ class Suite(SuiteContents):
 
     def requirements(self) -> Requirements:
         """What loading the base takes, and what there is of it; fetches the base's config alone."""
-        return check_requirements(self.about.base, self._fetcher, self.loading, _LOADED_BASE.size)
+        return check_requirements(self.spec.base, self._fetcher, self.loading, _LOADED_BASE.size)
 
     def requirements_for(self, info: DiffInfo) -> Requirements:
         """As `needs`, with what a first question about a diff downloads beside the base."""
-        places = [self._listed.place(info)] if self._is_listed(info) else []
+        places = [self._indexed.source(info)] if self._is_indexed(info) else []
         if name := self.task(info.task).adapter:
-            places.append(self.about.at(self.adapter(name).file))
-        return replace(self.requirements(), beside=sum(size(where, self._fetcher).missing for where in places))
+            places.append(self.spec.at(self.adapter(name).file))
+        return replace(self.requirements(), extra_download=sum(size(where, self._fetcher).missing for where in places))
 
     def fetch(self, infos: Iterable[DiffInfo] = (), adapters: Iterable[str] = (), oracle: bool | str = False) -> None:
         """Sees that the files of the base, and of diffs, DIT adapters and an oracle, are on this disk.
@@ -167,34 +167,34 @@ class Suite(SuiteContents):
         is True for the suite's own, or a folder or hub id. Raises DitError: why something can't be had.
         """
         if _LOADED_BASE.key != self._key:
-            fetch_base(self.about.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
+            fetch_base(self.spec.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
         for info in {info.of if isinstance(info, DerivedDiff) else info for info in infos}:
-            if self._is_listed(info):
-                self._fetcher.file(self._listed.place(info))
+            if self._is_indexed(info):
+                self._fetcher.file(self._indexed.source(info))
         for name in set(adapters):
-            adapter_path(self.about.at(self.adapter(name).file), self._fetcher)
+            adapter_path(self.spec.at(self.adapter(name).file), self._fetcher)
         if oracle and (oracle is not True or self.oracle):
-            where, fetcher = self._oracle_place(None if oracle is True else oracle)
+            where, fetcher = self._oracle_source(None if oracle is True else oracle)
             if oracle is not True and isinstance(where, HubPath):
-                current_limits().fetched(oracle, size(where, fetcher).missing)
+                current_limits().check_download(oracle, size(where, fetcher).missing)
             adapter_path(where, fetcher)
 
-    def _is_listed(self, info: DiffInfo) -> bool:
+    def _is_indexed(self, info: DiffInfo) -> bool:
         """Whether a diff's weights are in a file of the suite's index."""
-        lone = self.about.diff is not None and info == self._lone
+        lone = self.spec.diff is not None and info == self._generic_diff
         return not (lone or info.split == OWN or isinstance(info, DerivedDiff))
 
     def oracle_revisions(self, source: str | None) -> dict[str, str]:
         """The commit of a named oracle's hub repository; empty for the suite's own, and for a folder."""
         if source is None:
             return {}
-        where, fetcher = self._oracle_place(source)
+        where, fetcher = self._oracle_source(source)
         if not isinstance(where, HubPath):
             return {}
         commit = fetcher.commit(where)
         return {where.repo: commit} if commit else {}
 
-    def _oracle_place(self, source: str | None) -> tuple[Source, Fetcher]:
+    def _oracle_source(self, source: str | None) -> tuple[Source, Fetcher]:
         if source is None:
             return parse_source(self._own_oracle), self._fetcher
         limits = current_limits()
@@ -221,12 +221,12 @@ class Suite(SuiteContents):
         return _LOADED_BASE.get(self._key, self._load).held
 
     def _load(self) -> "Model":
-        return load_base(self.about.base, self._fetcher, self.loading, self.name)
+        return load_base(self.spec.base, self._fetcher, self.loading, self.name)
 
     @lazy_property
     def _key(self) -> Hashable:
         """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
-        base = self.about.base
+        base = self.spec.base
         if isinstance(base, Path):
             return str(base), max((path.stat().st_mtime_ns for path in base.glob("*")), default=0), self.loading
         self._fetcher.folder(base, ["config.json"])  # which tells the commit
@@ -234,7 +234,7 @@ class Suite(SuiteContents):
 
     def unload(self) -> None:
         """Gives back the memory of this suite's base and of the diffs that were read; the next use loads them anew."""
-        self._listed.weights.cache_clear()
+        self._indexed.weights.cache_clear()
         self.worker.run(lambda: _LOADED_BASE.clear(self._key))
 
     def forget(self, id: str) -> None:
@@ -251,7 +251,7 @@ class Suite(SuiteContents):
 
         Worker's thread only.
         """
-        (where, fetcher), source = self._oracle_place(source), source or self._own_oracle
+        (where, fetcher), source = self._oracle_source(source), source or self._own_oracle
 
         def attach(slot: str) -> None:
             try:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Arrival:
+class AddedDiff:
     """A diff that has joined a suite: under which id, in what layout it came, and what it changes.
 
     `base` is the name of the base in its files, a stranger's text; `count` is how many diffs they hold.
@@ -43,7 +43,7 @@ class Arrival:
 
 def bring_files(
     suite: Suite, files: Sequence[Path | str], title: str = "", task: str | None = None, position: int = 0
-) -> Arrival:
+) -> AddedDiff:
     """Brings one diff out of files: a `.pt`, a zip, or the files of one folder; they may go away afterwards.
 
     `position` says which, of a file of many; `task` how it is asked (the suite's first way without a name).
@@ -57,11 +57,11 @@ def bring_files(
     origin = Origin(title, files=tuple(Path(file).name for file in files), position=position)
     if not all(Path(file).exists() for file in files):
         raise DitError("These files are no longer here: choose them again.")
-    with _together([Path(file) for file in files], current_limits().upload) as found:
+    with _together([Path(file) for file in files], current_limits().upload_bytes) as found:
         return _join(suite, found, origin, task)
 
 
-def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> Arrival:
+def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> AddedDiff:
     """Brings one diff from a hub id (`owner/name[@revision][/path/inside]`) or, at home, from a path.
 
     Raises:
@@ -71,24 +71,24 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
     limits = current_limits()
-    where = parse_source(limits.source(source), paths=limits.paths)
+    where = parse_source(limits.check_source(source), paths=limits.paths)
     fetcher = suite.fetcher()
     if isinstance(where, HubPath):
-        limits.fetched(str(where), size(where, fetcher).missing)
+        limits.check_download(str(where), size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]
     with open_adapter_file(diff_path(where, fetcher)) as found:
         seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where
         return _join(suite, found, Origin(title, str(seen), position=position), task)
 
 
-def _join(suite: Suite, found: AdapterFile, origin: Origin, task: str | None) -> Arrival:
+def _join(suite: Suite, found: AdapterFile, origin: Origin, task: str | None) -> AddedDiff:
     entry = found.read(origin.position)
     suite.fetch()
     changes = _changes(suite, entry.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
     info = suite.bring(entry.adapter, origin, task)
-    return Arrival(info, origin.title, KINDS[found.kind], found.count, entry.base, changes)
+    return AddedDiff(info, origin.title, KINDS[found.kind], found.count, entry.base, changes)
 
 
 @at_model

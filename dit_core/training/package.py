@@ -52,7 +52,7 @@ def measure(out: Path, limit: int | None) -> dict[str, Any]:
     """Run the finished suite's scoreboard and return it as its report keeps it; write the scaling curve beside it."""
     suite = load_suite(str(out))
     found = scoreboard.findings(suite, limit=limit)
-    curve = stored.scaling_json(suite, stored.scaled(suite, scoreboard.summed_up(found)))
+    curve = stored.scaling_json(suite, stored.scaling_points(suite, scoreboard.mean_scores(found)))
     (out / stored.SCALING_FILE).write_text(json.dumps(curve, indent=1) + "\n")
     return stored.board_json(suite, found)
 

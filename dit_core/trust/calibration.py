@@ -168,9 +168,9 @@ def digest(suite: Suite, name: str) -> str:
         own: Source = parse_source(oracle.source)
     else:
         found.update(question_of(suite, name).encode())
-        own = suite.about.at(suite.adapter(name).file)
+        own = suite.spec.at(suite.adapter(name).file)
     files: list[Source] = [*sorted(own.glob("adapter_*"))] if isinstance(own, Path) else []
-    for where in (*(files or [own]), suite.about.base):
+    for where in (*(files or [own]), suite.spec.base):
         found.update(b"|")
         if not isinstance(where, Path):
             found.update(str(where).encode())

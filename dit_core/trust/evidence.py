@@ -65,7 +65,7 @@ def cache_of(suite: Suite) -> EvidenceCache:
 
 def _stamp(suite: Suite) -> str:
     """Return what tells files from others of the same name and size; the fingerprint has the rest."""
-    sources = [suite.about.base, *(suite.about.at(task.folder) for task in suite.tasks.values() if task.folder)]
+    sources = [suite.spec.base, *(suite.spec.at(task.folder) for task in suite.tasks.values() if task.folder)]
     sources += [parse_source(suite.oracle.source)] if suite.oracle else []
     folders = [source for source in sources if isinstance(source, Path)]
     ages = sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*.*"))

@@ -145,7 +145,7 @@ def served_as(server: Server, site: Site | None = None) -> dict[str, Any]:
         "ssr_mode": False,
         "pwa": False,
         "show_error": False,
-        "max_file_size": server.limits.upload,
+        "max_file_size": server.limits.upload_bytes,
     }
 
 

@@ -40,7 +40,7 @@ def limits(public: bool, upload_mb: int | None = None) -> Limits:
         return found
     if upload_mb < 1:
         raise DitError(f"Uploads of {upload_mb} MB can't be taken: give 1 or more as --upload-mb or DIT_UPLOAD.")
-    return replace(found, upload=upload_mb * 1_000_000)
+    return replace(found, upload_bytes=upload_mb * 1_000_000)
 
 
 class Server:

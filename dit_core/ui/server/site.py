@@ -151,7 +151,7 @@ class Site:
             if opening is None:
                 suite = self.suite(name)
                 found = suite.requirements_for(first_info(suite))
-                if found.download or found.beside:
+                if found.download or found.extra_download:
                     return suite_opener.closed(suite.title, home, found)
                 found.check()
                 opening = self.opening(name)

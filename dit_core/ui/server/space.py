@@ -15,7 +15,7 @@ from dit_core.errors import DitError
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite
-    from dit_core.suite.offload import Errand
+    from dit_core.suite.offload import RemoteCall
 
 ZERO_GPU = os.environ.get("SPACES_ZERO_GPU", "").lower() in ("1", "t", "true")
 BEGINNING = 20  # seconds until the first token: the model moves to the GPU and adapters are put on it
@@ -29,20 +29,20 @@ if ZERO_GPU:
     import spaces
 
 
-def seconds(errand: Errand) -> int:
+def seconds(call: RemoteCall) -> int:
     """How long a call may take on the GPU, from what it asks for."""
-    options = errand.options
+    options = call.options
     tokens = options.get("max_new_tokens") or options.get("answer_tokens") or ONE_TOKEN
-    layers = LAYERS if errand.function.__module__.startswith("dit_core.methods.oracle") else 1
-    batches = math.ceil(_answers(errand) / ROWS)
+    layers = LAYERS if call.function.__module__.startswith("dit_core.methods.oracle") else 1
+    batches = math.ceil(_answers(call) / ROWS)
     # What is wrong with a request is found where it is answered: no number of it is trusted here.
     return max(BEGINNING, min(LONGEST, BEGINNING + math.ceil(PER_TOKEN * tokens * layers * batches)))
 
 
-def _answers(errand: Errand) -> int:
+def _answers(call: RemoteCall) -> int:
     """How many answers a call asks for: each combination of what it lists, so many times."""
-    options = errand.options
-    listed = [*errand.given, *(options.get(name) for name in ("diff", "condition", "question"))]
+    options = call.options
+    listed = [*call.arguments, *(options.get(name) for name in ("diff", "condition", "question"))]
     # A mapping has conditions for each of its questions.
     counts = [sum(map(len, one.values())) if isinstance(one, Mapping) else len(one) for one in listed if _is_list(one)]
     return math.prod(counts) * options.get("samples", 1)
@@ -52,10 +52,10 @@ def _is_list(one: Any) -> bool:
     return isinstance(one, Mapping | list | tuple) and len(one) > 0
 
 
-def on_gpu(errand: Errand) -> Iterator[tuple[str, Any]]:
+def on_gpu(call: RemoteCall) -> Iterator[tuple[str, Any]]:
     """What a call gives, each as ('item', it), or ('error', a sentence): an exception would lose its words."""
     try:
-        for item in errand.run():
+        for item in call.run():
             yield "item", item
     except DitError as error:
         yield "error", str(error)
@@ -65,12 +65,12 @@ if ZERO_GPU:
     on_gpu = spaces.GPU(duration=seconds)(on_gpu)
 
 
-def elsewhere(errand: Errand) -> Iterator[Any]:
+def elsewhere(call: RemoteCall) -> Iterator[Any]:
     """What a call gives on the GPU. Raises DitError where it did there, or where the platform lends none now."""
     import gradio as gr
 
     try:
-        for kind, value in on_gpu(errand):
+        for kind, value in on_gpu(call):
             if kind == "error":
                 raise DitError(value)
             yield value

@@ -91,19 +91,19 @@ def fetch_first(suite: Suite) -> None:
 
 def download(found: Requirements) -> str:
     """How much is downloaded, and how much is here: 'downloads 8.2 GB, 1.5 GB is here already'."""
-    missing = found.download + found.beside
+    missing = found.download + found.extra_download
     if not missing:
         return "nothing is downloaded, all of it is on this disk"
-    here = f", {format_bytes(found.here)} is here already" if found.here else ""
+    here = f", {format_bytes(found.on_disk)} is here already" if found.on_disk else ""
     return f"downloads {format_bytes(missing)}{here}"
 
 
 def needed(suite: Suite, found: Requirements) -> str:
     """What opening a suite takes, as HTML."""
-    has = "" if found.memory_there is None else f", has {format_bytes(found.memory_there)}"
-    facts = [("base", suite.about.base.repo)] if isinstance(suite.about.base, HubPath) else []
+    has = "" if found.memory_free is None else f", has {format_bytes(found.memory_free)}"
+    facts = [("base", suite.spec.base.repo)] if isinstance(suite.spec.base, HubPath) else []
     facts += [
-        ("disk", f"{download(found)}; has {format_bytes(found.disk_there)} left"),
+        ("disk", f"{download(found)}; has {format_bytes(found.disk_free)} left"),
         ("memory", f"needs {format_bytes(found.memory)} on {found.device}{has}"),
         ("oracle", "yes" if suite.oracle else "none"),
     ]

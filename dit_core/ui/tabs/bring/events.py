@@ -18,7 +18,7 @@ from dit_core.session.messages import error_sentence, file_content, integer
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
-from dit_core.suite.user_diffs import Arrival, bring_files, bring_source
+from dit_core.suite.user_diffs import AddedDiff, bring_files, bring_source
 from dit_core.ui.parts import figures
 from dit_core.ui.server.public import Uploads
 
@@ -34,7 +34,7 @@ def empty(most_bytes: int) -> str:
     )
 
 
-def facts_html(arrival: Arrival) -> str:
+def facts_html(arrival: AddedDiff) -> str:
     """The facts of a diff as HTML."""
     changes, info = arrival.changes, arrival.info
     ranks = sorted({change.rank for change in changes if change.rank is not None})
@@ -69,7 +69,7 @@ class BringEvents:
 
     def empty(self) -> str:
         """What stands where the facts of a diff will."""
-        return empty(current_limits().upload)
+        return empty(current_limits().upload_bytes)
 
     def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
         """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
@@ -129,12 +129,12 @@ class BringEvents:
         visit.at_leaving(job.result.clear, token)
         return job.result
 
-    def _brought(self, visit: Visit) -> dict[str, Arrival]:
+    def _brought(self, visit: Visit) -> dict[str, AddedDiff]:
         job = visit.job(NAME)
         job.result = job.result if job.result is not None else {}
         return job.result
 
-    def _of(self, arrival: Arrival) -> tuple[str, str]:
+    def _of(self, arrival: AddedDiff) -> tuple[str, str]:
         return facts_html(arrival), change_figure(arrival.changes)
 
     def _lists(self, visit: Visit, shown: str | None) -> tuple:

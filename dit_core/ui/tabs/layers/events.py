@@ -16,7 +16,7 @@ from dit_core.session.choices import condition_choices, question_choices
 from dit_core.session.job import Failed, QueuePosition, run_job
 from dit_core.session.layers import LayerResult, LayerSettings, steps
 from dit_core.session.messages import file_content
-from dit_core.session.notebook_cells import IMPORTS, call, opening
+from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
 from dit_core.session.time_left import ReadingProgress
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -169,7 +169,9 @@ class LayerEvents:
             else "from dit_core.methods.oracle import targets"
         )
         lines = [
-            *opening(suite, self.suite_ref, settings.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle),
+            *opening_lines(
+                suite, self.suite_ref, settings.diff, *IMPORTS, "from dit_core.methods.lens import norms", oracle
+            ),
             f"[target] = {target}",
             f"plots.difference_norms({acts}, target.tokens).show()",
         ]

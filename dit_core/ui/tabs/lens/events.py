@@ -15,7 +15,7 @@ from dit_core.session.choices import everyday_choices
 from dit_core.session.job import Failed, Job, QueuePosition, run_job
 from dit_core.session.lens import MIDDLE, LensResult, LensSettings, SteerResult, SteerSettings, look, steer
 from dit_core.session.messages import file_content, integer
-from dit_core.session.notebook_cells import IMPORTS, call, opening
+from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs.lens import view as lens_view
@@ -111,7 +111,7 @@ class LensEvents:
         suite, diff, positions = self.suite, result.settings.diff, {"positions": integer(result.settings.positions)}
         looked = call("difference_lens", suite, diff, positions | {"top": integer(result.settings.top)})
         lines = [
-            *opening(
+            *opening_lines(
                 suite, self.suite_ref, diff, *IMPORTS, "from dit_core.methods.lens import difference_lens, similarities"
             ),
             f"plots.lens_tokens({looked}, method={method!r}, position={position}).show()",
@@ -126,7 +126,7 @@ class LensEvents:
             return ""
         settings, layer = result.settings, result.steered[0].layer
         steered = call("steer", self.suite, settings.diff, {"layer": layer} | settings.arguments)
-        lines = opening(
+        lines = opening_lines(
             self.suite,
             self.suite_ref,
             settings.diff,

@@ -12,7 +12,7 @@ from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices
 from dit_core.session.job import QueuePosition, follow
 from dit_core.session.messages import error_sentence
-from dit_core.session.notebook_cells import named, opening
+from dit_core.session.notebook_cells import diff_expression, opening_lines
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import QUICK, SLOW, copying
@@ -76,9 +76,10 @@ class AuditEvents:
     def cell(self, visit: Visit, diff: str) -> str:
         """The lines that write the same report from a notebook."""
         imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, report_html"
+        name = diff_expression(self.suite, diff)
         lines = [
-            *opening(self.suite, self.suite_ref, diff, "from pathlib import Path", "", *imports),
-            f"report = report_html(audit_diff(suite, {named(self.suite, diff)}), reveal={visit.revealed == diff})",
+            *opening_lines(self.suite, self.suite_ref, diff, "from pathlib import Path", "", *imports),
+            f"report = report_html(audit_diff(suite, {name}), reveal={visit.revealed == diff})",
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]
         return "\n".join(lines)

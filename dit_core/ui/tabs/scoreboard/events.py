@@ -27,7 +27,7 @@ from dit_core.session.scoreboard import (
 )
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.suite.snippets import opening
+from dit_core.suite.snippets import opening_lines
 from dit_core.ui.tabs.scoreboard import view
 
 NAME = "scoreboard"
@@ -120,7 +120,7 @@ class ScoreboardEvents:
             rooms = ["from dit_core.scoreboard import board, findings"]
             lines = [f"found = findings(suite, {settings})", "made = board(suite, found)"]
             if run.grading.by != RULES:
-                rooms = [f"{rooms[0]}, regraded", "from dit_core.grading import grader"]
-                lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regraded(suite, found, by), by)"]
-        first = opening(self.suite, self.suite_ref, None, *IMPORTS, *rooms)
+                rooms = [f"{rooms[0]}, regrade", "from dit_core.grading import grader"]
+                lines[1:] = [f"by = {run.grading.code}", "made = board(suite, regrade(suite, found, by), by)"]
+        first = opening_lines(self.suite, self.suite_ref, None, *IMPORTS, *rooms)
         return "\n".join([*first, *lines, f"plots.grade_bars(made.scores, {task!r})\n"])

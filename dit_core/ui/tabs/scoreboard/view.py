@@ -11,9 +11,9 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present import plots
 from dit_core.records import Reliability, Score, Table
-from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaled
+from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaling_points
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
-from dit_core.scoreboard.stored import published
+from dit_core.scoreboard.stored import published_points
 from dit_core.session.messages import file_content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, standing
@@ -95,8 +95,8 @@ def grades(board: Board | None, task: str) -> str:
 
 def scaling(suite: Suite, board: Board | None, by: str) -> str:
     """The suite's own scaling curve beside the published ones."""
-    own = read_scaling(suite) or scaled(suite, board.scores if board else ())
-    return figures.shown(partial(plots.scaling, [*own, *published()], BY[by]))
+    own = read_scaling(suite) or scaling_points(suite, board.scores if board else ())
+    return figures.shown(partial(plots.scaling, [*own, *published_points()], BY[by]))
 
 
 def named(board: Board | None, task: str, revealed: str) -> str:

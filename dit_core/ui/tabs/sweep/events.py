@@ -16,7 +16,7 @@ from dit_core.records.condition import checked_number
 from dit_core.session import explore_view as view
 from dit_core.session.job import Failed, QueuePosition, run_job
 from dit_core.session.messages import file_content, integer, number
-from dit_core.session.notebook_cells import call, opening
+from dit_core.session.notebook_cells import call, opening_lines
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.sweeps import finished, scored, stream_sweep
@@ -181,7 +181,7 @@ class SweepEvents:
         options = {**result.plan, **result.settings.sampling}
         options = {name: value for name, value in options.items() if value is not None}
         diff = options.pop("diff", None)
-        lines = opening(
+        lines = opening_lines(
             self.suite,
             self.suite_ref,
             diff,

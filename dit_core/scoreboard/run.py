@@ -11,16 +11,16 @@ from typing import Any
 from dit_core import __version__
 from dit_core.errors import DitError, did_you_mean
 from dit_core.grading import grade
-from dit_core.methods.diff_groups import known, of_split
+from dit_core.methods.diff_groups import diffs_of_split, with_reference
 from dit_core.methods.lens import difference_lens
 from dit_core.records import DiffInfo, Finding, LensToken, Score, Table
 from dit_core.records.scores import ADL
-from dit_core.scoreboard.jobs import Agenda, Engine, Here, Job
+from dit_core.scoreboard.jobs import Agenda, Engine, Job, LocalEngine
 from dit_core.scoreboard.ledger import Key, Ledger
-from dit_core.scoreboard.measures import measured, scores
-from dit_core.scoreboard.oracle_rows import oracle_rows
-from dit_core.scoreboard.rows import Progress, Row, Tally, seconds_per_token
-from dit_core.scoreboard.verbal_rows import methods
+from dit_core.scoreboard.measures import measure_answer, scores
+from dit_core.scoreboard.oracle_rows import make_oracle_rows
+from dit_core.scoreboard.rows import Progress, ProgressCount, Row, seconds_per_token
+from dit_core.scoreboard.verbal_rows import make_verbal_rows
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
@@ -56,15 +56,15 @@ def run_scoreboard(
     Raises:
         DitError: the split holds no diff, `limit` is not positive, or the file is of other settings or in use.
     """
-    return summed_up(findings(suite, limit, split, progress, file, kinds, engine=engine))
+    return mean_scores(findings(suite, limit, split, progress, file, kinds, engine=engine))
 
 
-def summed_up(found: Table[Finding]) -> Table[Score]:
+def mean_scores(found: Table[Finding]) -> Table[Score]:
     """The scoreboard of findings: their means with intervals."""
-    return Table(found.suite, "rows", tuple(scores(found)), made_with(found))
+    return Table(found.suite, "rows", tuple(scores(found)), run_settings(found))
 
 
-def made_with(found: Table[Finding]) -> dict[str, Any]:
+def run_settings(found: Table[Finding]) -> dict[str, Any]:
     """What it takes to come to the same findings again, as tables made of them say it."""
     names = ("fingerprint", "revisions", "split", "limit", "kinds", "grader")
     return {name: found.extra[name] for name in names if name in found.extra}
@@ -107,7 +107,7 @@ def stream(
     ledger = ledger or new_ledger(suite, limit, split, file)
     with ExitStack() as opened:
         opened.enter_context(ledger)  # at once, so that a file which does not fit is refused before any work
-        tables = _tables(suite, infos, limit, split, kinds, progress, ledger, engine or Here())
+        tables = _tables(suite, infos, limit, split, kinds, progress, ledger, engine or LocalEngine())
         return _while_open(tables, opened.pop_all())
 
 
@@ -128,7 +128,7 @@ def _tables(
     ledger: Ledger,
     engine: Engine,
 ) -> Generator[Table[Finding], None, None]:
-    tally = Tally(progress)
+    tally = ProgressCount(progress)
     tally.at("loading")
     rows = _rows(suite, infos, limit, kinds)
     agenda = Agenda(suite, rows, ledger, engine.workers)
@@ -140,13 +140,13 @@ def _tables(
         extra |= {"done": tally.done, "total": tally.total, "now": tally.now}
         return suite.table("findings", _ordered(rows, ledger), extra)
 
-    def begun(job: Job) -> None:
+    def on_start(job: Job) -> None:
         tally.at(rows[job.row].title)
 
     yield table()
-    with closing(engine.work(suite, rows, agenda.jobs, begun)) as work:
+    with closing(engine.run_jobs(suite, rows, agenda.jobs, on_start)) as work:
         for job, found in work:
-            agenda.settle(job, found)
+            agenda.add_result(job, found)
             tally.done = agenda.done
             yield table()
     tally.at("done")
@@ -156,9 +156,9 @@ def _tables(
 def _rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None, kinds: Sequence[str]) -> list[Row]:
     """All rows of the kinds, in the order of the scoreboard."""
     made: dict[str, Callable[[], list[Row]]] = {
-        "verbal": lambda: methods(suite, infos),
-        "oracle": lambda: oracle_rows(suite, infos, limit),
-        "lens": lambda: lens_rows(suite, infos, limit),
+        "verbal": lambda: make_verbal_rows(suite, infos),
+        "oracle": lambda: make_oracle_rows(suite, infos, limit),
+        "lens": lambda: make_lens_rows(suite, infos, limit),
     }
     return [row for kind in KINDS if kind in kinds for row in made[kind]()]
 
@@ -202,7 +202,7 @@ def _measured(suite: Suite, limit: int | None, split: str) -> dict[str, list[Dif
     """The diffs to measure, by task."""
     if limit is not None and limit < 1:
         raise DitError(f"The limit must be at least 1 diff per task, not {limit}.")
-    infos = {task: of_split(suite, task, split)[:limit] for task in suite.tasks}
+    infos = {task: diffs_of_split(suite, task, split)[:limit] for task in suite.tasks}
     if not any(infos.values()):
         known = ", ".join(sorted({f"'{info.split}'" for info in suite.diffs}))
         raise DitError(f"The suite '{suite.name}' has no diffs in the split '{split}': use one of {known}.")
@@ -215,7 +215,7 @@ def _ordered(rows: Sequence[Row], ledger: Ledger) -> Iterator[Finding]:
         rank = {info.id: at for at, info in enumerate(row.infos)}
         own = [
             (-1 if finding.layer is None else finding.layer, rank[finding.diff], at, finding)
-            for at, finding in enumerate(ledger.of(row.key, row.measures))
+            for at, finding in enumerate(ledger.findings_of(row.key, row.measures))
             if finding.diff in rank
         ]
         yield from (finding for *_, finding in sorted(own, key=lambda placed: placed[:3]))
@@ -235,7 +235,7 @@ class LensRow(Row):
     infos: Sequence[DiffInfo]
     calibration: Sequence[DiffInfo]
     measures = ("mentions", "mean_grade")
-    at_once = AT_ONCE
+    batch_size = AT_ONCE
     tokens = 290
 
     @property
@@ -243,7 +243,7 @@ class LensRow(Row):
         return ADL, self.task, ""
 
     @property
-    def choosing(self) -> int:
+    def choice_answers(self) -> int:
         return len(self.calibration)
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
@@ -259,12 +259,14 @@ class LensRow(Row):
 
     def _finding(self, suite: Suite, info: DiffInfo, place: dict[str, Any], said: dict[DiffPlace, str]) -> Finding:
         answer = said.get((info.id, place["method"], place["layer"], place["position"]), "")
-        return Finding(*self.key, place["layer"], info.id, (answer,), measured(suite, info, self.measures, answer))
+        return Finding(
+            *self.key, place["layer"], info.id, (answer,), measure_answer(suite, info, self.measures, answer)
+        )
 
 
-def lens_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
+def make_lens_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
     """A row of each task that has calibration diffs to choose the place on."""
-    calibration = {task: known(of_split(suite, task, "calibration")[:limit]) for task in suite.tasks}
+    calibration = {task: with_reference(diffs_of_split(suite, task, "calibration")[:limit]) for task in suite.tasks}
     return [LensRow(task, own, calibration[task]) for task, own in infos.items() if own and calibration[task]]
 
 
