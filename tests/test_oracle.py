@@ -444,7 +444,7 @@ def test_a_lift_is_the_references_log_probability_above_the_others(suite):
     def scores():
         acting = {suite.hold_oracle(): torch.ones(1, 1, 1)}
         encode = suite.model.tokenizer.encode
-        for row in oracle_rows(wanted, [0, 1]):
+        for row in oracle_rows(wanted):
             own = row.aim.info.reference
             means = []
             for text in [own, *(one for one in others if one.casefold() != own)]:

@@ -5,6 +5,7 @@ import re
 import shutil
 import threading
 import time
+from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -99,6 +100,33 @@ def test_what_is_read_and_drawn_is_what_python_reads(suite):
     assert len(light(next_figure)["data"]) == 5
 
 
+def test_every_prompt_is_encoded_once_and_read_once(suite, monkeypatch):
+    """From the cards to the last reading: to answer, to show its tokens, for the logit lens and for the oracle."""
+    encoded, shapes, tokenizer = [], [], suite.worker.run(lambda: suite.model).tokenizer
+    plain = tokenizer.apply_chat_template
+    monkeypatch.setattr(
+        tokenizer, "apply_chat_template", lambda chat, **how: encoded.append(chat[0]["content"]) or plain(chat, **how)
+    )
+    session = asked_cards(suite, question="How often is this read?")
+    hook = suite.model.base.register_forward_pre_hook(
+        lambda _, args, named: shapes.append(tuple(named["input_ids"].shape)), with_kwargs=True
+    )
+    try:
+        read(suite, session, PanelSettings(question="How often?"))
+        everything = list(shapes)
+        read(suite, session, PanelSettings(question="How often?", kind="difference", kinds=("diff", "both")))
+    finally:
+        hook.remove()
+    found = session.job(PANEL).result
+    assert max(Counter(encoded).values()) == 1 and sum("Layer" in text for text in encoded) == 2
+    longest = max(len(target.tokens) for target in found.targets)
+    assert [rows for rows, width in everything if width == longest] == [5], "lens and oracle share the prompts' pass"
+    assert [rows for rows, _ in shapes[len(everything) :]][0] == 4, "two conditions, each with its base"
+    expected = oracle.read(suite, "topic-0412", condition=["diff", "diff+dit"], asked="How often is this read?",
+                           question="How often?", kind="difference")  # fmt: skip
+    assert [one.tokens for one in sorted(found.readings, key=lambda one: one.layer)] == [one.tokens for one in expected]
+
+
 def test_the_truth_is_shown_only_once_revealed(suite):
     session = asked_cards(suite)
     read(suite, session)
@@ -186,10 +214,10 @@ def test_stopping_keeps_the_part_and_closes_the_stream(suite, monkeypatch):
 
 def slowly(monkeypatch, seconds: float, closed: threading.Event | None = None) -> None:
     """Makes every batch of readings take longer, as a large model would; a batch is one layer."""
-    plain = oracle.stream
+    plain = standing.reading_tables
 
-    def slow(*args, at_once, **options):
-        tables = plain(*args, at_once=1, **options)
+    def slow(request, rows, at_once):
+        tables = plain(request, rows, 1)
         try:
             for table in tables:
                 time.sleep(seconds)
@@ -199,7 +227,7 @@ def slowly(monkeypatch, seconds: float, closed: threading.Event | None = None) -
             if closed:
                 closed.set()
 
-    monkeypatch.setattr(standing.oracle, "stream", slow)
+    monkeypatch.setattr(standing, "reading_tables", slow)
 
 
 def test_the_address_holds_the_panel_where_it_is_not_the_default(suite):
@@ -362,14 +390,15 @@ def test_a_link_brings_the_panel_back(visitor, suite):
 
 
 def test_hostile_readings_are_only_text(visitor, monkeypatch):
-    plain = oracle.stream
+    plain = standing.read
 
     def hostile(*args, **options):
-        *_, table = plain(*args, **options)
+        lens, *_, table = plain(*args, **options)
+        yield lens
         said = {"text": HOSTILE, "tokens": (HOSTILE,), "token_probabilities": (0.5,)}
         yield replace(table, records=tuple(replace(reading, **said) for reading in table))
 
-    monkeypatch.setattr(standing.oracle, "stream", hostile)
+    monkeypatch.setattr(standing, "read", hostile)
     visitor.open()
     page = visitor.page
     visitor.wait("f?.data?.length === 5")

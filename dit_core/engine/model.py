@@ -9,6 +9,7 @@ finetuned weights act by row too, see `engine.full_weights`.
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,6 +23,8 @@ from dit_core.formats import Adapter
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+ENCODED_PROMPTS = 1024  # the last ones, whose tokens are kept
 
 
 class Model:
@@ -44,6 +47,8 @@ class Model:
         self.tokenizer = tokenizer
         self.layers_path, self.layers = _decoder_blocks(base)
         self.base_modules = BaseModules(base)
+        # The same prompts come again and again: to show their tokens, to answer them, to read them.
+        self._encoded = lru_cache(maxsize=ENCODED_PROMPTS)(partial(_encoded, tokenizer))
         self._slots: dict[str, Slot] = {}
         self._active: list[Strengths | None] = [None]
 
@@ -88,14 +93,7 @@ class Model:
 
     def encode(self, text: str) -> list[int]:
         """Return the token ids of one user message in the chat template, up to where the answer begins."""
-        ids = self.tokenizer.apply_chat_template(
-            [{"role": "user", "content": text}],
-            add_generation_prompt=True,
-            enable_thinking=False,
-            tokenize=True,
-            return_dict=False,
-        )
-        return list(ids)
+        return list(self._encoded(text))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each token as text of its own, as near to how it reads in place as the tokenizer can say."""
@@ -251,6 +249,17 @@ class Model:
                     module.set_adapter([], inference_mode=True)
                     module.enable_adapters(False)
         return {name: self.base.get_submodule(name) for name in names}
+
+
+def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
+    ids = tokenizer.apply_chat_template(
+        [{"role": "user", "content": text}],
+        add_generation_prompt=True,
+        enable_thinking=False,
+        tokenize=True,
+        return_dict=False,
+    )
+    return tuple(ids)
 
 
 def _to_eval(base: "PreTrainedModel") -> None:

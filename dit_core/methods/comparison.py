@@ -2,7 +2,7 @@
 
 Whoever looks at one condition needs the others next to it: what the base says, what the diff says when asked
 openly, what its trigger brings out, what the DIT adapter says where there is nothing to find, and diff + DIT.
-They are asked (`compare`), and read: through the oracle (`readings`) and by logit lens (`next_tokens`).
+They are asked (`compare`), and read: by logit lens and through the oracle, in one pass over their prompts (`read`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,26 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, Unpack
 
+from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods import SamplingOptions, lens, oracle
-from dit_core.methods.oracle.request import ReadOptions
+from dit_core.methods.lens.next_token import next_token_records
+from dit_core.methods.oracle.batch import OracleRow, SpansOfTarget, read_spans, rows_of
+from dit_core.methods.oracle.reading import reading_tables
+from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
 from dit_core.methods.verbalize import stream
 from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json
 from dit_core.records.condition import Condition
+from dit_core.request.targets import (
+    TargetRow,
+    WantedActivations,
+    activations_by_kind,
+    target_rows,
+    tokenize_targets,
+)
 from dit_core.suite import Suite, Task
+from dit_core.suite.offload import streamed_at_model
 
 R = TypeVar("R", Target, Reading, NextToken)
 FIRST_RUN = "first-run.json"
@@ -104,20 +116,55 @@ def next_tokens(
     return _ordered(cards, lens.next_tokens(suite, info, condition=pairs(cards), seed=seed, reference=reference))
 
 
-def readings(
-    suite: Suite, info: DiffInfo, cards: Sequence[Column], at_once: int = 10, **options: Unpack[ReadOptions]
-) -> Generator[Table[Reading], None, None]:
-    """Stream what the oracle reads of each card, layer by layer; `options` are those of `oracle.stream`.
+@streamed_at_model
+def read(
+    suite: Suite,
+    info: DiffInfo,
+    cards: Sequence[Column],
+    lens_cards: Sequence[Column] = (),
+    at_once: int = 10,
+    **options: Unpack[ReadOptions],
+) -> Generator[Table[NextToken] | Table[Reading], None, None]:
+    """Stream the logit lens of `lens_cards`, then what the oracle reads of `cards`, layer by layer.
 
-    Yields a partial table per about `at_once` readings (whole layers, where each has one span), rows ordered as the
-    cards are. Raises DitError as `oracle.read` does.
+    One pass of the base over the prompts serves both. Yields the table of next tokens (and of the reference's) where
+    there are `lens_cards`, then a partial table per about `at_once` readings (whole layers, where each has one span),
+    rows ordered as the cards are. `options` are those of `oracle.stream`. Raises DitError as `oracle.read` does.
     """
-    per_layer = len(cards) * options.get("samples", 1)
-    whole_layers = per_layer * max(at_once // per_layer, 1)
     options["condition"] = pairs(cards)
-    with closing(oracle.stream(suite, info, at_once=whole_layers, **options)) as tables:
-        for table in tables:
+    request = checked_request(suite, info, **options)
+    followed = target_rows(suite, info, pairs(lens_cards), seed=request.seed) if lens_cards else ()
+    per_layer = len(cards) * request.sampling.samples
+    whole_layers = per_layer * max(at_once // per_layer, 1)
+
+    def tables() -> Generator[Table[NextToken] | Table[Reading], None, None]:
+        next_tokens, rows = _read(request, followed)
+        if next_tokens:
+            yield _ordered(lens_cards, suite.table("next_tokens", next_tokens, {"sampling": {"seed": request.seed}}))
+        for table in reading_tables(request, rows, whole_layers):
             yield _ordered(cards, table)
+
+    return suite.worker.stream(tables)
+
+
+def _read(request: Request, followed: Sequence[TargetRow]) -> tuple[list[NextToken], list[OracleRow]]:
+    """One pass over all prompts: the next tokens of those that are followed, and the oracle's rows of those read."""
+    suite, every_layer = request.suite, range(len(request.suite.model.layers))
+    layers = parse_layers(suite.model, request.layers)
+    read = read_spans(request)
+    unread = tokenize_targets(suite, [row for row in followed if row not in request.rows], request.seed)
+    prompts = [*read, *(SpansOfTarget(target, []) for target in unread)]
+    wanted = []
+    for at, own in enumerate(prompts):
+        kinds = [request.kind] * (at < len(read)) + ["with"] * (own.target.row in followed)
+        wanted.append(WantedActivations(own.target, own.positions, tuple(kinds)))
+    hidden = activations_by_kind(suite, wanted, every_layer)
+    next_tokens: list[NextToken] = []
+    for own, by_kind in zip(prompts, hidden, strict=True):
+        if own.target.row in followed:
+            at_last = by_kind["with"][:, [own.positions.index(own.last)]]
+            next_tokens += next_token_records(suite, own.target.prompt, [own.last], at_last, every_layer, True)
+    return next_tokens, rows_of(request, layers, read, [own[request.kind][layers] for own in hidden[: len(read)]])
 
 
 def pairs(cards: Sequence[Column]) -> list[str | Condition | tuple[str | Condition, str]]:

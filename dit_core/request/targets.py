@@ -128,6 +128,16 @@ class TargetTokens:
         """Tokens of the answer; 0 where the target has not been asked to answer."""
         return len(self.ids) - self.prompt_tokens
 
+    @property
+    def row(self) -> "TargetRow":
+        """What it was made of."""
+        return self.info, self.condition, self.asked
+
+    @property
+    def prompt(self) -> "TargetTokens":
+        """The same target without its answer."""
+        return replace(self, ids=self.ids[: self.prompt_tokens])
+
     def record(self, suite: Suite) -> Target:
         """Return the record of it, with tokens as text."""
         pieces = tuple(_pieces(suite.model.tokenizer, self.ids))
@@ -227,9 +237,25 @@ def target_activations(
     Raises:
         DitError: the model's numbers overflow, or there is no such layer or position.
     """
-    items = list(zip(targets, positions, strict=True))
-    batches = _batches(suite, items, lambda item: item[0], lambda batch: _residuals(suite, batch, layers, kind))
-    return [hidden for batch in batches for hidden in batch]
+    wanted = [WantedActivations(*item, kinds=(kind,)) for item in zip(targets, positions, strict=True)]
+    return [own[kind] for own in activations_by_kind(suite, wanted, layers)]
+
+
+@dataclass(frozen=True)
+class WantedActivations:
+    """The positions of a target at which its residual stream is wanted, in one or more of `ACTIVATION_KINDS`."""
+
+    target: TargetTokens
+    positions: Sequence[int]
+    kinds: tuple[str, ...]
+
+
+def activations_by_kind(
+    suite: Suite, wanted: Sequence[WantedActivations], layers: Sequence[int]
+) -> list[dict[str, Tensor]]:
+    """Return the same as `target_activations`, by kind: all kinds of all targets come from one pass."""
+    batches = _batches(suite, wanted, lambda item: item.target, lambda batch: _residuals(suite, batch, layers))
+    return [by_kind for batch in batches for by_kind in batch]
 
 
 def depth_percent(suite: Suite, layer: int) -> float:
@@ -255,23 +281,33 @@ def _batches(
             yield results
 
 
-def _residuals(
-    suite: Suite, batch: Sequence[tuple[TargetTokens, Sequence[int]]], layers: Sequence[int], kind: str
-) -> list[Tensor]:
+def _residuals(suite: Suite, batch: Sequence[WantedActivations], layers: Sequence[int]) -> list[dict[str, Tensor]]:
     """One pass. For a difference both sides are in it, so that nothing but the condition differs."""
-    acting: list[tuple[DiffInfo | None, Condition]] = [(target.info, target.condition) for target, _ in batch]
-    plain: list[tuple[DiffInfo | None, Condition]] = [(None, Condition())] * len(batch)
-    rows = {"with": acting, "without": plain, "difference": acting + plain}[kind]
-    times = len(rows) // len(batch)
-    ids = [target.ids for target, _ in batch] * times
-    positions = [own for _, own in batch] * times
-    hidden = residuals(suite.model, ids, row_strengths(suite, rows), positions, layers)
+    rows = [
+        (side, place)
+        for side in ("with", "without")
+        for place, wanted in enumerate(batch)
+        if {side, "difference"} & set(wanted.kinds)
+    ]
+    targets = [batch[place].target for _, place in rows]
+    acting: list[tuple[DiffInfo | None, Condition]] = [
+        (target.info, target.condition) if side == "with" else (None, Condition())
+        for (side, _), target in zip(rows, targets, strict=True)
+    ]
+    positions = [batch[place].positions for _, place in rows]
+    hidden = residuals(suite.model, [target.ids for target in targets], row_strengths(suite, acting), positions, layers)
     if not all(own.isfinite().all() for own in hidden):
         raise overflow_error(suite.model)
-    if kind != "difference":
-        return hidden
-    with_condition, without = hidden[: len(batch)], hidden[len(batch) :]
-    return [_difference(changed, base) for changed, base in zip(with_condition, without, strict=True)]
+    sides = dict(zip(rows, hidden, strict=True))
+    return [
+        {
+            kind: _difference(sides["with", place], sides["without", place])
+            if kind == "difference"
+            else sides[kind, place]
+            for kind in wanted.kinds
+        }
+        for place, wanted in enumerate(batch)
+    ]
 
 
 def _difference(changed: Tensor, base: Tensor) -> Tensor:

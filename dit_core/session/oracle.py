@@ -76,15 +76,16 @@ def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[Panel
     if suite.oracle and not columns:
         raise DitError(f"{left_out} Nothing is left to read: choose other conditions or tokens.".strip())
     lens = [column for column in result.columns if column.kind in asked.kinds] or result.columns
-    next_tokens = standing.next_tokens(suite, info, lens, seed=seed, reference=True)
-    panel = replace(panel, columns=columns, left_out=left_out, next_tokens=next_tokens)
-    yield panel
+    panel = replace(panel, columns=columns, left_out=left_out)
     if suite.oracle is None:
+        yield replace(panel, next_tokens=standing.next_tokens(suite, info, lens, seed=seed, reference=True))
         return
     try:
-        with closing(standing.readings(suite, info, columns, **arguments(panel))) as tables:
-            for readings in tables:
-                yield replace(panel, readings=readings)
+        with closing(standing.read(suite, info, columns, lens, **arguments(panel))) as tables:
+            for table in tables:
+                fields: dict[str, Any] = {table.kind: table}  # `next_tokens`, then `readings`
+                panel = replace(panel, **fields)
+                yield panel
     except OracleError as error:
         yield replace(panel, silent=str(error))
 

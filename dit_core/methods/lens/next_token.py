@@ -71,16 +71,19 @@ def next_tokens(
         return tuple(
             record
             for aim, positions, own in zip(answered, places, hidden, strict=True)
-            for record in _records(suite, aim, positions, own, numbers, reference)
+            for record in next_token_records(suite, aim, positions, own, numbers, reference)
         )
 
     return suite.table("next_tokens", suite.worker.run(compute), {"sampling": {"seed": seed}})
 
 
-def _records(
+def next_token_records(
     suite: Suite, aim: TargetTokens, positions: Sequence[int], hidden: Tensor, layers: Sequence[int], reference: bool
 ) -> Iterator[NextToken]:
-    """The records of one target; `hidden` is [layers, positions, d_model], with the last layer whatever was asked."""
+    """Yield the records of one target. Worker's thread only.
+
+    `hidden` is [layers, positions, d_model], the last layer behind those of `layers` where that is not among them.
+    """
     model = suite.model
     answer = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
     followed = [("answer", answer)]

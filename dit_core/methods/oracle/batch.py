@@ -33,28 +33,56 @@ class OracleRow:
         return self.aim.info.id if self.aim.info else ""
 
 
-def oracle_rows(request: Request, layers: list[int]) -> list[OracleRow]:
-    """Make the rows of all readings, layer by layer; all layers of all targets come from one pass."""
-    suite, model = request.suite, request.suite.model
+@dataclass(frozen=True)
+class SpansOfTarget:
+    """A target and the spans of it that are read, as positions."""
+
+    target: TargetTokens
+    spans: list[tuple[int, ...]]
+
+    @property
+    def last(self) -> int:
+        """The position of the prompt's last token, where the answer begins."""
+        return self.target.prompt_tokens - 1
+
+    @property
+    def positions(self) -> list[int]:
+        """The positions of all spans and the prompt's last one, each once, in order."""
+        return sorted({self.last, *(place for span in self.spans for place in span)})
+
+
+def read_spans(request: Request) -> list[SpansOfTarget]:
+    """Return the spans that a request reads of each of its targets, which answer first where a span needs that."""
     _check_block(request)
-    targets = tokenize_targets(suite, request.rows, request.seed, request.answer_tokens)
-    spans = [
-        _thinned(request.span.positions(aim.prompt_tokens, aim.answer_tokens), request.placeholders) for aim in targets
+    return [
+        SpansOfTarget(aim, _thinned(request.span.positions(aim.prompt_tokens, aim.answer_tokens), request.placeholders))
+        for aim in tokenize_targets(request.suite, request.rows, request.seed, request.answer_tokens)
     ]
-    positions = [sorted({place for span in own for place in span}) for own in spans]
-    hidden = target_activations(suite, targets, positions, layers, request.kind)
-    prompts = cache(lambda layer, count, question: oracle_prompt(model, layer, count, question))
+
+
+def oracle_rows(request: Request) -> list[OracleRow]:
+    """Make the rows of all readings, layer by layer; all layers of all targets come from one pass."""
+    layers, read = parse_layers(request.suite.model, request.layers), read_spans(request)
+    targets, positions = [own.target for own in read], [own.positions for own in read]
+    return rows_of(request, layers, read, target_activations(request.suite, targets, positions, layers, request.kind))
+
+
+def rows_of(
+    request: Request, layers: Sequence[int], read: Sequence[SpansOfTarget], hidden: Sequence[Tensor]
+) -> list[OracleRow]:
+    """Make the rows of all readings, layer by layer; `hidden` is [layers, positions, d_model] for each target."""
+    prompts = cache(lambda layer, count, question: oracle_prompt(request.suite.model, layer, count, question))
     rows = []
     for index, layer in enumerate(layers):
-        for aim, own_spans, places, own_hidden in zip(targets, spans, positions, hidden, strict=True):
-            column = {place: at for at, place in enumerate(places)}
-            for span in own_spans:
+        for own, own_hidden in zip(read, hidden, strict=True):
+            column = {place: at for at, place in enumerate(own.positions)}
+            for span in own.spans:
                 vectors = own_hidden[index, [column[place] for place in span]]
-                _check_difference(request, aim, layer, vectors)
+                _check_difference(request, own.target, layer, vectors)
                 for question in request.questions:
                     ids, run = prompts(layer, len(span), question)
                     rows += [
-                        OracleRow(aim, layer, span, question, sample, vectors, ids, run)
+                        OracleRow(own.target, layer, span, question, sample, vectors, ids, run)
                         for sample in range(request.sampling.samples)
                     ]
     return rows

@@ -5,7 +5,6 @@ from typing import Unpack
 
 import torch
 
-from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import BatchSize, batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
@@ -118,7 +117,7 @@ def scored(
 
 def _first_samples(request: Request) -> list[OracleRow]:
     """The rows without their repetitions: texts are as likely in each of them."""
-    return [row for row in oracle_rows(request, parse_layers(request.suite.model, request.layers)) if not row.sample]
+    return [row for row in oracle_rows(request) if not row.sample]
 
 
 def _means(request: Request, slot: str, rows: Sequence[OracleRow], others: Sequence[str]) -> list[list[float]]:

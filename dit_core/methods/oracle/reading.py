@@ -6,7 +6,6 @@ from typing import Unpack, cast
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch, generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens, continuation_log_probabilities
@@ -70,7 +69,7 @@ def stream(
     """
     request = checked_request(suite, diff, **options)
     at_once = None if at_once is None else checked_integer(at_once, "The number of readings at once", 1, 100_000)
-    return suite.worker.stream(lambda: _tables(request, at_once))
+    return suite.worker.stream(lambda: reading_tables(request, oracle_rows(request), at_once))
 
 
 @at_model
@@ -90,12 +89,12 @@ def targets(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) ->
     return suite.table("targets", suite.worker.run(tokens))
 
 
-def _tables(request: Request, at_once: int | None) -> Generator[Table[Reading], None, None]:
-    """The table so far after every batch. Runs in the worker's thread."""
+def reading_tables(
+    request: Request, rows: Sequence[OracleRow], at_once: int | None
+) -> Generator[Table[Reading], None, None]:
+    """Yield the table so far after every batch of the oracle, of at most `at_once` rows. Worker's thread only."""
     suite, model = request.suite, request.suite.model
-    layers = parse_layers(model, request.layers)
     slot = suite.hold_oracle(request.oracle)
-    rows = oracle_rows(request, layers)
     current_limits().check(len(rows), request.sampling.max_new_tokens)
     extra = {
         "oracle": request.info.title,

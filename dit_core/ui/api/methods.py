@@ -79,7 +79,7 @@ def oracle_functions(api: Api) -> list[Callable[..., Any]]:
         """
         with in_a_sentence():
             info = suite.diff(diff)
-            readings = comparison.readings(
+            readings = comparison.read(
                 suite,
                 info,
                 api.cards(info, conditions, asked),
