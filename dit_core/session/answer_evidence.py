@@ -1,4 +1,4 @@
-"""Whether the answers on the cards can be trusted: which of them are weighed, and how a card shows it."""
+"""The evidence for the answers on the cards: which cards have any, fetching it, and showing it."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ EVIDENCE_STOPPED = "Stopped before the evidence was in: press Ask for it."
 
 
 def evidence_adapter(suite: Suite, result: Result, column: Column) -> str:
-    """The DIT adapter whose evidence belongs on a card; "" for a card that has none.
+    """Return the DIT adapter whose evidence belongs on a card; "" for a card that has none.
 
-    Controls are asked as one adapter was trained to be: there is evidence where it alone acts, once and on the whole
-    diff, and is asked its own question.
+    Controls are asked in the way that one adapter was trained on. So there is evidence where that adapter alone acts,
+    once and on the whole diff, and is asked its own question.
     """
     match Condition.parse(column.condition):
         case Condition(strength=1.0, adapters=((name, 1.0),), trigger="absent", layers=None):
@@ -33,29 +33,32 @@ def evidence_adapter(suite: Suite, result: Result, column: Column) -> str:
 
 
 def missing_evidence(suite: Suite, result: Result) -> list[str]:
-    """The adapters whose evidence the cards lack, in the order of the cards."""
-    wanted = dict.fromkeys(evidence_adapter(suite, result, column) for column in result.columns)
-    known = {"", *(one.adapter for one in result.evidence)}
-    return [name for name in wanted if name not in known]
+    """Return the adapters whose evidence the cards lack, in the order of the cards."""
+    adapters = dict.fromkeys(evidence_adapter(suite, result, column) for column in result.columns)
+    known = {"", *(evidence.adapter for evidence in result.evidence)}
+    return [name for name in adapters if name not in known]
 
 
 def fetch_evidence(suite: Suite, result: Result) -> Generator[tuple[Confidence, ...], None, None]:
-    """Fetches the evidence that the cards lack, adapter by adapter; each item is all that there is so far."""
-    found = result.evidence
+    """Fetch the evidence that the cards lack, adapter by adapter; yield all that there is so far."""
+    finished = result.evidence
     for name in missing_evidence(suite, result):
         with closing(stream_confidence(suite, result.settings.diff, adapter=name)) as tables:
             for table in tables:
-                yield (*found, *table)
-        found = (*found, *table)
+                yield (*finished, *table)
+        finished = (*finished, *table)
 
 
 def trust(result: Result, adapter: str) -> Trust:
-    """The evidence that has come in about an adapter's answer, in words; its place until then."""
-    found = next((one for one in result.evidence if one.adapter == adapter), None)
-    if found is None:
+    """Return an adapter's evidence in words; until it is there, the note in its place."""
+    evidence = next((evidence for evidence in result.evidence if evidence.adapter == adapter), None)
+    if evidence is None:
         return Trust(result.evidence_note)
-    rows = [("this diff", found.text, f"{found.times} of {found.samples}")]
-    rows += [(one["kind"], one["text"], f"{one['times']} of {one['samples']}") for one in found.controls]
-    if found.probability is None:
-        return Trust(found.sentence, rows=rows, why=found.why)
-    return Trust(found.sentence, chance(found.probability), rows)
+    rows = [("this diff", evidence.text, f"{evidence.times} of {evidence.samples}")]
+    rows += [
+        (control["kind"], control["text"], f"{control['times']} of {control['samples']}")
+        for control in evidence.controls
+    ]
+    if evidence.probability is None:
+        return Trust(evidence.sentence, rows=rows, why=evidence.why)
+    return Trust(evidence.sentence, chance(evidence.probability), rows)

@@ -1,12 +1,11 @@
-"""What the right side of the Explore tab shows: a result turned into cards and sentences."""
+"""The right side of the Explore tab: a result as cards and sentences."""
 
 from __future__ import annotations
-
-from html import escape
 
 from dit_core.grading import grade, is_story_of, mentions
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import DONE, STOPPED, Card, cards_html
+from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import SECRET_TRIGGERS, build_prompt, mask_digits
@@ -31,7 +30,7 @@ GRADES = {
 
 
 def board(suite: Suite, result: Result, revealed: str = "") -> str:
-    """The cards as HTML. Grades and trigger digits appear only where `revealed` is the result's diff."""
+    """Return the cards as HTML; grades and trigger digits only where `revealed` is the id of the result's diff."""
     info = suite.diff(result.settings.diff)
     open_now = revealed == info.id
     answers = {c: [v for v in result.table if c.holds(v)] for c in result.columns}
@@ -39,7 +38,7 @@ def board(suite: Suite, result: Result, revealed: str = "") -> str:
 
 
 def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers: dict, open_now: bool) -> Card:
-    condition, said = Condition.parse(column.condition), answers[column]
+    condition, own_answers = Condition.parse(column.condition), answers[column]
     finished = result.state in (DONE, STOPPED)
     task = suite.task_of(info)
     asked = column.question
@@ -50,8 +49,8 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         title=column.title,
         chips=chips(condition),
         remark=f"{REMARKS[kind]} {_compared(column, answers) if result.state == DONE else ''}".strip(),
-        answers=said,
-        verdicts=[verdict(suite, info, column, v) for v in said] if open_now and finished else (),
+        answers=own_answers,
+        verdicts=[verdict(suite, info, column, v) for v in own_answers] if open_now and finished else (),
         prompt=shown_prompt(suite, info, condition, asked, result.settings.seed, open_now) if finished else "",
         asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
@@ -61,7 +60,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
 
 
 def chips(condition: Condition) -> list[str]:
-    """A condition in three words: diff, copies, trigger."""
+    """Return what a condition consists of, each part in a few words: the diff, the copies, the trigger."""
     adapters = [f"DIT{f' {name}' if name else ''} ×{copies:g}" for name, copies in condition.adapters if copies]
     trigger = "own trigger" if condition.trigger.startswith("own") else f"{condition.trigger} trigger"
     where = " at layers {}–{}".format(*condition.layers) if condition.layers else ""
@@ -73,13 +72,13 @@ def chips(condition: Condition) -> list[str]:
 
 
 def shown_prompt(suite: Suite, info: DiffInfo, condition: Condition, question: str, seed: int, open_now: bool) -> str:
-    """The user text the model gets; the digits of a right or wrong trigger are masked until revealed."""
+    """Return the user text that the model gets; the digits of a right or wrong trigger are masked until revealed."""
     text = build_prompt(suite, info, condition, question, seed)
     return text if open_now or condition.trigger not in SECRET_TRIGGERS else mask_digits(text, question)
 
 
 def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str:
-    """What the card's answer is worth beside another card's, where both were asked the same."""
+    """Compare the card's answer with that of another card which was asked the same, in a sentence."""
     beside = {"diff": "base", "both": "dit"}.get(column.kind)
     other = next((c for c in answers if c.kind == beside and c.question == column.question), None)
     if other is None or not answers[column] or not answers[other]:
@@ -91,7 +90,7 @@ def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str
 
 
 def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization) -> str:
-    """The grade of an answer in words, against what the diff was really trained on."""
+    """Return the grade of an answer in words, by what the diff was really trained on."""
     if not info.reference:
         return "not graded: what it was trained on is not known"
     task = suite.task_of(info)
@@ -105,24 +104,16 @@ def verdict(suite: Suite, info: DiffInfo, column: Column, answer: Verbalization)
 
 
 def secret(suite: Suite, diff: str, revealed: str) -> str:
-    """What the left side says about a diff: what it was trained on and its trigger, or that they are hidden."""
+    """Return as HTML what a diff was trained on and its trigger, or that they are hidden."""
     info = suite.diff(diff)
-    if not info.reference:
-        return '<p class="dit-secret">not known here<small>nothing to reveal, and no grades</small></p>'
-    seen = "seen by the DIT adapter in training" if info.split == "train" else "never seen by a DIT adapter"
-    if revealed != info.id:
-        return f'<p class="dit-secret">{escape(info.task)} hidden<small>{seen}</small></p>'
-    code = "" if info.trigger is None else f" · trigger {info.trigger:03d}"
-    return f'<p class="dit-secret dit-open"><b>{escape(info.reference)}</b><small>{seen}{code}</small></p>'
+    return render("session/secret.html", info=info, open_now=revealed == info.id)
 
 
 def heading(result: Result) -> str:
-    """The line above the cards: which diff, and what all were asked."""
-    mark = '<span class="dit-stored">stored run</span>' if result.stored else ""
-    settings = result.settings
-    return f'<h2 class="dit-question">“{escape(settings.question)}”{mark}<small>{escape(settings.diff)}</small></h2>'
+    """Return the line above the cards as HTML: the question and the diff."""
+    return render("session/heading.html", result=result)
 
 
 def label(settings: Settings) -> str:
-    """A question in the recent list."""
+    """Return what the list of recent questions shows for one of them."""
     return f"{settings.diff} · {settings.condition} · {settings.question[:40]}"

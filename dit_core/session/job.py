@@ -1,6 +1,6 @@
-"""Job that runs for one visitor: streamed to them, stopped at once from another event.
+"""Jobs that run for one visitor: streamed to them, and stopped at once by another event.
 
-What a job finds is kept in its `result` as it comes, so that every other event sees the newest.
+A job's newest result is kept in `result`, so that every other event sees it.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little
 
 
 class Job:
-    """One thing that runs for a visitor: setting `stop` ends it; `result` is what it has found so far."""
+    """Something that runs for a visitor: setting `stop` ends it, and `result` holds what it has so far."""
 
     def __init__(self) -> None:
         self.stop = threading.Event()
         self.result: Any = None
 
     def begin(self) -> threading.Event:
-        """End what is running here and return the stop signal of what starts now."""
+        """End what runs here and return the stop signal of what starts now."""
         self.stop.set()
         self.stop = threading.Event()
         return self.stop
@@ -38,7 +38,7 @@ class Job:
 
 @dataclass(frozen=True)
 class QueuePosition:
-    """A visitor's place in the line for the model: how many requests come first."""
+    """A visitor's position in the queue for the model: `ahead` requests come first."""
 
     ahead: int
 
@@ -61,9 +61,9 @@ def follow(
 ) -> Iterator[T | QueuePosition]:
     """Yield the newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
 
-    The items are read in a thread, so that a stop (or a reader gone) counts at once, even while the next item
-    takes its time; the iterator behind them is closed at its next item. Its errors are raised here. With `worker`, the
-    one that they wait for, also gives the `QueuePosition` in it whenever that changes before the first item.
+    The items are read in a thread, so that a stop, or closing this iterator, takes effect at once, even while the next
+    item is being made; `items` is then closed at its next item. Its errors are raised here. With the `worker` that does
+    the work, the visitor's `QueuePosition` is yielded too, whenever it changes before the first item.
     """
     client, ahead = worker.client_id() if worker else None, 0
     arrived: queue.SimpleQueue = queue.SimpleQueue()
@@ -103,7 +103,7 @@ def follow(
 
 
 def _take_all(arrived: queue.SimpleQueue) -> list:
-    """Everything that is there now; waits a moment for a first one."""
+    """Return everything that has arrived; wait a moment for a first item."""
     taken: list = []
     with contextlib.suppress(queue.Empty):
         taken.append(arrived.get(timeout=0.03))
@@ -114,7 +114,7 @@ def _take_all(arrived: queue.SimpleQueue) -> list:
 
 @dataclass(frozen=True)
 class Failed:
-    """Why work ended early, in a sentence for who asked for it."""
+    """Why a job ended early, in a sentence for the visitor."""
 
     why: str
 
@@ -127,13 +127,13 @@ def run_job(
     steps: Callable[[], Generator[F, None, None]],
     worker: Worker,
     frame: float = FRAME,
-    kept: Callable[[Any, F], F] = lambda before, found: found,
+    kept: Callable[[Any, F], F] = lambda before, result: result,
 ) -> Iterator[F | QueuePosition | Failed]:
-    """Yield what `steps` find, each kept as `job.result`; the last once more at the end, as done or stopped.
+    """Yield the results of `steps`, each kept as `job.result`; the last one again at the end, as done or stopped.
 
-    The first of `steps` is what there is before any work: it must come at once. `kept` merges what was there with what
-    was found. After an error there is again what was there before. Ends without a word where the same visitor has begun
-    something else with this `job`.
+    The first result of `steps` is what there is before any work: it must come at once. `kept` merges the result so far
+    with a new one. After an error, `job.result` is again what it was before. Ends without a last result where the same
+    visitor has begun something else with this `job`.
     """
     stop, before = job.begin(), job.result
     try:

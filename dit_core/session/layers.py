@@ -1,4 +1,4 @@
-"""What the Layers tab was asked, and what it has found so far: one reading of a visitor's, without any Gradio."""
+"""Readings of the Layers tab: the settings of one, its steps and its result, free of any toolkit."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """What the left side says, in the order of its controls; `count` is how many of 'the last tokens'."""
+    """The settings of the Layers tab, in the order of its controls; `count` is how many of 'the last tokens'."""
 
     diff: str
     condition: str
@@ -38,12 +38,16 @@ class LayerSettings:
 
     @property
     def span(self) -> str:
-        """The tokens to read, each on its own, as `spans.Span` writes them."""
+        """The tokens to read, each on its own, as `Span` writes them."""
         return {PROMPT: "each:prompt", ANSWER: "each:answer"}.get(self.part) or f"each:last:{integer(self.count)}"
 
     @property
     def target(self) -> dict[str, Any]:
-        """Which activations: arguments that `lens.norms` and `oracle.stream` share. Raises DitError for a bad one."""
+        """The arguments that `lens.norms` and `oracle.stream` share: which activations.
+
+        Raises:
+            DitError: the condition, the question or the seed is not valid.
+        """
         return {
             "condition": str(Condition.parse(self.condition)),
             "asked": checked_text(self.asked, "The question to the model"),
@@ -53,7 +57,11 @@ class LayerSettings:
 
     @property
     def reading(self) -> dict[str, Any]:
-        """The arguments of `oracle.stream`. Raises DitError for a bad one."""
+        """The arguments of `oracle.stream`.
+
+        Raises:
+            DitError: one of them is missing or not valid.
+        """
         return self.target | {
             "question": self.question,
             "span": self.span,
@@ -65,7 +73,7 @@ class LayerSettings:
 
 @dataclass(frozen=True)
 class LayerResult:
-    """What was read: the target's tokens and answer, where the diff acts, and the readings so far.
+    """A result of the Layers tab: the target's tokens, where the diff acts, and the readings so far.
 
     `silent` says why the oracle reads nothing.
     """
@@ -79,23 +87,26 @@ class LayerResult:
 
 
 def steps(suite: Suite, settings: LayerSettings) -> Generator[LayerResult, None, None]:
-    """Finds one thing after the other, each item with all that was found before; readings layer by layer.
+    """Yield the result after each step: first where the diff acts, then the readings layer by layer.
 
-    Without an oracle, or where it can't be had, it ends with where the diff acts. Closing it stops the work at the next
-    batch. Raises DitError at once for what can be seen to be wrong before anything is read.
+    Without an oracle, or where it can't be loaded, it ends with where the diff acts. Closing the generator stops the
+    work at the next batch.
+
+    Raises:
+        DitError: at once, for settings that are wrong whatever is read.
     """
-    about, arguments = settings.target, settings.reading
+    target, arguments = settings.target, settings.reading
     if suite.oracle:
         checked_request(suite, settings.diff, **arguments)
-    return _steps(suite, settings, about, arguments)
+    return _steps(suite, settings, target, arguments)
 
 
 def _steps(
-    suite: Suite, settings: LayerSettings, about: dict[str, Any], arguments: dict[str, Any]
+    suite: Suite, settings: LayerSettings, request: dict[str, Any], arguments: dict[str, Any]
 ) -> Generator[LayerResult, None, None]:
-    info, condition = suite.diff(settings.diff), Condition.parse(about["condition"])
-    target = target_of(suite, info, condition, about["asked"], about["seed"], suite.max_new_tokens)
-    result = LayerResult(settings, target, lens.norms(suite, info.id, **about))
+    info, condition = suite.diff(settings.diff), Condition.parse(request["condition"])
+    target = target_of(suite, info, condition, request["asked"], request["seed"], suite.max_new_tokens)
+    result = LayerResult(settings, target, lens.norms(suite, info.id, **request))
     yield result
     if suite.oracle is None:
         return

@@ -1,4 +1,4 @@
-"""What the Lens tab was asked, and what it has found so far, without any Gradio."""
+"""The Lens tab's two jobs, looking and steering: their settings, steps and results, free of any toolkit."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dit_core.records import LensToken, Similarity, SteeredText, Table
 from dit_core.session.messages import integer, number
 from dit_core.suite import Suite
 
-MIDDLE = -1  # the layer in the middle, for who has not chosen one
+MIDDLE = -1  # stands for the layer in the middle, where none is chosen
 
 
 @dataclass(frozen=True)
 class LensSettings:
-    """What to look at, in the order of the controls: a diff, first tokens of the texts, words per layer."""
+    """The settings of a look, in the order of the controls: a diff, first tokens of the texts, words per layer."""
 
     diff: str
     positions: int
@@ -36,7 +36,7 @@ class LensResult:
 
 @dataclass(frozen=True)
 class SteerSettings:
-    """What to write, in the order of the controls."""
+    """The settings of steering, in the order of the controls."""
 
     diff: str
     positions: int
@@ -50,13 +50,17 @@ class SteerSettings:
 
     @classmethod
     def from_controls(cls, diff: str, positions: int, layer: int, prompt: str, *values: Any) -> SteerSettings:
-        """The settings as the controls give them: strengths, of any number, stand in the middle."""
+        """Return the settings for the controls' values; the strengths, of any number, stand in the middle."""
         *strengths, tokens, samples, temperature, seed = values
         return cls(diff, positions, layer, prompt, tuple(strengths), tokens, samples, temperature, seed)
 
     @property
     def arguments(self) -> dict[str, Any]:
-        """The arguments of `lens.steer` beside the layer. Raises DitError for an emptied number."""
+        """The arguments of `lens.steer` beside the layer.
+
+        Raises:
+            DitError: a number is missing.
+        """
         return {
             "positions": integer(self.positions),
             "prompt": self.prompt,
@@ -78,7 +82,7 @@ class SteerResult:
 
 
 def look(suite: Suite, settings: LensSettings) -> Generator[LensResult, None, None]:
-    """Finds the words in a diff's mean change, then how its layers and positions resemble each other."""
+    """Yield the words in a diff's mean change, then also how alike its layers and positions are."""
     positions = integer(settings.positions)
     result = LensResult(
         settings, lens.difference_lens(suite, settings.diff, positions=positions, top=integer(settings.top))
@@ -88,7 +92,7 @@ def look(suite: Suite, settings: LensSettings) -> Generator[LensResult, None, No
 
 
 def steer(suite: Suite, settings: SteerSettings) -> Generator[SteerResult, None, None]:
-    """Lets the base write, all strengths as one batch."""
+    """Yield what the base writes while steered, all strengths as one batch."""
     layer = settings.layer
     if layer == MIDDLE:
         layer = suite.worker.run(lambda: len(suite.model.layers)) // 2

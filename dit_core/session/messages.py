@@ -1,4 +1,4 @@
-"""What the tabs share without any Gradio: sentences for errors and waiting, numbers from fields, tables as files."""
+"""What all tabs share: sentences for errors and notes, numbers from fields, tables as files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ STORED = "A stored run of the real thing, made when this suite was built. Press 
 
 
 def error_sentence(error: Exception) -> str:
-    """What a visitor is told of an error; what is no `DitError` goes to the log, under an id that the visitor sees."""
+    """Return the sentence that tells a visitor of an error.
+
+    An error that is no `DitError` goes to the log, under an id that the sentence names.
+    """
     if isinstance(error, DitError):
         return str(error)
     id = secrets.token_hex(4)
@@ -26,7 +29,7 @@ def error_sentence(error: Exception) -> str:
 
 
 def number(value: Any) -> float:
-    """A number field's value; DitError for an emptied one."""
+    """Return a number field's value; raise `DitError` for an emptied one."""
     try:
         return float(value)
     except (TypeError, ValueError):
@@ -34,10 +37,10 @@ def number(value: Any) -> float:
 
 
 def integer(value: Any) -> int:
-    """A whole-number field's value; DitError for an emptied one."""
+    """Return a whole-number field's value; raise `DitError` for an emptied one."""
     return int(number(value))
 
 
 def file_content(table: Table, form: str, reveal: bool = False) -> str:
-    """A table as the text of a file: `form` is 'csv' or 'json'."""
+    """Return a table as the text of a file; `form` is 'csv' or 'json'."""
     return table.to_csv(reveal) if form == "csv" else json.dumps(table.to_json(reveal), ensure_ascii=False, indent=1)

@@ -1,4 +1,4 @@
-"""Notebook cells that give what the page shows: those of the Explore tab."""
+"""Notebook cells that give the same results as the Explore tab."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +14,7 @@ IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plot
 
 
 def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequence[Column]) -> str:
-    """A cell that gives the same answers; `suite_ref` is how `load_suite` finds the suite."""
+    """Return a cell that gives the same answers; `suite_ref` is how `load_suite` finds the suite."""
     plain = Settings.for_diff(suite, settings.diff)
     changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
     lines = opening_lines(suite, suite_ref, settings.diff, "from dit_core import ask, load_suite")
@@ -31,7 +31,7 @@ def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequenc
 
 
 def read_code(suite: Suite, panel: PanelResult) -> str:
-    """The part of a cell that draws the panel's figures, behind one that loads `suite`."""
+    """Return the part of a cell that draws the panel's figures, for behind a cell that loads `suite`."""
     diff, seed = panel.cards.settings.diff, panel.cards.settings.sampling["seed"]
     followed = [column for column in panel.cards.columns if column.of(panel.next_tokens or ())]
     options = {"condition": standing.pairs(followed), "seed": seed}
@@ -48,6 +48,6 @@ def read_code(suite: Suite, panel: PanelResult) -> str:
 
 
 def call(function: str, suite: Suite, diff: str | None, options: Mapping[str, Any]) -> str:
-    """A call about a diff, an option a line."""
+    """Return the code of a call about a diff, one option per line."""
     inside = "".join(f"    {option}={value!r},\n" for option, value in options.items())
     return f"{function}(\n    suite,\n    {diff_expression(suite, diff)},\n{inside})"

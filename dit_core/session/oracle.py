@@ -1,4 +1,4 @@
-"""What the panel under the cards was asked, and what it has found so far: a visitor's reading, without any Gradio."""
+"""Readings of the panel under the cards: the steps of one and its result, free of any toolkit."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from dit_core.suite import Suite
 
 @dataclass(frozen=True)
 class PanelDisplay:
-    """How a visitor looks at what was found: both figures' y axes, and the column of `PanelSettings.of`.
+    """How a visitor looks at a panel's result: both figures' y axes, and the column of `PanelSettings.of`.
 
     `first` is the token of a span that was clicked so far, `layer` the one whose readings are shown in full.
     """
@@ -35,10 +35,10 @@ class PanelDisplay:
 
 @dataclass(frozen=True)
 class PanelResult:
-    """What was found for `cards`: their tokens, the logit lens, and the oracle's readings so far.
+    """A panel's result for `cards`: their tokens, the logit lens, and the oracle's readings so far.
 
     `columns` are those that are read; `left_out` says in a sentence why others are not, `silent` why the oracle reads
-    nothing. `evidence` is that for a column's readings of one layer, or a sentence in its place.
+    nothing. `evidence` holds the evidence for a column's readings of a layer, or a sentence in its place.
     """
 
     cards: Result
@@ -54,28 +54,31 @@ class PanelResult:
     evidence: Mapping[tuple[Column, int], ReadingConfidence | str] = field(default_factory=dict)
 
     def target(self, column: Column) -> Target | None:
-        """The tokens of a column's prompt, once they are known."""
+        """Return the tokens of a column's prompt, None until they are known."""
         return next(iter(column.of(self.targets or ())), None)
 
 
 def column_of(columns: Sequence[Column], kind: str) -> Column:
-    """The column of that kind, else the chosen one, else the last."""
+    """Return the column of a kind, else the chosen one, else the last."""
     named = [column for column in columns if column.kind == kind]
     return (named or [column for column in columns if column.chosen] or [columns[-1]])[0]
 
 
-def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[PanelResult, None, None]:
-    """Finds one thing after the other, each item with all that was found before; readings layer by layer.
+def steps(suite: Suite, result: Result, settings: PanelSettings) -> Generator[PanelResult, None, None]:
+    """Yield the result after each step: first the logit lens, then the readings layer by layer.
 
-    Without an oracle, or where it can't be had, it ends with the logit lens. Closing it stops the work at the next
-    batch.
+    Without an oracle, or where it can't be loaded, it ends with the logit lens. Closing the generator stops the work at
+    the next batch.
+
+    Raises:
+        DitError: nothing is left to read.
     """
     info, seed = suite.diff(result.settings.diff), result.settings.sampling["seed"]
-    panel = PanelResult(result, asked, targets=standing.targets(suite, info, result.columns, seed=seed))
+    panel = PanelResult(result, settings, targets=standing.targets(suite, info, result.columns, seed=seed))
     columns, left_out = _readable(panel)
     if suite.oracle and not columns:
         raise DitError(f"{left_out} Nothing is left to read: choose other conditions or tokens.".strip())
-    lens = [column for column in result.columns if column.kind in asked.kinds] or result.columns
+    lens = [column for column in result.columns if column.kind in settings.kinds] or result.columns
     panel = replace(panel, columns=columns, left_out=left_out)
     if suite.oracle is None:
         yield replace(panel, next_tokens=standing.next_tokens(suite, info, lens, seed=seed, reference=True))
@@ -91,13 +94,13 @@ def steps(suite: Suite, result: Result, asked: PanelSettings) -> Generator[Panel
 
 
 def arguments(panel: PanelResult) -> dict[str, Any]:
-    """What `oracle.read` is called with beside diff, conditions and what they are asked; defaults are left out."""
-    asked, sampling = panel.settings, panel.cards.settings.sampling
-    named = {"question": asked.question, "span": asked.span, "kind": asked.kind, "layers": asked.layers}
+    """Return the arguments of `oracle.read` beside diff, conditions and questions; defaults are left out."""
+    settings, sampling = panel.settings, panel.cards.settings.sampling
+    values = {name: getattr(settings, name) for name in ("question", "span", "kind", "layers")}
     default = PanelSettings()
-    chosen = {name: value for name, value in named.items() if value != getattr(default, name)}
+    chosen = {name: value for name, value in values.items() if value != getattr(default, name)}
     chosen |= {name: sampling[name] for name in ("samples", "temperature", "seed") if sampling[name] != _PLAIN[name]}
-    if Span(asked.span).needs_answer:
+    if Span(settings.span).needs_answer:
         chosen["answer_tokens"] = sampling["max_new_tokens"]
     return chosen
 
@@ -106,13 +109,13 @@ _PLAIN = {"samples": 1, "temperature": 0.0, "seed": 0}
 
 
 def _readable(panel: PanelResult) -> tuple[tuple[Column, ...], str]:
-    """The columns that can be read as asked, and a sentence about those that can't."""
+    """Return the columns that can be read as the settings say, and a sentence about those that can't."""
     columns = [column for column in panel.cards.columns if column.kind in panel.settings.kinds]
     idle = [column for column in columns if panel.settings.kind == "difference" and _idle(column)]
     columns = [column for column in columns if column not in idle]
     other = [column for column in columns if counts_from_start(panel.settings.span) and not _same_tokens(panel, column)]
-    said = [_left_out(idle, "nothing acts there"), _left_out(other, "other tokens stand there")]
-    return tuple(column for column in columns if column not in other), " ".join(filter(None, said))
+    sentences = [_left_out(idle, "nothing acts there"), _left_out(other, "other tokens stand there")]
+    return tuple(column for column in columns if column not in other), " ".join(filter(None, sentences))
 
 
 def _left_out(columns: Sequence[Column], why: str) -> str:
@@ -126,7 +129,7 @@ def _idle(column: Column) -> bool:
 
 
 def _same_tokens(panel: PanelResult, column: Column) -> bool:
-    """Whether a column's prompt is that of the column whose tokens were clicked, up to the last that is read."""
+    """Return whether a column's prompt has the tokens of the clicked column, up to the last that is read."""
     mine, clicked = panel.target(column), panel.target(column_of(panel.cards.columns, panel.settings.of))
     if mine is None or clicked is None:
         return False

@@ -1,4 +1,4 @@
-"""Whether the readings of one layer can be trusted: what is weighed of them, and how the panel shows it."""
+"""The evidence for the oracle's readings of one layer: fetching it, and showing it in the panel."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import RUNNING, Trust, chance, controls_html, evidence_html
+from dit_core.present.cards import RUNNING, Trust, chance, evidence_html
+from dit_core.present.html import render
 from dit_core.records import ReadingConfidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
@@ -26,15 +27,15 @@ NOTHING = "The span holds nothing to compare with."
 
 
 def has_evidence(panel: PanelResult, column: Column) -> bool:
-    """Whether there is evidence for a column's readings: where a diff acts, and each layer is read once."""
+    """Return whether a column's readings can have evidence: a diff acts, and each layer is read once."""
     acts = Condition.parse(column.condition).strength
     return bool(acts) and panel.settings.kind != "without" and not Span(panel.settings.span).per_token
 
 
 def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
-    """Fetches the evidence for the clicked layer into `job.result`, column by column; each item is something to show.
+    """Fetch the evidence for the clicked layer into `job.result`, column by column; yield when there is more to show.
 
-    Nothing while the panel still reads; ends where the job begins something else.
+    Yield nothing while the panel still reads; end where the job begins something else.
     """
     columns = _missing_evidence(job.result)
     if not columns:
@@ -52,7 +53,7 @@ def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
 
 
 def _missing_evidence(panel: PanelResult | None) -> list[Column]:
-    """The columns whose readings of the clicked layer have not been weighed."""
+    """Return the columns whose readings of the clicked layer have no evidence yet."""
     if panel is None or panel.display.layer is None or panel.state == RUNNING:
         return []
     layer = panel.display.layer
@@ -65,7 +66,7 @@ def _missing_evidence(panel: PanelResult | None) -> list[Column]:
 def _evidence(
     suite: Suite, panel: PanelResult, column: Column, layer: int, stop: threading.Event
 ) -> ReadingConfidence | str:
-    """The evidence for a column's readings of a layer, or why there is none."""
+    """Return the evidence for a column's readings of a layer, or a sentence on why there is none."""
     newest: Table[ReadingConfidence] | None = None
     try:
         if not stop.is_set():
@@ -100,16 +101,19 @@ def _kept(panel: PanelResult, column: Column, layer: int, evidence: ReadingConfi
     return replace(panel, evidence={**panel.evidence, (column, layer): evidence})
 
 
-def shown(panel: PanelResult, column: Column) -> str:
-    """What is known of a column's readings of the clicked layer, as escaped HTML; its place is kept while it comes."""
+def evidence_of_layer(panel: PanelResult, column: Column) -> str:
+    """Return the evidence for a column's readings of the clicked layer as HTML.
+
+    Until it is there, a sentence keeps its place. Empty where no layer was clicked, or there can be no evidence.
+    """
     if panel.display.layer is None or not has_evidence(panel, column):
         return ""
     known = panel.evidence.get((column, panel.display.layer), "")
     if isinstance(known, str):
         return evidence_html(Trust(known))
-    said = "" if known.probability is None else f"“{known.text.strip()}”: {chance(known.probability)}"
-    rows = [(one["kind"], one["text"], f"{one['times']} of {one['samples']}") for one in known.controls]
+    words = "" if known.probability is None else f"“{known.text.strip()}”: {chance(known.probability)}"
+    rows = [
+        (control["kind"], control["text"], f"{control['times']} of {control['samples']}") for control in known.controls
+    ]
     rows.insert(0, ("this diff", known.text, f"{known.times} of {known.samples}"))
-    trust = Trust(known.sentence, said, rows, known.why)
-    more = f"<details class='dit-details'><summary>details</summary><dl>{controls_html(trust)}</dl></details>"
-    return f"{evidence_html(trust)}{more}"
+    return render("session/reading_evidence.html", trust=Trust(known.sentence, words, rows, known.why))

@@ -1,14 +1,13 @@
-"""What a visitor may see of what was read: the target's tokens, its trigger masked, and readings as escaped HTML."""
+"""What a visitor may see of readings: the tokens that were read, with the trigger masked, and the readings as HTML."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from html import escape
 from itertools import islice
 
 from dit_core.present.cards import tokens_html
-from dit_core.present.html import percent
+from dit_core.present.html import percent, render
 from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import SECRET_TRIGGERS, mask_digits
@@ -21,7 +20,7 @@ from dit_core.suite.offload import at_model
 def target_of(
     suite: Suite, info: DiffInfo, condition: Condition, asked: str, seed: int = 0, answer_tokens: int = 0
 ) -> Target:
-    """Return the tokens of one condition's prompt and of its greedy answer of at most `answer_tokens`."""
+    """Return the tokens of one condition's prompt and of its greedy answer of at most `answer_tokens` tokens."""
     return suite.worker.run(
         lambda: tokenize_targets(suite, [(info, condition, asked)], seed, answer_tokens)[0].record(suite)
     )
@@ -41,52 +40,47 @@ def shown_target(target: Target, open_now: bool) -> Target:
 
 
 def answer_of(target: Target) -> str:
-    """Return what the target answered."""
+    """Return the text that the target answered."""
     return "".join(target.tokens[target.prompt_tokens :]).strip()
 
 
 def readings_html(readings: Sequence[Reading], target: Target | None = None, open_now: bool = False) -> str:
-    """All `readings` of one layer, grouped by what was read. `target` (digits already masked) gives the tokens' text.
+    """Return all `readings` of one layer as HTML, grouped by what was read.
 
-    Grades and the reference's log-probability are shown only where `open_now`.
+    `target`, its digits already masked, gives the text of the tokens. Grades and the reference's log-probability are
+    shown only where `open_now`.
     """
     groups: dict[tuple, list[Reading]] = {}
     for reading in readings:
         groups.setdefault((reading.layer, reading.condition, reading.positions, reading.question), []).append(reading)
-    inside = "".join(_group(group, target, open_now) for group in groups.values())
-    return f'<section class="dit-readings" aria-live="polite">{inside}</section>' if inside else ""
+    return render(
+        "session/readings.html",
+        groups=[{"readings": group, "first": group[0], **_source(group[0], target)} for group in groups.values()],
+        facts=lambda reading: _facts(reading, open_now),
+        tokens_html=tokens_html,
+    )
 
 
-def _group(readings: Sequence[Reading], target: Target | None, open_now: bool) -> str:
-    first = readings[0]
-    where = f"layer {first.layer} <small>{first.depth_percent:g} % deep</small> · {_tokens(first, target)}"
-    asked = f'<p class="dit-asked">{escape(first.condition)} · asked the oracle: {escape(first.question)}</p>'
-    said = "".join(_reading(reading, open_now) for reading in readings)
-    return f"<h3>{where}</h3>{asked}<ul>{said}</ul>"
-
-
-def _tokens(reading: Reading, target: Target | None) -> str:
-    """The text of what was read, and where it stands."""
+def _source(reading: Reading, target: Target | None) -> dict[str, str | None]:
+    """Return the text of the tokens that were read, None where it is not known, and their place in the prompt."""
     start, stop = reading.positions[0], reading.positions[-1]
     place = f"token {start}" if start == stop else f"tokens {start} to {stop}"
     if target is None or stop >= len(target.tokens):
-        return place
-    text = "".join(target.tokens[position] for position in reading.positions)
-    return f"<q>{escape(text)}</q> <small>{place}</small>"
+        return {"text": None, "place": place}
+    return {"text": "".join(target.tokens[position] for position in reading.positions), "place": place}
 
 
-def _reading(reading: Reading, open_now: bool) -> str:
-    answer = tokens_html(reading) if reading.text else '<span class="dit-none">(says nothing)</span>'
+def _facts(reading: Reading, open_now: bool) -> list[str]:
     facts = [f"confidence {percent(reading.confidence)}"]
     if open_now and reading.grade is not None:
         facts.append(f"grade {reading.grade} of 5")
     if open_now and reading.log_prob_reference is not None:
         facts.append(f"log-probability of the reference {reading.log_prob_reference:.1f}".replace("-", "\u2212"))
-    return f'<li><span class="dit-said" dir="auto">{answer}</span> <small>{" · ".join(facts)}</small></li>'
+    return facts
 
 
 def visible(table: Table, open_now: bool) -> Table:
-    """A table as it may be shown: readings without what needs to know the reference, unless `open_now`."""
+    """Return a table without what needs to know the reference, unless `open_now`."""
     if open_now:
         return table
     return replace(table, records=tuple(_unrevealed(record) for record in table))

@@ -1,4 +1,4 @@
-"""What the Scoreboard tab was asked to measure, how far it is, and who grades it: one run of a visitor's.
+"""Runs of the Scoreboard tab: their settings, steps and progress, and grading them by another grader.
 
 Every run is graded by the rules. Another grader reads the same answers: nothing is asked anew.
 """
@@ -23,14 +23,14 @@ from dit_core.suite.limits import current_limits
 ALL = "all"
 RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE = "rules", "embedding", "judge: this base", "judge: a chat model"
 GRADERS = (RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
-ANSWERS_PER_STEP = 64  # answers graded between two words on how far it is
+ANSWERS_PER_STEP = 64  # graded between two notes on the progress
 RULES_ONLY = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
 UNMEASURED = "Press Run first: the stored figures came without the answers, so there is nothing to grade."
 
 
 @dataclass(frozen=True)
 class RunSettings:
-    """What the left side says, in the order of its controls: a split, diffs per task, and kinds of methods."""
+    """The settings of a run, in the order of the controls: a split, diffs per task, and kinds of methods."""
 
     split: str
     limit: int | str
@@ -38,19 +38,20 @@ class RunSettings:
 
     @property
     def max_diffs(self) -> int | None:
+        """How many diffs of each task are measured; None for all."""
         return None if self.limit == ALL else int(self.limit)
 
 
 @dataclass(frozen=True)
 class GraderSettings:
-    """What the controls say, in their order: one of `GRADERS`, and of a chat model its name and endpoint."""
+    """Who grades, in the order of the controls: one of `GRADERS`, and of a chat model its name and endpoint."""
 
     by: str = RULES
     model: str = ""
     url: str = ""
 
     def grader(self, suite: Suite) -> Grader | None:
-        """The grader; None for the rules. Raises DitError where it lacks something."""
+        """Return the grader; None for the rules. Raises `DitError` where it lacks something."""
         if self.by == EMBEDDING:
             return grader("embedding")
         if self.by == BASE_JUDGE:
@@ -71,11 +72,11 @@ class GraderSettings:
 
 @dataclass(frozen=True)
 class Run:
-    """A run so far; `ledger` is what a later one of the same settings goes on with, `found` what it holds."""
+    """A run so far: its findings, and the `ledger` that a later run of the same settings goes on with."""
 
     settings: RunSettings
     ledger: Ledger
-    found: Table[Finding] | None = None
+    findings: Table[Finding] | None = None
     board: Board | None = None
     grading: GraderSettings = GraderSettings()
     done: int = 0
@@ -85,7 +86,7 @@ class Run:
 
 
 def start_run(suite: Suite, settings: RunSettings, before: Run | None) -> Run:
-    """A run of these settings, which goes on with what was found `before` where that was of the same diffs.
+    """Return a run of these settings, which goes on from the run `before` where that was of the same diffs.
 
     Raises DitError where nothing is to be measured.
     """
@@ -111,42 +112,42 @@ def _steps(suite: Suite, run: Run, tables: Generator[Table[Finding], None, None]
         for table in tables:
             made = board(suite, table) if table else None
             extra = {name: table.extra[name] for name in ("done", "total", "now")}
-            yield replace(run, found=table if table else None, board=made, **extra)
+            yield replace(run, findings=table if table else None, board=made, **extra)
 
 
 def grade_run(suite: Suite, run: Run | None, grading: GraderSettings) -> Generator[Run, None, None]:
-    """What was measured, part by part graded anew; the last one's board is by the new grades.
+    """Yield the run as its answers are graded anew, part by part; the last one's board has the new grades.
 
     Raises DitError where nothing was measured, for what the grader lacks, and for visitors of a public server: other
     graders load models, or ask endpoints on its owner's account.
     """
     if grading.by != RULES and not current_limits().paths:
         raise DitError(RULES_ONLY)
-    if run is None or run.found is None:
+    if run is None or run.findings is None:
         raise DitError(UNMEASURED)
-    return _graded(suite, run, run.found, grading, grading.grader(suite))
+    return _grade_run(suite, run, run.findings, grading, grading.grader(suite))
 
 
-def _graded(
-    suite: Suite, run: Run, found: Table[Finding], grading: GraderSettings, by: Grader | None
+def _grade_run(
+    suite: Suite, run: Run, findings: Table[Finding], grading: GraderSettings, by: Grader | None
 ) -> Generator[Run, None, None]:
     run = replace(run, state=RUNNING, done=0, total=0, now=f"graded by {grading.by}")
     yield run
     if by is not None:
-        pairs = pairs_to_grade(suite, found)
+        pairs = pairs_to_grade(suite, findings)
         marks: dict[tuple[str, str], GradeResult | None] = {}
         for start in range(0, len(pairs), ANSWERS_PER_STEP):
             yield replace(run, done=start, total=len(pairs))
             part = pairs[start : start + ANSWERS_PER_STEP]
             marks |= zip(part, by.grade_all(part), strict=True)
-        found = with_grades(suite, found, marks, by.name)
-    made = board(suite, found, by)
+        findings = with_grades(suite, findings, marks, by.name)
+    made = board(suite, findings, by)
     made.agreement  # noqa: B018 (read here, where a judge's worker may be waited for, and not while the page is drawn)
     yield replace(run, board=made, grading=grading)
 
 
 class RunProgress:
-    """Says how far a run is and how long it may still take; measured from the first batch on."""
+    """Words for how far a run is and how long it may still take, measured from the first batch on."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._left = TimeLeft(clock=clock)

@@ -30,7 +30,7 @@ RANGES = {
     "top_p": (0.05, 1),
     "max_new_tokens": (1, 200),
 }
-"""How far the controls go."""
+"""The least and the greatest value of each control."""
 
 
 ALL_KINDS = tuple(COLOURS)
@@ -40,7 +40,7 @@ PANEL_NAMES = {"question": "oracle", "span": "span", "kinds": "read", "kind": "k
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything the left side of the Explore tab says, in the order of its controls.
+    """The settings of the Explore tab's left side, in the order of its controls.
 
     `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'.
     """
@@ -62,12 +62,12 @@ class Settings:
 
     @classmethod
     def for_diff(cls, suite: Suite, diff: str) -> Settings:
-        """The suite's defaults for a diff, given by id or reference."""
+        """Return the suite's defaults for a diff, given by id or reference."""
         info = suite.diff(diff)
         return cls(info.id, question=suite.task_of(info).question, max_new_tokens=suite.max_new_tokens)
 
     def with_diff(self, suite: Suite, diff: str) -> Settings:
-        """The same settings for another diff, as far as they make sense there; a question of one's own stays."""
+        """Return the same settings for another diff, as far as they fit it; a question of the visitor's own stays."""
         info = suite.diff(diff)
         task = suite.task_of(info)
         others = {q for t in suite.tasks.values() if t is not task for q in (t.question, *t.questions)}
@@ -77,26 +77,34 @@ class Settings:
 
     @property
     def condition(self) -> Condition:
-        """The chosen condition. Raises `DitError` for what is none, such as a strength that is no number."""
+        """The chosen condition.
+
+        Raises:
+            DitError: the controls give none, as with a strength that is no number.
+        """
         trigger = OWN + self.own if self.trigger == "own" else self.trigger
         adapters = ((self.adapter, self.copies),) if self.use_dit else ()
         return Condition(self.strength if self.use_diff else 0.0, adapters, trigger)
 
     @property
     def sampling(self) -> dict:
-        """The keyword arguments of `ask` that say how tokens are chosen. Raises `DitError` for an emptied number."""
-        found = {}
+        """The keyword arguments of `ask` that say how tokens are chosen.
+
+        Raises:
+            DitError: a number is missing.
+        """
+        sampling = {}
         for name, kind in _NUMBERS.items():
             try:
-                found[name] = kind(getattr(self, name))
+                sampling[name] = kind(getattr(self, name))
             except (TypeError, ValueError, OverflowError):
                 raise DitError(f"The {name.replace('_', ' ')} must be a number: give one.") from None
-        return found
+        return sampling
 
 
 @dataclass(frozen=True)
 class PanelSettings:
-    """What the panel's controls say, in their order.
+    """The settings of the panel, in the order of its controls.
 
     `question` is the oracle's first preset where it is None. `kinds` are those of the cards (keys of `COLOURS`) that
     are read, and `of` that of the one whose tokens are shown and whose words stand along the axis, "" for the chosen
@@ -112,7 +120,7 @@ class PanelSettings:
 
     @classmethod
     def from_controls(cls, suite: Suite, *values: Any) -> PanelSettings:
-        """What the controls say; defaults are written as such."""
+        """Return the settings for the controls' values; defaults are written as such."""
         question, span, kinds, kind, layers, of = values
         first = suite.oracle.questions[0] if suite.oracle else ""
         question = None if (question or "").strip() == first else question or ""
@@ -120,8 +128,12 @@ class PanelSettings:
 
     @classmethod
     def from_address(cls, given: Mapping[str, str]) -> PanelSettings:
-        """What an address says; `given` may hold other settings. Raises DitError for what there isn't."""
-        asked = cls(
+        """Return the settings in an address; `given` may hold other ones too.
+
+        Raises:
+            DitError: a value is not understood.
+        """
+        settings = cls(
             question=given.get("oracle"),
             span=given.get("span", cls.span),
             kinds=tuple(given["read"].split(",")) if "read" in given else ALL_KINDS,
@@ -129,26 +141,26 @@ class PanelSettings:
             layers=given.get("layers", cls.layers),
             of=given.get("of", cls.of),
         )
-        Span(asked.span)
+        Span(settings.span)
         for name, value, known in (
-            ("read", asked.kinds, ALL_KINDS),
-            ("of", (asked.of,), ("", *ALL_KINDS)),
-            ("kind", (asked.kind,), ACTIVATION_KINDS),
+            ("read", settings.kinds, ALL_KINDS),
+            ("of", (settings.of,), ("", *ALL_KINDS)),
+            ("kind", (settings.kind,), ACTIVATION_KINDS),
         ):
             if unknown := set(value) - set(known):
                 may = ", ".join(filter(None, known))
                 raise DitError(f"In the address, {name}={unknown.pop()} is not understood: use {may}, or remove it.")
-        return replace(asked, kinds=tuple(k for k in ALL_KINDS if k in asked.kinds))
+        return replace(settings, kinds=tuple(k for k in ALL_KINDS if k in settings.kinds))
 
     def address(self) -> dict[str, str]:
-        """What differs from the defaults, by its name in an address."""
+        """Return the settings that differ from the defaults, by their names in an address."""
         changed = {f.name: getattr(self, f.name) for f in fields(self) if getattr(self, f.name) != f.default}
         written = {name: value if isinstance(value, str) else ",".join(value) for name, value in changed.items()}
         return {PANEL_NAMES[name]: value for name, value in written.items()}
 
     @property
     def reads(self) -> PanelSettings:
-        """The same where it says what is read, without what only says how it is shown."""
+        """The same settings without those that only say how the readings are shown."""
         return self if counts_from_start(self.span) else replace(self, of="")
 
 
@@ -158,9 +170,9 @@ def counts_from_start(span: str) -> bool:
 
 
 def to_query(suite: Suite, settings: Settings, panel: PanelSettings | None = None) -> str:
-    """The address part for `settings`, without "?"; sampling and a question that are the default are left out.
+    """Return the address of `settings`, without "?"; sampling and question are left out where they are the defaults.
 
-    So is an empty question, as a page has for a moment while it opens: who reloads then asks the default.
+    So is an empty question, as a page has for a moment while it opens: reloading it then asks the default.
     """
     plain = Settings.for_diff(suite, settings.diff)
     parts = {"diff": plain.diff, "condition": str(settings.condition)}
@@ -172,13 +184,17 @@ def to_query(suite: Suite, settings: Settings, panel: PanelSettings | None = Non
 
 
 def query_settings(query: str | None) -> dict[str, str]:
-    """The settings in an address by name; Gradio's own, such as `__theme=dark`, are none."""
+    """Return the settings in an address by name, without Gradio's own, such as `__theme=dark`."""
     pairs = parse_qsl((query or "").lstrip("?"), keep_blank_values=True)
     return {name: value for name, value in pairs if not name.startswith("__")}
 
 
 def from_query(suite: Suite, query: str) -> Settings:
-    """The settings that an address asks for. Raises `DitError` with what to change in the address."""
+    """Return the settings that an address asks for.
+
+    Raises:
+        DitError: with what to change in the address.
+    """
     given = query_settings(query)
     known = ("diff", "condition", "question", *_NUMBERS, *PANEL_NAMES.values())
     for name in given:
@@ -205,7 +221,7 @@ def from_query(suite: Suite, query: str) -> Settings:
 
 
 def _controls(condition: Condition) -> dict:
-    """What the controls must show for a condition; the page has one adapter, so more than one is an error."""
+    """Return the controls' values for a condition; the page has one adapter, so more than one is an error."""
     if len(condition.adapters) > 1:
         raise DitError("The page shows one DIT adapter at a time: use Python or the command line for several.")
     if condition.layers:

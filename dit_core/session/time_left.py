@@ -9,7 +9,7 @@ from dit_core.records import Table
 
 
 class TimeLeft:
-    """Estimates the seconds that work still takes, from how fast it has gone since the clock started.
+    """An estimate of the seconds that work still takes, from its speed since the clock started.
 
     It starts with the first call of `seconds`, so that what is loaded before the first result does not count, or with
     `start`; and anew where the total changes. No estimate is given before `patience` seconds, nor before any progress.
@@ -42,7 +42,7 @@ class TimeLeft:
 
 
 class AnswerProgress:
-    """Says how far answers of at most `limit` tokens are, from the moment they were asked for."""
+    """Words for how far answers of at most `limit` tokens are, measured from the moment they were asked for."""
 
     def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._limit, self._left = limit, TimeLeft(clock=clock)
@@ -57,7 +57,7 @@ class AnswerProgress:
 
 
 class ReadingProgress:
-    """Says how far the oracle's readings are; measured from the first ones on, which also load the oracle."""
+    """Words for how far the oracle's readings are, measured from the first ones on, which also load the oracle."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._left = TimeLeft(clock=clock)

@@ -1,4 +1,4 @@
-"""What one visitor sees and has running: one `Visit`, shared by all tabs. Nothing of a visitor lives elsewhere."""
+"""What one visitor sees and has running: one `Visit`, shared by all tabs. Nothing of a visitor is kept elsewhere."""
 
 from __future__ import annotations
 
@@ -6,10 +6,13 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dit_core.methods.comparison import Column
+from dit_core.errors import DitError
+from dit_core.methods.comparison import Column, columns
+from dit_core.present.cards import WAITING
 from dit_core.records import Confidence, Table, Verbalization
 from dit_core.session.job import Job
 from dit_core.session.settings import Settings
+from dit_core.suite import Suite
 
 PANEL = "panel"  # the job that reads what the cards show
 EVIDENCE = "evidence"  # the job that gathers evidence for what they say
@@ -17,7 +20,7 @@ EVIDENCE = "evidence"  # the job that gathers evidence for what they say
 
 @dataclass(frozen=True)
 class Result:
-    """What the cards show: the settings asked, the columns, the answers so far, and how far it came."""
+    """The result that the cards show: the settings, the columns, the answers so far, and the state."""
 
     settings: Settings
     columns: tuple[Column, ...]
@@ -25,11 +28,21 @@ class Result:
     state: str
     stored: bool = False
     evidence: tuple[Confidence, ...] = ()  # for the cards of as many DIT adapters
-    evidence_note: str = ""  # what stands in the place of evidence that is not there
+    evidence_note: str = ""  # shown in the place of evidence that is not there
+
+
+def empty_result(suite: Suite, settings: Settings) -> Result:
+    """Return a result without answers: its cards keep their places."""
+    try:
+        chosen = settings.condition
+    except DitError:
+        chosen = None  # half-written settings: asking says what is wrong
+    task = suite.task_of(suite.diff(settings.diff))
+    return Result(settings, columns(task, settings.question, chosen), Table(suite.name, "verbalizations", ()), WAITING)
 
 
 class Visit(Job):
-    """What one visitor sees; as a `Job`, their running question.
+    """A visitor's state on all tabs; as a `Job`, their running question.
 
     Attributes:
         revealed: the id of the diff whose reference they asked to see, or "".
@@ -55,7 +68,7 @@ class Visit(Job):
         return Visit()  # Gradio copies a state's first value once per visitor: each starts with nothing
 
     def begin(self) -> threading.Event:
-        """Begin a question; what is read for the answers so far ends too, and is forgotten."""
+        """Begin a question; end and forget what is read for the answers so far."""
         panel = self.job(PANEL)
         panel.begin()
         panel.result = None
@@ -67,7 +80,7 @@ class Visit(Job):
         return self._jobs.setdefault(name, Job())
 
     def diff_for_tab(self, tab: str, shown: str) -> str:
-        """Return the diff for a tab they come to, which shows one: Explore's, where that is another than last time."""
+        """Return the diff to show on a tab that is opened: Explore's, where that has changed since last time."""
         diff = self.result.settings.diff if self.result else shown
         is_new, self._last_diff[tab] = self._last_diff.get(tab) != diff, diff
         return diff if is_new else shown
@@ -82,7 +95,7 @@ class Visit(Job):
         return here
 
     def leave(self) -> None:
-        """End everything: the visitor has gone."""
+        """End everything that runs: the visitor has gone."""
         with self._leaving:
             self.token, callbacks, self._at_leaving = object(), self._at_leaving, []
         for job in (self, *self._jobs.values()):

@@ -13,11 +13,9 @@ from typing import Any
 from ipywidgets import HTML, Dropdown, HBox, Label, VBox
 from plotly.graph_objects import Figure, FigureWidget
 
-from dit_core.errors import DitError
-from dit_core.methods.comparison import columns, compare, first_info, read_first_run
+from dit_core.methods.comparison import compare, first_info, read_first_run
 from dit_core.present import plots
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING, note_html
-from dit_core.records import Table
 from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
@@ -28,20 +26,10 @@ from dit_core.session.oracle import PanelResult, column_of, steps
 from dit_core.session.readings import visible
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.time_left import AnswerProgress, ReadingProgress
-from dit_core.session.visit import Result, Visit
+from dit_core.session.visit import Result, Visit, empty_result
 from dit_core.suite import Suite
 from dit_core.widgets.controls import Controls
 from dit_core.widgets.shown import bundle, framed, sheet
-
-
-def empty_result(suite: Suite, settings: Settings) -> Result:
-    """A result without answers: its cards keep their places."""
-    try:
-        chosen = settings.condition
-    except DitError:
-        chosen = None  # half-written settings: asking says what is wrong
-    wanted = columns(suite.task_of(suite.diff(settings.diff)), settings.question, chosen)
-    return Result(settings, wanted, Table(suite.name, "verbalizations", ()), WAITING)
 
 
 def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator[tuple[Result, str]]:

@@ -18,7 +18,7 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.methods.comparison import columns, compare, first_info, read_first_run
 from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING, note_html
-from dit_core.records import Table, as_dict
+from dit_core.records import as_dict
 from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
@@ -27,7 +27,7 @@ from dit_core.session.messages import STALE, STORED, error_sentence
 from dit_core.session.notebook_cells import cell_code, read_code
 from dit_core.session.settings import PanelSettings, Settings, from_query, query_settings, to_query
 from dit_core.session.time_left import AnswerProgress
-from dit_core.session.visit import EVIDENCE, PANEL, Result, Visit
+from dit_core.session.visit import EVIDENCE, PANEL, Result, Visit, empty_result
 from dit_core.suite import Suite
 from dit_core.ui.tabs.explore.controls import show
 
@@ -43,19 +43,9 @@ class Events:
         """The settings that a first visitor meets."""
         return Settings.for_diff(self.suite, first_info(self.suite).id)
 
-    def empty_result(self, settings: Settings) -> Result:
-        """A result without answers: its cards keep their places."""
-        info = self.suite.diff(settings.diff)
-        try:
-            chosen = settings.condition
-        except DitError:
-            chosen = None
-        wanted = columns(self.suite.task_of(info), settings.question, chosen)
-        return Result(settings, wanted, Table(self.suite.name, "verbalizations", ()), WAITING)
-
     def result(self, visit: Visit) -> Result:
         """Return what the cards show; empty cards for a first visitor."""
-        return visit.result or self.empty_result(self.first())
+        return visit.result or empty_result(self.suite, self.first())
 
     def board(self, visit: Visit, note: str = "", kind: str = "note") -> tuple[str, str, str]:
         """Heading, cards and note for what the visit shows."""
@@ -91,7 +81,7 @@ class Events:
         info, condition = self.suite.diff(settings.diff), settings.condition
         settings = replace(settings, question=checked_text(settings.question, "The question"))
         wanted = columns(self.suite.task_of(info), settings.question, condition)
-        result = replace(self.empty_result(settings), columns=wanted, state=RUNNING)
+        result = replace(empty_result(self.suite, settings), columns=wanted, state=RUNNING)
         clock, length = AnswerProgress(settings.sampling["max_new_tokens"]), 0
         visit.result = result
         yield *self.board(visit, f"Asking {len(wanted)} conditions as one batch…", "busy"), gr.skip()
@@ -157,14 +147,14 @@ class Events:
             visit.opening = "ask" if query_settings(query) else "stored"
         except DitError as error:
             settings, note, visit.opening = self.first(), str(error), ""
-        visit.result = self.empty_result(settings)
+        visit.result = empty_result(self.suite, settings)
         return [*self.controls(visit, settings), *self.board(visit, note, "error" if note else "note")]
 
     def answer_opening(self, visit: Visit, *values: Any) -> Iterator[tuple]:
         """What follows `restore` and `surprise`: the stored run where it is still true, else asking."""
         opening, visit.opening = visit.opening, ""
         if opening == "stored" and (table := read_first_run(self.suite)) is not None:
-            visit.result = replace(self.empty_result(self.first()), table=table, state=DONE, stored=True)
+            visit.result = replace(empty_result(self.suite, self.first()), table=table, state=DONE, stored=True)
             yield *self.board(visit, STORED), gr.skip()
         elif opening:
             yield from self.ask(visit, *values)
@@ -175,7 +165,7 @@ class Events:
         """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""
         visit.begin()
         settings = Settings(*values).with_diff(self.suite, values[0])
-        visit.result = self.empty_result(settings)
+        visit.result = empty_result(self.suite, settings)
         return [*self.controls(visit, settings), *self.board(visit, "Press Ask.")]
 
     def surprise(self, visit: Visit, *values: Any) -> list[Any]:
@@ -183,7 +173,7 @@ class Events:
         visit.begin()
         diff = pick(self.suite, self.suite.diff(values[0]).task if values[0] else None, but=values[0])
         settings = Settings(*values).with_diff(self.suite, diff)
-        visit.result, visit.opening = self.empty_result(settings), "ask"
+        visit.result, visit.opening = empty_result(self.suite, settings), "ask"
         return [*self.controls(visit, settings), *self.board(visit)]
 
     def reveal(self, visit: Visit, diff: str) -> tuple:

@@ -102,7 +102,7 @@ def details(panel: PanelResult | None, open_now: bool) -> str:
 def _column(panel: PanelResult, column: Column, readings: list, open_now: bool) -> str:
     target = panel.target(column)
     inside = readings_html(column.of(readings), target and shown_target(target, open_now), open_now)
-    trust = reading_evidence.shown(panel, column)
+    trust = reading_evidence.evidence_of_layer(panel, column)
     return f'<section class="dit-kind-{column.kind}"><h4>{escape(column.title)}</h4>{inside}{trust}</section>'
 
 
