@@ -8,7 +8,7 @@ from dit_core.ui.launch import serve
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
+    """Serve the page until interrupted; return 2 after one sentence where it can't be served."""
     from dit_core.cli.output import console_progress
 
     with console_progress():
@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def __getattr__(name: str) -> Any:
-    """`app.demo`, for hosts that look for one: the page as the environment alone sets it, built when asked for."""
+    """Return `app.demo`, for hosts that look for one: the page as the environment alone sets it, built when needed."""
     if name != "demo":
         raise AttributeError(f"module 'app' has no attribute '{name}'")
     return build_demo()

@@ -12,7 +12,7 @@ def page(context: typer.Context) -> None:
     """Serve the page; `app --help` lists its settings."""
     from dit_core.ui.launch import serve
 
-    sys.exit(serve(context.args))
+    sys.exit(serve(context.args, context.command_path))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,13 @@ def run_app(*arguments: str, **environment: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=120)
 
 
+def test_help_says_the_name_that_the_page_was_called_by():
+    command = [sys.executable, "-m", "dit_core", "app", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0 and done.stdout.startswith("usage: python -m dit_core app ")
+    assert run_app("--help").stdout.startswith("usage: app.py ")
+
+
 def test_help_lists_the_options_without_loading_anything():
     done = run_app("--help", PYTHONPROFILEIMPORTTIME="1")
     assert done.returncode == 0 and "argparse" in done.stderr

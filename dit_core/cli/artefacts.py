@@ -1,4 +1,4 @@
-"""Commands on files and suites: what is in one, what it takes, what is cached, and how the pocket suite is made."""
+"""Commands on files and suites: what they hold, converting them, what is cached, and building the pocket suite."""
 
 from math import hypot
 from pathlib import Path
@@ -23,7 +23,7 @@ def check(
     suite: MaybeSuite = None,
     as_json: AsJson = False,
 ) -> None:
-    """Say what is in a diff or adapter; with --suite, also whether it fits that base and how much it changes."""
+    """Show what is in a diff or adapter; with --suite, also whether it fits that base and how much it changes."""
     from dit_core.engine.changes import report
     from dit_core.engine.compatibility import likely_base, linear_shapes
     from dit_core.formats import KINDS, open_adapter_file
@@ -42,10 +42,12 @@ def check(
         return print_json(Table(loaded.name if loaded else "", changes.kind, changes.records, extra))
     number = f", number {position} of {artefact.count}" if artefact.count > 1 else ""
     print_rows(
-        f"{KINDS[artefact.kind]}{number}", ["module type", "modules", "rank", "parameters", "norm"], _types(changes)
+        f"{KINDS[artefact.kind]}{number}",
+        ["module type", "modules", "rank", "parameters", "norm"],
+        _type_rows(changes),
     )
     if entry.base:
-        print(f"Its file names the base {entry.base!r}.")  # a stranger's text: no control characters
+        print(f"Its file names the base {entry.base!r}.")  # repr: an untrusted text may hold control characters
     print(f"By its shapes it was made for {base}." if base else "Its shapes are of no base that is known here.")
     if loaded:
         print(f"It fits the suite '{loaded.name}'{'' if changes.records else ', and changes nothing of its base'}.")
@@ -150,19 +152,19 @@ def _size(adapter: "Adapter") -> str:
     return f"{kind}, {adapter.n_params:,} parameters"
 
 
-def _types(changes: "Table[ModuleChange]") -> list[list[Any]]:
-    """A row per module type: how many, their ranks, parameters, and the norm of all of them together."""
+def _type_rows(changes: "Table[ModuleChange]") -> list[list[Any]]:
+    """Return a row per module type: number, ranks, parameters, and the norm of all of them together."""
     rows = []
     for name in dict.fromkeys(change.type for change in changes):
         same = [change for change in changes if change.type == name]
         ranks = sorted({"whole" if change.rank is None else str(change.rank) for change in same})
         parameters = f"{sum(change.parameters for change in same):,}"
-        rows.append([name, len(same), ", ".join(ranks), parameters, _together(same)])
+        rows.append([name, len(same), ", ".join(ranks), parameters, _joint_norm(same)])
     return rows
 
 
-def _together(changes: "list[ModuleChange]") -> str:
-    """The norm of several changes, and their mean share of the base's, as far as they are known."""
+def _joint_norm(changes: "list[ModuleChange]") -> str:
+    """Return the norm of several changes, and their mean share of the base's norm, as far as they are known."""
     norms = [change.norm for change in changes if change.norm is not None]
     if len(norms) < len(changes):
         return "needs --suite"

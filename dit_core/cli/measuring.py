@@ -1,4 +1,4 @@
-"""Commands that take every method: the scoreboard over a suite's diffs, and the audit report of one diff."""
+"""Commands that run every method: the scoreboard over a suite's diffs, and the audit report of one diff."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -145,7 +145,7 @@ def _print_agreement(table: "Table[Agreement]") -> None:
 def _grader(
     suite: "Suite", name: str, *, model: str | None, base_url: str | None, cache: Path | None
 ) -> "Grader | None":
-    """The grader; None for the suite's own rules, by which all is graded to begin with."""
+    """Return the grader; None for the suite's own rules, which grade everything to begin with."""
     from dit_core.grading import grader
 
     own = suite if name == "rules" or (name == "judge" and not model) else None

@@ -1,4 +1,4 @@
-"""What all commands share: options, tables and JSON on stdout, and on stderr what is going on."""
+"""Options, tables and JSON that all commands share on stdout, and progress on stderr."""
 
 import json
 import logging
@@ -26,14 +26,14 @@ GraderModel = Annotated[str | None, typer.Option(help="Of the embedding grader, 
 JudgeUrl = Annotated[str | None, typer.Option(help="Of the judge's OpenAI-compatible endpoint.")]
 JudgeCache = Annotated[Path | None, typer.Option(help="File in which the judge's grades are kept.")]
 
-_SECONDS_BETWEEN_LOOKS = 0.2  # at one download
+_SECONDS_BETWEEN_UPDATES = 0.2  # at one download
 _SMALL_DOWNLOAD = 10_000_000  # bytes that are here before anybody has read a line
 _SECONDS_BETWEEN_LINES = 10.0  # of progress, in a file or a pipe
 _PIPE_WIDTH = 160  # columns of a table where there is no terminal, and so no edge to fold at
 
 
 def numbers(text: str | None, option: str) -> list[float] | None:
-    """Read the numbers of an option like `0,0.5,1`; DitError for anything else."""
+    """Return the numbers of an option like `0,0.5,1`; raise `DitError` for anything else."""
     if text is None:
         return None
     try:
@@ -72,10 +72,10 @@ def say(sentence: str) -> None:
 
 @contextmanager
 def progress_bar() -> Iterator[Callable[[float, float, str], None]]:
-    """Show on stderr how far a long command is, in a pipe too; inside, call it with (done, of all, what is done)."""
+    """Show on stderr how far a long command is, in a pipe too; yield a function of (done, total, what is done)."""
     from tqdm import tqdm
 
-    seconds = _SECONDS_BETWEEN_LOOKS if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
+    seconds = _SECONDS_BETWEEN_UPDATES if sys.stderr.isatty() else _SECONDS_BETWEEN_LINES
     with tqdm(file=sys.stderr, mininterval=seconds, leave=False, unit="") as bar:
 
         def show(done: float, total: float, what: str) -> None:
@@ -92,7 +92,7 @@ def progress_bar() -> Iterator[Callable[[float, float, str], None]]:
 
 @contextmanager
 def console_progress() -> Iterator[None]:
-    """While the context is open, downloads and what loading takes are written to stderr."""
+    """Write downloads, and what loading takes, to stderr while the context is open."""
     handler = logging.StreamHandler(sys.stderr)
     log = logging.getLogger("dit_core")
     before = log.level
@@ -114,8 +114,8 @@ class _DownloadLine:
 
     def __call__(self, done: int, total: int, what: str) -> None:
         over, now = done >= total, time.monotonic()
-        seen_lately = now - self._last < _SECONDS_BETWEEN_LOOKS
-        if total < _SMALL_DOWNLOAD or (not over and (seen_lately or not sys.stderr.isatty())):
+        shown_lately = now - self._last < _SECONDS_BETWEEN_UPDATES
+        if total < _SMALL_DOWNLOAD or (not over and (shown_lately or not sys.stderr.isatty())):
             return
         self._last = now
         text = f"{what}: {format_bytes(done)} of {format_bytes(total)}"

@@ -119,7 +119,7 @@ def _reading_row(reading: "Reading", reveal: bool) -> list[Any]:
 
 
 def _lens_rows(table: "Table[LensToken]") -> list[list[Any]]:
-    """One row per layer, position and method: its tokens in order, with their probabilities."""
+    """Return one row per layer, position and method: its tokens in order, with their probabilities."""
     rows: dict[tuple[Any, ...], list[str]] = {}
     for record in table:
         where = (record.diff, record.method, record.layer, f"{record.depth_percent:g} %", record.position)

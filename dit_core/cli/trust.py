@@ -33,7 +33,7 @@ def confidence(
     suite: SuiteName = "pocket",
     as_json: AsJson = False,
 ) -> None:
-    """How far a verbalization can be trusted: samples, controls, and the probability that it is right."""
+    """Show how far a verbalization can be trusted: samples, controls, and the probability that it is right."""
     from dit_core import trust
     from dit_core.suite import load_suite
 
@@ -58,7 +58,7 @@ def reading_confidence(
     suite: SuiteName = "pocket",
     as_json: AsJson = False,
 ) -> None:
-    """How far an oracle's reading can be trusted: samples, controls, and the probability that it is right."""
+    """Show how far an oracle's reading can be trusted: samples, controls, and the probability that it is right."""
     from dit_core import trust
     from dit_core.suite import load_suite
 
@@ -129,11 +129,11 @@ def grade(
     chosen = grader_of(grader, model=model, suite=load_suite(suite) if suite else None, base_url=base_url, cache=cache)
     with progress_bar() as show:
         marks = chosen.grade_all([(pair.reference, pair.guess) for pair in pairs], show)
-    found = grader_agreement([pair.grade for pair in pairs], [mark for mark in marks if mark])
+    result = grader_agreement([pair.grade for pair in pairs], [mark for mark in marks if mark])
     if as_json:
-        print(json.dumps(asdict(found), indent=2))
+        print(json.dumps(asdict(result), indent=2))
         return
-    _print_agreement(found, f"{file.name}, graded by {chosen.name}")
+    _print_agreement(result, f"{file.name}, graded by {chosen.name}")
 
 
 def _print_confidence(title: str, record: "Confidence | ReadingConfidence") -> None:
@@ -154,13 +154,13 @@ def _figure(record: "Reliability", name: str) -> str:
     return f"{value:.3f} ({interval[0]:.3f} to {interval[1]:.3f})"
 
 
-def _print_agreement(found: "GraderAgreement", title: str) -> None:
-    figures = [found.spearman, found.mean_absolute_error, found.roc_area]
+def _print_agreement(result: "GraderAgreement", title: str) -> None:
+    figures = [result.spearman, result.mean_absolute_error, result.roc_area]
     shown = ["not defined" if value is None else f"{value:.3f}" for value in figures]
-    print_rows(title, ["pairs", "Spearman", "mean absolute error", "ROC area (grade 4 or 5)"], [[found.n, *shown]])
-    grades = range(1, len(found.confusion) + 1)
+    print_rows(title, ["pairs", "Spearman", "mean absolute error", "ROC area (grade 4 or 5)"], [[result.n, *shown]])
+    grades = range(1, len(result.confusion) + 1)
     print_rows(
         "given (rows) and found (columns)",
         ["", *map(str, grades)],
-        [[given, *row] for given, row in zip(grades, found.confusion, strict=True)],
+        [[given, *row] for given, row in zip(grades, result.confusion, strict=True)],
     )

@@ -1,4 +1,4 @@
-"""How the page is launched: its settings as flags or as Gradio's environment variables."""
+"""Launching the page: its settings as flags or as Gradio's environment variables."""
 
 import argparse
 import os
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from dit_core.ui.server.public import Server
 
 
-def options(arguments: list[str] | None = None) -> argparse.Namespace:
-    """What the command line says; environment variables are the defaults."""
+def options(arguments: list[str] | None = None, program: str | None = None) -> argparse.Namespace:
+    """Parse the command line; environment variables are the defaults.
+
+    `program` is the name by which the usage calls it; by default that of the script that runs."""
     parser = argparse.ArgumentParser(
-        prog="app.py", description="DIT Explorer: a finetuned model says what its finetuning changed."
+        prog=program, description="DIT Explorer: a finetuned model says what its finetuning changed."
     )
     env = os.environ.get
     parser.add_argument(
@@ -67,9 +69,11 @@ def server(chosen: argparse.Namespace) -> "Server":
     return Server(limits(chosen.public or chosen.share, chosen.upload_mb))
 
 
-def serve(arguments: list[str] | None = None) -> int:
-    """Serves the page until interrupted. Returns 2 after one sentence where it can't be served."""
-    chosen = options(arguments)
+def serve(arguments: list[str] | None = None, program: str | None = None) -> int:
+    """Serve the page until interrupted; return 2 after one sentence where it can't be served.
+
+    `program` is the name by which the usage calls it; by default that of the script that runs."""
+    chosen = options(arguments, program)
     # Imported here: asking for help needs neither Gradio nor torch.
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
@@ -94,7 +98,7 @@ def serve(arguments: list[str] | None = None) -> int:
 
 
 def demo() -> "gr.Blocks":
-    """The page as the environment alone sets it, for hosts that look for one."""
+    """Return the page as the environment alone sets it, for hosts that look for one."""
     from dit_core.suite import load_suite
     from dit_core.ui.page import build
 

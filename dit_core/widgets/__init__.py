@@ -5,7 +5,7 @@
 
     %load_ext dit_core.widgets    # from now on, tables are shown as cards and plots by themselves
 
-Neither computes: they call what everyone calls, and show what it gives.
+Neither computes anything: they call the same functions as the other faces, and show the results.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ __all__ = ["bundle", "explorer", "load_ipython_extension", "show", "unload_ipyth
 
 
 def explorer(suite: Suite) -> Explorer:
-    """The page's Explore tab over a suite, for JupyterLab, Colab and VS Code: as a cell's last line, it is shown."""
+    """Return the page's Explore tab over a suite, for JupyterLab, Colab and VS Code: shown as a cell's last line."""
     from dit_core.widgets.panel import Explorer
 
     return Explorer(suite)
 
 
 def load_ipython_extension(shell: Any) -> None:
-    """`%load_ext dit_core.widgets`: tables are shown as `show` shows them."""
+    """Show tables as `show` does from now on: `%load_ext dit_core.widgets`."""
     shell.display_formatter.mimebundle_formatter.for_type(Table, bundle)
 
 
 def unload_ipython_extension(shell: Any) -> None:
-    """`%unload_ext dit_core.widgets`: tables are shown as before."""
+    """Show tables as before: `%unload_ext dit_core.widgets`."""
     shell.display_formatter.mimebundle_formatter.pop(Table, None)

@@ -1,4 +1,4 @@
-"""The explorer's controls: what they say as `Settings`, and how they come to show others."""
+"""The explorer's controls: reading `Settings` from them, and setting them."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _FULL = {"width": "auto"}
 
 
 class Controls(VBox):
-    """The left side. `changed` is called after a visitor (and not `show`) has changed a setting, with its name."""
+    """The left side. `changed` is called with a setting's name after a visitor, and not `show`, has changed it."""
 
     def __init__(self, suite: Suite, changed: Callable[[str], None]) -> None:
         self.suite, self._changed, self._quiet = suite, changed, False
@@ -52,8 +52,8 @@ class Controls(VBox):
         self.secret = HTML()
         self._rest: dict[str, Any] = {}
         for name, control in self.settings_of.items():
-            control.observe(lambda _, name=name: self._tell(name), "value")
-        self.presets.observe(self._preset, "value")
+            control.observe(lambda _, name=name: self._on_change(name), "value")
+        self.presets.observe(self._on_preset, "value")
         super().__init__(self._rows(), layout={"width": WIDTH, "flex": f"0 0 {WIDTH}"})
 
     def _rows(self) -> list[Widget]:
@@ -71,11 +71,11 @@ class Controls(VBox):
 
     @property
     def settings(self) -> Settings:
-        """What the controls say; how tokens are chosen is as it was last shown."""
+        """The settings of the controls; how tokens are chosen is as it was last shown."""
         return Settings(**self._rest | {name: control.value for name, control in self.settings_of.items()})
 
     def show(self, settings: Settings) -> None:
-        """Sets the controls, without telling anybody."""
+        """Set the controls without calling `changed`."""
         task = self.suite.task_of(self.suite.diff(settings.diff))
         self._rest = {name: value for name, value in vars(settings).items() if name not in self.settings_of}
         with self._quietly():
@@ -89,14 +89,14 @@ class Controls(VBox):
             self.presets.options = presets
             self.presets.value = settings.question if settings.question in presets else None
 
-    def _tell(self, name: str) -> None:
+    def _on_change(self, name: str) -> None:
         if self._quiet:
             return
         if name == "trigger":
             self.settings_of["own"].layout.display = "" if self.settings_of["trigger"].value == "own" else "none"
         self._changed(name)
 
-    def _preset(self, change: dict[str, Any]) -> None:
+    def _on_preset(self, change: dict[str, Any]) -> None:
         if change["new"] and not self._quiet:
             self.settings_of["question"].value = change["new"]
 
@@ -109,8 +109,8 @@ class Controls(VBox):
             self._quiet = False
 
 
-def _switch(what: str) -> Checkbox:
-    return Checkbox(description=what, indent=False, layout={"width": "104px"})
+def _switch(label: str) -> Checkbox:
+    return Checkbox(description=label, indent=False, layout={"width": "104px"})
 
 
 def _slider(least: float, most: float, tooltip: str) -> FloatSlider:

@@ -1,6 +1,6 @@
 """The explorer: the page's Explore tab in a notebook. Cards that fill as tokens arrive, and below them the oracle.
 
-What runs, runs in a thread of its own: a kernel that waits for answers would hear of Stop only after them.
+Questions run in a thread of their own: a kernel that waited for the answers would notice Stop only after them.
 """
 
 from __future__ import annotations
@@ -33,9 +33,12 @@ from dit_core.widgets.shown import bundle, framed, sheet
 
 
 def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator[tuple[Result, str]]:
-    """The standing comparison and the chosen condition, token by token, each with a word on how far it is.
+    """Yield the answers to the standing comparison and the chosen condition, token by token, and a progress note.
 
-    Setting `stop` ends it at once, with what was said until then. Raises DitError for settings that make no sense.
+    Setting `stop` ends it at once, with the answers so far.
+
+    Raises:
+        DitError: the settings make no sense.
     """
     settings = replace(settings, question=checked_text(settings.question, "The question"))
     info, _ = suite.diff(settings.diff), settings.condition
@@ -52,7 +55,7 @@ def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> I
 
 
 def with_evidence(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
-    """The same result with the evidence for its cards: first with its place, then with what has come in."""
+    """Yield the result with the evidence for its cards: first with a note in its place, then as it arrives."""
     if not answer_evidence.missing_evidence(suite, result):
         return
     result = replace(result, evidence_note=answer_evidence.EVIDENCE_RUNNING)
@@ -65,7 +68,7 @@ def with_evidence(suite: Suite, result: Result, stop: threading.Event) -> Iterat
 
 
 def stream_readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[PanelResult, str]]:
-    """What the oracle reads of the same conditions, layer by layer, each with a word on how far it is."""
+    """Yield the oracle's readings of the same conditions, layer by layer, and a note on the progress."""
     clock = ReadingProgress()
     for panel in follow(steps(suite, result, PanelSettings()), stop):
         yield panel, clock.words(panel.readings)
@@ -77,15 +80,15 @@ NO_ORACLE = "This suite has no activation oracle, so nothing is read in words."
 
 
 class Explorer(VBox):
-    """Controls at the left, cards and the plot at the right. Opens with the suite's stored first run, if it has one.
+    """The controls at the left, the cards and the plot at the right. Opens with the suite's stored first run, if any.
 
-    `result` holds the answers shown, with their table; `found` what the oracle has read of them, or None.
+    `result` holds the answers that are shown, `panel` what the oracle has read of them, or None.
     """
 
     def __init__(self, suite: Suite) -> None:
         self.suite, self.visit = suite, Visit()
         self.panel: PanelResult | None = None
-        self.controls = Controls(suite, self._changed)
+        self.controls = Controls(suite, self._on_change)
         self.heading, self.note, self.cards = HTML(), HTML(), HTML()
         self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})
         self.choice = HBox([Label("height shows"), self.measure], layout={"display": "none"})
@@ -99,15 +102,16 @@ class Explorer(VBox):
         self._open()
         parts = [self.heading, self.note, self.cards, self.choice, self.figure]
         board = VBox(parts, layout={"flex": "1 1 420px", "min_width": "0"})
-        whole = HBox([self.controls, board], layout={"flex_flow": "row wrap", "grid_gap": "24px"})
-        super().__init__([HTML(sheet()), whole])
+        columns = HBox([self.controls, board], layout={"flex_flow": "row wrap", "grid_gap": "24px"})
+        super().__init__([HTML(sheet()), columns])
 
     @property
     def result(self) -> Result:
+        """The answers that are shown, with their settings; none before the first question."""
         return self.visit.result or empty_result(self.suite, self.controls.settings)
 
     def _open(self) -> None:
-        """What a first visitor meets: the suite's first diff, with its stored run where that is still true."""
+        """Show the suite's first diff, with its stored run where that is still true."""
         settings = Settings.for_diff(self.suite, first_info(self.suite).id)
         self.visit.result, note = empty_result(self.suite, settings), "Press Ask."
         if (stored := read_first_run(self.suite)) is not None:
@@ -119,24 +123,24 @@ class Explorer(VBox):
     # ---------------------------------------------------------------- what a visitor does
 
     def ask(self) -> None:
-        """Asks what the controls say; returns at once, while the cards fill."""
+        """Ask what the controls say; return at once, while the cards fill."""
         stop = self.visit.begin()
         self.panel = None
         self.thread = threading.Thread(target=self._run, args=(self.controls.settings, stop), daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
-        """Ends what is running; what was said and read stays."""
+        """End what is running; answers and readings so far stay."""
         self.visit.stop.set()
 
     def reveal(self) -> None:
-        """Shows or hides what the diff was trained on, its trigger and the grades."""
+        """Show or hide what the diff was trained on, its trigger and the grades."""
         diff = self.result.settings.diff
         self.visit.revealed = "" if self.visit.revealed == diff else diff
         self._show()
         self._draw()
 
-    def _changed(self, name: str) -> None:
+    def _on_change(self, name: str) -> None:
         settings = self.controls.settings
         if name == "diff":
             self.visit.begin()
@@ -147,7 +151,7 @@ class Explorer(VBox):
             self._show("Press Ask.")
         elif self.result.state != WAITING and not self._busy:
             changed = settings != self.result.settings
-            self._say(STALE if changed else STORED if self.result.stored else "")
+            self._show_note(STALE if changed else STORED if self.result.stored else "")
 
     @property
     def _busy(self) -> bool:
@@ -156,7 +160,7 @@ class Explorer(VBox):
     # ---------------------------------------------------------------- what runs
 
     def _run(self, settings: Settings, stop: threading.Event) -> None:
-        """Asks, then reads. Shows nothing more once another question has taken over."""
+        """Ask, then read. Show nothing more once another question has begun."""
         before = self.result
         try:
             for result, note in stream_answers(self.suite, settings, stop):
@@ -185,26 +189,27 @@ class Explorer(VBox):
             if self.visit.stop is not stop:
                 return
             self.panel = panel
-            self._say(note, "busy")
+            self._show_note(note, "busy")
             self._draw()
         if self.visit.stop is stop:
-            halted, silent = "Stopped. What was read stays." if stop.is_set() else "", self.panel and self.panel.silent
-            self._say(silent or halted, "error" if silent else "note")
+            silent = self.panel.silent if self.panel else ""
+            stopped = "Stopped. What was read stays." if stop.is_set() else ""
+            self._show_note(silent or stopped, "error" if silent else "note")
 
     # ---------------------------------------------------------------- what is shown
 
     def _show(self, note: str = "", kind: str = "note") -> None:
-        """Heading, secret and cards, and a note above them."""
+        """Show heading, secret and cards, and a note above them."""
         revealed, diff = self.visit.revealed, self.result.settings.diff
         self.heading.value = framed(view.heading(self.result))
         self.cards.value = framed(view.board(self.suite, self.result, revealed), live=True)
         self.controls.secret.value = framed(view.secret(self.suite, diff, revealed))
         self.controls.reveal.description = "Hide" if revealed == diff else "Reveal"
-        self._say(note, kind)
+        self._show_note(note, kind)
         if self.panel is None:
             self._draw()
 
-    def _say(self, note: str, kind: str = "note") -> None:
+    def _show_note(self, note: str, kind: str = "note") -> None:
         self.note.value = framed(note_html(note, kind))
 
     @property
@@ -212,7 +217,7 @@ class Explorer(VBox):
         return self.visit.revealed == self.result.settings.diff
 
     def _draw(self) -> None:
-        """The plot of what was read so far, or a sentence in its place."""
+        """Draw the readings so far, or a sentence in their place."""
         open_now, panel = self._revealed, self.panel
         if list(self.measure.options) != measures(open_now):
             self.measure.options = measures(open_now)
@@ -223,9 +228,9 @@ class Explorer(VBox):
             lead = column_of(panel.columns, "").condition
             shown, y = visible(panel.readings, open_now), measure(self.measure.value, open_now)
             figure = plots.by_layer(shown, y=y, selected=lead)
-        self._put(figure)
+        self._show_figure(figure)
 
-    def _put(self, figure: Figure) -> None:
+    def _show_figure(self, figure: Figure) -> None:
         figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper
         with self.figure.batch_update():
             self.figure.data = ()
@@ -233,7 +238,7 @@ class Explorer(VBox):
         self.figure.add_traces(figure.data)
 
     def _repr_mimebundle_(self, **kwargs: Any) -> Any:
-        """Beside the widget, the cards as they are now: for where a saved notebook is only read."""
+        """Return the widget and the cards as they are now, for where a saved notebook is only read."""
         own = super()._repr_mimebundle_(**kwargs)
         data, metadata = own if isinstance(own, tuple) else (own, {})
         return {**(data or {}), **bundle(self.result.table)}, metadata

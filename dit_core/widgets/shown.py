@@ -1,4 +1,4 @@
-"""How a table shows itself in a notebook: verbalizations as cards, readings (and what the lens finds) as a plot.
+"""How a notebook shows a table: verbalizations as cards, readings and the lens's words as a plot.
 
 Where no plot can be drawn, as on a web page that shows a saved notebook, the oracle's words stand in a plain table.
 """
@@ -10,14 +10,13 @@ import re
 import sys
 from collections.abc import Callable, Sequence
 from functools import cache
-from html import escape
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
 from dit_core.present import cards, plots
 from dit_core.present.cards import DONE, Card, card_html
-from dit_core.present.html import percent
+from dit_core.present.html import percent, render
 from dit_core.present.palette import kind_colours
 from dit_core.present.plots.charts import lines, name_of
 from dit_core.present.plots.layers import APART, grade, nats, pool_readings
@@ -63,29 +62,29 @@ color: var(--body-text-color);
 
 
 def framed(html: str, live: bool = False) -> str:
-    """Escaped HTML in the frame that `sheet` gives its look; `live` keeps room in cards that are still being filled."""
+    """Return HTML in the frame that `sheet` styles; `live` keeps room in cards that are still being filled."""
     return f'<div class="dit-notebook{" dit-live" if live else ""}">{html}</div>'
 
 
 def styled(html: str) -> str:
-    """The same with its style sheet, for HTML that stands alone."""
+    """Return HTML in its frame with the style sheet, for HTML that stands alone."""
     return sheet() + framed(html)
 
 
 @cache
 def sheet() -> str:
-    """The style sheet, all of it inside the frame's own class, twice: a notebook's rules for headings are strong."""
+    """Return the style sheet, inside the frame's own class, twice: a notebook's rules for headings are strong."""
     variables = "".join(f"--{name}: {_first(names)};\n" for name, names in _VARIABLES.items())
     inside = re.sub(r"/\*.*?\*/|@keyframes.*", "", kind_colours() + cards.style())  # keyframes can't stand inside
     return f"<style>.dit-notebook.dit-notebook {{\n{variables}{inside}{_OWN}}}</style>"
 
 
 def _first(names: tuple[str, ...]) -> str:
-    """The first of the variables that is there, in CSS; the last of the names is the colour where none is."""
-    *variables, found = names
+    """Return CSS for the first of the variables that is there; the last of the names is the colour where none is."""
+    *variables, colour = names
     for name in reversed(variables):
-        found = f"var(--{name}, {found})"
-    return found
+        colour = f"var(--{name}, {colour})"
+    return colour
 
 
 PLOT = "application/vnd.plotly.v1+json"
@@ -99,7 +98,7 @@ _DRAWN: dict[str, Callable[..., Figure]] = {
 
 
 def show(table: Table, reveal: bool = False, **how: Any) -> None:
-    """Shows a table in a notebook: cards for verbalizations, a plot for what is read layer by layer, else its rows.
+    """Show a table in a notebook: cards for verbalizations, a plot for what is read layer by layer, else its rows.
 
     Args:
         table: what `ask`, `read`, `lens` and their like gave.
@@ -115,13 +114,13 @@ def show(table: Table, reveal: bool = False, **how: Any) -> None:
 
 
 def bundle(table: Table, include: Any = None, exclude: Any = None, reveal: bool = False, **how: Any) -> dict[str, Any]:
-    """A table in all the forms that a notebook may show, by their mimetypes; `include` and `exclude` are IPython's."""
+    """Return a table in all the forms that a notebook may show, by mimetype; `include` and `exclude` are IPython's."""
     if table.kind in _DRAWN:
-        return _plot(table, reveal, how) | {"text/plain": _plainly(table)}
+        return _plot(table, reveal, how) | {"text/plain": _plain_text(table)}
     if how:
         raise DitError(f"A table of {table.kind} isn't plotted, so nothing is set about it: leave out '{[*how][0]}'.")
     html = styled(_cards(table)) if table.kind == "verbalizations" else _frame_html(table, reveal)
-    return {"text/html": html, "text/plain": _plainly(table)}
+    return {"text/html": html, "text/plain": _plain_text(table)}
 
 
 def _frame_html(table: Table, reveal: bool) -> str:
@@ -132,33 +131,23 @@ def _frame_html(table: Table, reveal: bool) -> str:
 
 
 def _cards(table: Table[Verbalization]) -> str:
-    """Per diff and question, a card for each condition, with all its samples."""
+    """Return a card for each condition with all its samples, per diff and question."""
     groups: dict[tuple[str, str], dict[str, list[Verbalization]]] = {}
     for answer in table:
         groups.setdefault((answer.diff, answer.question), {}).setdefault(answer.condition, []).append(answer)
-    html, left = [], MOST_CARDS
+    shown, left = [], MOST_CARDS
     for (diff, question), own in groups.items():
-        heading = f'<p class="dit-question">“{escape(question)}” <small>{escape(_called(diff))}</small></p>'
-        html.append(
-            heading + _beside([card_html(_card(condition, answers)) for condition, answers in list(own.items())[:left]])
-        )
+        cards = [card_html(_card(condition, answers)) for condition, answers in list(own.items())[:left]]
+        shown.append({"question": question, "diff": _title(diff), "cards": cards})
         left -= len(own)
         if left <= 0:
-            rest = sum(map(len, groups.values())) - MOST_CARDS
-            html.append(f"<p>And {rest} more cards: <code>table.to_frame()</code> has all rows.</p>" if rest else "")
             break
-    return "".join(html) or "<p>Nothing was asked.</p>"
+    more = max(sum(map(len, groups.values())) - MOST_CARDS, 0)
+    return render("widgets/cards.html", groups=shown, more=more)
 
 
-def _beside(cards: Sequence[str]) -> str:
-    """Cards side by side, in a table: where a web page takes the style sheet away, that still holds them together."""
-    rows = (cards[at : at + 3] for at in range(0, len(cards), 3))
-    table = "".join("<tr>" + "".join(f"<td>{card}</td>" for card in row) + "</tr>" for row in rows)
-    return f'<div class="dit-frame"><section class="dit-cards dit-n{len(cards)}"><table>{table}</table></section></div>'
-
-
-def _called(diff: str) -> str:
-    """A diff's id; that of one's own says nothing to anybody."""
+def _title(diff: str) -> str:
+    """Return a diff's id; the id of a user's own diff says nothing to anybody."""
     return "your own diff" if diff.startswith(f"{OWN}-") else diff or "no diff"
 
 
@@ -173,7 +162,7 @@ def _card(condition: str, answers: Sequence[Verbalization]) -> Card:
 def _plot(table: Table, reveal: bool, how: dict[str, Any]) -> dict[str, Any]:
     table = visible(table, reveal)
     figure = _DRAWN[table.kind](table, **how)
-    figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper, whatever is around
+    figure.update_layout(paper_bgcolor=figure.layout.meta["paper"])  # its ink is for light paper
     if "google.colab" in sys.modules:  # which draws no plot by its mimetype
         return {"text/html": figure.to_html(full_html=False, include_plotlyjs="cdn", config=plots.CONFIG)}
     # A figure's title is escaped where it is made; one with nothing to draw has none, and says why in the middle.
@@ -183,25 +172,19 @@ def _plot(table: Table, reveal: bool, how: dict[str, Any]) -> dict[str, Any]:
 
 
 def _words(table: Table, y: str) -> str:
-    """The words of each layer in a plain table, a column per line of the plot; nothing for what has no words."""
+    """Return the words of each layer as a plain table, a column per line of the plot; "" where there are no words."""
     columns = _COLUMNS[table.kind](table, y) if table.kind in _COLUMNS else {}
     layers = sorted({layer for column in columns.values() for layer in column})
     if not layers:
         return ""
-    rows = [
-        ("layer", *columns),
-        *((layer, *(column.get(layer, "") for column in columns.values())) for layer in layers),
-    ]
-    html = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
-    html[0] = html[0].replace("td>", "th>")
-    return f'<table class="dit-words"><tr>{"</tr><tr>".join(html)}</tr></table>'
+    return render("widgets/words.html", columns=columns, layers=layers)
 
 
 _IN_WORDS = {"confidence": percent, "grade": grade, "log_prob_reference": nats}
 
 
 def _readings(table: Table[Reading], y: str) -> dict[str, dict[int, str]]:
-    """What the oracle said at each layer, most often, and what the plot shows of it."""
+    """Return the oracle's most frequent answer at each layer, and the value that the plot shows."""
 
     def cell(own: Sequence[Reading]) -> str:
         for measure in (y, "confidence"):
@@ -213,16 +196,15 @@ def _readings(table: Table[Reading], y: str) -> dict[str, dict[int, str]]:
 
 
 def _next_tokens(table: Table[NextToken], _: str) -> dict[str, dict[int, str]]:
-    """The token that is followed, and its rank among all tokens at each layer."""
-    found = lines(table, "diff", "asked", "what")
+    """Return the token that is followed, and its rank among all tokens at each layer."""
     return {
         line.name: {layer: f"{quoted(own[0].token)} at rank {own[0].rank}" for layer, own in line.by_layer().items()}
-        for line in found
+        for line in lines(table, "diff", "asked", "what")
     }
 
 
 def _lens(table: Table[LensToken], _: str) -> dict[str, dict[int, str]]:
-    """The words that stand out at each layer, by the method and at the position that the plot shows."""
+    """Return the words that stand out at each layer, by the method and at the position that the plot shows."""
     if not table:
         return {}
     first, words = table[0], dict[int, list[str]]()
@@ -239,9 +221,9 @@ _COLUMNS: dict[str, Callable[[Any, str], dict[str, dict[int, str]]]] = {
 }
 
 
-def _plainly(table: Table) -> str:
-    """A few lines for a terminal: how many of what, and what was said."""
+def _plain_text(table: Table) -> str:
+    """Return a few lines for a terminal: how many records of what kind, and the answers."""
     lines = [f"{len(table)} {table.kind} of the suite {table.suite}"]
     if table.kind == "verbalizations":
-        lines += [f"{_called(row.diff)} · {row.condition}: {quoted(row.text, 60)}" for row in table[:MOST_LINES]]
+        lines += [f"{_title(row.diff)} · {row.condition}: {quoted(row.text, 60)}" for row in table[:MOST_LINES]]
     return "\n".join(lines)
