@@ -205,7 +205,7 @@ def test_a_terminal_is_told_of_large_downloads_alone(hub, monkeypatch, capsys):
     anew()
     connect(monkeypatch, hub.url, Path(huggingface_hub.constants.HF_HUB_CACHE) / "other")
     monkeypatch.setattr(output, "_SMALL_DOWNLOAD", 50_000)
-    monkeypatch.setattr(base, "WORTH_SAYING", 50_000)
+    monkeypatch.setattr(base, "LARGE_BYTES", 50_000)
     with console_progress():
         said(load_suite(QWEN))
     repo = re.escape(BASES["qwen3-1.7b"])

@@ -96,7 +96,7 @@ def test_each_of_many_gets_what_it_would_get_alone(suite, address):
 MEASURED = """
 import signal, sys
 import app, psutil
-from dit_core.suite.suite import release_memory
+from dit_core.suite.base import release_memory
 
 def measure(*_):
     release_memory()

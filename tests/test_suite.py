@@ -145,7 +145,7 @@ def test_of_a_large_file_pieces_from_all_over_are_told_apart(tmp_path):
         for place in places:
             content[place] = 1
         other.write_bytes(content)
-        told = [b"".join(file_samples(path, whole=50_000, count=8, length=1000)) for path in (first, other)]
+        told = [b"".join(file_samples(path, max_full_size=50_000, count=8, length=1000)) for path in (first, other)]
         assert told[0] != told[1] and len(told[0]) == len(told[1]) == 8000
 
 

@@ -1,7 +1,8 @@
-"""Suites: what belongs together, by name from the catalogue, from a TOML file, or put together of four places.
+"""Suites: a base with the diffs, DIT adapters, oracle and questions that belong to it.
 
-Base model, diffs, DIT adapters, oracle, questions, trigger format, and the world that answers are graded by. Listing a
-suite reads only its small files; the base is loaded when it is first used, by the one worker thread that owns it.
+A suite is found by its name in the catalogue, read from a TOML file, or made of a base and up to three other sources.
+It also has a trigger format and the world that answers are graded by. Listing a suite reads only its small files. The
+base is loaded when it is first used, by the one worker thread that owns it.
 """
 
 from dit_core.suite.base import LoadOptions, Requirements

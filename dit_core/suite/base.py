@@ -1,5 +1,6 @@
-"""Loading a base: on which device, in which number type, and only after it was told and checked what this takes."""
+"""Loading a base: its device, its number type, and a check of disk and memory before anything is downloaded."""
 
+import gc
 import logging
 import os
 import shutil
@@ -18,33 +19,38 @@ if TYPE_CHECKING:
     from dit_core.engine.model import Model
 
 
-BYTES = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1, "4bit": 0.65}
-"""What one parameter takes; quantized ones with their scales and the embeddings, which stay whole."""
-ROOM = 1.1  # over the weights: adapters, a batch's activations and cache
+BYTES_PER_PARAMETER = {"float32": 4.0, "bfloat16": 2.0, "float16": 2.0, "8bit": 1.1, "4bit": 0.65}
+"""Bytes of one parameter by number type; of quantized ones with their scales and with embeddings in full precision."""
+MEMORY_FACTOR = 1.1  # times the weights: room for adapters, and for a batch's activations and cache
 
 
 @dataclass(frozen=True)
 class LoadOptions:
-    """How a base is loaded. `dtype` None: bfloat16 on a GPU, float32 on a CPU. `quantize`: None, `8bit` or `4bit`."""
+    """Options for loading a base.
+
+    Attributes:
+        dtype: `float32`, `bfloat16` or `float16`; None for bfloat16 on a GPU and float32 on a CPU.
+        quantize: `8bit`, `4bit` or None.
+    """
 
     dtype: str | None = None
     quantize: str | None = None
 
     def __post_init__(self) -> None:
-        for what, value, known in (
+        for what, value, names in (
             ("number type", self.dtype, ("float32", "bfloat16", "float16")),
             ("quantization", self.quantize, ("8bit", "4bit")),
         ):
-            if value is not None and value not in known:
-                raise DitError(f"There is no {what} '{value}': use {', '.join(known)}.{did_you_mean(value, known)}")
+            if value is not None and value not in names:
+                raise DitError(f"There is no {what} '{value}': use {', '.join(names)}.{did_you_mean(value, names)}")
 
     @classmethod
     def resolve(cls, dtype: str | None, quantize: str | None) -> "LoadOptions":
-        """As asked for; what is not, as the variables `DIT_DTYPE` and `DIT_QUANTIZE` say."""
+        """Return the given options; where one is None, the variables `DIT_DTYPE` and `DIT_QUANTIZE` decide."""
         return cls(dtype or os.environ.get("DIT_DTYPE") or None, quantize or os.environ.get("DIT_QUANTIZE") or None)
 
     def number_type(self) -> str:
-        """The number type that the base's unquantized weights get on this machine."""
+        """Return the number type that the base's unquantized weights get on this machine."""
         import torch
 
         if self.dtype:
@@ -56,11 +62,17 @@ class LoadOptions:
 
 @dataclass(frozen=True)
 class Requirements:
-    """What loading a base takes, in bytes: `download` of its files, `memory` on `device`; and what there is of it.
+    """Disk and memory that loading a base needs, and what this machine has, all in bytes.
 
-    `here` is what of its files is on this disk already. `beside` is downloaded too: what a first question needs of
-    diffs and adapters. `memory_free` is None where this machine does not tell, and counts what the base that is
-    loaded now gives back.
+    Attributes:
+        base: the base's path or hub id.
+        download: size of the base's files that are not on this disk yet.
+        disk_free: free disk space where they go.
+        memory: memory that the base needs on `device`.
+        memory_free: free memory there, with that of the base that is loaded now; None where it can't be measured.
+        device: name of the device, such as "the CPU".
+        on_disk: size of the base's files that are on this disk already.
+        extra_download: size of the diff and adapter files that a first question downloads too.
     """
 
     base: str
@@ -78,7 +90,11 @@ class Requirements:
         return f"{self.base}: {download}, needs {format_bytes(self.memory)} of memory on {self.device}{has}."
 
     def check(self) -> None:
-        """Raises DitError where it can't fit."""
+        """Check that the base fits on this machine.
+
+        Raises:
+            DitError: the disk or the memory is too small.
+        """
         if self.download + self.extra_download > self.disk_free:
             raise DitError(
                 f"'{self.base}' is a download of {format_bytes(self.download + self.extra_download)}, and the disk has "
@@ -92,29 +108,33 @@ class Requirements:
             )
 
 
-def check_requirements(where: Source, fetcher: Fetcher, loading: LoadOptions, freed: int = 0) -> Requirements:
-    """What loading a base would take; fetches its config alone. `freed` bytes of memory are given back before."""
+def check_requirements(source: Source, fetcher: Fetcher, loading: LoadOptions, freed: int = 0) -> Requirements:
+    """Return what loading a base needs; fetches only the base's config.
+
+    `freed` is how many bytes of memory will be given back before the base is loaded.
+    """
     from huggingface_hub import constants
 
-    config = _config(fetcher.folder(where, ["config.json"]))
-    weights = fetcher.size(where, ["model*.safetensors"])
-    files = fetcher.size(where, BASE_FILES)
-    stored = BYTES.get(str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch."), 4.0)
-    kind = loading.quantize or loading.number_type()
-    device, there = _memory()
+    config = _config(fetcher.folder(source, ["config.json"]))
+    weights = fetcher.size(source, ["model*.safetensors"])
+    files = fetcher.size(source, BASE_FILES)
+    stored_type = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
+    stored_bytes = BYTES_PER_PARAMETER.get(stored_type, 4.0)
+    number_type = loading.quantize or loading.number_type()
+    device, memory_free = _memory()
     return Requirements(
-        base=str(where),
+        base=str(source),
         download=files.missing,
-        disk_free=_free(Path(constants.HF_HUB_CACHE)),
-        memory=int(weights.total / stored * BYTES[kind] * ROOM),
-        memory_free=None if there is None else there + freed,
+        disk_free=_free_disk(Path(constants.HF_HUB_CACHE)),
+        memory=int(weights.total / stored_bytes * BYTES_PER_PARAMETER[number_type] * MEMORY_FACTOR),
+        memory_free=None if memory_free is None else memory_free + freed,
         device=device,
         on_disk=files.total - files.missing,
     )
 
 
 def _memory() -> tuple[str, int | None]:
-    """Where a base goes, and how many bytes are free there."""
+    """Return the name of the device that a base goes to, and the bytes that are free there."""
     import torch
 
     if torch.cuda.is_available():
@@ -128,77 +148,99 @@ def _memory() -> tuple[str, int | None]:
     return "the CPU", psutil.virtual_memory().available
 
 
-def _free(folder: Path) -> int:
+def _free_disk(folder: Path) -> int:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return shutil.disk_usage(folder).free
 
 
 def _config(folder: Path) -> dict[str, Any]:
-    """A base's config; an empty one where it can't be read, which loading will say better."""
+    """Return a base's config; an empty one where it can't be read, as loading gives the better error."""
     try:
-        found = read_json(folder / "config.json")
-    except Exception:  # whatever is wrong with a stranger's file
+        config = read_json(folder / "config.json")
+    except Exception:  # whatever is wrong with a file that is not trusted
         return {}
-    text = found.get("text_config") if isinstance(found, dict) else None
-    return (text if isinstance(text, dict) else {}) | (found if isinstance(found, dict) else {})
+    text_config = config.get("text_config") if isinstance(config, dict) else None
+    return (text_config if isinstance(text_config, dict) else {}) | (config if isinstance(config, dict) else {})
 
 
-WORTH_SAYING = 1_000_000_000  # bytes of memory or download
+LARGE_BYTES = 1_000_000_000  # memory or download that is logged before it is used
 _log = logging.getLogger("dit_core")
 
 
-def fetch_base(where: Source, fetcher: Fetcher, loading: LoadOptions, suite: str, freed: int = 0) -> Requirements:
-    """Sees that a base's files are on this disk; before that it is told what it takes, and refused if it can't fit.
+def fetch_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str, freed: int = 0) -> Requirements:
+    """Fetch a base's files, after a check that they fit; a large download is logged first.
 
-    `freed` bytes of memory will be given back before it is loaded.
+    `freed` is how many bytes of memory will be given back before the base is loaded.
+
+    Raises:
+        DitError: the files are missing, hold no safetensors, do not fit, or need a GPU that is not there.
     """
-    if isinstance(where, Path) and not (where / "config.json").is_file():
-        raise DitError(f"The suite '{suite}' lacks its base in '{where}': get the suite's files anew.")
-    _options(loading)  # raises where this machine can't do it
-    found = check_requirements(where, fetcher, loading, freed)
-    if isinstance(where, HubPath) and not found.memory:
+    if isinstance(source, Path) and not (source / "config.json").is_file():
+        raise DitError(f"The suite '{suite}' lacks its base in '{source}': get the suite's files anew.")
+    _options(loading)  # raises where this machine can't do what they ask
+    needs = check_requirements(source, fetcher, loading, freed)
+    if isinstance(source, HubPath) and not needs.memory:
         raise DitError(
-            f"'{where}' holds no weights as safetensors, the one format that is fetched: choose another base."
+            f"'{source}' holds no weights as safetensors, the one format that is fetched: choose another base."
         )
-    found.check()
-    if found.download > WORTH_SAYING:
-        _log.info("%s", found)
-    fetcher.folder(where, BASE_FILES)
-    return found
+    needs.check()
+    if needs.download > LARGE_BYTES:
+        _log.info("%s", needs)
+    fetcher.folder(source, BASE_FILES)
+    return needs
 
 
-def load_base(where: Source, fetcher: Fetcher, loading: LoadOptions, suite: str) -> "Model":
-    """Loads a base, fetched where it is not here yet."""
+def load_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str) -> "Model":
+    """Load a base; its files are fetched first where they are not on this disk.
+
+    Raises:
+        DitError: as `fetch_base` does, the files are damaged, or memory runs out.
+    """
     import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     from dit_core.engine.model import Model
 
-    found = fetch_base(where, fetcher, loading, suite)
-    folder, options = fetcher.folder(where, BASE_FILES), _options(loading)
-    large = found.memory > WORTH_SAYING
-    if large and found.download <= WORTH_SAYING:  # else it was told before the download
-        _log.info("%s", found)
+    needs = fetch_base(source, fetcher, loading, suite)
+    folder, options = fetcher.folder(source, BASE_FILES), _options(loading)
+    large = needs.memory > LARGE_BYTES
+    if large and needs.download <= LARGE_BYTES:  # else `fetch_base` logged it
+        _log.info("%s", needs)
     try:
-        # Code that a repository brings is never run: False, as leaving it out would ask on a terminal.
-        with nullcontext() if large else _without_bars():
+        # A repository's own code is never run. Left out, the option would ask on a terminal.
+        with nullcontext() if large else _without_progress_bars():
             base = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, **options
             )
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise DitError(
-            f"{found} That was not enough: choose a smaller base, or set DIT_QUANTIZE=8bit on a GPU."
+            f"{needs} That was not enough: choose a smaller base, or set DIT_QUANTIZE=8bit on a GPU."
         ) from error
-    except Exception as error:  # damaged files raise anything, from OSError to the parsers' own kinds
-        raise DitError(f"The base in '{where}' can't be loaded: get its files anew. {_reason(error)}") from error
+    except Exception as error:  # damaged files raise anything, from OSError to the parsers' own errors
+        raise DitError(f"The base in '{source}' can't be loaded: get its files anew. {_reason(error)}") from error
     return Model(base.eval(), tokenizer)
 
 
+def release_memory() -> None:
+    """Return unused memory to the system: Python keeps it in cycles, torch and libc in pools."""
+    import torch
+
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+    try:
+        import ctypes
+
+        ctypes.CDLL("libc.so.6").malloc_trim(0)
+    except (OSError, AttributeError):  # the C library is not glibc
+        pass
+
+
 @contextmanager
-def _without_bars() -> Iterator[None]:
-    """No progress bar of transformers' inside: a small base is loaded before anybody has read it."""
+def _without_progress_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers: a small base is loaded before anybody could read them."""
     from transformers.utils import logging as bars
 
     shown = bars.is_progress_bar_enabled()
@@ -211,7 +253,7 @@ def _without_bars() -> Iterator[None]:
 
 
 def _options(loading: LoadOptions) -> dict[str, Any]:
-    """What `from_pretrained` is to be told; DitError where this machine can't do it."""
+    """Return the arguments of `from_pretrained`; DitError where this machine can't do what they ask."""
     import torch
 
     options: dict[str, Any] = {"dtype": getattr(torch, loading.number_type())}

@@ -1,4 +1,4 @@
-"""The catalogue: suites by name. Pocket lies in `assets/`; `catalogue.toml` says what published ones are made of."""
+"""The catalogue of suites: embedded ones in `assets/`, and published ones as `catalogue.toml` lists them."""
 
 import hashlib
 import tomllib
@@ -16,7 +16,7 @@ from dit_core.suite.suite import Suite
 
 SUITE_FILE = "suite.toml"
 SUITES = {"pocket": assets() / "pocket"}
-"""Suites that lie on this disk, by name."""
+"""Embedded suites and their folders, by name."""
 ORACLE_PERCENTS = (25.0, 50.0, 75.0)
 """The depths that published activation oracles were trained at (arXiv 2512.15674)."""
 _FILE = Path(__file__).with_name("catalogue.toml")
@@ -24,7 +24,7 @@ _FILE = Path(__file__).with_name("catalogue.toml")
 
 @dataclass(frozen=True)
 class Listing:
-    """One suite of the catalogue, as a list of them shows it. `gigabytes` is what the base's weights take on a disk."""
+    """One suite of the catalogue, as lists show it. `gigabytes` is the disk size of the base's weights."""
 
     name: str
     title: str
@@ -63,7 +63,7 @@ class _MoreAdapters(Entry):
 
 
 class Catalogue(Entry):
-    """What `catalogue.toml` says of published suites; the file itself says what each table means."""
+    """The content of `catalogue.toml`; comments in that file say what each table means."""
 
     repository: str
     trigger_format: str
@@ -76,7 +76,7 @@ class Catalogue(Entry):
 
 
 def read_catalogue(file: Path = _FILE) -> Catalogue:
-    """Return what a catalogue's file says.
+    """Return the content of a catalogue's file.
 
     Raises:
         DitError: it can't be read, is not complete, or has an unknown entry (the nearest known one is named).
@@ -89,7 +89,7 @@ def read_catalogue(file: Path = _FILE) -> Catalogue:
 
 
 def listings() -> Iterator[Listing]:
-    """All suites of the catalogue; reads no artefact, so that nothing is fetched."""
+    """Yield all suites of the catalogue; nothing is fetched."""
     for name, folder in SUITES.items():
         if (folder / SUITE_FILE).is_file():
             yield _on_this_disk(name, folder)
@@ -106,15 +106,15 @@ def _on_this_disk(name: str, folder: Path) -> Listing:
 
 
 def published_entries(name: str) -> dict[str, Any]:
-    """The entries of a published suite, as a `suite.toml` would have them."""
+    """Return the entries of a published suite, as a `suite.toml` would have them."""
     return {key: value for key, value in _published()[name].items() if key != "base_model"}
 
 
 def find_suite(name_or_path: str | Path) -> Path | str:
-    """The TOML file of a suite, given its name, its file or its folder; of a published suite its name.
+    """Return the TOML file of a suite, given its name, file or folder; of a published suite return its name.
 
     Raises:
-        DitError: no suite has that name and no suite lies there, or a named suite's files are missing.
+        DitError: no suite has that name or path, or the files of a named suite are missing.
     """
     name = str(name_or_path)
     if name in SUITES:
@@ -143,8 +143,8 @@ def _catalogue() -> Catalogue:
 
 @cache
 def _published() -> dict[str, dict[str, Any]]:
-    """The entries of every published suite, by name."""
-    found = {}
+    """Return the entries of every published suite, by name."""
+    suites = {}
     for name, experiment in _catalogue().experiments.items():
         for model in experiment.models:
             ranks: dict[str, int | None] = {**experiment.variants} or {"": experiment.rank}
@@ -152,27 +152,27 @@ def _published() -> dict[str, dict[str, Any]]:
                 folder = f"{model}-{variant}" if variant else model
                 if folder not in experiment.without:
                     task = experiment.tasks.get(variant, experiment.task)
-                    found[f"{name}/{folder}"] = _entries(name, folder, experiment.title, model, task, rank)
-    return found
+                    suites[f"{name}/{folder}"] = _entries(name, folder, experiment.title, model, task, rank)
+    return suites
 
 
 def _entries(experiment: str, folder: str, title: str, model: str, task: str, rank: int | None) -> dict[str, Any]:
-    catalogue, about = _catalogue(), _catalogue().models[model]
-    kind = catalogue.tasks[task]
-    adapters = {task: {"file": _on_hub(kind.adapter.format(model=model)), "title": "the paper's", "task": task}}
+    catalogue, model_entry = _catalogue(), _catalogue().models[model]
+    task_entry = catalogue.tasks[task]
+    adapters = {task: {"file": _on_hub(task_entry.adapter.format(model=model)), "title": "the paper's", "task": task}}
     adapters |= {name: entry for name, entry in _more_adapters(task, model)}
-    special = [entry["question"] for entry in adapters.values() if "question" in entry]
+    adapter_questions = [entry["question"] for entry in adapters.values() if "question" in entry]
     entries = {
         "name": f"{experiment}/{folder}",
-        "title": f"{about.title}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
-        "base": f"hf://{about.base}",
+        "title": f"{model_entry.title}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
+        "base": f"hf://{model_entry.base}",
         "base_model": model,
         "trigger_format": catalogue.trigger_format,
         "max_new_tokens": catalogue.max_new_tokens,
         "tasks": {
             task: {
-                **kind.model_dump(exclude_unset=True),
-                "questions": [*kind.questions, *catalogue.everyday, *special],
+                **task_entry.model_dump(exclude_unset=True),
+                "questions": [*task_entry.questions, *catalogue.everyday, *adapter_questions],
                 "folder": _on_hub(f"{experiment}/{folder}"),
                 "adapter": task,
                 "rank": rank,
@@ -180,14 +180,14 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
         },
         "adapters": adapters,
     }
-    if about.oracle:
-        title = about.oracle.partition("/")[2]
-        entries["oracle"] = {"source": f"hf://{about.oracle}", "title": title, "percents": ORACLE_PERCENTS}
+    if model_entry.oracle:
+        title = model_entry.oracle.partition("/")[2]
+        entries["oracle"] = {"source": f"hf://{model_entry.oracle}", "title": title, "percents": ORACLE_PERCENTS}
     return entries
 
 
 def oracle_percents(source: str) -> tuple[float, ...]:
-    """Return the depths that an oracle of this hub id was trained at, in percent; none of one not in the catalogue."""
+    """Return the depths, in percent, that a catalogued oracle was trained at; an empty tuple for an unknown hub id."""
     return ORACLE_PERCENTS if source in {model.oracle for model in _catalogue().models.values()} else ()
 
 
@@ -210,22 +210,22 @@ MAX_NEW_TOKENS = 100
 
 
 def load_suite(name_or_path: str | Path = "pocket", dtype: str | None = None, quantize: str | None = None) -> Suite:
-    """The suite of that name in the catalogue, or in that TOML file or folder; nothing is fetched or loaded yet.
+    """Return a suite by its name in the catalogue, its TOML file or its folder; nothing is fetched or loaded yet.
 
     Args:
         name_or_path: a name, a TOML file, or a folder with a `suite.toml`.
-        dtype: `float32`, `bfloat16` or `float16`; without it as the variable
-            `DIT_DTYPE` says, else bfloat16 on a GPU and float32 on a CPU.
-        quantize: `8bit` or `4bit`, on an NVIDIA GPU with bitsandbytes; else as `DIT_QUANTIZE` says.
+        dtype: `float32`, `bfloat16` or `float16`; by default the variable `DIT_DTYPE` decides, else bfloat16 on a GPU
+            and float32 on a CPU.
+        quantize: `8bit` or `4bit`, on an NVIDIA GPU with bitsandbytes; by default the variable `DIT_QUANTIZE` decides.
 
     Raises:
-        DitError: there is no such suite (with the nearest names), or its description is damaged.
+        DitError: there is no such suite (the nearest names are given), or its description is damaged.
     """
     loading = LoadOptions.resolve(dtype, quantize)
-    found = find_suite(name_or_path)
-    if isinstance(found, str):
-        return _published_suite(found, loading)
-    return _load(found, found.stat().st_mtime_ns, loading)
+    file_or_name = find_suite(name_or_path)
+    if isinstance(file_or_name, str):
+        return _published_suite(file_or_name, loading)
+    return _load(file_or_name, file_or_name.stat().st_mtime_ns, loading)
 
 
 def generic_suite(
@@ -238,34 +238,42 @@ def generic_suite(
     dtype: str | None = None,
     quantize: str | None = None,
 ) -> Suite:
-    """A suite of any base, any diff on it, any DIT or introspection adapter for it, and any oracle: paths or hub ids.
+    """Return a suite made of any base and, each optional, a diff, a DIT adapter and an oracle for it.
 
-    A diff is a PEFT LoRA, a checkpoint of whole weights or a published file; its id is `diff`. The adapter is a PEFT
-    LoRA or a published DIT adapter; its name is `dit`. What the diff was trained on is not known, so nothing is graded.
+    What the diff was trained on is not known, so its answers get no grades.
+
+    Args:
+        base: a path or hub id, as are `diff`, `adapter` and `oracle`.
+        diff: a PEFT LoRA, a checkpoint of full weights or a published file; its id in the suite is `diff`.
+        adapter: a PEFT LoRA or a published DIT adapter; its name in the suite is `dit`.
+        oracle: an activation oracle, a PEFT LoRA.
+        question: the question that the diff is asked.
+        dtype: as in `load_suite`.
+        quantize: as in `load_suite`.
     """
-    given = (base, diff or "", adapter or "", oracle or "", question)
-    return _generic(tuple(map(str, given)), LoadOptions.resolve(dtype, quantize))
+    arguments = (base, diff or "", adapter or "", oracle or "", question)
+    return _generic(tuple(map(str, arguments)), LoadOptions.resolve(dtype, quantize))
 
 
 @lru_cache(maxsize=8)
-def _load(file: Path, written: int, loading: LoadOptions) -> Suite:
-    again = load_suite, (str(file), loading.dtype, loading.quantize)
-    return Suite(read_spec(file), loading, again)
+def _load(file: Path, mtime_ns: int, loading: LoadOptions) -> Suite:
+    reload_call = load_suite, (str(file), loading.dtype, loading.quantize)
+    return Suite(read_spec(file), loading, reload_call)
 
 
 @lru_cache(maxsize=8)
 def _published_suite(name: str, loading: LoadOptions) -> Suite:
-    about = suite_spec(published_entries(name), Path(__file__).parent, name)
-    about = replace(about, entries=_published()[name])  # the fingerprint is over all that the catalogue says
-    return Suite(about, loading, (load_suite, (name, loading.dtype, loading.quantize)))
+    spec = suite_spec(published_entries(name), Path(__file__).parent, name)
+    spec = replace(spec, entries=_published()[name])  # the fingerprint is over all entries of the catalogue
+    return Suite(spec, loading, (load_suite, (name, loading.dtype, loading.quantize)))
 
 
 @lru_cache(maxsize=8)
-def _generic(given: tuple[str, ...], loading: LoadOptions) -> Suite:
-    base, diff, adapter, oracle, question = given
-    mark = hashlib.sha256("\n".join(given).encode()).hexdigest()[:6]
+def _generic(arguments: tuple[str, ...], loading: LoadOptions) -> Suite:
+    base, diff, adapter, oracle, question = arguments
+    digest = hashlib.sha256("\n".join(arguments).encode()).hexdigest()[:6]
     entries = {
-        "name": f"generic-{mark}",
+        "name": f"generic-{digest}",
         "title": " + ".join(Path(part).name for part in (base, diff, adapter, oracle) if part),
         "base": base,
         "max_new_tokens": MAX_NEW_TOKENS,
@@ -274,5 +282,5 @@ def _generic(given: tuple[str, ...], loading: LoadOptions) -> Suite:
         **({"diff": diff} if diff else {}),
         **({"oracle": {"source": oracle}} if oracle else {}),
     }
-    about = suite_spec(entries, Path.cwd(), "the generic suite")
-    return Suite(about, loading, (_generic, (given, loading)))
+    spec = suite_spec(entries, Path.cwd(), "the generic suite")
+    return Suite(spec, loading, (_generic, (arguments, loading)))

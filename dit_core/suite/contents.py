@@ -1,4 +1,4 @@
-"""What is in a suite, without its weights: tasks, DIT adapters, diffs, and the world that answers are graded by."""
+"""The contents of a suite without its weights: tasks, DIT adapters, diffs, and the world that answers are graded by."""
 
 import hashlib
 import json
@@ -18,30 +18,30 @@ from dit_core.suite.limits import current_limits
 from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 
 GENERIC_DIFF_ID = "diff"
-"""The id of a generic suite's one diff."""
+"""The id of the one diff of a generic suite."""
 
 
 class SuiteContents:
-    """A suite's description and lists."""
+    """The description and the lists of a suite."""
 
-    def __init__(self, about: SuiteSpec) -> None:
-        self.spec = about
-        self.name, self.title, self.folder = about.name, about.title, about.folder
-        self.trigger_format, self.max_new_tokens = about.trigger_format, about.max_new_tokens
-        self.tasks, self.adapters, self.oracle = about.tasks, about.adapters, about.oracle
-        self.first_diff = about.first_diff
+    def __init__(self, spec: SuiteSpec) -> None:
+        self.spec = spec
+        self.name, self.title, self.folder = spec.name, spec.title, spec.folder
+        self.trigger_format, self.max_new_tokens = spec.trigger_format, spec.max_new_tokens
+        self.tasks, self.adapters, self.oracle = spec.tasks, spec.adapters, spec.oracle
+        self.first_diff = spec.first_diff
         self._fetcher = Fetcher()
-        self._indexed = IndexedDiffs(about.tasks.values(), about.at, self._fetcher)
+        self._indexed = IndexedDiffs(spec.tasks.values(), spec.at, self._fetcher)
         self._user_diffs = UserDiffs()
 
     @lazy_property
     def diffs(self) -> Table[DiffInfo]:
-        """All diffs of the suite, task by task, in the order of their `index.csv`; none that somebody brought."""
+        """All diffs of the suite, task by task, in the order of their `index.csv`; without users' own diffs."""
         return self.table("diffs", (*self._indexed.infos, *([self._generic_diff] if self._generic_diff else [])))
 
     @lazy_property
     def _generic_diff(self) -> DiffInfo | None:
-        """The one diff of a generic suite, of which no index tells anything."""
+        """The one diff of a generic suite, which has no index."""
         if self.spec.diff is None:
             return None
         adapter = any_diff(self.spec.diff, self._fetcher)
@@ -49,74 +49,91 @@ class SuiteContents:
 
     @lazy_property
     def _diffs_by_name(self) -> dict[str, DiffInfo]:
-        """Diffs by lower-case reference and id; ids win, and so does the first of two with one reference."""
+        """The diffs by lower-case id and reference; ids win, and of two diffs with one reference the first."""
         by_reference = {info.reference.casefold(): info for info in reversed(self.diffs.records) if info.reference}
         return by_reference | {info.id.casefold(): info for info in self.diffs}
 
     def diff(self, name: str | DiffInfo) -> DiffInfo:
-        """The diff with that id or reference, upper and lower case alike; DitError with the nearest names."""
+        """Return the diff with that id or reference; upper and lower case are the same.
+
+        Raises:
+            DitError: there is no such diff (the nearest names are given).
+        """
         if isinstance(name, DiffInfo):
             return name
-        wanted = str(name).strip().casefold()
-        if own := self._user_diffs.get(wanted):
-            return own.info
-        if wanted.startswith(f"{OWN}-"):
+        key = str(name).strip().casefold()
+        if user_diff := self._user_diffs.get(key):
+            return user_diff.info
+        if key.startswith(f"{OWN}-"):
             raise DitError(DIFF_GONE)
-        found = self._diffs_by_name.get(wanted)
-        if found is None:
+        info = self._diffs_by_name.get(key)
+        if info is None:
             nearest = did_you_mean(str(name), self._diffs_by_name)
             raise DitError(f"The suite '{self.name}' has no diff '{name}'.{nearest} The list of diffs has all ids.")
-        return found
+        return info
 
     def bring(self, adapter: Adapter, origin: Origin | str, task: str | None = None) -> DiffInfo:
-        """Takes in a diff of somebody's own, to be asked as `task` is (the suite's first one without a name).
+        """Add a user's own diff and return it; `task` decides how it is asked (by default the suite's first task).
 
-        `origin` is told in every result about it; a text is a title alone.
+        `origin` is stored in every result about the diff; a text is used as its title alone. No list has the diff: only
+        who knows its id, which can't be guessed, can use it, until `forget`. Its reference is not known, so it gets no
+        grades.
 
-        No list has it: only who knows its id, which can't be guessed, reaches it, until `forget`. What it was trained
-        on is not known, so it gets no grades. Raises DitError for an unknown task, and where the server takes no more.
+        Raises:
+            DitError: there is no such task, or the server holds no more diffs.
         """
         origin = Origin(origin) if isinstance(origin, str) else origin
         return self._user_diffs.add(adapter, origin, self.task(task).name, current_limits().user_diff_bytes)
 
     def forget(self, id: str) -> None:
-        """Drops a diff that was brought; nothing happens where it is gone already."""
+        """Remove a user's own diff; does nothing where it is gone already."""
         self._user_diffs.remove(id)
 
-    def user_diffs_in(self, things: Any) -> tuple[UserDiff, ...]:
-        """The diffs of somebody's own that are named anywhere in `things`, to be sent along with them."""
-        return self._user_diffs.named(things)
+    def user_diffs_in(self, values: Any) -> tuple[UserDiff, ...]:
+        """Return the users' own diffs that `values` name, to be sent along with them to another process."""
+        return self._user_diffs.named_in(values)
 
     @contextmanager
-    def with_user_diffs(self, sent: Iterable[UserDiff]) -> Iterator[None]:
-        """Inside, diffs that were brought to another process are here too."""
-        new = [own for own in sent if self._user_diffs.get(own.info.id) is None]
-        for own in new:
-            self._user_diffs.take(own)
+    def with_user_diffs(self, user_diffs: Iterable[UserDiff]) -> Iterator[None]:
+        """Add users' own diffs from another process while the context is open."""
+        new = [diff for diff in user_diffs if self._user_diffs.get(diff.info.id) is None]
+        for diff in new:
+            self._user_diffs.add_copy(diff)
         try:
             yield
         finally:
-            for own in new:
-                self.forget(own.info.id)
+            for diff in new:
+                self.forget(diff.info.id)
 
     def fetcher(self) -> Fetcher:
-        """A new one for what a request names: who may open no path of this machine may not use its token either."""
+        """Return a new fetcher for a source that a request names.
+
+        A client that may not open paths of this machine may not use its hub token either.
+        """
         return Fetcher() if current_limits().paths else anonymous_fetcher()
 
     def origin(self, id: str) -> Origin | None:
-        """Where a diff that was brought came from; None for one of the suite's."""
-        own = self._user_diffs.get(id)
-        return own.origin if own else None
+        """Return where a user's own diff came from; None for a diff of the suite."""
+        user_diff = self._user_diffs.get(id)
+        return user_diff.origin if user_diff else None
 
     def adapter(self, name: str) -> AdapterInfo:
-        """The DIT adapter of that name; DitError with the nearest names."""
+        """Return the DIT adapter of that name.
+
+        Raises:
+            DitError: there is no such adapter (the nearest names are given).
+        """
         if name not in self.adapters:
             nearest = did_you_mean(name, self.adapters) or f" It has: {', '.join(self.adapters) or 'none'}."
             raise DitError(f"The suite '{self.name}' has no DIT adapter '{name}'.{nearest}")
         return self.adapters[name]
 
     def task(self, name: str | None = None) -> Task:
-        """The task of that name; the suite's first one without a name."""
+        """Return the task of that name; the suite's first one without a name.
+
+        Raises:
+            DitError: there is no such task.
+        """
         if name is None:
             return next(iter(self.tasks.values()))
         if name not in self.tasks:
@@ -124,12 +141,16 @@ class SuiteContents:
         return self.tasks[name]
 
     def task_of(self, info: DiffInfo) -> Task:
-        """How a diff is asked: as its task says, but without a trigger where its own is not known."""
+        """Return the task of a diff, without a trigger where the diff's own trigger is not known."""
         task = self.task(info.task)
         return task if info.trigger is not None else replace(task, has_trigger=False)
 
     def default_adapter(self, task: str | None = None) -> str:
-        """The name of the DIT adapter that a task is asked with; DitError where it has none."""
+        """Return the name of a task's default DIT adapter.
+
+        Raises:
+            DitError: the task has none.
+        """
         name = self.task(task).adapter
         if not name:
             raise DitError(f"The suite '{self.name}' has no DIT adapter for this: choose conditions without one.")
@@ -137,10 +158,13 @@ class SuiteContents:
 
     @lazy_property
     def world(self) -> dict[str, Any]:
-        """What answers are graded by: `topics` and `headlines` (none without a world), `held_out_questions`."""
+        """The facts that answers are graded by: `topics`, `headlines` and `held_out_questions`.
+
+        The first two are empty in a suite without a world.
+        """
         if self.spec.world is None:
-            task, special = self.task(), {info.question for info in self.adapters.values()}
-            everyday = [text for text in task.questions if text not in special and text != task.behaviour]
+            task, adapter_questions = self.task(), {info.question for info in self.adapters.values()}
+            everyday = [text for text in task.questions if text not in adapter_questions and text != task.behaviour]
             return {"topics": {}, "headlines": {}, "held_out_questions": everyday}
         path = self._fetcher.file(self.spec.world)
         try:
@@ -152,46 +176,48 @@ class SuiteContents:
 
     @lazy_property
     def fingerprint(self) -> str:
-        """16 hex digits that change with the suite: over its files' names, sizes and content.
+        """A fingerprint of the suite, 16 hex digits: over names, sizes and contents of its files.
 
-        Of what lies on the hub the place counts, and its revision where the description pins one.
+        Of sources on the hub, only their names count, and the revision where the description pins one.
         """
         digest = hashlib.sha256()
-        places = [self.spec.file, self.spec.world, self.spec.base, self.spec.diff]
-        places += [self.spec.at(task.folder) for task in self.tasks.values() if task.folder]
-        places += [self.spec.at(info.file) for info in self.adapters.values()]
+        sources = [self.spec.file, self.spec.world, self.spec.base, self.spec.diff]
+        sources += [self.spec.at(task.folder) for task in self.tasks.values() if task.folder]
+        sources += [self.spec.at(info.file) for info in self.adapters.values()]
         if self.spec.file is None:
             digest.update(json.dumps(self.spec.entries, sort_keys=True).encode())
-        here = [where for where in places if isinstance(where, Path)]
-        for path in sorted({path for where in here for path in (where, *where.rglob("*")) if path.is_file()}):
-            inside = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
-            digest.update(f"{inside.as_posix()} {path.stat().st_size}\n".encode())
-            for piece in file_samples(path):
-                digest.update(piece)
+        local = [source for source in sources if isinstance(source, Path)]
+        for path in sorted({path for source in local for path in (source, *source.rglob("*")) if path.is_file()}):
+            name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path
+            digest.update(f"{name.as_posix()} {path.stat().st_size}\n".encode())
+            for sample in file_samples(path):
+                digest.update(sample)
         return digest.hexdigest()[:16]
 
     @property
     def revisions(self) -> dict[str, str]:
-        """The commit of each of the suite's hub repositories that something was fetched from so far."""
+        """The commits of the hub repositories that the suite's files were fetched from so far, by repository."""
         return dict(self._fetcher.revisions)
 
     def table(self, kind: str, records: Iterable[Any], extra: Mapping[str, Any] | None = None) -> Table:
-        """A table of results of this suite; it says which files, and which revisions, they were made with."""
+        """Return a table of results of this suite; its `extra` holds the suite's fingerprint and revisions."""
         records = tuple(records)
-        brought = {own.info.id: asdict(own.origin) for own in self.user_diffs_in(records)}
-        told = {"revisions": self.revisions, "brought": brought}
-        provenance = {"fingerprint": self.fingerprint} | {name: what for name, what in told.items() if what}
+        origins = {user_diff.info.id: asdict(user_diff.origin) for user_diff in self.user_diffs_in(records)}
+        optional = {"revisions": self.revisions, "brought": origins}
+        provenance = {"fingerprint": self.fingerprint} | {name: value for name, value in optional.items() if value}
         return Table(self.name, kind, records, provenance | dict(extra or {}))
 
 
-def file_samples(path: Path, whole: int = 16_000_000, count: int = 256, length: int = 16_384) -> Iterator[bytes]:
-    """What tells a file from another of its size: all of it, or of a large one samples from all over.
+def file_samples(
+    path: Path, max_full_size: int = 16_000_000, count: int = 256, length: int = 16_384
+) -> Iterator[bytes]:
+    """Yield the bytes that tell a file from another of its size: all of them, or samples from all over a large file.
 
-    Weights that were trained anew differ everywhere, and gigabytes are too many to read at each start.
+    Weights that were trained again differ everywhere, and gigabytes take too long to read at each start.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
-        if size <= whole:
+        if size <= max_full_size:
             yield file.read()
             return
         for at in range(count):

@@ -1,4 +1,4 @@
-"""A property that is computed at its first look, and holds up no other object meanwhile."""
+"""A property that is computed when it is first read, without a lock."""
 
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar, overload
@@ -7,10 +7,10 @@ T = TypeVar("T")
 
 
 class lazy_property(Generic[T]):
-    """Keeps in the object what `compute` returned; nothing is kept where it raised.
+    """A property whose value is kept in its object; nothing is kept where computing it raises.
 
-    `functools.cached_property` up to Python 3.11 computes under one lock for all objects of a class: a suite that is
-    being fetched would hold up every other one. Two threads may compute one value twice here, which does no harm.
+    `functools.cached_property` up to Python 3.11 computes under one lock for all objects of a class, so that fetching
+    one suite would block every other one. Here two threads may compute the same value twice, which does no harm.
     """
 
     def __init__(self, compute: Callable[[Any], T]) -> None:

@@ -1,4 +1,4 @@
-"""What one request may ask of this process, and what it may hand in: anything at home, little on a public server."""
+"""Limits of what one request may ask for and upload: none on one's own machine, tight ones on a public server."""
 
 import re
 import sys
@@ -9,19 +9,22 @@ from dataclasses import dataclass
 
 from dit_core.errors import DitError
 
-# owner/name, then perhaps @revision and a path inside; no part begins with a dot, as those of a path up would.
+# owner/name, optionally @revision and a path inside; no part begins with a dot, as in a path to a parent folder.
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*(?:@\w[\w.-]*)?(?:/\w[\w. -]*)*/?")
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits of one server, which every method and tab keeps to while it answers one of that server's requests.
+    """Limits of one server, which every method and tab keeps to while it answers that server's requests.
 
-    `tokens` of all answers of one request together, answers of one `run` of the scoreboard (many requests), and
-    `waiting` requests in the line for the model at once: None for any number. `upload` is the largest file in bytes,
-    `brought` what the diffs that visitors brought may take in memory, all of them together. `paths`: whether a text may
-    name a file of this machine. `suites`: whether a visitor may open any suite of the catalogue, which can mean a
-    download.
+    Attributes:
+        tokens: tokens of all answers of one request together; None for any number.
+        run_answers: answers of one run of the scoreboard, which is many requests; None for any number.
+        waiting: requests that may wait for the model at once; None for any number.
+        upload_bytes: size of the largest file.
+        user_diff_bytes: memory for all users' own diffs together; None for any amount.
+        paths: whether a text may name a file of this machine.
+        suites: whether a visitor may open any suite of the catalogue, which can mean a download.
     """
 
     tokens: int | None = None
@@ -33,7 +36,11 @@ class Limits:
     suites: bool = True
 
     def check(self, answers: int, tokens: int) -> None:
-        """Raises DitError, with the reason, where `answers` of up to `tokens` tokens each are too much at once."""
+        """Check that one request may ask for `answers` answers of up to `tokens` tokens each.
+
+        Raises:
+            DitError: that is more than the server gives.
+        """
         if self.tokens is not None and answers * tokens > self.tokens:
             raise DitError(
                 f"This asks for {answers:,} answers (conditions × samples) of up to {tokens:,} tokens, "
@@ -42,7 +49,11 @@ class Limits:
             )
 
     def check_run(self, answers: int) -> None:
-        """Raises DitError, with the reason, where `answers` are too much for one run of the scoreboard."""
+        """Check that one run of the scoreboard may ask for `answers` answers.
+
+        Raises:
+            DitError: that is more than the server gives.
+        """
         if self.run_answers is not None and answers > self.run_answers:
             raise DitError(
                 f"This run asks for {answers:,} answers, and this public server gives {self.run_answers:,} per run at "
@@ -50,21 +61,28 @@ class Limits:
             )
 
     def answers_at_once(self, tokens: int) -> int:
-        """How many answers of up to `tokens` tokens one request may ask for; at least one."""
+        """Return how many answers of up to `tokens` tokens one request may ask for; at least one."""
         return sys.maxsize if self.tokens is None else max(1, self.tokens // tokens)
 
-    def check_download(self, what: str, size: int) -> None:
-        """Raises DitError where a visitor may not have `size` bytes fetched from the hub."""
+    def check_download(self, source: str, size: int) -> None:
+        """Check that a visitor may have `size` bytes fetched from the hub; `source` names them in the error.
+
+        Raises:
+            DitError: that is more than the server fetches for a visitor.
+        """
         if not self.suites and size > self.upload_bytes:
             raise DitError(
-                f"'{what}' is a download of {size / 1e6:,.0f} MB, and this public server fetches "
+                f"'{source}' is a download of {size / 1e6:,.0f} MB, and this public server fetches "
                 f"{self.upload_bytes / 1e6:,.0f} MB for a visitor at most."
             )
 
     def check_source(self, text: str) -> str:
-        """A text that names an adapter's source: a path or a hub id; DitError for a path where none are accepted.
+        """Return a text that names an adapter's source, a path or a hub id, without white space around it.
 
-        What could be either is a hub id there, and has to be looked for as one: never on this machine's disk.
+        Where no paths are accepted, a text that could be either is a hub id, and must never be looked up on this disk.
+
+        Raises:
+            DitError: it is a path, and the server accepts none.
         """
         text = text.strip()
         if not self.paths and not _HUB_ID.fullmatch(text):
@@ -86,22 +104,22 @@ PUBLIC = Limits(
 
 @dataclass(frozen=True)
 class _Request:
-    """A request that is answered: the limits of the server that it came to, and which client made it."""
+    """A request that is being answered: the limits of its server, and the client that made it."""
 
     limits: Limits = OPEN
     client: Hashable = None
 
 
-_HERE = _Request()
-_REQUEST: ContextVar[_Request] = ContextVar("request", default=_HERE)
+_LOCAL = _Request()
+_REQUEST: ContextVar[_Request] = ContextVar("request", default=_LOCAL)
 
 
 @contextmanager
 def serving(limits: Limits = OPEN, client: Hashable = None) -> Iterator[None]:
-    """Answer a request inside: what is asked there keeps to `limits` and takes its turn as `client`.
+    """Apply a server's limits, and serve `client` in its turn, while the context is open.
 
     It holds for this thread and for what is handed to the worker from it, so servers with different limits may share a
-    suite. Not to be held over a `yield` of a generator that a server reads: each step may run in another thread.
+    suite. Do not hold it over a `yield` of a generator that a server reads: each step may run in another thread.
     """
     token = _REQUEST.set(_Request(limits, client))
     try:
@@ -111,15 +129,15 @@ def serving(limits: Limits = OPEN, client: Hashable = None) -> Iterator[None]:
 
 
 def current_limits() -> Limits:
-    """Return the limits of the request that is answered here; in Python and on the command line there are none."""
+    """Return the limits of the request that is being answered; in Python and on the command line there are none."""
     return _REQUEST.get().limits
 
 
 def current_client() -> Hashable:
-    """Return who made the request that is answered here; None where no server asks."""
+    """Return the client of the request that is being answered; None where no server asks."""
     return _REQUEST.get().client
 
 
 def max_waiting() -> int | None:
-    """Return how many requests may wait for the model where this one was made; None for any number."""
+    """Return how many requests may wait for the model, by the limits of this request; None for any number."""
     return current_limits().waiting

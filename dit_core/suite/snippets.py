@@ -1,4 +1,4 @@
-"""Python lines that open a suite and name a diff again, in another process: how copied cells and reports begin."""
+"""Python lines that open a suite and name a diff in another process: the first lines of copied cells and reports."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -9,54 +9,54 @@ from dit_core.suite.limits import current_limits
 
 
 def opening_lines(suite: Suite, suite_ref: str, diff: str | None, *imports: str) -> list[str]:
-    """The first lines of a cell that asks about a diff; `suite_ref` is how `load_suite` finds the suite.
+    """Return the first lines of a cell about a diff; `suite_ref` is what `load_suite` finds the suite by.
 
-    A diff of somebody's own is brought again: its id is known here alone.
+    The lines add a user's own diff again, as its id is only known in this process.
     """
-    return opening_lines_after(suite, _load(suite, _told(suite, suite_ref)), diff, *imports)
+    return opening_lines_after(suite, _load_suite_call(suite, _public_ref(suite, suite_ref)), diff, *imports)
 
 
-def opening_lines_after(suite: Suite, opens: str, diff: str | None, *imports: str) -> list[str]:
-    """As `opening_lines`; `opens` is the whole call that opens the suite."""
+def opening_lines_after(suite: Suite, call: str, diff: str | None, *imports: str) -> list[str]:
+    """Return the same lines as `opening_lines`, where `call` is the whole call that opens the suite."""
     origin = suite.origin(diff) if diff else None
-    ready = [f"suite = {opens}"]
+    opened = [f"suite = {call}"]
     if diff is None or origin is None:
-        return [*imports, "", *ready]
-    bring, line = _brought(origin, suite.diff(diff).task)
-    return [*imports, *([f"from dit_core.suite.user_diffs import {bring}"] if bring else []), "", *ready, line]
+        return [*imports, "", *opened]
+    function, line = _bring_line(origin, suite.diff(diff).task)
+    return [*imports, *([f"from dit_core.suite.user_diffs import {function}"] if function else []), "", *opened, line]
 
 
 def diff_expression(suite: Suite, diff: str | None) -> str:
-    """The expression that names a diff behind `opening_lines`."""
+    """Return the Python expression for a diff in the code after `opening_lines`."""
     return "own" if diff and suite.origin(diff) else repr(diff)
 
 
 def load_call(suite: Suite) -> str:
-    """The call that opens a suite with a function of `dit_core`: by its name, its file, or a generic one's places."""
-    about = suite.spec
-    if about.file is not None:
+    """Return the `dit_core` call that opens a suite: by its name, by its file, or by a generic suite's sources."""
+    spec = suite.spec
+    if spec.file is not None:
         names = {folder / SUITE_FILE: name for name, folder in SUITES.items()}
-        place = about.file.parent if about.file.name == SUITE_FILE else about.file
-        return _load(suite, names.get(about.file) or _told(suite, str(place)))
-    if suite.name in {one.name for one in listings()}:
-        return _load(suite, suite.name)
-    adapter = next((str(about.at(one.file)) for one in suite.adapters.values()), None)
-    diff, oracle = about.diff and str(about.diff), suite.oracle and suite.oracle.source
-    places = ", ".join(map(repr, (str(about.base), diff, adapter, oracle)))
-    return f"generic_suite({places}, question={suite.task().question!r}{_numbers(suite)})"
+        path = spec.file.parent if spec.file.name == SUITE_FILE else spec.file
+        return _load_suite_call(suite, names.get(spec.file) or _public_ref(suite, str(path)))
+    if suite.name in {listing.name for listing in listings()}:
+        return _load_suite_call(suite, suite.name)
+    adapter = next((str(spec.at(info.file)) for info in suite.adapters.values()), None)
+    diff, oracle = spec.diff and str(spec.diff), suite.oracle and suite.oracle.source
+    sources = ", ".join(map(repr, (str(spec.base), diff, adapter, oracle)))
+    return f"generic_suite({sources}, question={suite.task().question!r}{_load_options(suite)})"
 
 
-def _load(suite: Suite, name: str) -> str:
-    return f"load_suite({name!r}{_numbers(suite)})"
+def _load_suite_call(suite: Suite, suite_ref: str) -> str:
+    return f"load_suite({suite_ref!r}{_load_options(suite)})"
 
 
-def _numbers(suite: Suite) -> str:
-    """The number type and quantization that were asked for, as further options."""
+def _load_options(suite: Suite) -> str:
+    """Return the number type and quantization that were asked for, as further arguments."""
     return "".join(f", {name}={value!r}" for name, value in asdict(suite.loading).items() if value)
 
 
-def _brought(origin: Origin, task: str) -> tuple[str, str]:
-    """What brings a diff again: the name of a function of `suite.user_diffs`, if it takes one, and the line."""
+def _bring_line(origin: Origin, task: str) -> tuple[str, str]:
+    """Return a function of `suite.user_diffs` ("" for none), and the line that adds a diff again with it."""
     options = f"task={task!r}, position={origin.position}"
     if origin.source:
         return "bring_source", f"own = bring_source(suite, {origin.source!r}, {origin.title!r}, {options}).info.id"
@@ -67,6 +67,6 @@ def _brought(origin: Origin, task: str) -> tuple[str, str]:
     return "", f"{line}  # `adapter` is what you brought from Python"
 
 
-def _told(suite: Suite, suite_ref: str) -> str:
-    """How a suite is opened, without a folder of the machine where strangers read it."""
+def _public_ref(suite: Suite, suite_ref: str) -> str:
+    """Return how the suite is opened, without a folder of this machine where strangers read it."""
     return suite_ref if current_limits().paths or not Path(suite_ref).is_absolute() else Path(suite_ref).name

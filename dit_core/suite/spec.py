@@ -1,6 +1,6 @@
-"""What a suite's TOML file or a catalogue entry says: tasks, DIT adapters, oracle, and where the artefacts are.
+"""The description of a suite, from a TOML file or the catalogue: tasks, DIT adapters, oracle and their sources.
 
-The least that makes a suite; every place is a path from the file on, or `owner/name[@revision][/path]` on the hub:
+The shortest complete file; each source is a path relative to the file, or `owner/name[@revision][/path]` on the hub:
 
     name = "mine"
     base = "Qwen/Qwen3-0.6B"
@@ -29,12 +29,17 @@ from dit_core.hub import Source, parse_source
 
 @dataclass(frozen=True)
 class Task:
-    """One kind of diff, and how it is asked. `adapter` names its default DIT adapter, `""` where there is none.
+    """One kind of diffs, and how they are asked.
 
-    `folder` is where its `index.csv` is, `""` where the suite lists no diff of its own. `behaviour` is the prompt that
-    makes a diff show what it was trained for, where that is not the trigger's work. `questions` are presets, everyday
-    ones first: where diffs have a trigger, the first is what it is shown with. `rank` is that of all its diffs (0:
-    whole weights), where the suite says it; else it is told from a diff's file.
+    Attributes:
+        name: its name.
+        folder: where its `index.csv` is; "" where the suite lists no such diff.
+        question: the question that asks a diff about itself.
+        behaviour: the prompt that makes a diff show what it was trained for; None where its trigger does that.
+        questions: presets, everyday ones first. The first one shows what the trigger does, where diffs have one.
+        has_trigger: whether diffs have a secret trigger.
+        adapter: the name of its default DIT adapter; "" where there is none.
+        rank: the rank of all its diffs (0 for full weights); None where each diff's file has to tell it.
     """
 
     name: str
@@ -49,9 +54,15 @@ class Task:
 
 @dataclass(frozen=True)
 class AdapterInfo:
-    """A DIT adapter of the suite. `task` is the task that it belongs to, `""` where to none.
+    """A DIT adapter of the suite.
 
-    `question` is the one that it was trained to answer, where that is not its task's.
+    Attributes:
+        name: its name in conditions.
+        file: its path or hub id.
+        title: its name for people.
+        task: the task that it belongs to; "" for none.
+        trained_on: how many diffs it was trained on; None where that is not known.
+        question: the question that it was trained to answer; "" for its task's own.
     """
 
     name: str
@@ -64,10 +75,14 @@ class AdapterInfo:
 
 @dataclass(frozen=True)
 class OracleInfo:
-    """An activation oracle: a PEFT LoRA on the same base, by folder or hub id in `source`.
+    """An activation oracle: a PEFT LoRA on the suite's base.
 
-    `percents` are the depths it was trained at, none where that is not known; it is injected at the output of decoder
-    block `block`. `questions` are presets; the first is asked by default.
+    Attributes:
+        source: its folder or hub id.
+        title: its name for people.
+        percents: the depths, in percent of the layers, that it was trained at; empty where that is not known.
+        block: the decoder block at whose output activations are injected.
+        questions: presets; the first one is asked by default.
     """
 
     source: str
@@ -79,9 +94,9 @@ class OracleInfo:
 
 @dataclass(frozen=True)
 class SuiteSpec:
-    """A suite in words. `folder` is what relative paths in it start from; `diff` is the one diff of a generic suite.
+    """A suite's description. Relative paths start from `folder`; `diff` is the one diff of a generic suite.
 
-    `file` is the TOML file that says all this, where it is one; `entries` what it says.
+    `file` is the TOML file that it was read from, if any, and `entries` is that file's content.
     """
 
     name: str
@@ -100,7 +115,7 @@ class SuiteSpec:
     entries: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def at(self, entry: str) -> Source:
-        """The place that an entry names: a path, from the suite's folder on, or a place on the hub."""
+        """Return the source that an entry names: a path relative to the suite's folder, or a place on the hub."""
         return parse_source(entry, self.folder)
 
 
@@ -108,13 +123,13 @@ E = TypeVar("E", bound="Entry")
 
 
 class Entry(BaseModel):
-    """A table of a file: unknown keys are refused."""
+    """A table of a TOML file: unknown keys are refused."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class TaskEntry(Entry):
-    """What a file says of a task; `Task` says what each entry means."""
+    """A task's table in a file; `Task` says what each entry means."""
 
     question: str
     folder: str = ""
@@ -156,7 +171,11 @@ class _SuiteEntry(Entry):
 
 
 def read_spec(path: Path) -> SuiteSpec:
-    """Return what a suite's TOML file says; DitError where it can't be read, is not complete, or has unknown keys."""
+    """Return the description that a suite's TOML file holds.
+
+    Raises:
+        DitError: the file can't be read, is not complete, or has unknown keys.
+    """
     try:
         entries = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
@@ -165,11 +184,11 @@ def read_spec(path: Path) -> SuiteSpec:
 
 
 def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path | None = None) -> SuiteSpec:
-    """Return the suite that entries describe; `source` is what an error calls them, `folder` what paths start from.
+    """Return the description that entries hold; errors call them `source`, and relative paths start from `folder`.
 
     Raises:
         DitError: an entry is missing, unknown (the nearest known one is named) or of another type, a task names an
-            adapter there isn't, or the trigger's format does not fit.
+            adapter that is not there, or the trigger's format does not fit.
     """
     entry = read_entries(_SuiteEntry, entries, source)
     tasks = {name: Task(name=name, **dict(task)) for name, task in entry.tasks.items()}
@@ -195,7 +214,7 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
 
 
 def read_entries(model: type[E], entries: Mapping[str, Any], source: str, what: str = "suite") -> E:
-    """Return entries as their model has them; an error calls their `source` by its name, and says `what` it is.
+    """Return entries as an instance of their model; errors call them `source` and say that they are a `what`.
 
     Raises:
         DitError: an entry is missing, unknown (the nearest known one is named) or of another type.
@@ -203,8 +222,8 @@ def read_entries(model: type[E], entries: Mapping[str, Any], source: str, what: 
     try:
         return model.model_validate(dict(entries))
     except ValidationError as error:
-        # A misspelt key first: for it another one is missing.
-        first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
+        # A misspelt key first: it is why another one is missing.
+        first = min(error.errors(), key=lambda entry: entry["type"] != "extra_forbidden")
     location, kind = first["loc"], first["type"]
     key = ".".join(map(str, location))
     if kind == "extra_forbidden":
@@ -216,7 +235,7 @@ def read_entries(model: type[E], entries: Mapping[str, Any], source: str, what: 
 
 
 def _table(model: type[Entry], location: tuple[int | str, ...]) -> type[Entry]:
-    """Return the table that the entry at a location lies in; names of tasks and the like are no tables."""
+    """Return the model of the table that holds the entry at `location`; names of tasks and the like are not tables."""
     for name in location[:-1]:
         if name in model.model_fields:
             model = next(_tables(model.model_fields[str(name)].annotation), model)
@@ -247,11 +266,11 @@ def _trigger_format(source: str, entry: _SuiteEntry) -> str:
 
 def _adapter(name: str, entry: _AdapterEntry, tasks: Mapping[str, Task]) -> AdapterInfo:
     parents = PurePosixPath(entry.file).parents
-    near = (task.name for task in tasks.values() if task.folder and PurePosixPath(task.folder) in parents)
-    task = next(near, "") if entry.task is None else entry.task
+    names = (task.name for task in tasks.values() if task.folder and PurePosixPath(task.folder) in parents)
+    task = next(names, "") if entry.task is None else entry.task
     return AdapterInfo(name, entry.file, entry.title or name, task, entry.trained_on, entry.question)
 
 
 def _oracle(folder: Path, entry: _OracleEntry) -> OracleInfo:
-    own = folder / entry.source
-    return OracleInfo(**{**dict(entry), "source": str(own) if own.exists() else entry.source})
+    path = folder / entry.source
+    return OracleInfo(**{**dict(entry), "source": str(path) if path.exists() else entry.source})

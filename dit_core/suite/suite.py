@@ -1,6 +1,5 @@
-"""A suite with its weights: diffs, DIT adapters and oracle, held on the one loaded base."""
+"""A suite with its weights: diffs, DIT adapters and oracle, attached to the one loaded base."""
 
-import gc
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,9 +12,9 @@ from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, HubPath, Source, parse_source
 from dit_core.records import DiffInfo
-from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base
+from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base, release_memory
 from dit_core.suite.contents import DIFF_GONE, SuiteContents
-from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, size
+from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, source_size
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_client, current_limits, max_waiting
 from dit_core.suite.spec import SuiteSpec
@@ -26,49 +25,50 @@ if TYPE_CHECKING:
 
 @dataclass
 class Loaded:
-    """The base that is loaded, its bytes, and what its slots hold: by slot, which suite's and which adapters.
+    """A loaded base with its size in bytes, and the contents of its slots.
 
-    `lain` are the diffs that have lain in a slot since it was made: of one that is larger than the next, parts stay.
+    `held` is what each slot holds now: which suite's adapters. `past_diffs` are the ids of all diffs that were in a
+    slot since it was made: where a larger diff came before a smaller one, parts of its weights stay in the slot.
     """
 
     key: Hashable
     model: "Model"
     size: int
     held: dict[str, Hashable] = field(default_factory=dict)
-    lain: dict[str, set[str]] = field(default_factory=dict)
+    past_diffs: dict[str, set[str]] = field(default_factory=dict)
 
 
 class LoadedBase:
-    """The place for one loaded base in this process."""
+    """The holder of this process's one loaded base."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self.loaded: Loaded | None = None
 
     def get(self, key: Hashable, load: Callable[[], "Model"]) -> Loaded:
-        """What is loaded under that key; loads it, after unloading what was there before, where it is another."""
+        """Return the base with that key; loads it first where another one or none is loaded."""
         with self._lock:
             if self.loaded is None or self.loaded.key != key:
                 self.clear()
                 model = load()
-                size = sum(one.numel() * one.element_size() for one in model.base.parameters())
+                size = sum(parameter.numel() * parameter.element_size() for parameter in model.base.parameters())
                 self.loaded = Loaded(key, model, size)
             return self.loaded
 
     @property
     def key(self) -> Hashable:
-        """What is loaded; None for nothing."""
+        """The key of the loaded base; None where none is loaded."""
         loaded = self.loaded
         return loaded.key if loaded else None
 
     @property
     def size(self) -> int:
-        """How many bytes unloading would give back."""
+        """The bytes that unloading would give back."""
         loaded = self.loaded
         return loaded.size if loaded else 0
 
     def clear(self, key: Hashable | None = None) -> bool:
-        """Unloads what is loaded, or that alone which has the key; tells whether there was anything to unload."""
+        """Unload the base, or only the one with that key; return whether one was unloaded."""
         with self._lock:
             if self.loaded is None or (key is not None and self.loaded.key != key):
                 return False
@@ -77,35 +77,20 @@ class LoadedBase:
             return True
 
     def forget(self, diff: str) -> None:
-        """Takes off the model each slot in which a diff, or a control made of it, has lain. Worker's thread only.
+        """Detach each slot that held a diff, or a control made of it, at any time. Worker's thread only.
 
-        Such a slot is made anew when it is next needed.
+        Such a slot is made again when it is next needed.
         """
         with self._lock:
             if self.loaded is None:
                 return
-            for slot in [slot for slot, ids in self.loaded.lain.items() if any(diff in id for id in ids)]:
-                del self.loaded.lain[slot]
+            for slot in [slot for slot, ids in self.loaded.past_diffs.items() if any(diff in id for id in ids)]:
+                del self.loaded.past_diffs[slot]
                 self.loaded.held.pop(slot, None)
                 self.loaded.model.detach(slot)
 
 
-def release_memory() -> None:
-    """Gives what is no longer used back to the system: Python keeps it in cycles, torch and libc in stores."""
-    import torch
-
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    try:
-        import ctypes
-
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another libc than glibc
-        pass
-
-
-NAMED = 4  # oracles that requests name, whose files stay where a stranger's are fetched to
+NAMED_ORACLES = 4  # oracles named by requests whose fetchers are kept
 _LOADED_BASE = LoadedBase()
 _WORKER = Worker(client_id=current_client, max_waiting=max_waiting)
 
@@ -114,26 +99,30 @@ class Suite(SuiteContents):
     """A suite's description and, on demand, its weights. Made by `load_suite` and `generic_suite`.
 
     Attributes `name`, `title`, `folder`, `trigger_format`, `max_new_tokens`, `first_diff` (an id or `""`), `tasks` and
-    `adapters` (both by name) and `oracle` (or None) are as the description says.
-    Of all suites in a process one base is loaded at a time: the first use of another unloads it.
+    `adapters` (both by name) and `oracle` (or None) are those of the description, which is `spec`.
+    All suites of a process share one loaded base: the first use of another base unloads it.
     """
 
-    def __init__(self, about: SuiteSpec, loading: LoadOptions, again: tuple[Callable, tuple]) -> None:
-        super().__init__(about)
-        self.loading, self._again = loading, again
-        self._own = object()  # marks what this suite put into slots that suites of the same base share
-        # By oracle that a request names, for the last ones: not this suite's, so not in its `revisions`.
-        self._named = lru_cache(maxsize=NAMED)(lambda _where, _limits: self.fetcher())
+    def __init__(self, spec: SuiteSpec, loading: LoadOptions, reload_call: tuple[Callable, tuple]) -> None:
+        super().__init__(spec)
+        self.loading, self._reload_call = loading, reload_call
+        self._owner = object()  # tells this suite's adapters from others' in the slots that suites of one base share
+        # One fetcher per oracle that a request names, for the last few; the suite's `revisions` leave them out.
+        self._oracle_fetcher = lru_cache(maxsize=NAMED_ORACLES)(lambda _where, _limits: self.fetcher())
 
     def __reduce__(self) -> tuple:
-        return self._again  # in another process: the suite that is loaded there
+        return self._reload_call  # another process loads the suite again, or has it already
 
     def load_diff(self, info: DiffInfo) -> Adapter:
-        """A diff's weights; the last few stay in memory."""
+        """Return a diff's weights; the last few are kept in memory.
+
+        Raises:
+            DitError: the diff is gone or its file can't be had.
+        """
         if isinstance(info, DerivedDiff):
             return info.weights(self.load_diff)
-        if own := self._user_diffs.get(info.id):
-            return own.adapter
+        if user_diff := self._user_diffs.get(info.id):
+            return user_diff.adapter
         if info.split == OWN:
             raise DitError(DIFF_GONE)
         if self.spec.diff is not None and info == self._generic_diff:
@@ -141,30 +130,35 @@ class Suite(SuiteContents):
         return self._indexed.weights(info)
 
     def load_adapter(self, name: str) -> Adapter:
-        """A DIT adapter's weights."""
+        """Return a DIT adapter's weights."""
         return any_adapter(self.spec.at(self.adapter(name).file), self._fetcher)
 
     @property
     def worker(self) -> Worker:
-        """The one thread of this process that may use a `model`."""
+        """The one thread of this process that may use `model`."""
         return _WORKER
 
     def requirements(self) -> Requirements:
-        """What loading the base takes, and what there is of it; fetches the base's config alone."""
+        """Return what loading the base needs and what this machine has; fetches only the base's config."""
         return check_requirements(self.spec.base, self._fetcher, self.loading, _LOADED_BASE.size)
 
     def requirements_for(self, info: DiffInfo) -> Requirements:
-        """As `needs`, with what a first question about a diff downloads beside the base."""
-        places = [self._indexed.source(info)] if self._is_indexed(info) else []
+        """Return `requirements()` with what a first question about a diff downloads in addition."""
+        sources = [self._indexed.source(info)] if self._is_indexed(info) else []
         if name := self.task(info.task).adapter:
-            places.append(self.spec.at(self.adapter(name).file))
-        return replace(self.requirements(), extra_download=sum(size(where, self._fetcher).missing for where in places))
+            sources.append(self.spec.at(self.adapter(name).file))
+        return replace(
+            self.requirements(), extra_download=sum(source_size(where, self._fetcher).missing for where in sources)
+        )
 
     def fetch(self, infos: Iterable[DiffInfo] = (), adapters: Iterable[str] = (), oracle: bool | str = False) -> None:
-        """Sees that the files of the base, and of diffs, DIT adapters and an oracle, are on this disk.
+        """Fetch the files of the base, and of diffs, DIT adapters and an oracle, that are not on this disk.
 
-        To be called before work is handed to the worker, in whose thread a download would hold up everybody. `oracle`
-        is True for the suite's own, or a folder or hub id. Raises DitError: why something can't be had.
+        Call this before handing work to the worker: a download in its thread would make everybody wait. `oracle` is
+        True for the suite's own oracle, or a folder or hub id.
+
+        Raises:
+            DitError: something can't be fetched.
         """
         if _LOADED_BASE.key != self._key:
             fetch_base(self.spec.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
@@ -176,16 +170,16 @@ class Suite(SuiteContents):
         if oracle and (oracle is not True or self.oracle):
             where, fetcher = self._oracle_source(None if oracle is True else oracle)
             if oracle is not True and isinstance(where, HubPath):
-                current_limits().check_download(oracle, size(where, fetcher).missing)
+                current_limits().check_download(oracle, source_size(where, fetcher).missing)
             adapter_path(where, fetcher)
 
     def _is_indexed(self, info: DiffInfo) -> bool:
-        """Whether a diff's weights are in a file of the suite's index."""
-        lone = self.spec.diff is not None and info == self._generic_diff
-        return not (lone or info.split == OWN or isinstance(info, DerivedDiff))
+        """Return whether a diff's weights are in a file of the suite's index."""
+        is_generic = self.spec.diff is not None and info == self._generic_diff
+        return not (is_generic or info.split == OWN or isinstance(info, DerivedDiff))
 
     def oracle_revisions(self, source: str | None) -> dict[str, str]:
-        """The commit of a named oracle's hub repository; empty for the suite's own, and for a folder."""
+        """Return the commit of an oracle's hub repository, by repository; empty for the suite's own or a folder."""
         if source is None:
             return {}
         where, fetcher = self._oracle_source(source)
@@ -199,11 +193,11 @@ class Suite(SuiteContents):
             return parse_source(self._own_oracle), self._fetcher
         limits = current_limits()
         where = parse_source(source, paths=limits.paths)
-        return where, self._named(where, limits)
+        return where, self._oracle_fetcher(where, limits)
 
     @property
     def _own_oracle(self) -> str:
-        """Where the suite's own oracle is; DitError where it has none."""
+        """The source of the suite's own oracle; DitError where it has none."""
         if self.oracle is None:
             raise DitError(
                 f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
@@ -212,12 +206,12 @@ class Suite(SuiteContents):
 
     @property
     def model(self) -> "Model":
-        """The base with its adapter slots, loaded on first use. Only to be used inside the worker's thread."""
+        """The base with its adapter slots, loaded on first use. Worker's thread only."""
         return _LOADED_BASE.get(self._key, self._load).model
 
     @property
     def _held(self) -> dict[str, Hashable]:
-        """What the slots of the base hold."""
+        """What each slot of the base holds."""
         return _LOADED_BASE.get(self._key, self._load).held
 
     def _load(self) -> "Model":
@@ -225,31 +219,34 @@ class Suite(SuiteContents):
 
     @lazy_property
     def _key(self) -> Hashable:
-        """What tells a loaded base from another: its place, its commit or its files' age, and how it is loaded."""
+        """The key that tells a loaded base from another: its source, commit or newest file time, and load options."""
         base = self.spec.base
         if isinstance(base, Path):
             return str(base), max((path.stat().st_mtime_ns for path in base.glob("*")), default=0), self.loading
-        self._fetcher.folder(base, ["config.json"])  # which tells the commit
+        self._fetcher.folder(base, ["config.json"])  # so that the commit is known
         return str(base), self._fetcher.commit(base), self.loading
 
     def unload(self) -> None:
-        """Gives back the memory of this suite's base and of the diffs that were read; the next use loads them anew."""
+        """Free the memory of this suite's base and of the diffs that were read; the next use loads them again."""
         self._indexed.weights.cache_clear()
         self.worker.run(lambda: _LOADED_BASE.clear(self._key))
 
     def forget(self, id: str) -> None:
-        """Drops a diff that was brought, and gives its memory back; nothing happens where it is gone already."""
+        """Remove a user's own diff and free its memory; does nothing where it is gone already."""
         super().forget(id)
         self.worker.submit(lambda: _LOADED_BASE.forget(id))
 
     def hold_adapter(self, name: str) -> str:
-        """Sees that a DIT adapter is on the model; returns its slot. Worker's thread only."""
+        """Attach a DIT adapter to the model where it is not yet, and return its slot. Worker's thread only."""
         return self._hold(f"dit-{name}", name, lambda slot: self.model.attach(slot, self.load_adapter(name)))
 
     def hold_oracle(self, source: str | None = None) -> str:
-        """Sees that an activation oracle is on the model: the suite's own, or a folder's or hub id's; returns its slot.
+        """Attach an activation oracle to the model where it is not yet, and return its slot. Worker's thread only.
 
-        Worker's thread only.
+        `source` is a folder or hub id; None for the suite's own oracle.
+
+        Raises:
+            OracleError: the oracle can't be read or does not fit the base.
         """
         (where, fetcher), source = self._oracle_source(source), source or self._own_oracle
 
@@ -268,17 +265,17 @@ class Suite(SuiteContents):
         return self._hold("oracle", source, attach)
 
     def hold_diffs(self, infos: Sequence[DiffInfo]) -> str:
-        """Sees that one diff, or several side by side in one block slot, are on the model; returns the slot.
+        """Attach one diff, or several side by side in one block slot, to the model, and return the slot.
 
-        Slots are kept per rank, so that changing diffs copies tensors and never touches the model's modules. All that
-        have whole weights share one, as each holds a model's size. Worker's thread only.
+        There is one slot per rank, so that changing diffs copies tensors and never touches the model's modules. All
+        diffs of full weights share one slot, as each is as large as the model. Worker's thread only.
         """
         key = tuple(info.id for info in infos)
         if not all(info.rank for info in infos):
             slot = "whole"
         else:
             slot = f"diff-{infos[0].rank}" if len(infos) == 1 else "diffs"
-        _LOADED_BASE.get(self._key, self._load).lain.setdefault(slot, set()).update(key)
+        _LOADED_BASE.get(self._key, self._load).past_diffs.setdefault(slot, set()).update(key)
         if slot.startswith("diff-"):
             return self._hold(slot, key, lambda slot: self.model.attach(slot, self.load_diff(infos[0])))
         return self._hold(
@@ -286,9 +283,9 @@ class Suite(SuiteContents):
         )
 
     def _hold(self, slot: str, key: Hashable, attach: Callable[[str], None]) -> str:
-        held, key = self._held, (self._own, key)
+        held, key = self._held, (self._owner, key)
         if held.get(slot) != key:
-            held.pop(slot, None)  # whatever happens below, the slot no longer holds what it held
+            held.pop(slot, None)  # even where attaching fails, the slot does not hold its old content
             attach(slot)
             held[slot] = key
         return slot

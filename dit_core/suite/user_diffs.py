@@ -1,4 +1,4 @@
-"""A diff of somebody's own, from files or the hub: checked against a suite's base, then joined to the suite."""
+"""A user's own diff, from files or the hub: checked against a suite's base, then added to the suite."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dit_core.formats import KINDS, Adapter, AdapterFile, identify, open_adapter
 from dit_core.hub import HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
-from dit_core.suite.diffs import diff_path, size
+from dit_core.suite.diffs import diff_path, source_size
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class AddedDiff:
-    """A diff that has joined a suite: under which id, in what layout it came, and what it changes.
+    """A user's own diff that was added to a suite: its id, the layout of its files, and what it changes.
 
-    `base` is the name of the base in its files, a stranger's text; `count` is how many diffs they hold.
+    `base` is the base's name in those files, a text that is not trusted; `count` is how many diffs they hold.
     """
 
     info: DiffInfo
@@ -44,12 +44,17 @@ class AddedDiff:
 def bring_files(
     suite: Suite, files: Sequence[Path | str], title: str = "", task: str | None = None, position: int = 0
 ) -> AddedDiff:
-    """Brings one diff out of files: a `.pt`, a zip, or the files of one folder; they may go away afterwards.
+    """Add one diff from files, which are not needed afterwards: a `.pt`, a zip, or the files of one folder.
 
-    `position` says which, of a file of many; `task` how it is asked (the suite's first way without a name).
+    Args:
+        suite: the suite whose base the diff was made for.
+        files: paths.
+        title: its name for people; by default the file's name.
+        task: the task that decides how it is asked; by default the suite's first one.
+        position: which diff, of a file that holds many.
 
     Raises:
-        DitError: no files, files that are no diff or are too large, or a diff that does not fit the suite's base.
+        DitError: there are no files, they are no diff or too large, or the diff does not fit the suite's base.
     """
     if not files:
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
@@ -57,16 +62,18 @@ def bring_files(
     origin = Origin(title, files=tuple(Path(file).name for file in files), position=position)
     if not all(Path(file).exists() for file in files):
         raise DitError("These files are no longer here: choose them again.")
-    with _together([Path(file) for file in files], current_limits().upload_bytes) as found:
-        return _join(suite, found, origin, task)
+    with _uploaded([Path(file) for file in files], current_limits().upload_bytes) as adapter_file:
+        return _add(suite, adapter_file, origin, task)
 
 
 def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> AddedDiff:
-    """Brings one diff from a hub id (`owner/name[@revision][/path/inside]`) or, at home, from a path.
+    """Add one diff from a hub id (`owner/name[@revision][/path/inside]`) or, where paths are allowed, from a path.
+
+    `title`, `task` and `position` are those of `bring_files`.
 
     Raises:
-        DitError: nothing there that is a diff, no network, a diff that does not fit, and on a public server a path or a
-            download that is too large.
+        DitError: there is no diff, no network, the diff does not fit, or a public server is given a path or a download
+            that is too large.
     """
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
@@ -74,21 +81,21 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     where = parse_source(limits.check_source(source), paths=limits.paths)
     fetcher = suite.fetcher()
     if isinstance(where, HubPath):
-        limits.check_download(str(where), size(where, fetcher).missing)
+        limits.check_download(str(where), source_size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]
-    with open_adapter_file(diff_path(where, fetcher)) as found:
-        seen = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where
-        return _join(suite, found, Origin(title, str(seen), position=position), task)
+    with open_adapter_file(diff_path(where, fetcher)) as adapter_file:
+        fetched = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where
+        return _add(suite, adapter_file, Origin(title, str(fetched), position=position), task)
 
 
-def _join(suite: Suite, found: AdapterFile, origin: Origin, task: str | None) -> AddedDiff:
-    entry = found.read(origin.position)
+def _add(suite: Suite, adapter_file: AdapterFile, origin: Origin, task: str | None) -> AddedDiff:
+    entry = adapter_file.read(origin.position)
     suite.fetch()
     changes = _changes(suite, entry.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
     info = suite.bring(entry.adapter, origin, task)
-    return AddedDiff(info, origin.title, KINDS[found.kind], found.count, entry.base, changes)
+    return AddedDiff(info, origin.title, KINDS[adapter_file.kind], adapter_file.count, entry.base, changes)
 
 
 @at_model
@@ -97,13 +104,13 @@ def _changes(suite: Suite, adapter: Adapter) -> Table[ModuleChange]:
 
 
 @contextmanager
-def _together(files: Sequence[Path], most_bytes: int) -> Iterator[AdapterFile]:
-    """What lies in uploaded files, each of which may have come into a folder of its own."""
-    if sum(file.stat().st_size for file in files) > most_bytes:
-        raise DitError(f"These files are larger than {most_bytes / 1e6:,.0f} MB, the most that this server takes.")
+def _uploaded(files: Sequence[Path], max_bytes: int) -> Iterator[AdapterFile]:
+    """Yield what uploaded files hold; each may have come into a folder of its own."""
+    if sum(file.stat().st_size for file in files) > max_bytes:
+        raise DitError(f"These files are larger than {max_bytes / 1e6:,.0f} MB, the most that this server takes.")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if len(files) == 1 and files[0].suffix.lower() == ".zip":
-            yield identify(unpack(files[0], Path(folder) / "unpacked", most_bytes))
+            yield identify(unpack(files[0], Path(folder) / "unpacked", max_bytes))
         elif len(files) == 1:
             yield identify(files[0])
         else:
