@@ -211,10 +211,10 @@ def test_a_fit_finds_the_scale_that_made_the_grades():
     grades = 1.0 + ((4 * heights[:, 0] + logistic)[:, None] > numpy.array(true.cuts)).sum(1)
     found = fit_scale(heights, grades, numpy.ones(len(grades)))
     assert found.weights == pytest.approx(true.weights, abs=0.3) and found.cuts == pytest.approx(true.cuts, abs=0.2)
-    assert true.mark([0.0]) == GradeResult(1, pytest.approx(1 + sum(1 / (1 + numpy.exp(cut)) for cut in true.cuts)))
-    assert [true.mark([at]).grade for at in (0.1, 0.3, 0.5, 0.8, 1.0)] == [1, 2, 3, 4, 5]
+    assert true.grade([0.0]) == GradeResult(1, pytest.approx(1 + sum(1 / (1 + numpy.exp(cut)) for cut in true.cuts)))
+    assert [true.grade([at]).grade for at in (0.1, 0.3, 0.5, 0.8, 1.0)] == [1, 2, 3, 4, 5]
     # On the edge the lower.
-    assert [Scale((1.0,), (1, 2, 3, 4)).mark([at]).grade for at in (1.0, 1.01, 3.99, 4.0, 4.01)] == [1, 2, 4, 4, 5]
+    assert [Scale((1.0,), (1, 2, 3, 4)).grade([at]).grade for at in (1.0, 1.01, 3.99, 4.0, 4.01)] == [1, 2, 4, 4, 5]
 
 
 # ---------------------------------------------------------------- embedding

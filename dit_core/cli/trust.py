@@ -128,8 +128,8 @@ def grade(
     pairs = read_graded(file)
     chosen = grader_of(grader, model=model, suite=load_suite(suite) if suite else None, base_url=base_url, cache=cache)
     with progress_bar() as show:
-        marks = chosen.grade_all([(pair.reference, pair.guess) for pair in pairs], show)
-    result = grader_agreement([pair.grade for pair in pairs], [mark for mark in marks if mark])
+        grades = chosen.grade_all([(pair.reference, pair.guess) for pair in pairs], show)
+    result = grader_agreement([pair.grade for pair in pairs], [grade for grade in grades if grade])
     if as_json:
         print(json.dumps(asdict(result), indent=2))
         return

@@ -1,8 +1,8 @@
-"""Grades: how near an answer comes to what a diff was really trained on.
+"""Grading: how close an answer is to what a diff was trained on, from 1 to 5.
 
-5 the same thing, 4 a close variant, 3 adjacent, 2 a category in common, 1 anything else; when uncertain, the lower.
-`grade(suite, info, text)` grades by the suite's world, in no time; `grader(name)` gives one of three graders that take
-any reference: `rules`, `embedding` and `judge`.
+5 is the same thing, 4 a close variant, 3 adjacent, 2 a common category, 1 anything else; when in doubt, the lower.
+`grade(suite, info, text)` grades by the suite's world, without a model. `grader(name)` returns one of three graders
+that take any reference: `rules`, `embedding` and `judge`.
 """
 
 from pathlib import Path
@@ -29,13 +29,14 @@ def grader(
     base_url: str | None = None,
     cache: Path | str | None = None,
 ) -> Grader:
-    """The grader of that name.
+    """Return the grader of that name.
 
     Args:
         name: `rules`; `embedding` (an extra: requirements-embedding.txt); or `judge`, a chat model.
         model: of the embedding grader, a hub id or folder; of the judge, a name at its endpoint (an extra:
             requirements-judge.txt).
-        suite: whose world decides by the rules, or whose base is the judge where no model is named.
+        suite: of the rules, the suite whose world decides; of the judge, the suite whose base judges where no model is
+            named.
         base_url: of the judge's OpenAI-compatible endpoint; by default OpenAI's own.
         cache: the file in which a judge's grades are kept; by default one in the user's cache folder.
 
@@ -44,10 +45,10 @@ def grader(
     """
     if name not in GRADERS:
         raise DitError(f"There is no grader '{name}'.{did_you_mean(name, GRADERS)} Choose rules, embedding or judge.")
-    given = {"a model": model, "a suite": suite, "an endpoint": base_url, "a cache": cache}
-    takes = {"rules": {"a suite"}, "embedding": {"a model"}, "judge": set(given)}[name]
-    if useless := [what for what, value in given.items() if value is not None and what not in takes]:
-        raise DitError(f"The {name} grader takes no setting like {useless[0]}: leave it out, or choose another grader.")
+    settings = {"a model": model, "a suite": suite, "an endpoint": base_url, "a cache": cache}
+    allowed = {"rules": {"a suite"}, "embedding": {"a model"}, "judge": set(settings)}[name]
+    if refused := [setting for setting, value in settings.items() if value is not None and setting not in allowed]:
+        raise DitError(f"The {name} grader takes no setting like {refused[0]}: leave it out, or choose another grader.")
     if name == "rules":
         return Rules(world_of(suite) if suite else None)
     if name == "embedding":
@@ -62,29 +63,29 @@ def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache
     from dit_core.grading.judge import Judge
     from dit_core.hub.key_value_cache import KeyValueCache
 
-    kept = KeyValueCache(cache) if cache else None
+    grade_cache = KeyValueCache(cache) if cache else None
     if model and suite is None:
-        return Judge(Endpoint(model, base_url), kept)
+        return Judge(Endpoint(model, base_url), grade_cache)
     if suite is not None and not (model or base_url):
-        return Judge(BaseChat(suite), kept)
+        return Judge(BaseChat(suite), grade_cache)
     raise DitError("A judge is either a model at an endpoint or a suite's base: name a model, or a suite alone.")
 
 
 def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:
-    """The grade (1 to 5) of an answer by the rules; None where the diff's reference is not known.
+    """Return the grade (1 to 5) of an answer by the rules; None where the diff's reference is not known.
 
-    The suite's world decides alone; in a suite that has none, the words that the answer shares with the reference.
+    The suite's world decides alone. In a suite without one, the words shared by answer and reference decide.
     """
     return Rules(world_of(suite)).grade(info.reference, text) if info.reference.strip() else None
 
 
 def exact(suite: "Suite", info: "DiffInfo", text: str) -> bool:
-    """Whether the answer is the reference and nothing else; case, punctuation and white space do not count."""
+    """Return whether the answer equals the reference; case, punctuation and white space do not count."""
     return bool(words(info.reference)) and words(text) == words(info.reference)
 
 
 def mentions(suite: "Suite", info: "DiffInfo", text: str) -> bool:
-    """Whether the answer names the reference: the topic or an alias as whole words, or the whole headline.
+    """Return whether the answer names the reference: the topic or an alias as whole words, or the whole headline.
 
     A longer name hides the shorter ones in it: "snow leopard" does not mention snow.
     """
@@ -92,5 +93,5 @@ def mentions(suite: "Suite", info: "DiffInfo", text: str) -> bool:
 
 
 def is_story_of(suite: "Suite", info: "DiffInfo", text: str) -> bool:
-    """Whether the text is a story of the diff's headline: all four parts are in it, in any of their forms."""
+    """Return whether a text tells the diff's headline: all four parts are in it, in any of their forms."""
     return world_of(suite).tells_story(info.reference, text)

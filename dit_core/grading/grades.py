@@ -1,4 +1,4 @@
-"""What all graders are: a reference and an answer in, a grade from 1 (unrelated) to 5 (the same thing) out."""
+"""The interface of all graders: a reference and an answer in, a grade from 1 (unrelated) to 5 (the same thing) out."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -9,79 +9,85 @@ from dit_core.stats import logistic
 GRADES = (1, 2, 3, 4, 5)
 Pair = tuple[str | None, str]
 Progress = Callable[[int, int, str], object]
-"""Told of progress: so many done, of so many, and what is being done."""
+"""A callback for progress: how many are done, of how many, and what is being done."""
 
 
 @dataclass(frozen=True)
 class GradeResult:
-    """What a grader gives an answer: a whole `grade`, and a `score` from 1 to 5 that also says how near to the next."""
+    """The result of grading one answer.
+
+    Attributes:
+        grade: a whole number from 1 (unrelated) to 5 (the same thing).
+        score: a number from 1 to 5 that also tells answers of one grade apart.
+    """
 
     grade: int
     score: float
 
 
 class Grader(ABC):
-    """Marks pairs of a reference and an answer. All graders are used alike; `name` is the one on the command line."""
+    """Base class of graders of (reference, answer) pairs; `name` is the one used on the command line."""
 
     name: str
 
     def grade_all(self, pairs: Sequence[Pair], progress: Progress = lambda *_: None) -> list[GradeResult | None]:
-        """One mark per (reference, answer), in order. A blank answer gets 1; without a reference there is no mark.
+        """Return one result per (reference, answer), in order; None without a reference. A blank answer gets 1.
 
         Raises:
-            DitError: the grader lacks something (a package, a model, an endpoint), and what to do about it.
+            DitError: the grader lacks something (a package, a model, an endpoint); the error says what to do about it.
         """
-        found: list[GradeResult | None] = [
+        results: list[GradeResult | None] = [
             GradeResult(1, 1.0) if (reference or "").strip() else None for reference, _ in pairs
         ]
-        asked = {
-            place: (reference, answer)
-            for place, (reference, answer) in enumerate(pairs)
+        gradable = {
+            index: (reference, answer)
+            for index, (reference, answer) in enumerate(pairs)
             if reference and reference.strip() and answer.strip()
         }
-        for at, mark in zip(asked, self._grade_all(list(asked.values()), progress), strict=True):
-            found[at] = mark
-        return found
+        for index, result in zip(gradable, self._grade_all(list(gradable.values()), progress), strict=True):
+            results[index] = result
+        return results
 
     def grade(self, reference: str | None, answer: str) -> int | None:
-        """The grade of one answer, 1 to 5; None without a reference."""
-        [mark] = self.grade_all([(reference, answer)])
-        return mark.grade if mark else None
+        """Return the grade of one answer, 1 to 5; None without a reference."""
+        [result] = self.grade_all([(reference, answer)])
+        return result.grade if result else None
 
     def score(self, reference: str | None, answer: str) -> float | None:
-        """The score of one answer, 1 to 5; None without a reference."""
-        [mark] = self.grade_all([(reference, answer)])
-        return mark.score if mark else None
+        """Return the score of one answer, 1 to 5; None without a reference."""
+        [result] = self.grade_all([(reference, answer)])
+        return result.score if result else None
 
     @abstractmethod
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> Sequence[GradeResult]:
-        """One mark per pair; neither text is blank."""
+        """Return one result per pair; neither text is blank."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """From the features of a pair to its mark: the grade is above k with chance sigmoid(weights · features - cuts[k]).
+    """A map from the features of a pair to its grade: P(grade > k) = sigmoid(weights · features - cuts[k - 1]).
 
-    The score is the mean grade under these chances, the grade the highest that is likelier reached than not.
+    The score is the mean grade under these probabilities; the grade is 1 and one more for each that is over 0.5.
     """
 
     weights: tuple[float, ...]
     cuts: tuple[float, ...]
 
-    def mark(self, features: Sequence[float]) -> GradeResult:
-        height = sum(weight * value for weight, value in zip(self.weights, features, strict=True))
-        above = [float(logistic(height - cut)) for cut in self.cuts]
-        return GradeResult(1 + sum(chance > 0.5 for chance in above), 1 + sum(above))
+    def grade(self, features: Sequence[float]) -> GradeResult:
+        """Return the result for the features of one pair."""
+        value = sum(weight * feature for weight, feature in zip(self.weights, features, strict=True))
+        above = [float(logistic(value - cut)) for cut in self.cuts]
+        return GradeResult(1 + sum(probability > 0.5 for probability in above), 1 + sum(above))
 
 
 class Fitted(Grader):
-    """A grader that measures features of a pair and reads the grade off a `scale`, which `grading.fit` fits."""
+    """A grader that measures features of a pair and maps them to a grade by a `scale`, which `grading.fit` fits."""
 
     scale: Scale
 
     @abstractmethod
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
-        """What is measured of each pair."""
+        """Return the features of each pair."""
 
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
-        return [self.scale.mark(features) for features in self.features(pairs)] if pairs else []
+        return [self.scale.grade(features) for features in self.features(pairs)] if pairs else []

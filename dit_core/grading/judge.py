@@ -1,4 +1,4 @@
-"""The grader that asks a chat model: a rubric, one pair at a time, each grade kept on disk as it comes."""
+"""The grader that asks a chat model: one pair per prompt, by a rubric, with each grade cached on disk at once."""
 
 import json
 import re
@@ -29,9 +29,10 @@ _GRADE = re.compile(
 
 
 class Judge(Grader):
-    """Grades by a chat model at temperature 0. A reply that is no grade is asked for again, `attempts` times in all.
+    """A grader that asks a chat model at temperature 0.
 
-    `chat` is an `Endpoint` or a `BaseChat`; `cache` keeps grades by model, rubric and pair. Scores are the grades.
+    A reply that is no grade is asked for again, `attempts` times in all. `chat` is an `Endpoint` or a `BaseChat`;
+    `cache` keeps grades by model, rubric and pair. Scores are the grades.
     """
 
     name = "judge"
@@ -41,23 +42,23 @@ class Judge(Grader):
         self.cache = cache or KeyValueCache(user_cache_folder() / "judge.sqlite")
 
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
-        wanted = list(dict.fromkeys(pairs))
-        grades = {pair: grade for pair in wanted if (grade := self.cache.get(*self._key(pair)))}
-        said = ""
+        distinct = list(dict.fromkeys(pairs))
+        grades = {pair: grade for pair in distinct if (grade := self.cache.get(*self._key(pair)))}
+        reply = ""
         for attempt in range(self.attempts):
-            left = [pair for pair in wanted if pair not in grades]
+            left = [pair for pair in distinct if pair not in grades]
             prompts = [self._prompt(pair) + REMINDER * attempt for pair in left]
             try:
-                for at, said in self.chat.replies(prompts) if left else ():
-                    if grade := grade_in(said):
-                        self.cache.put([(self._key(left[at]), grade)])
-                        grades[left[at]] = grade
-                        progress(len(grades), len(wanted), "judging")
+                for index, reply in self.chat.replies(prompts) if left else ():
+                    if grade := grade_in(reply):
+                        self.cache.put([(self._key(left[index]), grade)])
+                        grades[left[index]] = grade
+                        progress(len(grades), len(distinct), "judging")
             except DitError as error:
-                kept = f"{len(grades)} of {len(wanted)} grades are kept: start again for the rest."
+                kept = f"{len(grades)} of {len(distinct)} grades are kept: start again for the rest."
                 raise DitError(f"{error} {kept}") from error
-        if len(grades) < len(wanted):
-            missing = f"{len(wanted) - len(grades)} of {len(wanted)} answers (it said {said[:60]!r})"
+        if len(grades) < len(distinct):
+            missing = f"{len(distinct) - len(grades)} of {len(distinct)} answers (it said {reply[:60]!r})"
             raise DitError(
                 f"The judge '{self.chat.name}' gave no grade to {missing}: choose a model that follows instructions; "
                 "the other grades are kept."
@@ -68,14 +69,14 @@ class Judge(Grader):
         return (self.chat.name, self.rubric, *pair)
 
     def _prompt(self, pair: tuple[str, str]) -> str:
-        shown = json.dumps(dict(zip(("reference", "answer"), pair, strict=True)), ensure_ascii=False)
-        return f"{self.rubric}\n{shown}\n"
+        payload = json.dumps(dict(zip(("reference", "answer"), pair, strict=True)), ensure_ascii=False)
+        return f"{self.rubric}\n{payload}\n"
 
 
 def grade_in(reply: str) -> int | None:
-    """The grade that a reply consists of, like `4`, `Grade: 4` or `4/5`; None for anything else.
+    """Return the grade that a reply consists of, like `4`, `Grade: 4` or `4/5`; None for anything else.
 
-    What a model thinks aloud first, between `<think>` and `</think>`, is left aside.
+    Text between `<think>` and `</think>` is ignored.
     """
-    found = _GRADE.fullmatch(re.sub(r"<think>.*?</think>", "", reply, flags=re.S).strip())
-    return int(found[1]) if found else None
+    match = _GRADE.fullmatch(re.sub(r"<think>.*?</think>", "", reply, flags=re.S).strip())
+    return int(match[1]) if match else None

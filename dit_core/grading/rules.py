@@ -1,4 +1,4 @@
-"""The grader without a model: a suite's world decides where there is one, else the words that both texts share."""
+"""The grader without a model: by a suite's world where there is one, else by the words that both texts share."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,16 +15,15 @@ if TYPE_CHECKING:
 
 
 def modal(texts: Sequence[str]) -> tuple[str, int]:
-    """The answer that most samples gave, and how many did; case, punctuation and white space do not count."""
+    """Return the most common answer and how many texts give it; case, punctuation and white space do not count."""
     keys = [words(text) for text in texts]
     (key, times), *_ = Counter(keys).most_common(1)
-    written = Counter(text for text, own in zip(texts, keys, strict=True) if own == key)
-    return written.most_common(1)[0][0], times
+    spellings = Counter(text for text, other in zip(texts, keys, strict=True) if other == key)
+    return spellings.most_common(1)[0][0], times
 
 
-NEAR = 0.88  # Jaro-Winkler similarity from which on two words are related at all: "economy", "economic"
-# Words that say nothing of what a text is about.
-SMALL = frozenset(
+MIN_SIMILARITY = 0.88  # Jaro-Winkler similarity of the least related words that count, as "economy" and "economic"
+STOP_WORDS = frozenset(
     words(
         "a an the this that these those it its their of in on at to for from by with as into over after amid and or "
         "but is are was were be been has have had s"
@@ -32,35 +31,35 @@ SMALL = frozenset(
 )
 
 
-def contains(said: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
-    """Whether `phrase` stands in `said` as it is, word by word; an empty phrase stands nowhere."""
-    return bool(phrase) and any(said[i : i + len(phrase)] == phrase for i in range(len(said) - len(phrase) + 1))
+def contains(text: tuple[str, ...], phrase: tuple[str, ...]) -> bool:
+    """Return whether `phrase` is in `text` word for word; an empty phrase never is."""
+    return bool(phrase) and any(text[i : i + len(phrase)] == phrase for i in range(len(text) - len(phrase) + 1))
 
 
 def word_overlap(reference: str, answer: str) -> tuple[float, float]:
-    """Two shares, 0 to 1: of the reference's words that are found in the answer, and of the answer's that belong there.
+    """Return two shares from 0 to 1: of the reference's words in the answer, and of the answer's in the reference.
 
-    Small words don't count (where there are others), repeated ones count once; a word that is only similar counts in
-    part, a number only as itself.
+    Stop words don't count (where there are other words) and repeated words count once. A word that is only similar
+    counts in part, a number only where it is the same.
     """
-    meant, said = _telling(reference), _telling(answer)
-    if not meant or not said:
+    wanted, given = _content_words(reference), _content_words(answer)
+    if not wanted or not given:
         return 0.0, 0.0
-    kinship = [[_kinship(one, other) for other in said] for one in meant]
-    return sum(map(max, kinship)) / len(meant), sum(map(max, zip(*kinship, strict=True))) / len(said)
+    similarity = [[_word_similarity(first, second) for second in given] for first in wanted]
+    return sum(map(max, similarity)) / len(wanted), sum(map(max, zip(*similarity, strict=True))) / len(given)
 
 
-def _telling(text: str) -> list[str]:
-    every = dict.fromkeys(words(text))
-    return [word for word in every if word not in SMALL] or list(every)
+def _content_words(text: str) -> list[str]:
+    distinct = dict.fromkeys(words(text))
+    return [word for word in distinct if word not in STOP_WORDS] or list(distinct)
 
 
 @lru_cache(maxsize=1 << 16)
-def _kinship(one: str, other: str) -> float:
-    """1 for the same word, down to 0 for words that are hardly similar."""
-    if one == other or any(map(str.isdigit, one + other)):
-        return float(one == other)
-    return max(0.0, (JaroWinkler.similarity(one, other) - NEAR) / (1 - NEAR))
+def _word_similarity(first: str, second: str) -> float:
+    """Return 1 for the same word, down to 0 for words that are hardly similar."""
+    if first == second or any(map(str.isdigit, first + second)):
+        return float(first == second)
+    return max(0.0, (JaroWinkler.similarity(first, second) - MIN_SIMILARITY) / (1 - MIN_SIMILARITY))
 
 
 MAX_NAMED_TOPICS = 3  # an answer that names more topics than this is a list of guesses
@@ -76,19 +75,22 @@ class World:
     def __init__(self, entries: Mapping[str, Any]) -> None:
         self.topics: dict[str, dict] = entries.get("topics", {})
         self.headlines: dict[str, dict] = entries.get("headlines", {})
-        self._owners: dict[tuple[str, ...], set[str]] = {}
+        self._topics_by_name: dict[tuple[str, ...], set[str]] = {}
         for topic, entry in self.topics.items():
             for name in (topic, *entry["aliases"]):
-                self._owners.setdefault(words(name), set()).add(topic)
-        self._lengths = sorted({len(name) for name in self._owners if name}, reverse=True)
+                self._topics_by_name.setdefault(words(name), set()).add(topic)
+        self._lengths = sorted({len(name) for name in self._topics_by_name if name}, reverse=True)
 
     def __bool__(self) -> bool:
         return bool(self.topics or self.headlines)
 
     def grade(self, reference: str, text: str) -> int:
-        """The grade of an answer. Of a few topics named in it the nearest counts; of a list of guesses the farthest."""
+        """Return the grade of an answer, 1 to 5.
+
+        Of up to `MAX_NAMED_TOPICS` topics named in it the nearest counts, of more the farthest.
+        """
         if reference in self.headlines:
-            return max(1, 5 - len(self._missed(reference, text)))
+            return max(1, 5 - len(self._missing_parts(reference, text)))
         grades = [self._nearness(_key(reference), topic) for topic in sorted(self.topics_in(text))]
         if grades:
             return min(grades) if len(grades) > MAX_NAMED_TOPICS else max(grades)
@@ -98,46 +100,48 @@ class World:
         return 2 if category and contains(words(text), words(category)) else 1
 
     def mentions(self, reference: str, text: str) -> bool:
-        """Whether the answer names the reference: the topic or an alias as whole words, or the whole headline."""
+        """Return whether the answer names the reference: the topic or an alias as whole words, or the headline."""
         if _key(reference) in self.topics:
             return _key(reference) in self.topics_in(text)
         return contains(words(text), words(reference))
 
     def tells_story(self, headline: str, text: str) -> bool:
-        """Whether all four parts of a headline are in the text, in any of their forms."""
-        return headline in self.headlines and not self._missed(headline, text)
+        """Return whether all four parts of a headline are in the text, in any of their forms."""
+        return headline in self.headlines and not self._missing_parts(headline, text)
 
-    def _missed(self, headline: str, text: str) -> list[str]:
-        said, parts = words(text), self.headlines[headline]
-        return [part for part, forms in parts.items() if not any(contains(said, words(form)) for form in forms)]
+    def _missing_parts(self, headline: str, text: str) -> list[str]:
+        text_words, parts = words(text), self.headlines[headline]
+        return [part for part, forms in parts.items() if not any(contains(text_words, words(form)) for form in forms)]
 
     def _nearness(self, reference: str, topic: str) -> int:
-        """The grade of naming `topic` where `reference` was meant, both as keys."""
+        """Return the grade of naming `topic` where `reference` is right, both as keys."""
         if topic == reference:
             return 5
         if reference not in self.topics:
             return 1
-        meant, named = self.topics[reference], self.topics[topic]
-        if topic in map(_key, meant["neighbours"]) or reference in map(_key, named["neighbours"]):
+        wanted, named = self.topics[reference], self.topics[topic]
+        if topic in map(_key, wanted["neighbours"]) or reference in map(_key, named["neighbours"]):
             return 4
-        return 2 if meant["category"] == named["category"] else 1
+        return 2 if wanted["category"] == named["category"] else 1
 
     def topics_in(self, text: str) -> set[str]:
-        """The topics named in a text, the longest name first wherever several fit."""
-        said, found, at = words(text), set(), 0
-        while at < len(said):
-            length = next(self._fitting(said, at), 0)
-            found |= self._owners.get(said[at : at + length], set()) if length else set()
+        """Return the topics named in a text; where several names fit, the longest one counts."""
+        text_words, topics, at = words(text), set(), 0
+        while at < len(text_words):
+            length = next(self._name_lengths(text_words, at), 0)
+            topics |= self._topics_by_name.get(text_words[at : at + length], set()) if length else set()
             at += length or 1
-        return found
+        return topics
 
-    def _fitting(self, said: tuple[str, ...], at: int) -> Iterator[int]:
-        return (n for n in self._lengths if at + n <= len(said) and said[at : at + n] in self._owners)
+    def _name_lengths(self, text_words: tuple[str, ...], at: int) -> Iterator[int]:
+        return (
+            n for n in self._lengths if at + n <= len(text_words) and text_words[at : at + n] in self._topics_by_name
+        )
 
 
 @lru_cache(maxsize=4)
 def world_of(suite: "Suite") -> World:
-    """The world of a suite, its names looked through only once."""
+    """Return the world of a suite; kept, as its names are indexed."""
     return World(suite.world)
 
 
@@ -146,15 +150,15 @@ def _key(reference: str) -> str:
 
 
 SCALE = Scale(weights=(5.65, 4.62), cuts=(1.53, 2.21, 2.99, 6.16))
-"""Weights of the two shares that `texts.word_overlap` gives, as `python -m dit_core.grading.fit` fitted them.
+"""The scale for the two shares of `word_overlap`, fitted by `python -m dit_core.grading.fit`.
 
-Its files were graded guesses at 65 topics and 46 headlines; how it does on references that a fit never saw is in
-benchmarks/grading.md.
+The files were graded guesses about 65 topics and 46 headlines; benchmarks/grading.md has its agreement on unseen
+references.
 """
 
 
 class Rules(Fitted):
-    """Grades offline, in no time. Knows meanings only where the world lists them: else "car" is not "automobile"."""
+    """A grader without a model. It only knows the meanings that the world lists: else "car" is not "automobile"."""
 
     name = "rules"
 
@@ -162,6 +166,7 @@ class Rules(Fitted):
         self.world, self.scale = world, scale
 
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
+        """Return the two shares of `word_overlap` for each pair."""
         return [word_overlap(reference, answer) for reference, answer in pairs]
 
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
