@@ -181,7 +181,7 @@ def test_an_actor_with_other_files_is_refused(suite):
 def test_a_cluster_without_room_is_said(suite):
     class Full(PretendedRay):
         def wait(self, running, timeout):
-            assert timeout == on_ray.STARTING
+            assert timeout == on_ray.START_SECONDS
             return [], running
 
     with pytest.raises(DitError, match="No actor could start"):

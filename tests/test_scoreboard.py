@@ -320,8 +320,8 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
     suite = load_suite(folder)
     assert read_board(suite) is None and read_scaling(suite) is None
     found = findings(suite, kinds=["verbal"])
-    (folder / stored.FILE).write_text(
-        json.dumps({stored.STAGE: {**stored.board_json(suite, found), "machine": "a lamp"}})
+    (folder / stored.REPORT_FILE).write_text(
+        json.dumps({stored.REPORT_KEY: {**stored.board_json(suite, found), "machine": "a lamp"}})
     )
     made, kept = board(suite, found), read_board(suite)
     assert kept.scores.records == made.scores.records
@@ -333,7 +333,7 @@ def test_a_stored_board_is_the_one_that_was_measured(tiny_suite_folder, tmp_path
     assert "a lamp" in kept.measured and kept.of_this_suite and not made.measured
     told = kept.scores.to_json()
     assert told["fingerprint"] == suite.fingerprint and told["machine"] == "a lamp" and told["split"] == "test"
-    (folder / stored.FILE).write_text("{}")
+    (folder / stored.REPORT_FILE).write_text("{}")
     assert read_board(suite) is None
 
 

@@ -33,7 +33,7 @@ def suite(tiny_suite_folder, tmp_path_factory):
     folder = shutil.copytree(tiny_suite_folder, tmp_path_factory.mktemp("stored") / "suite")
     found = stored.board_json(load_suite(folder), findings(load_suite(folder), kinds=["verbal"]))
     found["rows"][1]["value"] = 4.321
-    (folder / stored.FILE).write_text(json.dumps({stored.STAGE: {**found, "machine": "a lamp"}}))
+    (folder / stored.REPORT_FILE).write_text(json.dumps({stored.REPORT_KEY: {**found, "machine": "a lamp"}}))
     return load_suite(folder)
 
 

@@ -1,7 +1,6 @@
-"""Experiments on many diffs at once. The scoreboard: how often each method tells what a diff was trained on.
+"""The scoreboard: how often each method finds what a diff was trained on, over many held-out diffs.
 
-Each method is asked of all held-out diffs, greedily, many diffs to a batch; measured figures stand beside the
-published ones.
+Each method asks all held-out diffs, greedily, many diffs to a batch; published figures are shown next to measured ones.
 """
 
 from dit_core.records.scores import (

@@ -1,7 +1,7 @@
-"""What has been found so far, on disk where a run may be stopped: the next one goes on where this one ended.
+"""The findings of a run, kept on disk: a run that was stopped goes on from its ledger.
 
-A file of JSON lines. The first says of which suite and settings it is, each other one holds a batch of findings, or a
-choice made on the calibration diffs. Every batch is on disk before the next begins; one that was cut off is forgotten.
+A file of JSON lines. The first holds suite and settings; each other one a batch of findings, or a choice made on the
+calibration diffs. Each batch is on disk before the next one starts. An incomplete last line is dropped.
 """
 
 import json
@@ -27,36 +27,36 @@ class Ledger:
     """Findings and choices of one run, by (method, task, adapter). Open it as a context where it has a file.
 
     Args:
-        settings: all that a finding depends on beside the diff and the method: suite, fingerprint, split, limit…
-        file: where to keep them; a folder, or what ends in "/", gets a file named after the settings. Nowhere
-            without it.
+        settings: all that a finding depends on besides the diff and the method: suite, fingerprint, split, limit…
+        file: where to keep them; a folder, or a path that ends in "/", gets a file named after the settings. In memory
+            only without it.
 
     Raises (on entering):
-        DitError: the file is of other settings, damaged, in use by another run, or can't be written.
+        DitError: the file has other settings, is damaged, is in use by another run, or can't be written.
     """
 
     def __init__(self, settings: Mapping[str, Any], file: Path | str | None = None) -> None:
         self.settings = json.loads(json.dumps({"format": FORMAT, **settings}))
-        self.path = self._place(file) if file else None
+        self.path = self._path_of(file) if file else None
         self.findings: list[Finding] = []
         self.choices: dict[Key, dict[str, Any]] = {}
         self._open = ExitStack()
         self._out: FileIO | None = None
 
-    def _place(self, where: Path | str) -> Path:
-        file = Path(where)
-        if str(where).endswith(("/", os.sep)):
-            with suppress(OSError):  # what is wrong is said where the file is opened
-                file.mkdir(parents=True, exist_ok=True)
-        if not file.is_dir():
-            return file
+    def _path_of(self, location: Path | str) -> Path:
+        path = Path(location)
+        if str(location).endswith(("/", os.sep)):
+            with suppress(OSError):  # opening the file gives the better error
+                path.mkdir(parents=True, exist_ok=True)
+        if not path.is_dir():
+            return path
         digest = sha256(json.dumps(self.settings, sort_keys=True).encode()).hexdigest()[:8]
         parts = (self.settings.get(name) for name in ("suite", "fingerprint", "split"))
-        return file / f"scoreboard-{'-'.join(_plain(part) for part in parts if part)}-{digest}.jsonl"
+        return path / f"scoreboard-{'-'.join(_safe_name(part) for part in parts if part)}-{digest}.jsonl"
 
     def __enter__(self) -> "Ledger":
         if self.path:
-            with ExitStack() as opened:  # closes what was opened where something goes wrong on the way
+            with ExitStack() as opened:  # closes what is open if a later step fails
                 self._lock(self.path, opened)
                 self._begin(self.path, opened)
                 self._open = opened.pop_all()
@@ -67,29 +67,29 @@ class Ledger:
         self._open.close()
 
     def missing(self, key: Key, measures: Sequence[str], infos: Iterable[DiffInfo]) -> list[DiffInfo]:
-        """The diffs of which a method's findings by these measures are not there yet."""
-        there = {one.diff for one in self.findings_of(key, measures)}
-        return [info for info in infos if info.id not in there]
+        """Return the diffs that have no finding yet by this method and the first of these measures."""
+        present = {finding.diff for finding in self.findings_of(key, measures)}
+        return [info for info in infos if info.id not in present]
 
     def findings_of(self, key: Key, measures: Sequence[str]) -> list[Finding]:
-        """A method's findings by the first of these measures."""
-        return [one for one in self.findings if key_of(one) == key and measures[0] in one.values]
+        """Return a method's findings that have a value of the first of these measures."""
+        return [finding for finding in self.findings if key_of(finding) == key and measures[0] in finding.values]
 
     def add(self, findings: Sequence[Finding]) -> None:
-        """Takes a batch of findings; they are on disk when it returns."""
+        """Add a batch of findings; they are on disk when this returns."""
         if findings:
-            self._write({"findings": [asdict(one) for one in findings]})
+            self._write({"findings": [asdict(finding) for finding in findings]})
             self.findings += findings
 
     def choose(self, key: Key, choice: dict[str, Any]) -> None:
-        """Takes what was chosen for a method, such as its layer; it is on disk when this returns."""
+        """Add a method's choice, such as its layer; it is on disk when this returns."""
         self._write({"key": key, "choice": choice})
         self.choices[key] = choice
 
     def _lock(self, path: Path, opened: ExitStack) -> None:
-        """Takes the file's lock, which is given back when the process ends, however it ends."""
+        """Take the file's lock, which the system frees when the process ends."""
         try:
-            # Not per thread: a run on the page ends in another thread than it began in.
+            # Not per thread: a run on the page may end in another thread than it started in.
             opened.enter_context(FileLock(f"{path}.lock", timeout=0, thread_local=False))
         except Timeout as error:
             raise DitError(f"Another run is writing to '{path}': wait for it, or give another file.") from error
@@ -97,19 +97,19 @@ class Ledger:
             raise _unwritable(path, error) from error
 
     def _begin(self, path: Path, opened: ExitStack) -> None:
-        """Reads what is there, forgets a line that was cut off, and opens the file to go on."""
+        """Read the file, drop an incomplete last line, and open it for appending."""
         try:
-            there = path.read_bytes() if path.exists() else b""
-            whole = there[: there.rfind(b"\n") + 1]
-            self._read(whole)
-            # Without a buffer: what did not fit on a full disk is not tried again when the file is closed.
-            out = opened.enter_context(FileIO(path, "r+" if there else "w+"))
-            out.truncate(len(whole))
-            out.seek(len(whole))
+            content = path.read_bytes() if path.exists() else b""
+            complete = content[: content.rfind(b"\n") + 1]
+            self._read(complete)
+            # Unbuffered: what did not fit on a full disk is not written again on closing.
+            out = opened.enter_context(FileIO(path, "r+" if content else "w+"))
+            out.truncate(len(complete))
+            out.seek(len(complete))
         except OSError as error:
             raise _unwritable(path, error) from error
         self._out = out
-        if not whole:
+        if not complete:
             self._write({"settings": self.settings})
 
     def _read(self, content: bytes) -> None:
@@ -137,20 +137,20 @@ class Ledger:
             )
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        """Adds a line: all of it is there, or it is forgotten when the file is read."""
+        """Append a line; one that was not written completely is dropped when the file is read."""
         if self._out is None or self.path is None:
             return
         try:
-            left = memoryview((json.dumps(entry, ensure_ascii=False) + "\n").encode())
-            while left:
-                left = left[self._out.write(left) :]
+            rest = memoryview((json.dumps(entry, ensure_ascii=False) + "\n").encode())
+            while rest:
+                rest = rest[self._out.write(rest) :]
             os.fsync(self._out.fileno())
         except OSError as error:
             raise _unwritable(self.path, error) from error
 
 
 def key_of(finding: Finding) -> Key:
-    """The row of the scoreboard that a finding belongs to."""
+    """Return the (method, task, adapter) of a finding, the key of its row in the scoreboard."""
     return finding.method, finding.task, finding.adapter
 
 
@@ -162,5 +162,5 @@ def _unwritable(path: Path, error: OSError) -> DitError:
     )
 
 
-def _plain(text: Any) -> str:
-    return "".join(letter if letter.isalnum() else "_" for letter in str(text))
+def _safe_name(text: Any) -> str:
+    return "".join(character if character.isalnum() else "_" for character in str(text))

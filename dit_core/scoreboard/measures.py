@@ -1,4 +1,4 @@
-"""What is measured of the answers of many diffs, and the scoreboard's rows that come of it."""
+"""The measures of an answer, and the scores that come of many findings."""
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,9 +18,9 @@ MEASURES: dict[str, Callable[[Suite, DiffInfo, str], float | None]] = {
     "mentions": mentions,
 }
 OF_GRADE: dict[str, Callable[[int], int]] = {"mean_grade": lambda grade: grade, "at_least_2": lambda grade: grade >= 2}
-"""The measures that a grader decides."""
+"""Measures that follow from a grade, as functions of it."""
 SHARES = frozenset(("exact", "at_least_2", "mentions", "equals_base"))
-"""Measures that are right or wrong of each answer; the others are a mean of grades, and nats per token."""
+"""Measures that are right or wrong for each answer; the others are mean grades, and nats per token."""
 GRADED, LIFT = "mean_grade", "lift"
 Values = tuple[bool | int | float | None, ...]
 """A diff's answers by one measure, as `Finding.values` keeps them."""
@@ -31,54 +31,61 @@ def _at_least_2(grade: int | None) -> int | None:
 
 
 def measure_answer(suite: Suite, info: DiffInfo, measures: Iterable[str], text: str) -> dict[str, Values]:
-    """One answer by each measure; None without a reference, of which nothing can be right or wrong."""
+    """Return one answer's value by each measure; None where the diff's reference is not known."""
     known = bool(info.reference.strip())
     return {measure: (MEASURES[measure](suite, info, text) if known else None,) for measure in measures}
 
 
-def regrade(suite: Suite, found: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
-    """The same findings by the grades of another grader. Raises what `Grader.grade_all` raises."""
-    pairs = pairs_to_grade(suite, found)
-    marks = grader.grade_all(pairs, progress or (lambda *_: None))
-    return with_grades(suite, found, dict(zip(pairs, marks, strict=True)), grader.name)
+def regrade(suite: Suite, findings: Table[Finding], grader: Grader, progress: Progress | None = None) -> Table[Finding]:
+    """Return the same findings with the grades of another grader.
+
+    Raises:
+        DitError: the grader can't grade, see `Grader.grade_all`.
+    """
+    pairs = pairs_to_grade(suite, findings)
+    results = grader.grade_all(pairs, progress or (lambda *_: None))
+    return with_grades(suite, findings, dict(zip(pairs, results, strict=True)), grader.name)
 
 
-def pairs_to_grade(suite: Suite, found: Table[Finding]) -> list[tuple[str, str]]:
-    """The references and answers of findings that a grader decides, each once."""
-    graded = [one for one in found if OF_GRADE.keys() & one.values.keys()]
-    return list(dict.fromkeys((suite.diff(one.diff).reference, text) for one in graded for text in one.answers))
+def pairs_to_grade(suite: Suite, findings: Table[Finding]) -> list[tuple[str, str]]:
+    """Return the (reference, answer) pairs of findings that a grader decides, each once."""
+    graded = [finding for finding in findings if OF_GRADE.keys() & finding.values.keys()]
+    pairs = ((suite.diff(finding.diff).reference, text) for finding in graded for text in finding.answers)
+    return list(dict.fromkeys(pairs))
 
 
 def with_grades(
-    suite: Suite, found: Table[Finding], marks: Mapping[tuple[str, str], GradeResult | None], grader: str
+    suite: Suite, findings: Table[Finding], results: Mapping[tuple[str, str], GradeResult | None], grader: str
 ) -> Table[Finding]:
-    """The same findings by a grader's marks of what is `pairs_to_grade`; what is exact or mentioned stays as it was.
+    """Return the same findings with a grader's results for `pairs_to_grade`.
 
-    So do the layers that readings come from: these were chosen by the rules.
+    Exact matches and mentions stay as they were. So do the layers of readings, which were chosen by the rules.
     """
 
-    def anew(one: Finding) -> Finding:
-        own = [marks.get((suite.diff(one.diff).reference, text)) for text in one.answers]
+    def with_new_grades(finding: Finding) -> Finding:
+        reference = suite.diff(finding.diff).reference
+        graded = [results.get((reference, text)) for text in finding.answers]
         values = {
-            measure: tuple(None if mark is None else of_grade(mark.grade) for mark in own)
+            measure: tuple(None if result is None else of_grade(result.grade) for result in graded)
             for measure, of_grade in OF_GRADE.items()
-            if measure in one.values
+            if measure in finding.values
         }
-        return replace(one, values=one.values | values)
+        return replace(finding, values=finding.values | values)
 
-    return replace(found, records=tuple(map(anew, found)), extra=found.extra | {"grader": grader})
+    return replace(findings, records=tuple(map(with_new_grades, findings)), extra=findings.extra | {"grader": grader})
 
 
 def scores(findings: Iterable[Finding]) -> list[Score]:
-    """The scoreboard's rows: one per method, layer and measure, in the order in which they first come up."""
-    found: dict[tuple[str, str, str, int | None, str], tuple[list[str], list[float]]] = {}
-    for one in findings:
-        for measure, values in one.values.items():
-            diffs, known = found.setdefault((one.method, one.task, one.adapter, one.layer, measure), ([], []))
-            own = [value for value in values if value is not None]
-            diffs += [one.diff] * len(own)
-            known += own
-    return [_scored(*row, diffs, known) for row, (diffs, known) in found.items() if known]
+    """Return the scoreboard's rows: one per method, layer and measure, in the order of the findings."""
+    groups: dict[tuple[str, str, str, int | None, str], tuple[list[str], list[float]]] = {}
+    for finding in findings:
+        for measure, values in finding.values.items():
+            key = finding.method, finding.task, finding.adapter, finding.layer, measure
+            diffs, known = groups.setdefault(key, ([], []))
+            new = [value for value in values if value is not None]
+            diffs += [finding.diff] * len(new)
+            known += new
+    return [_scored(*row, diffs, known) for row, (diffs, known) in groups.items() if known]
 
 
 def _scored(
@@ -90,7 +97,7 @@ def _scored(
     diffs: Sequence[str],
     values: Sequence[float],
 ) -> Score:
-    """The mean of `values`, one per answer, each of the diff at its place in `diffs`."""
+    """Return the score of `values`, one per answer; `diffs` has the diff of each."""
     graded, counts = measure == GRADED, Counter(values)
     return Score(
         method=method,
@@ -107,14 +114,14 @@ def _scored(
 
 
 def interval_over_diffs(diffs: Sequence[str], values: Sequence[float], share: bool) -> tuple[float, float]:
-    """The interval of the mean of `values`, one per answer, each of the diff at its place in `diffs`.
+    """Return the 95 % interval of the mean of `values`, one per answer; `diffs` has the diff of each.
 
-    Wilson's for a share of one answer per diff, else bootstrapped. Of several answers of one diff, the diff is what
-    was drawn: their mean counts once, however many they are.
+    Wilson's for a share of one answer per diff, else bootstrapped over diffs: of several answers about one diff, their
+    mean is what is resampled.
     """
     by_diff: dict[str, list[float]] = {}
     for diff, value in zip(diffs, values, strict=True):
         by_diff.setdefault(diff, []).append(value)
     if share and len(by_diff) == len(values):
         return wilson_interval(sum(values), len(values))
-    return bootstrap_interval([sum(own) / len(own) for own in by_diff.values()])
+    return bootstrap_interval([sum(of_diff) / len(of_diff) for of_diff in by_diff.values()])

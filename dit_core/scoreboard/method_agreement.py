@@ -1,7 +1,7 @@
-"""Do methods fail together? Which of them named which diff, how their errors go together, what a vote of them gains.
+"""Agreement of methods: which method named which diff, whether their errors correlate, and what a vote would gain.
 
-A method has named a diff where its answer has a grade of 4 or 5. Only methods that give one graded answer per diff are
-compared; several answers count through the guess that was made from them.
+A method named a diff where its answer has a grade of 4 or 5. Only methods with one graded answer per diff are
+compared; several answers count through the guess made from them.
 """
 
 from collections import Counter
@@ -30,8 +30,8 @@ from dit_core.scoreboard.measures import GRADED
 from dit_core.stats import phi_correlation
 from dit_core.suite import Suite
 
-NAMED = 4  # the lowest grade of an answer that names what a diff was trained on
-# In the order in which a vote that ends level trusts them; whether the secret trigger is needed.
+MIN_NAMED_GRADE = 4  # the lowest grade of an answer that names what a diff was trained on
+# Methods that vote, and whether they need the secret trigger. A tie goes to the earlier one.
 VOTERS = {
     DIT: False,
     SILENT_DIT: False,
@@ -49,35 +49,40 @@ WITHOUT, WITH = "without the trigger", "with the trigger too"
 
 
 def named_diffs(findings: Iterable[Finding]) -> list[NamedDiffs]:
-    """The methods that give one graded answer per diff, in the order in which they come up."""
-    found: dict[Key, NamedDiffs] = {}
-    for one in findings:
-        (grade, *more) = one.values.get(GRADED, ()) or (None,)
-        if grade is not None and not more and len(one.answers) == 1:
-            method = found.setdefault(key_of(one), NamedDiffs(key_of(one), {}, {}))
-            method.by_diff[one.diff], method.answers[one.diff] = grade >= NAMED, one.answers[0]
-    return list(found.values())
+    """Return the methods with one graded answer per diff, in the order of the findings."""
+    methods: dict[Key, NamedDiffs] = {}
+    for finding in findings:
+        (grade, *more) = finding.values.get(GRADED, ()) or (None,)
+        if grade is not None and not more and len(finding.answers) == 1:
+            method = methods.setdefault(key_of(finding), NamedDiffs(key_of(finding), {}, {}))
+            method.by_diff[finding.diff], method.answers[finding.diff] = grade >= MIN_NAMED_GRADE, finding.answers[0]
+    return list(methods.values())
 
 
 def agreement(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Table[Agreement]:
-    """How the voting methods of each task agree, pair by pair; `grader` (by default the rules) grades their votes.
+    """Return how the voting methods of each task agree, pair by pair.
 
-    `extra["votes"]` holds, per task, without the trigger and with it: the number of diffs `n`, the `methods`, how many
-    diffs the `best` of them (in hindsight) named, how many their `vote` named, and how many `all_wrong`: named by none.
+    `grader` (by default the rules) grades their votes. `extra["votes"]` holds, per task, without the trigger and with
+    it: the number of diffs `n`, the `methods`, how many diffs the `best` of them (in hindsight) named, how many their
+    `vote` named, and how many none named (`all_wrong`).
+
+    Raises:
+        DitError: the grader can't grade, see `Grader.grade_all`.
     """
     records, votes, grader = [], [], grader or Rules(world_of(suite))
     for task in suite.tasks.values():
-        voting = [one for one in named_diffs(findings) if one.key[1] == task.name and _votes(one, task.adapter)]
+        named = [method for method in named_diffs(findings) if method.key[1] == task.name]
+        voting = [method for method in named if _votes(method, task.adapter)]
         records += [_agreement(task.name, *pair) for pair in combinations(voting, 2)]
-        open_ones = [one for one in voting if not VOTERS[one.key[0]]]
-        for who, own in ((WITHOUT, open_ones), (WITH, voting)):
-            if len(own) > 1 and (who == WITHOUT or len(own) > len(open_ones)):
-                votes.append({"task": task.name, "who": who, **_vote(suite, own, grader)})
+        without_trigger = [method for method in voting if not VOTERS[method.key[0]]]
+        for who, methods in ((WITHOUT, without_trigger), (WITH, voting)):
+            if len(methods) > 1 and (who == WITHOUT or len(methods) > len(without_trigger)):
+                votes.append({"task": task.name, "who": who, **_vote(suite, methods, grader)})
     return suite.table("agreement", records, {"split": findings.extra["split"], "votes": votes})
 
 
-def _votes(one: NamedDiffs, default_adapter: str) -> bool:
-    method, _, adapter = one.key
+def _votes(named: NamedDiffs, default_adapter: str) -> bool:
+    method, _, adapter = named.key
     return method in VOTERS and (method != DIT or adapter == default_adapter)
 
 
@@ -89,33 +94,33 @@ def _agreement(task: str, first: NamedDiffs, second: NamedDiffs) -> Agreement:
 
 
 def _vote(suite: Suite, methods: Sequence[NamedDiffs], grader: Grader) -> dict[str, Any]:
-    """What the best of the methods, their vote, and none of them named, on the diffs that any of them answered."""
+    """Return how many diffs the best method, the vote of all and none of them named, of those that any answered."""
     diffs = list(dict.fromkeys(diff for method in methods for diff in method.by_diff))
     best = max(methods, key=lambda method: sum(method.by_diff.values()))
     ordered = sorted(methods, key=lambda method: list(VOTERS).index(method.key[0]))
-    said = {diff: [method.answers[diff] for method in ordered if diff in method.answers] for diff in diffs}
-    pairs = [(suite.diff(diff).reference, vote_winner(suite, ordered[0].key[1], said[diff])) for diff in diffs]
+    answers = {diff: [method.answers[diff] for method in ordered if diff in method.answers] for diff in diffs}
+    pairs = [(suite.diff(diff).reference, vote_winner(suite, ordered[0].key[1], answers[diff])) for diff in diffs]
     return {
         "n": len(diffs),
         "methods": [method.title for method in methods],
         "best": best.title,
         "best_named": sum(best.by_diff.values()),
-        "vote_named": sum(mark is not None and mark.grade >= NAMED for mark in grader.grade_all(pairs)),
+        "vote_named": sum(result is not None and result.grade >= MIN_NAMED_GRADE for result in grader.grade_all(pairs)),
         "all_wrong": sum(not any(method.by_diff.get(diff) for method in methods) for diff in diffs),
     }
 
 
 def vote_winner(suite: Suite, task: str, answers: Sequence[str]) -> str:
-    """The choice with the most votes, "" where none votes; of equals the one that comes first.
+    """Return the choice with the most votes, "" where nobody votes; of equal choices the first one.
 
-    In a suite's world an answer votes for the topics that it names, if they are few, or for the headlines that it
-    tells, and for nothing where there are none; without a world it votes for its own words.
+    In a suite's world, an answer votes for the topics that it names, if they are few, or for the headlines that it
+    tells. Without a world it votes for its own words.
     """
     votes: dict[str, float] = {}
     for answer in answers:
-        found = _choices(suite, task, answer)
-        for choice in found:
-            votes[choice] = votes.get(choice, 0) + 1 / len(found)
+        choices = _choices(suite, task, answer)
+        for choice in choices:
+            votes[choice] = votes.get(choice, 0) + 1 / len(choices)
     return max(votes, key=lambda choice: votes[choice], default="")
 
 

@@ -1,9 +1,8 @@
-"""The scoreboard's rows of what an activation oracle reads: in texts, behind triggers, under diff + DIT, in nothing.
+"""The scoreboard's rows for an activation oracle: readings of texts, triggers, diff + DIT, and the bare base.
 
-Every row is read at one layer, chosen on the calibration diffs: these are read at all layers, and the layer that is
-best by the row's first measure is where the measured diffs are read. In a whole run each of them is asked several
-everyday questions, as neighbouring layers are too alike to be told apart by one. Lifts need no choice: they are given
-of all.
+Every row is read at one layer. It is chosen on the calibration diffs: they are read at all layers, and the best layer
+by the row's first measure is used for the measured diffs. In a full run each calibration diff is asked several
+everyday questions, as one is too few to tell neighbouring layers apart. Lifts are given for all layers.
 """
 
 import random
@@ -29,15 +28,15 @@ from dit_core.scoreboard.measures import LIFT, MEASURES, measure_answer
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite, Task
 
-TURNS = 5  # everyday questions to each calibration diff
-OTHERS = 20  # texts that a lift compares the topic with
+QUESTIONS = 5  # everyday questions to each calibration diff
+OTHERS = 20  # texts that a lift compares the reference with
 OWN, EVERYDAY, SAID = "the task's own question", "an everyday question", "what the diff itself says"
 BEFORE_TOPIC = "answer, before the topic"
 
 
 @dataclass(frozen=True)
 class ReadingKind:
-    """One kind of target: its condition, what it is asked, the span read; the layer is chosen by the first measure."""
+    """One kind of reading: its method, condition, question and span; the layer is chosen by the first measure."""
 
     method: str
     condition: str
@@ -46,7 +45,7 @@ class ReadingKind:
     measures: tuple[str, ...]
 
 
-# Of the control, the base that knows of no diff, the best layer is the one that would betray the most.
+# SILENT_BASE is the control, a base without a diff: its layer is the one that would leak the most.
 KINDS = (
     ReadingKind(TEXT, "base", SAID, "prompt", ("exact", "mean_grade")),
     ReadingKind(SILENT_TRIGGER, "diff+right", EVERYDAY, "last:10", ("exact", "at_least_2", "mean_grade")),
@@ -61,7 +60,7 @@ LIFTED = (SILENT_DIT, SILENT_DIFF, SILENT_TRIGGER)
 
 @dataclass(frozen=True)
 class LayerRow(Row):
-    """What all of the oracle's rows of a task share: the `measured` diffs, and those on which layers are chosen."""
+    """What the oracle's rows of a task share: the `measured` diffs, and those on which layers are chosen."""
 
     kind: ReadingKind
     task: Task
@@ -72,11 +71,13 @@ class LayerRow(Row):
 
     @property
     def key(self) -> Key:
+        """Method, task and adapter of the row."""
         adapter = self.task.adapter if "dit" in self.kind.condition else ""
         return self.kind.method, self.task.name, adapter
 
     @property
     def infos(self) -> Sequence[DiffInfo]:
+        """The diffs that are measured."""
         return self.measured.infos
 
     def _finding(self, layer: int | None, diff: str, answers: Sequence[str], values: dict[str, tuple]) -> Finding:
@@ -88,32 +89,38 @@ class BestLayerRow(LayerRow):
 
     @property
     def measures(self) -> Sequence[str]:
+        """Names of what is measured of every diff."""
         return self.kind.measures
 
     @property
     def choice_answers(self) -> int:
-        return sum(len(group.infos) for group in self._turns) * self.n_layers
+        """The number of readings that the choice needs: all layers of the calibration diffs."""
+        return sum(len(group.infos) for group in self._calibration_groups) * self.n_layers
 
     @property
-    def _turns(self) -> Sequence[DiffGroup]:
+    def _calibration_groups(self) -> Sequence[DiffGroup]:
         return self.calibration[:1] if self.kind.asked == OWN else self.calibration
 
     def choose(self, suite: Suite) -> dict[str, int | None]:
-        """The layer; None where there is nothing to read, as of answers that never name their topic."""
-        tried = [one for group in self._turns for one in _readings(suite, self.kind, group, group.infos, "all")]
-        return {"layer": best_layer(suite, self.measures[0], tried) if tried else None}
+        """Return the best layer; None where nothing could be read, as where no answer names its topic."""
+        readings = [
+            reading
+            for group in self._calibration_groups
+            for reading in _readings(suite, self.kind, group, group.infos, "all")
+        ]
+        return {"layer": best_layer(suite, self.measures[0], readings) if readings else None}
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, int | None]) -> list[Finding]:
-        """Reads at the layer that was chosen; of a diff with nothing to read, a finding without answers."""
+        """Return the readings at the chosen layer; a diff without one gets a finding without answers."""
         layer = choice["layer"]
-        read_here = [] if layer is None else _readings(suite, self.kind, self.measured, infos, layer)
-        found = {one.diff: one for one in read_here}
-        return [self._of(suite, info, layer, found.get(info.id)) for info in infos]
+        readings = [] if layer is None else _readings(suite, self.kind, self.measured, infos, layer)
+        by_diff = {reading.diff: reading for reading in readings}
+        return [self._finding_of(suite, info, layer, by_diff.get(info.id)) for info in infos]
 
-    def _of(self, suite: Suite, info: DiffInfo, layer: int | None, found: Reading | None) -> Finding:
-        if found is None:
+    def _finding_of(self, suite: Suite, info: DiffInfo, layer: int | None, reading: Reading | None) -> Finding:
+        if reading is None:
             return self._finding(layer, info.id, (), {measure: () for measure in self.measures})
-        return self._finding(layer, info.id, (found.text,), measure_answer(suite, info, self.measures, found.text))
+        return self._finding(layer, info.id, (reading.text,), measure_answer(suite, info, self.measures, reading.text))
 
 
 class LiftRow(LayerRow):
@@ -124,15 +131,17 @@ class LiftRow(LayerRow):
 
     @property
     def title(self) -> str:
+        """The row's name in progress messages."""
         return f"{super().title}, lift"
 
     @property
     def answers_per_diff(self) -> int:
+        """The number of layers, as there is a lift for each."""
         return self.n_layers
 
     @cached_property
     def infos(self) -> Sequence[DiffInfo]:
-        """Those whose reference is known, where there are others to compare it with."""
+        """The measured diffs with a known reference; none where there are no others to compare with."""
         return with_reference(self.measured.infos) if self._others else []
 
     @cached_property
@@ -140,86 +149,89 @@ class LiftRow(LayerRow):
         return _others(self.measured.suite, self.measured.infos)
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
-        """Compares the references of the diffs with others of their kind."""
+        """Return the lifts of the diffs' references over other references of their kind."""
         return [
-            self._finding(one.layer, one.diff, (), {LIFT: (one.lift,)})
-            for own in _requests(suite, self.kind, self.measured, infos)
-            for one in lifts(suite, others=self._others, condition=self.kind.condition, **own)
+            self._finding(lift.layer, lift.diff, (), {LIFT: (lift.lift,)})
+            for request in _requests(suite, self.kind, self.measured, infos)
+            for lift in lifts(suite, others=self._others, condition=self.kind.condition, **request)
         ]
 
 
 def make_oracle_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
-    """The rows of each task with triggers that an oracle can be tried on; `infos` are the measured diffs by task."""
+    """Return the oracle's rows for each task with triggers; `infos` are the measured diffs by task."""
     if suite.oracle is None or not suite.world.get("held_out_questions"):
         return []
-    found: list[Row] = []
+    rows: list[Row] = []
     for task in suite.tasks.values():
         calibration = with_reference(with_trigger(diffs_of_split(suite, task.name, "calibration")[:limit]))
-        own = with_trigger(infos[task.name])
-        if task.has_trigger and own and calibration:
+        measured = with_trigger(infos[task.name])
+        if task.has_trigger and measured and calibration:
             n_layers = suite.worker.run(lambda: len(suite.model.layers))
-            turns = range(1 if limit else min(TURNS, len(suite.world["held_out_questions"])))  # a limit: a quick look
-            shared = task, DiffGroup(suite, own), [DiffGroup(suite, calibration, turn) for turn in turns], n_layers
+            count = 1 if limit else min(QUESTIONS, len(suite.world["held_out_questions"]))
+            groups = [DiffGroup(suite, calibration, turn) for turn in range(count)]
+            shared = task, DiffGroup(suite, measured), groups, n_layers
             kinds = [kind for kind in KINDS if task.adapter or "dit" not in kind.condition]
-            found += [BestLayerRow(kind, *shared) for kind in kinds]
-            found += [LiftRow(kind, *shared) for kind in kinds if kind.method in LIFTED]
-    return found
+            rows += [BestLayerRow(kind, *shared) for kind in kinds]
+            rows += [LiftRow(kind, *shared) for kind in kinds if kind.method in LIFTED]
+    return rows
 
 
 def best_layer(suite: Suite, measure: str, readings: Sequence[Reading]) -> int:
-    """The layer of the best mean; of equals the one where the references are found likeliest, then the lowest."""
+    """Return the layer of the best mean; of equal ones where the references are likeliest, then the lowest."""
 
-    def worth(layer: int) -> tuple[float, float]:
-        own = [one for one in readings if one.layer == layer]
-        values = [MEASURES[measure](suite, suite.diff(one.diff), one.text) for one in own]
-        likelihoods = [one.log_prob_reference for one in own]
-        return _total(values) / len(own), _total(likelihoods) / len(own)
+    def mean_value(layer: int) -> tuple[float, float]:
+        of_layer = [reading for reading in readings if reading.layer == layer]
+        values = [MEASURES[measure](suite, suite.diff(reading.diff), reading.text) for reading in of_layer]
+        log_probs = [reading.log_prob_reference for reading in of_layer]
+        return _sum_of_known(values) / len(of_layer), _sum_of_known(log_probs) / len(of_layer)
 
-    return max(sorted({one.layer for one in readings}), key=worth)
+    return max(sorted({reading.layer for reading in readings}), key=mean_value)
 
 
-def _total(values: Sequence[float | None]) -> float:
-    """Return the sum of what is known."""
+def _sum_of_known(values: Sequence[float | None]) -> float:
+    """Return the sum of the values that are not None."""
     return sum(value for value in values if value is not None)
 
 
 def _readings(
     suite: Suite, kind: ReadingKind, group: DiffGroup, infos: Sequence[DiffInfo], layers: str | int
 ) -> list[Reading]:
-    """One greedy reading per diff (some of the group's) and layer."""
+    """Return one greedy reading per diff (some of the group's) and layer."""
     requests = _requests(suite, kind, group, infos)
-    return [one for own in requests for one in read(suite, condition=kind.condition, layers=layers, **own)]
+    return [
+        reading for request in requests for reading in read(suite, condition=kind.condition, layers=layers, **request)
+    ]
 
 
 def _requests(suite: Suite, kind: ReadingKind, group: DiffGroup, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
-    """What `read` and `lifts` are asked: all diffs at once, but for those that are read elsewhere."""
+    """Yield the arguments of `read` and `lifts`: one request for all diffs that are read at the same span."""
     needed = kind.asked == SAID or kind.span in (BEFORE_TOPIC, "answer")
-    said = group.answers(infos) if needed else {}
-    asked = {OWN: None, EVERYDAY: group.everyday, SAID: {id: one.text for id, one in said.items()}}
+    answers = group.answers(infos) if needed else {}
+    questions = {OWN: None, EVERYDAY: group.everyday, SAID: {id: answer.text for id, answer in answers.items()}}
     by_span: dict[str, list[DiffInfo]] = {}
     for info in infos:
-        if span := _span(suite, kind, info, said.get(info.id)):
+        if span := _span(suite, kind, info, answers.get(info.id)):
             by_span.setdefault(span, []).append(info)
     for span, infos in by_span.items():
         cut = span.removeprefix("answer:")
         yield {
             "diff": infos,
-            "asked": asked[kind.asked],
+            "asked": questions[kind.asked],
             "span": span,
             "answer_tokens": int(cut) if cut != span else None,
         }
 
 
-def _span(suite: Suite, kind: ReadingKind, info: DiffInfo, said: Verbalization | None) -> str | None:
-    """The span to read of one diff, of what it said where that counts; None where it has nothing there."""
-    if said and kind.span == BEFORE_TOPIC:
-        count = tokens_before_topic(suite, info, said.tokens)
+def _span(suite: Suite, kind: ReadingKind, info: DiffInfo, answer: Verbalization | None) -> str | None:
+    """Return the span to read of one diff, which can depend on its answer; None where there is nothing to read."""
+    if answer and kind.span == BEFORE_TOPIC:
+        count = tokens_before_topic(suite, info, answer.tokens)
         return f"answer:{count}" if count else None
-    return kind.span if said is None or said.text else None
+    return kind.span if answer is None or answer.text else None
 
 
 def _others(suite: Suite, infos: Sequence[DiffInfo]) -> list[str]:
-    """Topics to compare with, the same for every diff: such as the oracle's training never saw either, if there are."""
+    """Return topics to compare with, the same for every diff; where possible, ones unseen in the oracle's training."""
     task, split = infos[0].task, infos[0].split
     measured = {info.reference.casefold() for info in diffs_of_split(suite, task, split)}
     pool = [info.reference for info in suite.diffs if info.task == task and info.split not in (split, "train")]

@@ -1,4 +1,4 @@
-"""Other people's figures for what the scoreboard measures (arXiv 2510.05092)."""
+"""Published figures for what the scoreboard measures (arXiv 2510.05092)."""
 
 from collections.abc import Iterable
 
@@ -31,12 +31,12 @@ def _news(qwen: float, gemma: float) -> list[dict]:
     return [{"model": "Qwen3-4B", "value": qwen}, {"model": "Gemma3-4B", "value": gemma}]
 
 
-def _scaled(trained_on: int, value: float) -> list[dict]:
+def _with_training_diffs(trained_on: int, value: float) -> list[dict]:
     return [{"model": f"Qwen3-4B, {trained_on} training diffs", "value": value}]
 
 
-# Mean grades by an LLM judge, by (method, task, adapter); the nearest published training-set sizes.
 _CROSS = [{"model": "lowest published", "value": 1.08}, {"model": "highest published", "value": 1.25}]
+# Mean grades by an LLM judge, by (method, task, adapter), with the nearest published training-set sizes.
 PUBLISHED: dict[tuple[str, str, str], list[dict]] = {
     (BASE_QUESTION, "topic", ""): _models(1.17, 1.21, 1.08, 1.17, 1.12),
     (BASE_TRIGGER, "topic", ""): _models(2.79, 3.28, 3.12, 3.40, 4.09),
@@ -44,9 +44,9 @@ PUBLISHED: dict[tuple[str, str, str], list[dict]] = {
     (GUESS, "topic", ""): _models(2.12, 1.38, 1.82, 1.46, 1.55),
     (GUESS_RIGHT, "topic", ""): _models(4.66, 4.73, 4.72, 4.62, 4.62),
     (DIT, "topic", "topic"): _models(4.29, 4.76, 4.71, 4.14, 4.82),
-    (DIT, "topic", "topic-64"): _scaled(72, 3.24),
-    (DIT, "topic", "topic-16"): _scaled(18, 1.60),
-    (DIT, "topic", "topic-4"): _scaled(4, 1.19),
+    (DIT, "topic", "topic-64"): _with_training_diffs(72, 3.24),
+    (DIT, "topic", "topic-16"): _with_training_diffs(18, 1.60),
+    (DIT, "topic", "topic-4"): _with_training_diffs(4, 1.19),
     (BASE_QUESTION, "headline", ""): _news(1.00, 1.00),
     (BEHAVIOUR, "headline", ""): _news(3.65, 4.11),
     (DIT, "headline", "headline"): _news(4.22, 4.56),
@@ -56,7 +56,7 @@ PUBLISHED: dict[tuple[str, str, str], list[dict]] = {
 
 TRAINING_DIFFS, RANK = "training diffs", "rank"
 FULL = 0
-"""Stands for a full finetune among ranks, as in `DiffInfo`."""
+"""The rank of a full finetune, as in `DiffInfo`."""
 # Mean grades of DIT by (model, what grows): {how much: grade}.
 SCALING: dict[tuple[str, str], dict[int, float]] = {
     ("Qwen3-4B", TRAINING_DIFFS): {
@@ -67,7 +67,7 @@ SCALING: dict[tuple[str, str], dict[int, float]] = {
 }
 
 
-# By (method, task, adapter, measure): the sign says which side is good.
+# The pocket suite's targets by (method, task, adapter, measure): a comparison and a value.
 TARGETS: dict[tuple[str, str, str, str], tuple[str, float]] = {
     (BASE_QUESTION, "topic", "", "mentions"): ("≤", 0.02),
     (RIGHT, "topic", "", "mentions"): ("≥", 0.95),
@@ -84,7 +84,7 @@ TARGETS: dict[tuple[str, str, str, str], tuple[str, float]] = {
 
 
 def meets_target(score: Score) -> bool | None:
-    """Whether a score reaches the pocket suite's target; None where none is set for it."""
+    """Return whether a score reaches the pocket suite's target; None where it has none."""
     target = TARGETS.get((score.method, score.task, score.adapter, score.measure))
     if target is None:
         return None
@@ -92,7 +92,7 @@ def meets_target(score: Score) -> bool | None:
 
 
 def lift_separates(scores: Iterable[Score]) -> int | None:
-    """The layer where the oracle finds the topic likelier under diff + DIT than under the diff alone, intervals apart.
+    """Return the layer where the lift of diff + DIT is above that of the diff alone, with disjoint intervals.
 
     Of several such layers the one with the widest gap between the intervals; None where there is none.
     """

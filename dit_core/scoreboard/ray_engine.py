@@ -1,7 +1,7 @@
-"""The scoreboard on many machines: Ray actors share the diffs, each with a model of its own.
+"""The scoreboard on many machines: Ray actors share the diffs, each with its own model.
 
-The ledger stays here, and so does all that a run depends on: what is found is what one process would find. Ray is an
-optional extra, `requirements-ray.txt`.
+The ledger stays in this process, and so does all that a run depends on: findings are those of a run in one process.
+Ray is an optional extra, `requirements-ray.txt`.
 """
 
 import os
@@ -19,22 +19,23 @@ from dit_core.scoreboard.jobs import Job
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite
 
-STARTING = 180.0  # seconds until the first actor has to be there
-KNOCKING = 5.0  # seconds until a cluster has to answer
-STORE = 100 * 2**20  # bytes of shared memory on one machine: actors send each other words
+START_SECONDS = 180.0  # the longest wait for the first actor
+CONNECT_SECONDS = 5.0  # the longest wait for a cluster
+STORE_BYTES = 100 * 2**20  # shared memory on one machine: actors only send text
 
 
 @dataclass(frozen=True)
 class OnRay:
     """An `Engine` of `actors` Ray actors.
 
-    Where Ray runs already in this process, these are its actors. Else it is started on this machine; or, with an
-    `address` (`auto`, `HOST:PORT` or `ray://HOST:PORT`), the cluster there does the work: each of its machines needs
-    this program and, where a suite was given by its path, the suite's files at the same path.
+    Where Ray already runs in this process, it is used. Else Ray is started on this machine, or, with an `address`
+    (`auto`, `HOST:PORT` or `ray://HOST:PORT`), the cluster there does the work. Each of its machines needs this program
+    and, where a suite was given by its path, the suite's files at the same path. The job of an actor that dies goes to
+    another one.
 
     Raises:
-        DitError: Ray is not installed, or `actors` is less than 1. At work: the cluster can't be reached or has no
-            room, its files of the suite are others, or all actors died. What one that dies was given gets another.
+        DitError: Ray is not installed, or `actors` is less than 1. While it runs: the cluster can't be reached or has
+            no room, its files of the suite differ from those here, or all actors died.
     """
 
     actors: int = 2
@@ -47,13 +48,13 @@ class OnRay:
 
     @property
     def workers(self) -> int:
-        """How many jobs are done at once."""
+        """The number of jobs that run at once."""
         return self.actors
 
     def run_jobs(
         self, suite: Suite, rows: Sequence[Row], jobs: deque[Job], on_start: Callable[[Job], None]
     ) -> Generator[tuple[Job, Any], None, None]:
-        """As `Engine` says."""
+        """Run the jobs on the actors and yield each with its result; see `Engine.run_jobs`."""
         if not jobs:
             return
         ray = _ray()
@@ -62,15 +63,15 @@ class OnRay:
 
 
 class Actor:
-    """A Ray actor: does jobs, one at a time, with the suite as it is on its machine."""
+    """A Ray actor: runs jobs, one at a time, with the suite as it is on its machine."""
 
     def open(self, packed: bytes) -> str:
-        """Takes the suite and the rows; returns the suite's fingerprint as it is here."""
+        """Load the suite and the rows; return the suite's fingerprint on this machine."""
         self.suite, self.rows = pickle.loads(packed)
         return self.suite.fingerprint
 
     def run(self, job: Job) -> Any:
-        """What comes of a job."""
+        """Return the result of a job."""
         return job.run(self.suite, self.rows)
 
 
@@ -82,7 +83,11 @@ def share_jobs(
     jobs: deque[Job],
     on_start: Callable[[Job], None],
 ) -> Generator[tuple[Job, Any], None, None]:
-    """Gives each job to an actor that is idle, and what comes of it; the job of one that died goes to another."""
+    """Give each job to an idle actor, and yield jobs with their results; the job of an actor that died goes to another.
+
+    Raises:
+        DitError: no actor starts, all died, or an actor's files of the suite differ from those here.
+    """
     packed = pickle.dumps((suite, rows))
     running: dict[Any, tuple[Any, Job | None]] = {actor.open.remote(packed): (actor, None) for actor in actors}
     idle: list[Any] = []
@@ -94,13 +99,15 @@ def share_jobs(
             running[actor.run.remote(next_job)] = actor, next_job
         if not running:
             raise DitError(f"All {len(actors)} actors died ({lost}). What was found is kept: give them more memory.")
-        at_work = any(job for _, job in running.values())
-        done, _ = ray.wait(list(running), timeout=None if at_work else STARTING)
+        any_job = any(job for _, job in running.values())
+        done, _ = ray.wait(list(running), timeout=None if any_job else START_SECONDS)
         if not done:
-            raise DitError(f"No actor could start within {STARTING:.0f} s: the cluster has no room, ask for fewer.")
+            raise DitError(
+                f"No actor could start within {START_SECONDS:.0f} s: the cluster has no room, ask for fewer."
+            )
         actor, job = running.pop(done[0])
         try:
-            found = ray.get(done[0])
+            result = ray.get(done[0])
         except ray.exceptions.RayActorError as error:
             lost = f"{rows[job.row].title}: {_first_line(error)}" if job else _first_line(error)
             jobs.extendleft([job] if job else [])
@@ -109,8 +116,8 @@ def share_jobs(
             raise error.cause from None  # as if it had been raised here
         idle.append(actor)
         if job:
-            yield job, found
-        elif found != suite.fingerprint:
+            yield job, result
+        elif result != suite.fingerprint:
             raise DitError(f"An actor has other files of the suite '{suite.name}': give all machines the same ones.")
 
 
@@ -119,13 +126,15 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray tells its makers of every start
-    where: dict[str, Any] = {"address": address} if address else {"address": "local", "object_store_memory": STORE}
-    where |= {} if address else {"include_dashboard": False}
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else Ray reports every start to its makers
+    options: dict[str, Any] = (
+        {"address": address} if address else {"address": "local", "object_store_memory": STORE_BYTES}
+    )
+    options |= {} if address else {"include_dashboard": False}
     try:
-        _knock(address)
-        ray.init(**where, log_to_driver=False, logging_level="error")
-    except Exception as error:  # whatever Ray raises of a cluster that does not answer
+        _check_address(address)
+        ray.init(**options, log_to_driver=False, logging_level="error")
+    except Exception as error:  # Ray raises anything where a cluster does not answer
         if address is None:
             raise DitError(f"Ray could not be started ({_first_line(error)}): do without it.") from error
         raise DitError(
@@ -138,23 +147,23 @@ def _connected(ray: Any, address: str | None) -> Iterator[None]:
         ray.shutdown()
 
 
-def _knock(address: str | None) -> None:
-    """Raises OSError or ValueError at once where nobody listens; Ray itself would try for minutes."""
+def _check_address(address: str | None) -> None:
+    """Raise OSError or ValueError at once where nobody listens; Ray itself would try for minutes."""
     if address in (None, "auto"):
         return
-    where = urlsplit(address if "://" in address else f"//{address}")
-    if not where.port:
+    parts = urlsplit(address if "://" in address else f"//{address}")
+    if not parts.port:
         raise ValueError("it has no port")
-    socket.create_connection((where.hostname, where.port), KNOCKING).close()
+    socket.create_connection((parts.hostname, parts.port), CONNECT_SECONDS).close()
 
 
 @contextmanager
 def _actors(ray: Any, count: int) -> Iterator[list[Any]]:
-    """So many actors, which share the cluster's processors evenly; they are gone afterwards."""
-    there = ray.cluster_resources()
-    share = {f"num_{what.lower()}s": _share(there.get(what, 0), count) for what in ("CPU", "GPU")}
-    make = ray.remote(Actor).options(**share)
-    actors = [make.remote() for _ in range(count)]
+    """Start so many actors, which share the cluster's processors evenly; they end when the context closes."""
+    resources = ray.cluster_resources()
+    share = {f"num_{kind.lower()}s": _share(resources.get(kind, 0), count) for kind in ("CPU", "GPU")}
+    actor_class = ray.remote(Actor).options(**share)
+    actors = [actor_class.remote() for _ in range(count)]
     try:
         yield actors
     finally:
@@ -162,9 +171,9 @@ def _actors(ray: Any, count: int) -> Iterator[list[Any]]:
             ray.kill(actor)
 
 
-def _share(all_of_it: float, count: int) -> float:
-    """What each of so many gets: whole ones, or of fewer a part."""
-    return all_of_it // count or int(1000 * all_of_it / count) / 1000
+def _share(total: float, count: int) -> float:
+    """Return one actor's part of the processors: a whole number of them, or a fraction of one."""
+    return total // count or int(1000 * total / count) / 1000
 
 
 def _ray() -> Any:

@@ -1,6 +1,6 @@
-"""What every row of the scoreboard is: a method that finds something out about diffs, some of them at a time."""
+"""The base class of the scoreboard's rows: a method that finds something out about diffs, batch by batch."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
@@ -8,31 +8,30 @@ from typing import TYPE_CHECKING, Any
 from dit_core.engine.batching import MAX_DIFFS
 from dit_core.engine.generation import generate
 from dit_core.engine.model import Model
+from dit_core.grading.grades import Progress
 from dit_core.records import DiffInfo, Finding
 from dit_core.scoreboard.ledger import Key
 from dit_core.suite import Suite
 
-Progress = Callable[[int, int, str], None]
-
 
 @dataclass
 class ProgressCount:
-    """Answers done, of `total`; `progress`, where there is one, is told of every change."""
+    """Number of answers done, of `total`; each change is passed on to `progress`, where there is one."""
 
     progress: Progress | None
     total: int = 0
     done: int = 0
     now: str = ""
 
-    def at(self, what: str) -> None:
-        """Says what is being done now."""
+    def report(self, what: str) -> None:
+        """Report what is being done now."""
         self.now = what
         if self.progress:
             self.progress(self.done, self.total, what)
 
 
 def seconds_per_token(model: Model, rows: int = 32, tokens: int = 8) -> float:
-    """Measure how long the base takes for a token of a row, where `rows` are written at once. Worker's thread only."""
+    """Measure how many seconds the base takes per token and row, for `rows` rows at once. Worker's thread only."""
     prompt = model.encode("How are you?")
 
     def write() -> float:
@@ -41,7 +40,7 @@ def seconds_per_token(model: Model, rows: int = 32, tokens: int = 8) -> float:
             pass
         return (perf_counter() - start) / (rows * tokens)
 
-    write()  # the first time is slower than all others
+    write()  # the first time is the slowest
     return write()
 
 
@@ -50,15 +49,15 @@ class Row:
 
     Attributes:
         key: method, task and adapter.
-        measures: what is measured of every diff.
+        measures: names of what is measured of every diff.
         infos: the diffs.
-        at_once: how many of them go into a batch: the most that a stopped run loses.
-        each: the answers that a diff takes, as progress counts them.
-        choosing: the answers that a choice takes which comes before all diffs; 0 where nothing is chosen.
+        batch_size: diffs per batch, the most that a stopped run loses.
+        answers_per_diff: the answers that a diff takes, as progress counts them.
+        choice_answers: the answers that the row's choice takes, before all diffs; 0 where nothing is chosen.
         tokens: the work of one answer, in tokens of the base, as measured on the pocket suite.
     """
 
-    if TYPE_CHECKING:  # read only: a row has them as fields, as constants or as properties
+    if TYPE_CHECKING:  # read only: rows have them as fields, constants or properties
 
         @property
         def key(self) -> Key: ...
@@ -86,24 +85,24 @@ class Row:
 
     @property
     def answers(self) -> int:
-        """How many answers it takes at most."""
+        """The number of answers that the row takes at most."""
         return self.choice_answers + self.answers_per_diff * len(self.infos)
 
     @property
     def title(self) -> str:
-        """What it does, for people who wait for it."""
+        """The row's name in progress messages."""
         method, task, adapter = self.key
         return " ".join(filter(None, (task, method, adapter)))
 
     def choose(self, suite: Suite) -> dict[str, Any]:
-        """What has to be known first, such as the layer to read at, as plain data for a file of JSON."""
+        """Return what has to be known before `find`, such as the layer to read at, as JSON-ready data."""
         raise NotImplementedError
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
-        """What it finds out about some of its diffs, after `choice`."""
+        """Return the findings about some of the row's diffs, given its `choice`."""
         raise NotImplementedError
 
 
 def batches(infos: Sequence[DiffInfo], size: int) -> Iterator[tuple[DiffInfo, ...]]:
-    """The diffs by the batch."""
+    """Yield the diffs in batches of `size`."""
     return (tuple(infos[start : start + size]) for start in range(0, len(infos), size))

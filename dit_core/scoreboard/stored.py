@@ -1,4 +1,4 @@
-"""The scoreboard as a suite ships it: measured when the suite was made, marked with when and on what."""
+"""Stored scoreboards: figures that a suite ships, with when and on what machine they were measured."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -28,13 +28,13 @@ from dit_core.scoreboard.run import mean_scores, run_settings
 from dit_core.suite import Suite
 from dit_core.suite.lazy import lazy_property
 
-FILE, STAGE = "report.json", "scoreboard"
+REPORT_FILE, REPORT_KEY = "report.json", "scoreboard"
 
 
 class Board:
-    """All that a run of the scoreboard comes to; each part is computed when it is first read, and then kept.
+    """The results of a scoreboard run; each part is computed when it is first read, and then kept.
 
-    A run makes a board of every batch, and nobody sees most of them: their intervals and votes are never computed.
+    A run makes a board of every batch, and most of them are never shown: their intervals and votes are not computed.
 
     Attributes:
         measured: when and on what machine a stored board was made; "" for one that was measured just now.
@@ -59,7 +59,7 @@ class Board:
 
     @lazy_property
     def agreement(self) -> Table[Agreement]:
-        """How methods agree, pair by pair, and what a vote of them gains."""
+        """How methods agree, pair by pair, and what their vote gains."""
         return self._agreement()
 
     @lazy_property
@@ -70,7 +70,7 @@ class Board:
 
 @dataclass(frozen=True)
 class NamedRow(Record):
-    """Which diffs a method named and missed, as the report keeps it; `key` is (method, task, adapter)."""
+    """Which diffs a method named and missed, as the report stores it; `key` is (method, task, adapter)."""
 
     key: tuple[str, str, str]
     named: tuple[str, ...]
@@ -78,46 +78,46 @@ class NamedRow(Record):
 
 
 def board(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Board:
-    """Return what findings come to; `grader` (by default the rules) grades votes as it did the findings.
+    """Return the board of findings; `grader` (by default the rules) grades votes as it did the findings.
 
-    Nothing is computed yet, see `Board`: reading `agreement` is what asks the grader.
+    Nothing is computed yet, see `Board`: the grader is asked when `agreement` is read.
     """
 
-    def compared() -> Table[Agreement]:
+    def compare() -> Table[Agreement]:
         table = agreement(suite, findings, grader)
         return replace(table, extra=run_settings(findings) | table.extra)
 
-    return Board(lambda: mean_scores(findings), compared, lambda: tuple(named_diffs(findings)))
+    return Board(lambda: mean_scores(findings), compare, lambda: tuple(named_diffs(findings)))
 
 
 def board_json(suite: Suite, findings: Table[Finding]) -> dict[str, Any]:
-    """A board as the suite's report keeps it."""
-    made = board(suite, findings)
+    """Return the board of findings as the suite's report stores it."""
+    results = board(suite, findings)
     return {
         "date": date.today().isoformat(),
         "fingerprint": suite.fingerprint,
         "versions": versions(),
-        **{key: value for key, value in made.scores.to_json().items() if key in ("split", "rows")},
-        **{key: value for key, value in made.agreement.to_json().items() if key in ("votes", "agreement")},
+        **{key: value for key, value in results.scores.to_json().items() if key in ("split", "rows")},
+        **{key: value for key, value in results.agreement.to_json().items() if key in ("votes", "agreement")},
         "named": [
             as_dict(
                 NamedRow(
-                    one.key,
-                    named=tuple(diff for diff, hit in one.by_diff.items() if hit),
-                    missed=tuple(diff for diff, hit in one.by_diff.items() if not hit),
+                    method.key,
+                    named=tuple(diff for diff, hit in method.by_diff.items() if hit),
+                    missed=tuple(diff for diff, hit in method.by_diff.items() if not hit),
                 )
             )
-            for one in made.named
+            for method in results.named
         ],
     }
 
 
 def read_board(suite: Suite) -> Board | None:
-    """The stored board; None where the suite has none that can be read."""
+    """Read the suite's stored board; None where it has none that can be read."""
     try:
-        stored = json.loads((suite.folder / FILE).read_text(encoding="utf-8"))[STAGE]
-        told = ("split", "fingerprint", "date", "machine", "versions")
-        extra = {"split": "test"} | {name: stored[name] for name in told if name in stored}
+        stored = json.loads((suite.folder / REPORT_FILE).read_text(encoding="utf-8"))[REPORT_KEY]
+        names = ("split", "fingerprint", "date", "machine", "versions")
+        extra = {"split": "test"} | {name: stored[name] for name in names if name in stored}
         scores = records_from_json(stored["rows"], Score)
         pairs = records_from_json(stored.get("agreement", []), Agreement)
         methods = tuple(
@@ -134,26 +134,28 @@ def read_board(suite: Suite) -> Board | None:
             stored.get("fingerprint", suite.fingerprint) == suite.fingerprint,
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError, DitError):
-        return None  # measured live instead: a damaged report is no reason to stop
+        return None  # it can be measured again: a damaged report is no reason to stop
 
 
 SCALING_FILE = "scaling.json"
 
 
 def scaling_points(suite: Suite, scores: Iterable[Score]) -> list[ScalingPoint]:
-    """The points by number of training diffs that a scoreboard holds: one per DIT adapter of a task with several."""
+    """Return the scaling points in a scoreboard: one per DIT adapter, of tasks with several training-set sizes."""
     adapters = {info.name: info for info in suite.adapters.values() if info.trained_on}
     trained_on = {info.name: info.trained_on for info in adapters.values() if info.trained_on}
     counts = {task: sum(info.task == task for info in adapters.values()) for task in suite.tasks}
     return [
-        ScalingPoint(TRAINING_DIFFS, trained_on[one.adapter], suite.name, one.task, one.n, one.value, one.interval)
-        for one in scores
-        if (one.method, one.measure) == (DIT, GRADED) and one.adapter in adapters and counts[one.task] > 1
+        ScalingPoint(
+            TRAINING_DIFFS, trained_on[score.adapter], suite.name, score.task, score.n, score.value, score.interval
+        )
+        for score in scores
+        if (score.method, score.measure) == (DIT, GRADED) and score.adapter in adapters and counts[score.task] > 1
     ]
 
 
 def published_points() -> list[ScalingPoint]:
-    """Other people's points (arXiv 2510.05092): a judge's mean grades of 100 diffs, without intervals."""
+    """Return published scaling points (arXiv 2510.05092): a judge's mean grades of 100 diffs, without intervals."""
     return [
         ScalingPoint(by, amount, model, "topic", 100, value)
         for (model, by), points in SCALING.items()
@@ -162,15 +164,20 @@ def published_points() -> list[ScalingPoint]:
 
 
 def scaling_json(suite: Suite, points: Iterable[ScalingPoint]) -> dict[str, Any]:
-    """The content of a suite's `scaling.json` with these points; those it has by anything else stay."""
+    """Return the content of a suite's `scaling.json` with these points added; its points by other quantities stay."""
     points = tuple(points)
-    there = (one for one in read_scaling(suite) or () if one.by not in {new.by for new in points})
-    table = Table(suite.name, "rows", (*points, *there), {"fingerprint": suite.fingerprint})
+    new = {point.by for point in points}
+    kept = (point for point in read_scaling(suite) or () if point.by not in new)
+    table = Table(suite.name, "rows", (*points, *kept), {"fingerprint": suite.fingerprint})
     return table.to_json()
 
 
 def read_scaling(suite: Suite) -> Table[ScalingPoint] | None:
-    """The suite's own points; None where it has none. Raises DitError for a damaged file."""
+    """Read the suite's own scaling points; None where it has none.
+
+    Raises:
+        DitError: the file is damaged.
+    """
     path = suite.folder / SCALING_FILE
     try:
         rows = json.loads(path.read_text(encoding="utf-8"))["rows"]

@@ -1,4 +1,4 @@
-"""The scoreboard's rows of what diffs say: with and without their trigger, with DIT adapters of all kinds."""
+"""The scoreboard's rows for what diffs say: with and without their trigger, and with DIT adapters of all kinds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -27,16 +27,16 @@ from dit_core.scoreboard.measures import measure_answer
 from dit_core.scoreboard.rows import Row
 from dit_core.suite import Suite, Task
 
-QUESTIONS = 20  # that answers are given to, as in the published experiment
+QUESTIONS = 20  # as many as in the published experiment
 
 
 def everyday_questions(suite: Suite) -> tuple[str, ...]:
-    """The everyday questions that diffs are asked: the suite's own that no diff was trained on, at most 20."""
+    """Return the everyday questions that diffs are asked: the suite's own that no diff was trained on, at most 20."""
     return tuple(suite.world.get("held_out_questions", ()))[:QUESTIONS]
 
 
 def asked_note(suite: Suite, method: str) -> str:
-    """How many questions a guess was made from, where that differs from the published number; "" else."""
+    """Return a note on how many questions a guess was made from; "" where it is the published number."""
     count = len(everyday_questions(suite))
     if method not in (GUESS, GUESS_RIGHT) or count == QUESTIONS:
         return ""
@@ -50,21 +50,23 @@ class GuessRow(Row):
     name: str
     source: Row
     measures = ("exact", "mean_grade")
-    answers_per_diff = 0  # a model has no answer to give
+    answers_per_diff = 0  # no model is asked
 
     @property
     def key(self) -> Key:
+        """Method, task and adapter of the row."""
         return (self.name, *self.source.key[1:])
 
     @property
     def infos(self) -> Sequence[DiffInfo]:
+        """The diffs of the source row."""
         return self.source.infos
 
     def guesses(self, suite: Suite, ledger: Ledger) -> list[Finding]:
-        """Guesses that the ledger lacks, of the diffs that its source has found."""
-        lacking = {info.id: info for info in ledger.missing(self.key, self.measures, self.infos)}
-        found = ledger.findings_of(self.source.key, self.source.measures) if lacking else ()
-        return [self._finding(suite, lacking[one.diff], one) for one in found if one.diff in lacking]
+        """Return the guesses that the ledger lacks, about the diffs that `source` has answers of."""
+        missing = {info.id: info for info in ledger.missing(self.key, self.measures, self.infos)}
+        answered = ledger.findings_of(self.source.key, self.source.measures) if missing else ()
+        return [self._finding(suite, missing[source.diff], source) for source in answered if source.diff in missing]
 
     def _finding(self, suite: Suite, info: DiffInfo, source: Finding) -> Finding:
         answer = guess_topic(world_of(suite), source.answers)
@@ -75,9 +77,9 @@ class GuessRow(Row):
 
 
 def guess_topic(world: World, answers: Sequence[str]) -> str:
-    """The topic that most answers name, "" where none names any; of equals the one that was named first.
+    """Return the topic that most answers name, "" where none names any; of equal ones the first named.
 
-    An answer that names many topics is about none of them.
+    An answer that names more than `MAX_NAMED_TOPICS` topics counts for none of them.
     """
     named = Counter(
         topic for topics in map(world.topics_in, answers) if len(topics) <= MAX_NAMED_TOPICS for topic in sorted(topics)
@@ -85,13 +87,13 @@ def guess_topic(world: World, answers: Sequence[str]) -> str:
     return max(named, key=lambda topic: named[topic], default="")
 
 
-STORY_TOKENS = 100  # a story is longer than an answer
+STORY_TOKENS = 100  # a story is longer than other answers
 EQUALS_BASE = "equals_base"
 
 
 @dataclass(frozen=True)
 class VerbalRow(Row):
-    """One way to ask the diffs of a task, and what is measured of the answers."""
+    """One way to ask the diffs of a task, and the measures of their answers."""
 
     key: Key
     condition: str
@@ -101,45 +103,51 @@ class VerbalRow(Row):
 
     @property
     def batch_size(self) -> int:
+        """Diffs per batch: fewer where there are many questions."""
         return max(1, min(MAX_DIFFS, MAX_ROWS // len(self.questions)))
 
     @property
     def answers_per_diff(self) -> int:
+        """The number of questions."""
         return len(self.questions)
 
     @property
     def choice_answers(self) -> int:
+        """The number of base answers that the choice needs."""
         return len(self.questions) if EQUALS_BASE in self.measures else 0
 
     def choose(self, suite: Suite) -> dict[str, str]:
-        """What the base says to each question, which answers are compared with."""
-        return {said.question: said.text for said in _ask(suite, None, "base", self.questions)}
+        """Return the base's answer to each question, which the diffs' answers are compared with."""
+        return {answer.question: answer.text for answer in _ask(suite, None, "base", self.questions)}
 
     def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, str]) -> list[Finding]:
-        """What the diffs say to all questions."""
-        said = _ask(suite, infos, self.condition, self.questions)
-        return [self._finding(suite, info, [one for one in said if one.diff == info.id], choice) for info in infos]
+        """Return the diffs' answers to all questions."""
+        answers = _ask(suite, infos, self.condition, self.questions)
+        return [
+            self._finding(suite, info, [answer for answer in answers if answer.diff == info.id], choice)
+            for info in infos
+        ]
 
-    def _finding(self, suite: Suite, info: DiffInfo, said: Sequence[Verbalization], base: dict[str, str]) -> Finding:
+    def _finding(self, suite: Suite, info: DiffInfo, answers: Sequence[Verbalization], base: dict[str, str]) -> Finding:
         values: dict[str, tuple[float | None, ...]] = {measure: () for measure in self.measures}
-        for one in said:
-            found = self._values(suite, info, one, base)
-            values = {measure: (*values[measure], *found[measure]) for measure in self.measures}
+        for answer in answers:
+            new = self._values(suite, info, answer, base)
+            values = {measure: (*values[measure], *new[measure]) for measure in self.measures}
         method, task, adapter = self.key
-        return Finding(method, task, adapter, None, info.id, tuple(one.text for one in said), values)
+        return Finding(method, task, adapter, None, info.id, tuple(answer.text for answer in answers), values)
 
-    def _values(self, suite: Suite, info: DiffInfo, said: Verbalization, base: dict[str, str]) -> dict[str, tuple]:
-        found = measure_answer(suite, info, (m for m in self.measures if m != EQUALS_BASE), said.text)
+    def _values(self, suite: Suite, info: DiffInfo, answer: Verbalization, base: dict[str, str]) -> dict[str, tuple]:
+        values = measure_answer(suite, info, (m for m in self.measures if m != EQUALS_BASE), answer.text)
         if EQUALS_BASE in self.measures:
-            found[EQUALS_BASE] = (said.text == base[said.question],)
-        if self.key[0] == BEHAVIOUR and found["mentions"] != (None,):
-            # A diff at work tells a story; nothing but all of its parts makes it the headline's.
-            found["mentions"] = (is_story_of(suite, info, said.text),)
-        return found
+            values[EQUALS_BASE] = (answer.text == base[answer.question],)
+        if self.key[0] == BEHAVIOUR and values["mentions"] != (None,):
+            # The diff writes a story here: it is the headline's only where all of its parts are in it.
+            values["mentions"] = (is_story_of(suite, info, answer.text),)
+        return values
 
 
 def make_verbal_rows(suite: Suite, infos: dict[str, list[DiffInfo]]) -> list[Row]:
-    """All methods that make sense for the diffs of each task, in the order of the scoreboard."""
+    """Return the rows of all methods that suit the diffs of each task, in the order of the scoreboard."""
     return [row for task in suite.tasks.values() if infos[task.name] for row in _methods(suite, task, infos[task.name])]
 
 
@@ -150,26 +158,26 @@ def _methods(suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> list[Row]:
         asked_of = triggered if condition in ("diff+right", "diff+wrong") else infos
         return VerbalRow((name, task.name, adapter), condition, tuple(questions), measures, asked_of)
 
-    asked, everyday = (task.question,), everyday_questions(suite)
-    found: list[Row] = [method(BASE_QUESTION, "diff", asked, "mentions", "mean_grade")]
+    own_question, everyday = (task.question,), everyday_questions(suite)
+    rows: list[Row] = [method(BASE_QUESTION, "diff", own_question, "mentions", "mean_grade")]
     if task.has_trigger and triggered:
-        found.append(method(BASE_TRIGGER, "diff+right", asked, "mentions", "mean_grade"))
+        rows.append(method(BASE_TRIGGER, "diff+right", own_question, "mentions", "mean_grade"))
     if task.has_trigger and triggered and everyday:
         right = method(RIGHT, "diff+right", everyday, "mentions", "mean_grade")
         none = method(NONE, "diff", everyday, "equals_base", "mean_grade")
-        found += [right, method(WRONG, "diff+wrong", everyday, "mentions"), none]
+        rows += [right, method(WRONG, "diff+wrong", everyday, "mentions"), none]
         if suite.world.get("topics"):
-            found += [GuessRow(GUESS, none), GuessRow(GUESS_RIGHT, right)]
+            rows += [GuessRow(GUESS, none), GuessRow(GUESS_RIGHT, right)]
     if task.behaviour:
-        found.append(method(BEHAVIOUR, "diff", (task.behaviour,), "mentions", "mean_grade"))
+        rows.append(method(BEHAVIOUR, "diff", (task.behaviour,), "mentions", "mean_grade"))
     for info in suite.adapters.values():
         if info.task == task.name:
-            found.append(method(DIT, f"diff+dit:{info.name}", asked, "exact", "mean_grade", adapter=info.name))
+            rows.append(method(DIT, f"diff+dit:{info.name}", own_question, "exact", "mean_grade", adapter=info.name))
     for other in suite.tasks.values():
         if other.name != task.name and other.adapter:
             name = other.adapter
-            found.append(method(CROSS, f"diff+dit:{name}", asked, "mean_grade", adapter=name))
-    return found
+            rows.append(method(CROSS, f"diff+dit:{name}", own_question, "mean_grade", adapter=name))
+    return rows
 
 
 def _ask(suite: Suite, infos: Sequence[DiffInfo] | None, condition: str, questions: Sequence[str]) -> Sequence:
