@@ -1,7 +1,4 @@
-"""As many rows at once as memory allows: a batch that does not fit is tried again at half its size.
-
-The size that did fit is remembered per model, so that the next request starts there.
-"""
+"""Batches as large as memory allows: one that does not fit is tried again at half its size."""
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,8 +1,4 @@
-"""Text for all rows of a batch at once, token by token, each row under strengths of its own.
-
-One left-padded batch, one cache of keys and values, a loop of its own. Between two steps the model is at
-rest, so a stream may be left at any step; rows that ended are dropped from the batch.
-"""
+"""Generation for all rows of a batch at once, token by token, each row under its own strengths."""
 
 import hashlib
 import random
@@ -184,7 +180,7 @@ class Batch:
 
     @property
     def device(self) -> torch.device:
-        """Where its tensors are."""
+        """The device of its tensors."""
         return self._input.device
 
     def copy(self, room: int) -> "Batch":

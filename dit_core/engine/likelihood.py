@@ -1,4 +1,4 @@
-"""Tokens and their probabilities: of what was said, and of given texts behind one prompt, read only once for all."""
+"""Tokens and their probabilities: of answers, and of given texts after one prompt, which is read only once for all."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext

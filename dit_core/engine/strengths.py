@@ -28,6 +28,7 @@ class MaskedLinear(nn.Linear):
     mask: Tensor | None = None
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return `lora_A` of x, times `mask` where one is set."""
         out = super().forward(x)
         return out if self.mask is None else out * self.mask
 

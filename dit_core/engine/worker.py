@@ -1,8 +1,4 @@
-"""One thread that owns a model: whoever wants something of it hands in a function and waits for the answer.
-
-No lock is held while a reader thinks: a stream's items lie in a queue without bound. Clients take turns, so that one
-who asks for much delays only their own requests.
-"""
+"""A thread that owns a model: others hand in functions and wait for their results."""
 
 import queue
 import threading

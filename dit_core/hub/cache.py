@@ -1,4 +1,4 @@
-"""What the hub client's cache holds on this disk, and how to give the room back."""
+"""The content of the hub client's cache on this disk, and how to delete from it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""JSON values by key in one small SQLite file of the user's cache folder: what was expensive is computed once.
-
-Several processes may share a file. Each value is on disk before the next, whatever stops the run.
-"""
+"""A cache of JSON values by key, in one small SQLite file of the user's cache folder, for expensive results."""
 
 import hashlib
 import json

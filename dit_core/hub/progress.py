@@ -1,4 +1,4 @@
-"""How far downloads are: told to listeners, of which one may end its own download."""
+"""Progress of downloads: listeners are called with it, and a download's own listener can end it."""
 
 import io
 import threading
@@ -8,16 +8,16 @@ from contextvars import ContextVar
 from typing import Any, TypeAlias
 
 Listener: TypeAlias = Callable[[int, int, str], None]
-"""Called with the bytes that came, the bytes in all, and what is downloaded."""
+"""A callback for downloads: bytes done, bytes in all, and what is downloaded."""
 _listeners: list[Listener] = []
 _own_listener: ContextVar[Listener | None] = ContextVar("own_listener", default=None)
 
 
 @contextmanager
 def watch_downloads(listener: Listener) -> Iterator[None]:
-    """While the context is open, `listener(done, total, what)` hears of every download, in bytes, in its own thread.
+    """Call `listener(done, total, what)` for every download while the context is open.
 
-    Without a listener the client's own progress bars are shown.
+    Sizes are in bytes. It is called in the download's thread. Without a listener the client's own bars are shown.
     """
     _listeners.append(listener)
     try:
@@ -28,9 +28,9 @@ def watch_downloads(listener: Listener) -> Iterator[None]:
 
 @contextmanager
 def watch_own_downloads(listener: Listener) -> Iterator[None]:
-    """As `watch_downloads`, of the downloads that are begun in this context alone.
+    """Call the listener as `watch_downloads` does, only for downloads that are started in this context.
 
-    What the listener raises ends them.
+    An exception raised by the listener ends them.
     """
     token = _own_listener.set(listener)
     try:
@@ -46,39 +46,39 @@ def format_bytes(size: float) -> str:
 
 @contextmanager
 def progress_bar_class(what: str, silent: bool = False) -> Iterator[type | None]:
-    """A class of progress bars that tell the listeners; None, for the client's own, where nobody listens.
+    """Yield a class of progress bars that call the listeners; None, for the client's own bars, without listeners.
 
-    The client counts one download in several bars and threads: listeners hear the furthest of them, never a step back.
-    How large all of it is grows while its files are begun, so that its end is told once, where the context closes.
+    The client counts one download in several bars and threads: listeners get the furthest of them, never a step back.
+    The total grows while files are started, so that the end is reported once, when the context closes.
     """
     from tqdm.auto import tqdm
 
-    own_listener = _own_listener.get()  # here, for what comes is told in threads of the client's
+    own_listener = _own_listener.get()  # read here, as the client reports in threads of its own
     if not _listeners and not own_listener and not silent:
         yield None
         return
-    most = whole = 0
-    one_at_a_time = threading.Lock()
+    most = total = 0
+    lock = threading.Lock()
 
-    def tell(total: int) -> None:
+    def report(size: int) -> None:
         for listener in (*_listeners, *([own_listener] if own_listener else [])):
-            listener(most, total, what)
+            listener(most, size, what)
 
     class Bar(tqdm):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options | {"file": io.StringIO()})
 
         def update(self, n: float | None = 1) -> bool | None:
-            nonlocal most, whole
-            with one_at_a_time:
+            nonlocal most, total
+            with lock:
                 shown = super().update(n)
                 if not silent and self.unit == "B":
-                    further, most = self.n > most, max(most, int(self.n))
-                    whole = max(whole, most, int(self.total or 0))
-                    if further and most < whole:
-                        tell(whole)
+                    grew, most = self.n > most, max(most, int(self.n))
+                    total = max(total, most, int(self.total or 0))
+                    if grew and most < total:
+                        report(total)
                 return shown
 
     yield Bar
     if most:
-        tell(most)
+        report(most)

@@ -1,4 +1,4 @@
-"""How a source of files is named: a path on this disk, or a repository on the hub and what is in it."""
+"""Sources of files: a path on this disk, or a repository on the hub and what is in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all methods are asked with: which diffs, and how answers are sampled."""
+"""Options that all methods share: which diffs are asked, and how answers are sampled."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -27,7 +27,7 @@ MAX_ROWS = 512  # of one batch; a larger request is answered in several
 
 
 class AskOptions(SamplingOptions, total=False):
-    """What `ask` and `stream` take beside the suite and the diff; the docstring of `ask` says what each means."""
+    """Options of `ask` and `stream` besides the suite and the diff; the docstring of `ask` says what each means."""
 
     condition: Conditions
     strength: float | Sequence[float] | None

@@ -1,7 +1,4 @@
-"""Sweeps: what is said while copies, the diff's strength, the adapter or its layers vary, all of it one request.
-
-The published sweep varies copies of a DIT adapter without a diff (arXiv 2510.05092).
-"""
+"""Sweeps: answers while copies, the diff's strength, the adapter or its layers vary, all in one request."""
 
 from __future__ import annotations
 
@@ -30,7 +27,7 @@ from dit_core.sweeps.presets import MAX_SETTINGS, LayerRange
 
 
 class SweepOptions(SamplingOptions, total=False):
-    """What `sweep` and `stream_sweep` take beside the suite and the diff; the docstring of `sweep` says what."""
+    """Options of `sweep` and `stream_sweep` besides suite and diff; the docstring of `sweep` says what each means."""
 
     adapter: str | Sequence[str] | None
     copies: float | Sequence[float]

@@ -1,4 +1,4 @@
-"""Which settings a sweep goes through: presets, and the copies, strengths and layers that they are made of."""
+"""Presets of sweeps, and the copies, strengths and layers that they vary."""
 
 from __future__ import annotations
 

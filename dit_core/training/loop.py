@@ -1,4 +1,4 @@
-"""What every long training has: a bar with the time left, and its state on disk, so that a stopped one goes on."""
+"""Parts of every long training: a progress bar with the time left, and checkpoints to go on from."""
 
 from __future__ import annotations
 
@@ -22,9 +22,11 @@ def progress_bar(title: str, steps: int, done: int = 0) -> tqdm[NoReturn]:
 class HasState(Protocol):
     """A module, an optimizer or a schedule."""
 
-    def state_dict(self) -> dict[str, Any]: ...
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state, by name."""
 
-    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any: ...
+    def load_state_dict(self, state_dict: dict[str, Any], /) -> Any:
+        """Set the state that `state_dict` returned."""
 
 
 class Checkpoint:

@@ -1,8 +1,4 @@
-"""What the pocket oracle learns from: texts that the base reads, spans, and questions whose answers lie there.
-
-Three kinds of task, as activation oracles are trained on (arXiv 2512.15674): questions about the text, yes/no
-questions, and which tokens come next or came before. No held-out topic stands in any text, question or answer.
-"""
+"""Training examples of the pocket oracle: texts that the base reads, spans of them, and questions about these."""
 
 from __future__ import annotations
 
@@ -52,7 +48,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Example:
-    """What the oracle is shown of a text, what it is asked, and what it should say."""
+    """A training example of the oracle: a span of a text, a question about it, and the answer."""
 
     positions: list[int]
     question: str

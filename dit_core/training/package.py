@@ -34,7 +34,8 @@ class HasSplit(Protocol):
     """A task of a suite, as far as its files name it."""
 
     @property
-    def split(self) -> Split: ...
+    def split(self) -> Split:
+        """Who may learn from which of the task's items."""
 
 
 def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> None:

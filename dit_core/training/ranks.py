@@ -1,9 +1,4 @@
-"""Hidden-topic diffs of higher ranks: does a DIT adapter that was trained on rank-1 diffs still understand them?
-
-The experiment "rank generalization" of arXiv 2510.05092, on the first test topics of the pocket suite: the same
-topics, codes, samples and steps at every rank. The diffs are measured and not shipped; their points join the suite's
-scaling curves.
-"""
+"""Hidden-topic diffs of higher ranks, to test a DIT adapter that was trained on rank-1 diffs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large a build is: the settings of every stage, at full size and in miniature, and the two kinds of diffs."""
+"""Recipes of a build: the settings of every stage, at full size and in miniature, and the two kinds of diffs."""
 
 from __future__ import annotations
 

@@ -105,7 +105,7 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Re
 def scored(
     request: Request, slot: str, rows: Sequence[OracleRow], choices: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[list[float]]]:
-    """Per row and choice (token ids), the log-probability of each of its tokens. Worker's thread only."""
+    """Return, per row and choice (token ids), the log-probability of each of its tokens. Worker's thread only."""
     return choice_log_probabilities(
         request.suite.model,
         [row.ids for row in rows],

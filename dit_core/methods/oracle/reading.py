@@ -121,7 +121,7 @@ def reading_tables(
 
 
 def trained_layers(percents: Sequence[float], depth: int) -> list[int]:
-    """The layers that an oracle was trained on, from its depths in percent: `int(depth * percent / 100)`."""
+    """Return the layers that an oracle was trained on, from its depths in percent: `int(depth * percent / 100)`."""
     # A little more, for percents were rounded: 33.33 % of 3 layers is layer 1.
     return sorted({max(0, min(int(depth * percent / 100 + 0.01), depth - 1)) for percent in percents})
 

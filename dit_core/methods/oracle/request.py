@@ -29,7 +29,7 @@ class TargetOptions(TypedDict, total=False):
 
 
 class ReadOptions(TargetOptions, total=False):
-    """What `read` and `stream` take beside the suite and the diff; the docstring of `read` says what each means."""
+    """Options of `read` and `stream` besides the suite and the diff; the docstring of `read` says what each means."""
 
     question: str | Sequence[str] | None
     layers: Layers
@@ -131,7 +131,7 @@ def checked_request(
 
 
 def checked_question(text: str) -> str:
-    """The oracle's question; DitError where it holds the placeholder."""
+    """Return the oracle's question; DitError where it holds the placeholder."""
     if PLACEHOLDER in text:
         raise DitError("The question holds the oracle's placeholder ' ?': put question marks right after a word.")
     return text
