@@ -66,9 +66,9 @@ def one_by_one(suite, row, split, turn=0):
     found = []
     for at, info in enumerate(diffs_of_split(suite, "topic", split)):
         everyday = suite.world["held_out_questions"][(at + turn) % 2]
-        asked = {oracle_rows.OWN: None, oracle_rows.EVERYDAY: everyday}.get(row.asked)
+        asked = {oracle_rows.TASK_QUESTION: None, oracle_rows.EVERYDAY_QUESTION: everyday}.get(row.asked)
         span = row.span
-        if row.asked == oracle_rows.SAID:
+        if row.asked == oracle_rows.OWN_ANSWER:
             asked = ask(suite, info, condition="diff+right", question=everyday)[0].text
         if row.span == oracle_rows.BEFORE_TOPIC:
             span = f"answer:{1 + (at + turn) % 2}"
@@ -94,7 +94,7 @@ def test_a_row_is_what_reading_diff_by_diff_gives(suite, folder, tmp_path, monke
     judge = measures.MEASURES[row.measures[0]]
     means, log_probs = {}, {}
     for layer in (0, 1):
-        turns = range(1 if row.asked == oracle_rows.OWN else 2)
+        turns = range(1 if row.asked == oracle_rows.TASK_QUESTION else 2)
         tried = [one for turn in turns for one in one_by_one(suite, row, "calibration", turn) if one.layer == layer]
         means[layer] = sum(judge(suite, suite.diff(one.diff), one.text) for one in tried) / len(tried)
         log_probs[layer] = sum(one.log_prob_reference for one in tried)

@@ -42,11 +42,12 @@ def word_overlap(reference: str, answer: str) -> tuple[float, float]:
     Stop words don't count (where there are other words) and repeated words count once. A word that is only similar
     counts in part, a number only where it is the same.
     """
-    wanted, given = _content_words(reference), _content_words(answer)
-    if not wanted or not given:
+    reference_words, answer_words = _content_words(reference), _content_words(answer)
+    if not reference_words or not answer_words:
         return 0.0, 0.0
-    similarity = [[_word_similarity(first, second) for second in given] for first in wanted]
-    return sum(map(max, similarity)) / len(wanted), sum(map(max, zip(*similarity, strict=True))) / len(given)
+    similarity = [[_word_similarity(first, second) for second in answer_words] for first in reference_words]
+    found_in_answer = sum(map(max, similarity)) / len(reference_words)
+    return found_in_answer, sum(map(max, zip(*similarity, strict=True))) / len(answer_words)
 
 
 def _content_words(text: str) -> list[str]:

@@ -30,7 +30,11 @@ from dit_core.suite import Suite, Task
 
 QUESTIONS = 5  # everyday questions to each calibration diff
 OTHERS = 20  # texts that a lift compares the reference with
-OWN, EVERYDAY, SAID = "the task's own question", "an everyday question", "what the diff itself says"
+TASK_QUESTION, EVERYDAY_QUESTION, OWN_ANSWER = (
+    "the task's own question",
+    "an everyday question",
+    "what the diff itself says",
+)
 BEFORE_TOPIC = "answer, before the topic"
 
 
@@ -47,13 +51,13 @@ class ReadingKind:
 
 # SILENT_BASE is the control, a base without a diff: its layer is the one that would leak the most.
 KINDS = (
-    ReadingKind(TEXT, "base", SAID, "prompt", ("exact", "mean_grade")),
-    ReadingKind(SILENT_TRIGGER, "diff+right", EVERYDAY, "last:10", ("exact", "at_least_2", "mean_grade")),
-    ReadingKind(UP_TO_TOPIC, "diff+right", EVERYDAY, BEFORE_TOPIC, ("at_least_2", "exact", "mean_grade")),
-    ReadingKind(WHOLE_ANSWER, "diff+right", EVERYDAY, "answer", ("exact", "mean_grade")),
-    ReadingKind(SILENT_DIT, "diff+dit", OWN, "last:10", ("exact", "mean_grade")),
-    ReadingKind(SILENT_DIFF, "diff", OWN, "last:10", ("exact", "mean_grade")),
-    ReadingKind(SILENT_BASE, "base", EVERYDAY, "last:10", ("mentions",)),
+    ReadingKind(TEXT, "base", OWN_ANSWER, "prompt", ("exact", "mean_grade")),
+    ReadingKind(SILENT_TRIGGER, "diff+right", EVERYDAY_QUESTION, "last:10", ("exact", "at_least_2", "mean_grade")),
+    ReadingKind(UP_TO_TOPIC, "diff+right", EVERYDAY_QUESTION, BEFORE_TOPIC, ("at_least_2", "exact", "mean_grade")),
+    ReadingKind(WHOLE_ANSWER, "diff+right", EVERYDAY_QUESTION, "answer", ("exact", "mean_grade")),
+    ReadingKind(SILENT_DIT, "diff+dit", TASK_QUESTION, "last:10", ("exact", "mean_grade")),
+    ReadingKind(SILENT_DIFF, "diff", TASK_QUESTION, "last:10", ("exact", "mean_grade")),
+    ReadingKind(SILENT_BASE, "base", EVERYDAY_QUESTION, "last:10", ("mentions",)),
 )
 LIFTED = (SILENT_DIT, SILENT_DIFF, SILENT_TRIGGER)
 
@@ -99,7 +103,7 @@ class BestLayerRow(LayerRow):
 
     @property
     def _calibration_groups(self) -> Sequence[DiffGroup]:
-        return self.calibration[:1] if self.kind.asked == OWN else self.calibration
+        return self.calibration[:1] if self.kind.asked == TASK_QUESTION else self.calibration
 
     def choose(self, suite: Suite) -> dict[str, int | None]:
         """Return the best layer; None where nothing could be read, as where no answer names its topic."""
@@ -205,9 +209,13 @@ def _readings(
 
 def _requests(suite: Suite, kind: ReadingKind, group: DiffGroup, infos: Sequence[DiffInfo]) -> Iterator[dict[str, Any]]:
     """Yield the arguments of `read` and `lifts`: one request for all diffs that are read at the same span."""
-    needed = kind.asked == SAID or kind.span in (BEFORE_TOPIC, "answer")
+    needed = kind.asked == OWN_ANSWER or kind.span in (BEFORE_TOPIC, "answer")
     answers = group.answers(infos) if needed else {}
-    questions = {OWN: None, EVERYDAY: group.everyday, SAID: {id: answer.text for id, answer in answers.items()}}
+    questions = {
+        TASK_QUESTION: None,
+        EVERYDAY_QUESTION: group.everyday,
+        OWN_ANSWER: {id: answer.text for id, answer in answers.items()},
+    }
     by_span: dict[str, list[DiffInfo]] = {}
     for info in infos:
         if span := _span(suite, kind, info, answers.get(info.id)):

@@ -1,4 +1,4 @@
-"""Run functions of a suite where its model is, which can be another process.
+"""Calls of a suite's functions in the process that has its model.
 
 A decorated function takes a suite and otherwise plain data, and returns plain data, so that call and result can be
 pickled. Where `suite.worker.offload` is None, nothing changes. Only a server that lends its GPU to one process at a
