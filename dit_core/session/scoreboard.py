@@ -135,12 +135,12 @@ def _grade_run(
     yield run
     if by is not None:
         pairs = pairs_to_grade(suite, findings)
-        marks: dict[tuple[str, str], GradeResult | None] = {}
+        results: dict[tuple[str, str], GradeResult | None] = {}
         for start in range(0, len(pairs), ANSWERS_PER_STEP):
             yield replace(run, done=start, total=len(pairs))
             part = pairs[start : start + ANSWERS_PER_STEP]
-            marks |= zip(part, by.grade_all(part), strict=True)
-        findings = with_grades(suite, findings, marks, by.name)
+            results |= zip(part, by.grade_all(part), strict=True)
+        findings = with_grades(suite, findings, results, by.name)
     made = board(suite, findings, by)
     made.agreement  # noqa: B018 (read here, where a judge's worker may be waited for, and not while the page is drawn)
     yield replace(run, board=made, grading=grading)
