@@ -44,7 +44,6 @@ _ROOMS = {
     "Confidence": "records",
     "DiffInfo": "records",
     "Reading": "records",
-    "ReadingConfidence": "records",
     "Reliability": "records",
     "Score": "records",
     "Table": "records",

@@ -26,7 +26,6 @@ from dit_core.records import Condition as Condition
 from dit_core.records import Confidence as Confidence
 from dit_core.records import DiffInfo as DiffInfo
 from dit_core.records import Reading as Reading
-from dit_core.records import ReadingConfidence as ReadingConfidence
 from dit_core.records import Reliability as Reliability
 from dit_core.records import Score as Score
 from dit_core.records import Table as Table

@@ -24,24 +24,28 @@ from dit_core.session.settings import Settings
 from dit_core.session.visit import Result, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import (
+    ANSWERS,
+    FILES,
+    AnswerSubject,
     Evidence,
+    MethodSubject,
+    assess,
     calibrated,
     confidence,
     control,
     controls,
-    fit,
+    fit_weights,
     gather,
-    load,
+    labelled_batches,
     read_calibration,
+    recalibrate,
     reliability,
-    renew,
     stream_confidence,
-    trials,
+    valid_calibration,
 )
-from dit_core.trust.answer_confidence import sentence
-from dit_core.trust.calibration import ANSWERS, FILES
+from dit_core.trust.assess import sentence
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.evidence import EvidenceCache, cache_of, evidence_of, log_probs, sampled
+from dit_core.trust.evidence import EvidenceCache, cache_of, evidence_of, sample, score
 from dit_core.ui.tabs.explore.events import Events
 from tests.forward_passes import before_each_pass, forward_passes, stopped_in_its_first_pass
 from tests.merged import merged
@@ -63,7 +67,7 @@ def suite(tiny_suite_folder, cache, tmp_path_factory) -> Suite:
     folder = tmp_path_factory.mktemp("trust") / "tiny"
     shutil.copytree(tiny_suite_folder, folder)
     made = load_suite(folder)
-    renew(made)
+    recalibrate(made)
     return made
 
 
@@ -73,7 +77,7 @@ def last(items):
 
 
 def evidence(times: int = 16, log_prob: float = -0.1, control: float = -9.0, answer: str = "volcano") -> Evidence:
-    return Evidence(DIFF, "topic", answer, times, 16, log_prob, {NONE: control, RANDOM: control})
+    return Evidence(answer, times, 16, log_prob, {NONE: control, RANDOM: control})
 
 
 # ---------------------------------------------------------------- controls
@@ -109,7 +113,12 @@ def test_the_other_diff_is_another_of_the_same_task_and_split(suite):
 
 
 def test_nothing_of_test_diffs_goes_into_the_fit(suite):
-    fitted = [one for task in suite.tasks for one in trials(suite, task, "calibration")]
+    fitted = [
+        one
+        for task in suite.tasks
+        for batch in labelled_batches(suite, ANSWERS, task, "calibration")
+        for one in batch.labelled()
+    ]
     assert {one.source for one in fitted if one.real} == {"topic-0251"}
     assert all(suite.diff(one.source).split in ("calibration", "train") for one in fitted)
     assert sum(one.real for one in fitted) == sum(not one.real for one in fitted)
@@ -122,32 +131,35 @@ def test_nothing_of_test_diffs_goes_into_the_fit(suite):
 def test_probabilities_are_those_of_merged_weights(suite):
     info, text = suite.diff(DIFF), "steam train"
     against = controls(suite, info, "topic")
-    found = log_probs(suite, [(one, text) for one in (info, *against.values())], "topic")
+    subject = AnswerSubject(suite, "topic")
+    queries = [subject.query(one) for one in (info, *against.values())]
+    scores = last(score(subject, [(query, text) for query in queries]))
+    found = [scores[query, text] for query in queries]
     dit, model = suite.load_adapter("topic"), suite.model
     prompt = model.encode(suite.task("topic").question)
     answer = model.tokenizer.encode(text, add_special_tokens=False)
-    for target, score in zip((info, *against.values()), found, strict=True):
+    for target, log_prob in zip((info, *against.values()), found, strict=True):
         parts = [(1.0, dit)] + ([(1.0, suite.load_diff(target))] if target else [])
         base = merged("qwen3", parts) if model.base.config.vocab_size == 400 else None
         assert base is not None
         with torch.inference_mode():
             logits = base(input_ids=torch.tensor([prompt + answer[:-1]])).logits[0, len(prompt) - 1 :].log_softmax(-1)
         expected = float(logits[range(len(answer)), answer].sum())
-        assert score == pytest.approx(expected, abs=2e-2)
+        assert log_prob == pytest.approx(expected, abs=2e-2)
 
 
 def test_the_modal_answer_is_counted_as_asking_gives_it(suite):
-    (found,) = last(gather(suite, [suite.diff(DIFF)], "topic", samples=6, seed=3))
+    subject = AnswerSubject(suite, "topic")
+    (found,) = last(gather(subject, [subject.query(suite.diff(DIFF))], samples=6, seed=3)).values()
     said = ask(suite, DIFF, condition="diff+dit:topic", samples=6, temperature=1.0, seed=3, max_new_tokens=32)
     keys = [words(one.text) for one in said]
-    assert found.times == max(map(keys.count, keys)) == keys.count(words(found.answer))
+    assert found.times == max(map(keys.count, keys)) == keys.count(words(found.text))
     assert modal(["Volcano", "a tram", "volcano.", "volcano."]) == ("volcano.", 3)
 
 
 def test_lift_is_over_the_mean_of_the_controls():
-    found = Evidence(DIFF, "topic", "x", 1, 2, math.log(0.5), {NONE: math.log(0.2), RANDOM: math.log(0.3)})
+    found = Evidence("x", 1, 2, math.log(0.5), {NONE: math.log(0.2), RANDOM: math.log(0.3)})
     assert found.lift == pytest.approx(math.log(0.5 / 0.25))
-    assert found.share == 0.5
 
 
 def test_what_was_found_once_is_not_asked_again_in_any_process(suite):
@@ -173,8 +185,10 @@ def test_a_diff_of_ones_own_is_weighed_and_leaves_nothing_on_disk(suite, cache):
     info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
     (found,) = confidence(suite, info, samples=4)
     assert [one["kind"] for one in found.controls] == [NONE, RANDOM, PERMUTED, OTHER]
-    assert cache_of(suite).path.exists() and cache_of(suite).get("said", "topic", info.id, 4, 0) is None
-    assert info.id.encode() not in cache_of(suite).path.read_bytes()
+    with forward_passes(suite) as passes:
+        assert confidence(suite, info, samples=4)[0].text == found.text
+    assert passes, "for it was kept in no memory either"
+    assert cache_of(suite).path.exists() and info.id.encode() not in cache_of(suite).path.read_bytes()
 
 
 # ---------------------------------------------------------------- probability
@@ -192,7 +206,7 @@ def test_the_fit_finds_the_probabilities_that_made_the_data():
         return 1 / (1 + math.exp(-(-3 + 0.7 * odds + 0.8 * one.lift)))
 
     right = [draw.random() < truth(one) for one in made]
-    found = fit(made, right)
+    found = fit_weights(made, right)
     assert max(abs(found.probability(one) - truth(one)) for one in made) < 0.06
     assert (
         found.probability(evidence(16)) > found.probability(evidence(3)) > found.probability(evidence(3, control=-0.1))
@@ -214,7 +228,8 @@ def test_intervals_are_over_diffs_and_bins_hold_equal_numbers():
 
 
 def test_a_calibration_comes_back_and_is_refused_for_other_adapters(suite, tmp_path):
-    calibration, table = read_calibration(suite)
+    calibration = read_calibration(suite)
+    table = calibration.table(suite, ANSWERS)
     assert {one.of for one in table} >= {"all", "real diffs alone", "adapter topic", "adapter topic-64"}
     assert calibrated(suite)[0].adapters == calibration.adapters
     assert next(one.n for one in table if one.of == "all") == 2 * 2 * 3
@@ -224,15 +239,15 @@ def test_a_calibration_comes_back_and_is_refused_for_other_adapters(suite, tmp_p
     shutil.copy(folder / "hidden-topic" / "dit-adapter-0064-train-datapoints.pt", swapped)
     other = load_suite(folder)
     with pytest.raises(DitError, match="another DIT adapter.*calibrate --of answers --anew"):
-        load(other, "topic")
+        valid_calibration(other, "topic")
     (found,) = confidence(other, DIFF, samples=4)
     assert found.probability is None and "calibrate --of answers --anew" in found.why and found.sentence
     (folder / FILES[ANSWERS]).write_text('{"weights": 3}', encoding="utf-8")
     with pytest.raises(DitError, match="can't be read"):
-        load(other, "topic-64")
+        valid_calibration(other, "topic-64")
     (folder / FILES[ANSWERS]).unlink()
     with pytest.raises(DitError, match="no calibration of answers yet"):
-        load(other, "topic-64")
+        valid_calibration(other, "topic-64")
 
 
 def test_a_chance_stands_for_as_many_samples_as_it_was_fitted_with(suite, tmp_path):
@@ -455,7 +470,7 @@ def test_commands_print_what_python_gives(suite):
 
 
 def test_the_plot_shows_each_bin_and_says_how_far_off(suite):
-    _, table = read_calibration(suite)
+    table = read_calibration(suite).table(suite, ANSWERS)
     figure = drawn(table)
     assert f"{100 * table[0].ece:.1f} %" in figure.layout.title.text
     assert "DIT answers" in figure.layout.title.text
@@ -469,13 +484,13 @@ def test_the_plot_shows_each_bin_and_says_how_far_off(suite):
 
 def test_the_shipped_probabilities_can_be_believed():
     pocket = load_suite("pocket")
-    calibration, table = read_calibration(pocket)
-    found = {one.of: one for one in table}
+    calibration = read_calibration(pocket)
+    found = {one.of: one for one in calibration.report}
     assert found["all"].ece <= 0.05 and found["all"].auroc >= 0.95
-    assert found["all"].n == 2 * 80 * 4 and table.extra["split"] == "test"
+    assert found["all"].n == 2 * 80 * 4 and calibration.split == "test"
     assert found["real diffs alone"].n == 80 * 4
     for name in pocket.adapters:
-        assert load(pocket, name).recipe == calibration.recipe
+        assert valid_calibration(pocket, name).recipe == calibration.recipe
 
 
 def test_a_right_answer_of_the_shipped_suite_is_trusted_and_a_habit_is_not():
@@ -498,10 +513,32 @@ def test_a_diff_of_ones_own_is_sampled_once(suite):
     confidence(suite, info, samples=4)  # now the controls that others share are known
     with forward_passes(suite) as passes:
         confidence(suite, info, samples=4)
-    targets = [info, *controls(suite, info, "topic").values()]
+    subject = AnswerSubject(suite, "topic")
+    query = subject.query(info)
     with forward_passes(suite) as sampling:
-        texts = last(sampled(suite, targets, "topic", samples=4))
+        texts = last(sample(subject, [query, *subject.controls(query).values()], samples=4))
     with forward_passes(suite) as scoring:
-        evidence_of(suite, [info], "topic", texts)
+        last(evidence_of(subject, [query], texts))
     suite.forget(info.id)
     assert sampling and scoring and passes == sampling + scoring
+
+
+def test_any_method_whose_table_gives_texts_has_evidence(suite):
+    """A method without samples of its own, log-probabilities or a calibration."""
+
+    def run(infos, samples, seed):
+        yield {info.id: ["a control" if "~" in info.id else info.id] * samples for info in infos}
+
+    subject = MethodSubject(suite, "naming", "What is its id?", run)
+    infos = [suite.diff(DIFF), suite.diff("topic-0413")]
+    table = last(assess(suite, "confidence", [(subject, [subject.query(info) for info in infos])], 1, 0))
+    assert [(one.diff, one.text, one.times, one.samples) for one in table] == [(one.id, one.id, 1, 1) for one in infos]
+    found = table[0]
+    assert found.sentence == f"The method says “{DIFF}” in 1 of 1 samples, never without this diff."
+    assert [(one["kind"], one["text"], one["same"]) for one in found.controls[:2]] == [
+        (RANDOM, "a control", 0),
+        (PERMUTED, "a control", 0),
+    ]
+    assert (found.question, found.adapter, found.log_prob, found.lift) == ("What is its id?", None, None, None)
+    assert found.probability is None and "answers of naming" in found.why
+    assert type(table).from_json(table.to_json(), type(found), "confidence") == table

@@ -32,7 +32,7 @@ from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
 from dit_core.suite.limits import PUBLIC, serving
 from dit_core.suite.user_diffs import bring_source
-from dit_core.trust import standing
+from dit_core.trust import measured_reliability
 from tests.hub_artefacts import BASES, LORAS, ORACLES, tiny_base, write_hub
 from tests.hub_server import TOKEN, connect, running
 
@@ -174,7 +174,7 @@ def test_progress_is_told_in_bytes(hub, folders):
 
 
 def test_where_no_calibration_can_be_fitted_nobody_is_told_to_fit_one(hub):
-    assert "calibration', and the suite lists none" in refused(lambda: standing(load_suite(QWEN)))
+    assert "calibration', and the suite lists none" in refused(lambda: measured_reliability(load_suite(QWEN)))
 
 
 def test_bars_of_one_download_in_many_threads_never_tell_a_step_back():

@@ -119,7 +119,7 @@ def uses(suite, files):
         },
         **{
             name: lambda name=name: getattr(dit_core, name)(*(None for _ in fields(getattr(dit_core, name))))
-            for name in ("Confidence", "Reading", "ReadingConfidence", "Reliability", "Score", "Verbalization")
+            for name in ("Confidence", "Reading", "Reliability", "Score", "Verbalization")
         },
     }
 

@@ -27,20 +27,24 @@ from dit_core.suite import Suite, load_suite
 from dit_core.training.package import calibration_tables, write_calibrations
 from dit_core.trust import (
     ANSWERS,
+    FILES,
     READINGS,
-    load,
+    Query,
+    ReadingSubject,
+    gather,
+    labelled_batches,
+    measured_reliability,
+    oracle_confidence,
     read_calibration,
     reading_confidence,
-    reading_trials,
-    renew,
-    standing,
+    recalibrate,
+    valid_calibration,
 )
-from dit_core.trust import reading_evidence as weighing
-from dit_core.trust.calibrate import in_turns, turns
-from dit_core.trust.calibration import FILES, ORACLE
+from dit_core.trust.calibrate import in_turns, layer_turns
+from dit_core.trust.calibration import ORACLE
 from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
-from dit_core.trust.evidence import cache_of
-from dit_core.trust.reading_evidence import WAYS, Sight, controls_of
+from dit_core.trust.evidence import cache_of, evidence_of, sample
+from dit_core.trust.oracle_confidence import CALIBRATED_READINGS
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
@@ -64,7 +68,7 @@ def suite(tiny_suite_folder, cache, tmp_path_factory) -> Suite:
     folder = tmp_path_factory.mktemp("readings") / "tiny"
     shutil.copytree(tiny_suite_folder, folder)
     made = load_suite(folder)
-    renew(made, of=READINGS)
+    recalibrate(made, of=READINGS)
     return made
 
 
@@ -73,8 +77,8 @@ def last(items):
     return found
 
 
-def aimed(suite: Suite, written: str = "diff+dit", diff: str = DIFF, asked: str = EVERYDAY) -> tuple:
-    return suite.diff(diff), Condition.parse(written), asked
+def query_of(suite: Suite, written: str = "diff+dit", layer: int = 1) -> Query:
+    return Query(suite.diff(DIFF), Condition.parse(written), EVERYDAY, layer)
 
 
 # ---------------------------------------------------------------- evidence
@@ -89,24 +93,23 @@ def test_a_text_is_as_likely_as_a_reading_says_of_the_reference(suite):
 
 
 def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
-    one, sight = aimed(suite, "diff+right"), Sight(answer_tokens=None)
-    found = last(weighing.gather(suite, [one], sight, [0, 1], samples=6, seed=3))
+    queries = [query_of(suite, "diff+right", layer) for layer in (0, 1)]
+    found = last(gather(ReadingSubject(suite), queries, samples=6, seed=3))
+    assert list(found) == queries
     options = {"condition": "diff+right", "asked": EVERYDAY, "samples": 6, "temperature": 1.0, "seed": 3}
     said = oracle.read(suite, DIFF, **options)
-    for layer in (0, 1):
-        keys = [plain_words(reading.text) for reading in said if reading.layer == layer]
-        own = found[DIFF, "diff+right", layer]
-        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.answer))
+    for query, own in found.items():
+        keys = [plain_words(reading.text) for reading in said if reading.layer == query.layer]
+        assert own.times == max(map(keys.count, keys)) == keys.count(plain_words(own.text))
 
 
 def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite):
     info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")  # of which nothing is kept
-    _, condition, asked = aimed(suite)
 
     def passes(reference):
         with forward_passes(suite) as rows:
-            target = (replace(info, reference=reference), condition, asked)
-            evidence = last(weighing.gather(suite, [target], Sight(), [1], samples=2, seed=5))
+            query = replace(query_of(suite), info=replace(info, reference=reference))
+            (evidence,) = last(gather(ReadingSubject(suite), [query], samples=2, seed=5)).values()
         return evidence, rows
 
     passes("")  # now the controls that others share are known
@@ -115,16 +118,16 @@ def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite):
 
 
 def test_controls_are_read_as_the_diff_is(suite):
-    one = aimed(suite)
-    against = controls_of(suite, one, Sight())
+    query, subject = query_of(suite), ReadingSubject(suite)
+    against = subject.controls(query)
     assert list(against) == [NONE, RANDOM, PERMUTED, OTHER]
-    assert len({(info.id, str(condition)) for info, condition, _ in against.values()}) == 4
-    assert {asked for *_, asked in against.values()} == {EVERYDAY}
-    evidence = last(weighing.gather(suite, [one], Sight(), [1], samples=2))[DIFF, "diff+dit", 1]
-    other = against[OTHER][0]
+    assert len({(own.info.id, str(own.condition)) for own in against.values()}) == 4
+    assert {(own.asked, own.layer) for own in against.values()} == {(EVERYDAY, 1)}
+    evidence = last(gather(subject, [query], samples=2))[query]
+    other = against[OTHER].info
     for kind, diff, written in ((NONE, None, "dit"), (OTHER, other.of, "diff+dit")):
         (own,) = oracle.log_probs(
-            suite, diff or DIFF, {((diff.id if diff else DIFF), 1): [evidence.answer]}, condition=written,
+            suite, diff or DIFF, {((diff.id if diff else DIFF), 1): [evidence.text]}, condition=written,
             asked=EVERYDAY, layers=1,
         ).values()  # fmt: skip
         assert evidence.control_log_probs[kind] == pytest.approx(own, abs=1e-3)
@@ -132,27 +135,28 @@ def test_controls_are_read_as_the_diff_is(suite):
 
 
 def test_copies_keep_the_trigger_and_another_diff_has_its_own(suite):
-    against = controls_of(suite, aimed(suite, "diff+right"), Sight())
-    assert {against[kind][0].trigger for kind in (NONE, RANDOM, PERMUTED)} == {417}
-    assert against[OTHER][0].trigger == against[OTHER][0].of.trigger != 417
-    own, copy = (suite.load_diff(info) for info in (against[OTHER][0].of, against[OTHER][0]))
+    named = ReadingSubject(suite).controls(query_of(suite, "diff+right"))
+    against = {kind: own.info for kind, own in named.items()}
+    assert {against[kind].trigger for kind in (NONE, RANDOM, PERMUTED)} == {417}
+    assert against[OTHER].trigger == against[OTHER].of.trigger != 417
+    own, copy = (suite.load_diff(info) for info in (against[OTHER].of, against[OTHER]))
     assert all(torch.equal(own.factors[name][0], copy.factors[name][0]) for name in own.factors)
     # Without a diff nothing differs from the base: that control says nothing of a difference.
-    assert NONE not in controls_of(suite, aimed(suite, "diff+right"), Sight(kind="difference"))
+    assert NONE not in ReadingSubject(suite, kind="difference").controls(query_of(suite, "diff+right"))
 
 
 def test_what_says_nothing_has_no_evidence_and_stops_nobody(suite, monkeypatch):
-    sight, kept = Sight("answer", answer_tokens=4), weighing.targets
+    subject, kept = ReadingSubject(suite, "answer", answer_tokens=4), oracle_confidence.targets
 
     def targets(*given, **options):
         table = kept(*given, **options)
-        silent = [SimpleNamespace(prompt_tokens=one.prompt_tokens, tokens=one.tokens[: one.prompt_tokens])
+        silent = [replace(one, tokens=one.tokens[: one.prompt_tokens])
                   if one.diff.endswith("~random") else one for one in table]  # fmt: skip
         return silent
 
-    monkeypatch.setattr(weighing, "targets", targets)
-    found = last(weighing.gather(suite, [aimed(suite, "diff")], sight, [1], samples=3, seed=9))
-    assert set(found[DIFF, "diff", 1].control_log_probs) == {NONE, PERMUTED, OTHER}
+    monkeypatch.setattr(oracle_confidence, "targets", targets)
+    (found,) = last(gather(subject, [query_of(suite, "diff")], samples=3, seed=9)).values()
+    assert set(found.control_log_probs) == {NONE, PERMUTED, OTHER}
 
 
 def test_what_was_read_once_is_not_read_again_in_any_process(suite):
@@ -166,15 +170,14 @@ def test_what_was_read_once_is_not_read_again_in_any_process(suite):
 
 def test_readings_of_a_diff_of_ones_own_are_sampled_once(suite):
     info = suite.bring(suite.load_diff(suite.diff(DIFF)), "mine")
-    target = (info, Condition.parse("diff+dit"), suite.task(info.task).question)
+    query, subject = Query(info, Condition.parse("diff+dit"), suite.task(info.task).question, 1), ReadingSubject(suite)
     reading_confidence(suite, info, layers=1, samples=4)  # now the controls that others share are known
     with forward_passes(suite) as passes:
         reading_confidence(suite, info, layers=1, samples=4)
-    targets = [target, *controls_of(suite, target, Sight()).values()]
     with forward_passes(suite) as sampling:
-        texts = last(weighing.sampled(suite, targets, Sight(), [1], samples=4))
+        texts = last(sample(subject, [query, *subject.controls(query).values()], samples=4))
     with forward_passes(suite) as scoring:
-        last(weighing.evidence_of(suite, [target], Sight(), [1], texts))
+        last(evidence_of(subject, [query], texts))
     suite.forget(info.id)
     assert sampling and scoring and passes == sampling + scoring
 
@@ -183,40 +186,41 @@ def test_readings_of_a_diff_of_ones_own_are_sampled_once(suite):
 
 
 def test_nothing_of_test_diffs_goes_into_the_fit(suite):
-    fitted = reading_trials(suite, "topic", "calibration")
+    fitted = [one for batch in labelled_batches(suite, READINGS, "topic", "calibration") for one in batch.labelled()]
     assert {one.source for one in fitted if one.real} == {"topic-0251"}
     assert all(suite.diff(one.source).split in ("calibration", "train") for one in fitted)
-    assert sum(one.real for one in fitted) == sum(not one.real for one in fitted) == len(WAYS) * 2
+    assert sum(one.real for one in fitted) == sum(not one.real for one in fitted) == len(CALIBRATED_READINGS) * 2
     assert not any(one.right for one in fitted if not one.real)
-    assert reading_trials(suite, "headline", "test") == []
+    assert list(labelled_batches(suite, READINGS, "headline", "test")) == []
 
 
 def test_layers_take_turns_and_each_has_its_own(suite):
-    assert sorted(layer for part in turns(suite) for layer in part) == list(range(len(suite.model.layers)))
+    assert sorted(layer for part in layer_turns(suite) for layer in part) == list(range(len(suite.model.layers)))
     found = in_turns(range(9))
     assert sorted(layer for own in found for layer in own) == list(range(9))
     assert {len(own) for own in found} == {2, 3}
 
 
 def test_a_calibration_is_refused_for_another_oracle(suite, tmp_path):
-    calibration, table = read_calibration(suite, READINGS)
-    assert {one.of for one in table} == {"all", "real diffs alone", *map(str, WAYS)}
-    assert calibration.recipe["layers"] == [0, 1]
-    assert load(suite, ORACLE, "topic", of=READINGS) == calibration
+    calibration = read_calibration(suite, READINGS)
+    ways = {way.name for way in CALIBRATED_READINGS}
+    assert {one.of for one in calibration.report} == {"all", "real diffs alone", *ways}
+    assert calibration.recipe.layers == [0, 1]
+    assert valid_calibration(suite, ORACLE, "topic", of=READINGS) == calibration
     folder = tmp_path / "tiny"
     shutil.copytree(suite.folder, folder)
     weights = folder / "oracle" / "adapter_model.safetensors"
     weights.write_bytes(_other(weights))
     other = load_suite(folder)
     with pytest.raises(DitError, match="another oracle.*calibrate --of readings --anew"):
-        load(other, ORACLE, of=READINGS)
+        valid_calibration(other, ORACLE, of=READINGS)
     (found,) = reading_confidence(other, DIFF, layers=1, samples=3)
     assert found.probability is None and "another oracle" in found.why and found.sentence
     for content, says in (('{"weights": 3}', "can't be read"), (None, "no calibration of readings yet")):
         path = folder / FILES[READINGS]
         path.write_text(content) if content else path.unlink()
         with pytest.raises(DitError, match=says):
-            load(other, ORACLE, of=READINGS)
+            valid_calibration(other, ORACLE, of=READINGS)
 
 
 def _other(weights) -> bytes:
@@ -376,7 +380,7 @@ def test_a_build_fits_what_does_not_stand_and_tells_the_figures(suite, tmp_path)
 
     def fit(made, limit, of):
         fitted.append(of)
-        renew(made, limit, of=of)
+        recalibrate(made, limit, of=of)
 
     figures = write_calibrations(folder, 1, fit)
     assert fitted == [ANSWERS] and list(figures) == [ANSWERS, READINGS]
@@ -409,11 +413,12 @@ def test_commands_and_endpoints_give_what_python_gives(suite):
 
 def test_the_shipped_chances_of_readings_can_be_believed():
     pocket = load_suite("pocket")
-    table = standing(pocket, READINGS)
+    table = measured_reliability(pocket, READINGS)
     found = {one.of: one for one in table}
     assert found["all"].ece <= 0.05 and found["all"].auroc >= 0.95
-    assert found["all"].n == 2 * 80 * len(WAYS) * 2 and table.extra["split"] == "test"
-    assert found["real diffs alone"].n == 80 * len(WAYS) * 2 and set(map(str, WAYS)) <= set(found)
+    assert found["all"].n == 2 * 80 * len(CALIBRATED_READINGS) * 2 and table.extra["split"] == "test"
+    assert found["real diffs alone"].n == 80 * len(CALIBRATED_READINGS) * 2
+    assert {way.name for way in CALIBRATED_READINGS} <= set(found)
     everyday = pocket.task("topic").questions[0]
     (right,) = reading_confidence(pocket, "topic-0376", condition="diff+right", asked=everyday, layers=5)
     (early,) = reading_confidence(pocket, "topic-0376", layers=0)

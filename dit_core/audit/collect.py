@@ -21,7 +21,6 @@ from dit_core.records import (
     LensToken,
     ModuleChange,
     Reading,
-    ReadingConfidence,
     Reliability,
     Table,
     Verbalization,
@@ -32,7 +31,7 @@ from dit_core.scoreboard.verbal_rows import guess_topic
 from dit_core.suite import Origin, Suite
 from dit_core.suite.offload import at_model
 from dit_core.suite.snippets import diff_expression, load_call, opening_lines_after
-from dit_core.trust import FILES, confidence, reading_confidence, standing
+from dit_core.trust import FILES, confidence, measured_reliability, reading_confidence
 
 SEED = 0
 STORY_TOKENS = 100  # of a diff's behaviour, which is longer than an answer
@@ -77,7 +76,7 @@ class Audit:
     readings: Table[Reading] | None
     lens: Table[LensToken]
     confidence: Confidence | None
-    reading_confidence: tuple[ReadingConfidence, ...]
+    reading_confidence: tuple[Confidence, ...]
     chances: tuple[Table[Reliability], ...]
     layers: Mapping[str, int]
     settings: Mapping[str, str]
@@ -211,7 +210,7 @@ def _readings(suite: Suite, info: DiffInfo) -> Table[Reading] | None:
     return read(suite, info, condition=conditions, seed=SEED)
 
 
-def _reading_confidence(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> tuple[ReadingConfidence, ...]:
+def _reading_confidence(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> tuple[Confidence, ...]:
     """How far readings can be trusted, in the ways for which there may be a calibration, at the chosen layers."""
     if suite.oracle is None:
         return ()
@@ -221,7 +220,7 @@ def _reading_confidence(suite: Suite, info: DiffInfo, layers: Mapping[str, int])
         "diff+right": (everyday, SILENT_TRIGGER),
         "diff+dit": (task.question if task.adapter else None, SILENT_DIT),
     }
-    records: list[ReadingConfidence] = []
+    records: list[Confidence] = []
     for condition, (question, method) in asked.items():
         if question is not None and method in layers:
             records += reading_confidence(
@@ -234,7 +233,7 @@ def _chances(suite: Suite) -> tuple[Table[Reliability], ...]:
     tables = []
     for subject in FILES:
         with suppress(DitError):  # none was measured with these adapters
-            tables.append(standing(suite, subject))
+            tables.append(measured_reliability(suite, subject))
     return tuple(tables)
 
 

@@ -22,7 +22,7 @@ from dit_core.errors import DitError
 
 if TYPE_CHECKING:
     from dit_core.grading.agreement import GraderAgreement
-    from dit_core.records import Confidence, ReadingConfidence, Reliability
+    from dit_core.records import Confidence, Reliability
 
 
 def confidence(
@@ -89,20 +89,21 @@ def calibrate(
 ) -> None:
     """Show how far a suite's probabilities can be believed, measured on its test diffs."""
     from dit_core.suite import load_suite
-    from dit_core.trust import SUBJECTS, read_calibration, renew
+    from dit_core.trust import FILES, read_calibration, recalibrate
 
-    if of not in SUBJECTS:
-        raise DitError(f"There is no calibration of '{of}': choose {' or '.join(SUBJECTS)}.")
+    if of not in FILES:
+        raise DitError(f"There is no calibration of '{of}': choose {' or '.join(FILES)}.")
     loaded = load_suite(suite)
     if anew:
         with progress_bar() as show:
-            renew(loaded, tell=show, of=of)
-    calibration, table = read_calibration(loaded, of)
+            recalibrate(loaded, on_progress=show, of=of)
+    calibration = read_calibration(loaded, of)
+    table = calibration.table(loaded, of)
     if as_json:
         return print_json(table)
     recipe = calibration.recipe
     print_rows(
-        f"{loaded.name}, {of}: fitted on {recipe['trials']} trials of split '{recipe['split']}', measured on others",
+        f"{loaded.name}, {of}: fitted on {recipe.trials} trials of split '{recipe.split}', measured on others",
         ["test trials", "n", "right", "calibration error (10 bins of equal numbers)", "AUROC", "Brier"],
         [
             [record.of, record.n, record.right, *(_figure(record, name) for name in ("ece", "auroc", "brier"))]
@@ -136,15 +137,19 @@ def grade(
     _print_agreement(result, f"{file.name}, graded by {chosen.name}")
 
 
-def _print_confidence(title: str, record: "Confidence | ReadingConfidence") -> None:
+def _print_confidence(title: str, record: "Confidence") -> None:
     times = f"{record.times} of {record.samples}"
-    rows = [["this diff", record.diff, record.text, times, "", f"{record.log_prob:.1f}"]]
+    rows = [["this diff", record.diff, record.text, times, "", _nats(record.log_prob)]]
     for control in record.controls:
         times, same = (f"{control[key]} of {control['samples']}" for key in ("times", "same"))
-        rows.append([control["kind"], control["diff"], control["text"], times, same, f"{control['log_prob']:.1f}"])
+        rows.append([control["kind"], control["diff"], control["text"], times, same, _nats(control["log_prob"])])
     print_rows(title, ["", "diff", "text", "times", "same text", "log p"], rows)
     print(record.sentence)
     print(record.why if record.probability is None else f"Probability that it is right: {record.probability:.3f}")
+
+
+def _nats(value: float | None) -> str:
+    return "" if value is None else f"{value:.1f}"
 
 
 def _figure(record: "Reliability", name: str) -> str:

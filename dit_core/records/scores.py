@@ -162,50 +162,32 @@ class ScalingPoint(Record):
 
 @dataclass(frozen=True)
 class Confidence(Record):
-    """How far the modal answer of a diff under a DIT adapter can be trusted; needs no reference.
+    """How far the modal answer of a DIT adapter, or of an oracle, about a diff can be trusted; needs no reference.
 
-    `times` of `samples` gave the answer; `log_prob` (nats) is that of all its tokens with the diff, `lift` how much
-    that is over the controls' mean. Each of `controls` has its `kind`, the `diff` that it is, its own modal `text`
-    with `times`, how many of its samples gave the diff's answer (`same`), and that answer's `log_prob` there.
-    `probability` that the answer is right is None, and `why` says why, where the suite has no fitting calibration.
+    The diff is `asked` under a `condition`; `question` is what the adapter (the same then) or the oracle is asked.
+    `adapter` is None for a reading; `layer`, `span` and `kind` say what an oracle read, and are None for an answer.
+
+    `times` of `samples` gave the answer, `text`; `log_prob` (nats) is that of all its tokens with the diff, `lift` how
+    much that is over the controls' mean; both are None where a method has no log-probabilities. Each of `controls` has
+    its `kind`, the `diff` that it is, its own modal `text` with `times`, how many of its samples gave the diff's answer
+    (`same`), and that answer's `log_prob` there. `probability` that the answer is right is None, and `why` says why,
+    where the suite has no fitting calibration.
     """
 
     diff: str
-    adapter: str
-    question: str
-    text: str
-    times: int
-    samples: int
-    seed: int
-    log_prob: float
-    lift: float
-    probability: float | None
-    sentence: str
-    why: str = ""
-    controls: list[dict[str, Any]] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class ReadingConfidence(Record):
-    """How far what an oracle reads of one layer can be trusted; needs no reference.
-
-    `text` is the answer that most of the oracle's `samples` give; all else is as in `Confidence`, the controls being
-    read in the same way under the same condition.
-    """
-
-    diff: str
+    adapter: str | None
     condition: str
     asked: str
-    layer: int
-    span: str
-    kind: str
+    layer: int | None
+    span: str | None
+    kind: str | None
     question: str
     text: str
     times: int
     samples: int
     seed: int
-    log_prob: float
-    lift: float
+    log_prob: float | None
+    lift: float | None
     probability: float | None
     sentence: str
     why: str = ""

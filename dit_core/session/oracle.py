@@ -11,7 +11,7 @@ from dit_core.errors import DitError, OracleError
 from dit_core.methods import comparison as standing
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING
-from dit_core.records import NextToken, Reading, ReadingConfidence, Table, Target
+from dit_core.records import Confidence, NextToken, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
 from dit_core.session.settings import PanelSettings, counts_from_start
@@ -51,7 +51,7 @@ class PanelResult:
     readings: Table[Reading] | None = None
     state: str = RUNNING
     display: PanelDisplay = PanelDisplay()
-    evidence: Mapping[tuple[Column, int], ReadingConfidence | str] = field(default_factory=dict)
+    evidence: Mapping[tuple[Column, int], Confidence | str] = field(default_factory=dict)
 
     def target(self, column: Column) -> Target | None:
         """Return the tokens of a column's prompt, None until they are known."""

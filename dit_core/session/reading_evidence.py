@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING, Trust, chance, evidence_html
 from dit_core.present.html import render
-from dit_core.records import ReadingConfidence, Table
+from dit_core.records import Confidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
 from dit_core.session.job import Job, follow
@@ -59,15 +59,15 @@ def _missing_evidence(panel: PanelResult | None) -> list[Column]:
     layer = panel.display.layer
     if all(reading.layer != layer for reading in panel.readings or ()):
         return []
-    known = {key for key, evidence in panel.evidence.items() if isinstance(evidence, ReadingConfidence)}
+    known = {key for key, evidence in panel.evidence.items() if isinstance(evidence, Confidence)}
     return [column for column in panel.columns if has_evidence(panel, column) and (column, layer) not in known]
 
 
 def _evidence(
     suite: Suite, panel: PanelResult, column: Column, layer: int, stop: threading.Event
-) -> ReadingConfidence | str:
+) -> Confidence | str:
     """Return the evidence for a column's readings of a layer, or a sentence on why there is none."""
-    newest: Table[ReadingConfidence] | None = None
+    newest: Table[Confidence] | None = None
     try:
         if not stop.is_set():
             for table in follow(_stream_evidence(suite, panel, column, layer), stop):
@@ -81,7 +81,7 @@ def _evidence(
 
 def _stream_evidence(
     suite: Suite, panel: PanelResult, column: Column, layer: int
-) -> Generator[Table[ReadingConfidence], None, None]:
+) -> Generator[Table[Confidence], None, None]:
     asked, sampling = panel.settings, panel.cards.settings.sampling
     return stream_reading_confidence(
         suite,
@@ -97,7 +97,7 @@ def _stream_evidence(
     )
 
 
-def _kept(panel: PanelResult, column: Column, layer: int, evidence: ReadingConfidence | str) -> PanelResult:
+def _kept(panel: PanelResult, column: Column, layer: int, evidence: Confidence | str) -> PanelResult:
     return replace(panel, evidence={**panel.evidence, (column, layer): evidence})
 
 

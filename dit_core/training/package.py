@@ -58,7 +58,7 @@ def measure(out: Path, limit: int | None) -> dict[str, Any]:
     return stored.board_json(suite, found)
 
 
-def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.renew) -> dict[str, Any]:
+def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.recalibrate) -> dict[str, Any]:
     """Fit those of the finished suite's calibrations that no longer hold for its adapters; return figures of all.
 
     `fit(suite, limit, of=subject)` fits and writes one.
@@ -68,11 +68,11 @@ def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] 
         if subject == trust.READINGS and suite.oracle is None:
             continue
         try:
-            trust.standing(suite, subject)
+            trust.measured_reliability(suite, subject)
         except DitError:
             fit(suite, limit, of=subject)
-        calibration, table = trust.read_calibration(suite, subject)
-        figures[subject] = {**calibration.recipe, "figures": [_figures(row) for row in table]}
+        calibration = trust.read_calibration(suite, subject)
+        figures[subject] = calibration.recipe.model_dump() | {"figures": [_figures(row) for row in calibration.report]}
     return figures
 
 

@@ -1,41 +1,56 @@
 """Whether an answer can be trusted: controls that carry no meaning, samples, and a calibrated probability.
 
 A DIT adapter answers also where there is nothing to find. What it says of a diff is evidence as far as it says so time
-and again, and does not say so without the diff.
+and again, and does not say so without the diff. One algorithm (`evidence`, `assess`) does that for every `Subject`:
+answers of a DIT adapter, readings of an oracle, and texts of any other method.
 """
 
-from dit_core.trust.answer_confidence import confidence, stream_confidence
-from dit_core.trust.calibrate import SUBJECTS, calibrated, reading_trials, reliability, renew, trials
-from dit_core.trust.calibration import ANSWERS, FILES, READINGS, Calibration, fit, load, standing, write
-from dit_core.trust.calibration import read as read_calibration
+from dit_core.trust.answer_confidence import AnswerSubject, MethodSubject, confidence, stream_confidence
+from dit_core.trust.assess import assess
+from dit_core.trust.calibrate import calibrated, labelled_batches, recalibrate, reliability
+from dit_core.trust.calibration import (
+    ANSWERS,
+    FILES,
+    READINGS,
+    Calibration,
+    fit_weights,
+    measured_reliability,
+    read_calibration,
+    valid_calibration,
+    write_calibration,
+)
 from dit_core.trust.controls import Control, control, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, gather
-from dit_core.trust.oracle_confidence import reading_confidence, stream_reading_confidence
+from dit_core.trust.evidence import SAMPLES, Evidence, Query, Subject, gather
+from dit_core.trust.oracle_confidence import ReadingSubject, reading_confidence, stream_reading_confidence
 
 __all__ = [
     "ANSWERS",
+    "AnswerSubject",
     "Calibration",
     "Control",
     "Evidence",
     "FILES",
+    "MethodSubject",
+    "Query",
     "READINGS",
+    "ReadingSubject",
     "SAMPLES",
-    "SUBJECTS",
+    "Subject",
+    "assess",
     "calibrated",
     "confidence",
     "control",
     "controls",
-    "fit",
+    "fit_weights",
     "gather",
-    "load",
+    "labelled_batches",
+    "measured_reliability",
     "read_calibration",
     "reading_confidence",
-    "reading_trials",
+    "recalibrate",
     "reliability",
-    "renew",
-    "standing",
     "stream_confidence",
     "stream_reading_confidence",
-    "trials",
-    "write",
+    "valid_calibration",
+    "write_calibration",
 ]

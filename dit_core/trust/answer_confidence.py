@@ -1,20 +1,29 @@
-"""Confidence: whether what a DIT adapter says about a diff can be trusted, in numbers and in words."""
+"""Confidence in answers: whether what a DIT adapter, or any other method, says of a diff can be trusted."""
 
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from typing import ClassVar
 
+from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
+from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.grading import modal, words
 from dit_core.methods import Diffs
-from dit_core.records import Confidence, DiffInfo, Table
+from dit_core.methods.verbalize import stream
+from dit_core.records import Condition, Confidence, DiffInfo, Table, Verbalization
 from dit_core.records.condition import as_list, checked_integer
-from dit_core.request.conditions import question_of
+from dit_core.request.conditions import question_of, row_strengths
 from dit_core.suite import Suite
-from dit_core.trust.calibration import chance
-from dit_core.trust.controls import NONE, OTHER, controls
-from dit_core.trust.evidence import SAMPLES, Evidence, evidence_of, sampled
+from dit_core.suite.offload import at_model
+from dit_core.trust.assess import assess, checked_samples
+from dit_core.trust.calibration import calibrated_probability
+from dit_core.trust.controls import controls
+from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
-MOST_SAMPLES = 64
-HABIT = 8  # an answer that one of so many samples gives without the diff came up by more than chance
+MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end
+MAX_ROWS = 256  # of a batch of texts to score, before memory has its say
+ScoreRow = tuple[DiffInfo | None, Condition, str, str]
+"""A diff, the condition that acts, the question, and the text that is scored as its answer."""
 
 
 def confidence(
@@ -26,8 +35,8 @@ def confidence(
         suite: what `load_suite` gave.
         diff: ids or references, one or several.
         adapter: name of a DIT adapter; by default that of the diff's task.
-        samples: answers per diff and control, at temperature 1; there is a chance for as many as the calibration was
-            fitted with, which are 16 by default.
+        samples: answers per diff and control, at temperature 1; there is a probability for as many as the calibration
+            was fitted with, which are 16 by default.
         seed: of the samples.
 
     Raises:
@@ -40,106 +49,155 @@ def confidence(
 def stream_confidence(
     suite: Suite, diff: Diffs, *, adapter: str | None = None, samples: int = SAMPLES, seed: int = 0
 ) -> Generator[Table[Confidence], None, None]:
-    """As `confidence`, but yields the table again and again while it fills: closing the iterator stops the work."""
-    samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
-    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
+    """Measure confidence, as `confidence` does, and yield the table while it fills: closing it stops the work."""
+    samples, seed = checked_samples(samples), checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
     infos = [suite.diff(name) for name in as_list(diff)] if diff is not None else []
     if not infos:
         raise DitError("Confidence is about a diff: name one.")
     names = [suite.adapter(adapter).name if adapter else suite.default_adapter(info.task) for info in infos]
-    return _stream(suite, infos, names, samples, seed)
+    subjects = [AnswerSubject(suite, name) for name in names]
+    groups = [(subject, [subject.query(info)]) for subject, info in zip(subjects, infos, strict=True)]
+    return assess(suite, "confidence", groups, samples, seed)
 
 
-def _stream(
-    suite: Suite, infos: Sequence[DiffInfo], names: Sequence[str], samples: int, seed: int
-) -> Generator[Table[Confidence], None, None]:
-    found: list[Confidence] = []
-    for info, name in zip(infos, names, strict=True):
-        against = controls(suite, info, suite.adapter(name).task or info.task)
-        said: dict[str, list[str]] = {}
-        # The diff and its controls in one batch; its evidence is made of these samples, so that none is asked twice.
-        for said in sampled(suite, [info, *against.values()], name, samples, seed):  # noqa: B007 - the last counts
-            yield suite.table("confidence", found)
-        (evidence,) = evidence_of(suite, [info], name, said)
-        found.append(_confidence(suite, info, evidence, against, said, seed))
-    yield suite.table("confidence", found)
+@dataclass(frozen=True)
+class AnswerSubject:
+    """The answers of the DIT adapter of that name to the question that it was trained to answer."""
+
+    suite: Suite
+    adapter: str
+    speaker: ClassVar[str] = "The adapter"
+    cache_key: ClassVar[tuple[str, ...]] = ("answers",)
+
+    def query(self, info: DiffInfo | None) -> Query:
+        """Return the query that asks the adapter about a diff, or about nothing."""
+        condition = Condition(float(info is not None), ((self.adapter, 1.0),))
+        return Query(info, condition, question_of(self.suite, self.adapter))
+
+    def controls(self, query: Query) -> dict[str, Query]:
+        """Return the same query about no diff, a random, a permuted and another diff, by kind."""
+        if query.info is None:
+            return {}
+        task = self.suite.adapter(self.adapter).task or query.info.task
+        return {kind: self.query(info) for kind, info in controls(self.suite, query.info, task).items()}
+
+    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+        """Draw answers: those about diffs in one batch, those about none in another."""
+        requests: dict[tuple[Condition, str], list[Query]] = {}
+        for query in queries:
+            requests.setdefault((query.condition, query.asked), []).append(query)
+        for (condition, question), own in requests.items():
+            answers = stream(
+                self.suite,
+                [query.info for query in own if query.info] or None,
+                condition=condition,
+                question=question,
+                samples=samples,
+                temperature=1.0,
+                max_new_tokens=MAX_NEW_TOKENS,
+                seed=seed,
+            )
+            table: Table[Verbalization] | None = None
+            with closing(answers):
+                for table in answers:  # noqa: B007 - the last counts
+                    yield {}
+            by_diff = {query.info.id if query.info else "": query for query in own}
+            texts: dict[Query, list[str]] = {}
+            for answer in table or ():
+                texts.setdefault(by_diff[answer.diff], []).append(answer.text)
+            yield texts
+
+    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+        """Score texts as the adapter's answers; nothing of it is drawn by the seed."""
+        rows = [(query.info, query.condition, query.asked, text) for query, text in pairs]
+        yield dict(zip(pairs, log_probabilities(self.suite, rows), strict=True))
+
+    def probability(self, query: Query, evidence: Evidence) -> float:
+        """Return the probability that the answer is right, by the suite's calibration of answers."""
+        assert query.info is not None, "which no control is asked for"
+        return calibrated_probability(self.suite, query.info, evidence, self.adapter)
+
+    def describe(self, query: Query) -> Description:
+        """Return the adapter's name and its question."""
+        return {"adapter": self.adapter, "span": None, "kind": None, "question": query.asked}
 
 
-def _confidence(
-    suite: Suite,
-    info: DiffInfo,
-    evidence: Evidence,
-    against: dict[str, DiffInfo | None],
-    said: dict[str, list[str]],
-    seed: int,
-) -> Confidence:
-    beside = [
-        control_row(kind, own.id if own else "", said[own.id if own else ""], evidence) for kind, own in against.items()
-    ]
-    probability, why = None, ""
-    try:
-        probability = chance(suite, info, evidence, evidence.by)
-    except DitError as error:
-        why = str(error)
-    return Confidence(
-        diff=evidence.diff,
-        adapter=evidence.by,
-        question=question_of(suite, evidence.by),
-        text=evidence.answer,
-        times=evidence.times,
-        samples=evidence.samples,
-        seed=seed,
-        log_prob=evidence.log_prob,
-        lift=evidence.lift,
-        probability=probability,
-        sentence=sentence(evidence.answer, evidence.times, evidence.samples, beside),
-        why=why,
-        controls=beside,
-    )
+@at_model
+def log_probabilities(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
+    """Return the log-probability in nats of each row's text as its answer; 0 for a text without tokens."""
+
+    def compute() -> list[float]:
+        found: list[float] = []
+        for group in split_batches(rows, lambda row: row[0], MAX_ROWS, MAX_DIFFS):
+            size = batch_size(suite.model, "evidence", MAX_ROWS)
+            for _, scores in size.map(group, lambda batch: _batch(suite, batch)):
+                found += scores
+        return found
+
+    return suite.worker.run(compute)
 
 
-def control_row(kind: str, diff: str, texts: Sequence[str], evidence: Evidence) -> dict:
-    """Describe a control: its own modal answer, and how often it gives the diff's."""
-    answer, times = modal(texts)
-    return {
-        "kind": kind,
-        "diff": diff,
-        "text": answer,
-        "times": times,
-        "samples": len(texts),
-        "same": sum(words(text) == words(evidence.answer) for text in texts),
-        "log_prob": evidence.control_log_probs[kind],
-    }
+def _batch(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
+    model, scores = suite.model, [0.0] * len(rows)
+    tokens = [model.tokenizer.encode(text, add_special_tokens=False) for *_, text in rows]
+    if filled := [place for place, own in enumerate(tokens) if own]:
+        prompts = [model.encode(rows[place][2]) for place in filled]
+        acting = row_strengths(suite, [rows[place][:2] for place in filled])
+        found = choice_log_probabilities(model, prompts, [[tokens[place]] for place in filled], acting)
+        for place, (own,) in zip(filled, found, strict=True):
+            scores[place] = sum(own)
+    return scores
 
 
-def sentence(answer: str, times: int, samples: int, beside: Sequence[dict], who: str = "The adapter") -> str:
-    """Say in one plain sentence what samples and controls come to; `who` gave the answer."""
-    if times == 1:
-        return f"{who} says something else in each of {samples} samples: no answer to trust."
-    said = f"“{answer.strip()}”" if answer.strip() else "nothing"
-    only = "only " if 2 * times < samples else ""
-    begun = f"{who} says {said} in {only}{times} of {samples} samples"
-    if not beside:
-        return f"{begun}; there is nothing to compare that with."
-    habits = [one for one in beside if _is_habit(one, times / samples)]
-    if habits:
-        # The worst, but another trained diff last: the answer may be what that one was trained on.
-        worst = max(habits, key=lambda one: (one["kind"] != OTHER, _share(one)))
-        unless = "unless that diff is about it too" if worst["kind"] == OTHER else "not this diff"
-        return f"{begun}, but also {_counted(worst)}: likely its habit, {unless}."
-    counts = [_counted(one) for one in beside if one["same"]]
-    return f"{begun}; {', '.join(counts)}." if counts else f"{begun}, never without this diff."
+Run = Callable[[Sequence[DiffInfo], int, int], Iterator[Mapping[str, list[str]]]]
+"""Takes diffs, the number of samples and a seed; yields the texts of finished diffs by id."""
 
 
-def _is_habit(control: dict, share: float) -> bool:
-    """Whether a control gives the answer so often that the diff need not be why: `share` is how often the diff does."""
-    return 2 * _share(control) >= share and HABIT * control["same"] >= control["samples"]
+@dataclass(frozen=True)
+class MethodSubject:
+    """The answers of any method about diffs, as texts of its table: without log-probabilities and a calibration.
 
+    `question` is what the method is asked, or its title; `run` gives its answers. A method that draws nothing at
+    random gives one sample.
+    """
 
-def _share(control: dict) -> float:
-    return control["same"] / control["samples"]
+    suite: Suite
+    name: str
+    question: str
+    run: Run
+    speaker: ClassVar[str] = "The method"
 
+    @property
+    def cache_key(self) -> tuple[str, ...]:
+        """The method's name."""
+        return "method", self.name
 
-def _counted(control: dict) -> str:
-    with_it = {NONE: "without a diff", OTHER: "with another diff"}.get(control["kind"], f"with a {control['kind']}")
-    return f"{with_it} in {control['same']} of {control['samples']}"
+    def query(self, info: DiffInfo) -> Query:
+        """Return the query about a diff."""
+        return Query(info, Condition(1.0), self.question)
+
+    def controls(self, query: Query) -> dict[str, Query]:
+        """Return the same query about a random, a permuted and another diff, by kind."""
+        assert query.info is not None, "for a method is about a diff"
+        found = controls(self.suite, query.info, query.info.task)
+        return {kind: self.query(info) for kind, info in found.items() if info is not None}
+
+    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+        """Run the method on the queries' diffs."""
+        by_diff = {query.info.id: query for query in queries if query.info}
+        for texts in self.run([query.info for query in queries if query.info], samples, seed):
+            yield {by_diff[diff]: own for diff, own in texts.items()}
+
+    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+        """Yield nothing: a method's texts have no log-probability of their own."""
+        yield from ()
+
+    def probability(self, query: Query, evidence: Evidence) -> float:
+        """Raise DitError: no calibration is fitted for other methods."""
+        raise DitError(
+            f"No chance is known for answers of {self.name}: a suite is calibrated for DIT and oracle alone."
+        )
+
+    def describe(self, query: Query) -> Description:
+        """Return what the method is asked."""
+        return {"adapter": None, "span": None, "kind": None, "question": query.asked}

@@ -1,33 +1,189 @@
-"""Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do."""
+"""Evidence for an answer: how often samples give it, and how much likelier the diff makes it than its controls do.
+
+One algorithm, whatever answers: draw samples, take the modal answer, and score its log-probability under the diff and
+under each of its controls. Samples and scores are computed once and kept in the user's cache folder.
+"""
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, TypedDict, TypeVar
 
-from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
-from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
 from dit_core.grading import modal
 from dit_core.hub import parse_source
 from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
-from dit_core.methods.verbalize import stream
 from dit_core.project import VERSION
-from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.records.condition import Condition
-from dit_core.request.conditions import question_of, row_strengths
+from dit_core.records import Condition, DiffInfo
 from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
-from dit_core.suite.offload import at_model
-from dit_core.trust.controls import controls
 
+SAMPLES = 16
 _log = logging.getLogger("dit_core")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+@dataclass(frozen=True)
+class Query:
+    """A condition of a diff, asked a question, and the layer at which an oracle reads it (None where none does)."""
+
+    info: DiffInfo | None
+    condition: Condition
+    asked: str
+    layer: int | None = None
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for the modal answer to a query.
+
+    Attributes:
+        text: the modal answer.
+        times: samples that gave it, of `samples`.
+        log_prob: of all its tokens with the diff, in nats; None where the subject has no log-probabilities.
+        control_log_probs: the same with each control in the diff's place, by kind.
+    """
+
+    text: str
+    times: int
+    samples: int
+    log_prob: float | None
+    control_log_probs: dict[str, float]
+
+    @property
+    def lift(self) -> float | None:
+        """How much likelier the answer is with the diff than with the controls on average, in nats."""
+        if self.log_prob is None:
+            return None
+        probabilities = [exp(score) for score in self.control_log_probs.values()]
+        return self.log_prob - log(max(sum(probabilities) / max(len(probabilities), 1), 1e-12))
+
+
+class Description(TypedDict):
+    """Fields of a `Confidence` that its subject knows; None where they don't apply."""
+
+    adapter: str | None
+    span: str | None
+    kind: str | None
+    question: str
+
+
+class Subject(Protocol):
+    """What answers: a DIT adapter, an oracle, or any other method whose table gives answers."""
+
+    @property
+    def suite(self) -> Suite:
+        """The suite that it belongs to."""
+
+    @property
+    def speaker(self) -> str:
+        """What a sentence calls it, such as 'The oracle'."""
+
+    @property
+    def cache_key(self) -> tuple[str | int | None, ...]:
+        """All that its answers depend on beside a query, its suite and a seed, ready for JSON."""
+
+    def controls(self, query: Query) -> dict[str, Query]:
+        """Return the controls of a query by kind."""
+
+    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+        """Draw so many answers to each query at temperature 1, in as few batches as there can be.
+
+        Each item holds the queries that were finished since the last, and may be empty: the work can be stopped
+        there. A query that has no answer is left out.
+        """
+
+    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+        """Score texts as answers to queries: log-probabilities of all their tokens, in nats.
+
+        Items are as those of `sample`; a method without log-probabilities yields nothing.
+        """
+
+    def probability(self, query: Query, evidence: Evidence) -> float:
+        """Return the calibrated probability that an answer is right; DitError, saying why, where there is none."""
+
+    def describe(self, query: Query) -> Description:
+        """Return what a record says of the subject."""
+
+
+def gather(
+    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES, seed: int = 0
+) -> Generator[dict[Query, Evidence], None, None]:
+    """Gather the evidence for each query's modal answer: the last item. A query without an answer has none.
+
+    Before it come empty items, at each of which the work may be stopped.
+    """
+    texts: dict[Query, list[str]] = {}
+    for texts in sample(subject, queries, samples, seed):  # noqa: B007 - the last counts
+        yield {}
+    yield from evidence_of(subject, queries, texts, seed)
+
+
+def evidence_of(
+    subject: Subject, queries: Sequence[Query], texts: Mapping[Query, Sequence[str]], seed: int = 0
+) -> Generator[dict[Query, Evidence], None, None]:
+    """Gather evidence, as `gather` does, from samples that were drawn before: `texts` holds those of each query."""
+    modes = {query: modal(texts[query]) for query in queries if query in texts}
+    controls = {query: subject.controls(query) for query in modes}
+    wanted = [(target, text) for query, (text, _) in modes.items() for target in (query, *controls[query].values())]
+    scores: dict[tuple[Query, str], float] = {}
+    for scores in score(subject, wanted, seed):  # noqa: B007 - the last counts
+        yield {}
+    yield {
+        query: Evidence(
+            text,
+            times,
+            len(texts[query]),
+            scores.get((query, text)),
+            {kind: scores[own, text] for kind, own in controls[query].items() if (own, text) in scores},
+        )
+        for query, (text, times) in modes.items()
+    }
+
+
+def sample(
+    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES, seed: int = 0
+) -> Generator[dict[Query, list[str]], None, None]:
+    """Draw samples for each query; each item holds all there are so far, and the last is complete."""
+    keys = {query: ("sample", *_key(subject, query), samples, seed) for query in queries}
+    yield from _cached(subject, keys, lambda missing: subject.sample(missing, samples, seed))
+
+
+def score(
+    subject: Subject, pairs: Sequence[tuple[Query, str]], seed: int = 0
+) -> Generator[dict[tuple[Query, str], float], None, None]:
+    """Score each text as an answer to its query, in nats; items are as those of `sample`. An empty text scores 0."""
+    keys = {(query, text): ("score", *_key(subject, query), text, seed) for query, text in pairs if text}
+    empty = {pair: 0.0 for pair in pairs if not pair[1]}
+    for found in _cached(subject, keys, lambda missing: subject.score(missing, seed)):
+        yield found | empty
+
+
+def _cached(
+    subject: Subject, keys: Mapping[K, tuple[Any, ...]], compute: Callable[[list[K]], Iterator[Mapping[K, V]]]
+) -> Generator[dict[K, V], None, None]:
+    """Yield values by what they are of: those that the cache keeps under `keys`, then what is computed of the rest."""
+    cache = cache_of(subject.suite)
+    found: dict[K, V] = {item: kept for item, key in keys.items() if (kept := cache.get(*key)) is not None}
+    if missing := [item for item in keys if item not in found]:
+        for new in compute(missing):
+            found |= new
+            # A diff that a user brought is theirs alone.
+            cache.put((keys[item], value) for item, value in new.items() if not keys[item][1].startswith(f"{OWN}-"))
+            yield found
+    yield found
+
+
+def _key(subject: Subject, query: Query) -> tuple[str | int | None, ...]:
+    """Return what tells a query from all others of its suite, its diff's id first."""
+    diff = query.info.id if query.info else ""
+    return diff, *subject.cache_key, str(query.condition), query.asked, query.layer
 
 
 class EvidenceCache:
@@ -44,12 +200,13 @@ class EvidenceCache:
             try:
                 self._memory[key] = self._file.get(self._stamp, *key)
             except DitError as error:
-                _log.info("evidence is found anew: %s", error)
+                _log.info("evidence is gathered anew: %s", error)
         return self._memory.get(key)
 
     def put(self, items: Iterable[tuple[tuple[Any, ...], Any]]) -> None:
         """Keep values by their keys."""
-        values = dict(items)
+        if not (values := dict(items)):
+            return
         self._memory.update(values)
         try:
             self._file.put(((self._stamp, *key), value) for key, value in values.items())
@@ -70,155 +227,3 @@ def _stamp(suite: Suite) -> str:
     folders = [source for source in sources if isinstance(source, Path)]
     ages = sorted((str(path), path.stat().st_mtime_ns) for folder in folders for path in folder.rglob("*.*"))
     return hashlib.sha256(json.dumps([VERSION, str(suite.loading), ages]).encode()).hexdigest()
-
-
-SAMPLES = 16
-MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end
-MAX_ROWS = 256  # of a batch of texts to score, before memory has its say
-Target = DiffInfo | None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """What speaks for the modal answer of a diff, `by` a DIT adapter of that name or a way of reading.
-
-    `times` of `samples` gave it. `log_prob` is that of all its tokens with the diff, `control_log_probs` the same with
-    each control instead, in nats.
-    """
-
-    diff: str
-    by: str
-    answer: str
-    times: int
-    samples: int
-    log_prob: float
-    control_log_probs: dict[str, float]
-
-    @property
-    def share(self) -> float:
-        """Share of the samples that gave the answer."""
-        return self.times / self.samples
-
-    @property
-    def lift(self) -> float:
-        """How much likelier the answer is with the diff than with the controls on average, in nats."""
-        likely = [exp(one) for one in self.control_log_probs.values()]
-        return self.log_prob - log(max(sum(likely) / max(len(likely), 1), 1e-12))
-
-
-def gather(
-    suite: Suite, infos: Sequence[DiffInfo], adapter: str, samples: int = SAMPLES, seed: int = 0
-) -> Iterator[list[Evidence]]:
-    """The evidence of each diff under the adapter of that name, many to a batch: the last item.
-
-    Before it come empty lists, at each of which the work may be stopped.
-    """
-    texts: dict[str, list[str]] = {}
-    for texts in sampled(suite, infos, adapter, samples, seed):  # noqa: B007 - the last counts
-        yield []
-    yield evidence_of(suite, infos, adapter, texts)
-
-
-def evidence_of(
-    suite: Suite, infos: Sequence[DiffInfo], adapter: str, texts: Mapping[str, Sequence[str]]
-) -> list[Evidence]:
-    """Return the evidence of each diff under the adapter of that name; `texts` are its samples, by diff id."""
-    modes = [modal(texts[info.id]) for info in infos]
-    against = [controls(suite, info, suite.adapter(adapter).task or info.task) for info in infos]
-    wanted = [
-        (target, text)
-        for info, (text, _), own in zip(infos, modes, against, strict=True)
-        for target in (info, *own.values())
-    ]
-    scores = iter(log_probs(suite, wanted, adapter))
-    return [
-        Evidence(info.id, adapter, text, times, len(texts[info.id]), next(scores), {kind: next(scores) for kind in own})
-        for info, (text, times), own in zip(infos, modes, against, strict=True)
-    ]
-
-
-def sampled(
-    suite: Suite, targets: Sequence[Target], adapter: str, samples: int = SAMPLES, seed: int = 0
-) -> Iterator[dict[str, list[str]]]:
-    """Sample each target's answers at temperature 1: texts by diff id ("" for no diff), complete in the last item."""
-    cache = cache_of(suite)
-    found: dict[str, list[str]] = {}
-    for target in targets:
-        if kept := cache.get("said", adapter, _name(target), samples, seed):
-            found[_name(target)] = kept
-    missing = [target for target in targets if _name(target) not in found]
-    infos = [target for target in missing if target is not None]
-    requests: list[list[DiffInfo] | None] = [infos] if infos else []
-    if None in missing:
-        requests.append(None)
-    for diffs in requests:
-        answers = stream(
-            suite,
-            diffs,
-            condition=Condition(float(diffs is not None), ((adapter, 1.0),)),
-            question=question_of(suite, adapter),
-            samples=samples,
-            temperature=1.0,
-            max_new_tokens=MAX_NEW_TOKENS,
-            seed=seed,
-        )
-        table: Table[Verbalization] | None = None
-        with closing(answers):
-            for table in answers:  # noqa: B007 - the last counts
-                yield found
-        texts: dict[str, list[str]] = {}
-        for answer in table or ():
-            texts.setdefault(answer.diff, []).append(answer.text)
-        cache.put((("said", adapter, name, samples, seed), texts[name]) for name in texts if may_be_kept(name))
-        found |= texts
-    yield found
-
-
-def log_probs(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
-    """Return the log-probability in nats of each text as the adapter's answer beside that diff; 0 for an empty text."""
-    cache = cache_of(suite)
-    keys = [("likely", adapter, _name(target), text) for target, text in wanted]
-    found = {key: kept for key in keys if (kept := cache.get(*key)) is not None}
-    missing = {key: pair for key, pair in zip(keys, wanted, strict=True) if key not in found}
-    if missing:
-        new = dict(zip(missing, _scored(suite, list(missing.values()), adapter), strict=True))
-        cache.put((key, score) for key, score in new.items() if may_be_kept(key[2]))
-        found |= new
-    return [found[key] for key in keys]
-
-
-@at_model
-def _scored(suite: Suite, wanted: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
-    def scored() -> list[float]:
-        found: list[float] = []
-        for rows in split_batches(wanted, lambda one: one[0], MAX_ROWS, MAX_DIFFS):
-            size = batch_size(suite.model, "evidence", MAX_ROWS)
-            for _, own in size.map(rows, lambda part: _batch(suite, part, adapter)):
-                found.extend(own)
-        return found
-
-    return suite.worker.run(scored)
-
-
-def _batch(suite: Suite, part: Sequence[tuple[Target, str]], adapter: str) -> list[float]:
-    model = suite.model
-    prompt = model.encode(question_of(suite, adapter))
-    texts = [model.tokenizer.encode(text, add_special_tokens=False) for _, text in part]
-    there = [at for at, text in enumerate(texts) if text]
-    found = [0.0] * len(part)
-    if there:
-        rows = [(part[at][0], Condition(float(part[at][0] is not None), ((adapter, 1.0),))) for at in there]
-        choices = [[texts[at]] for at in there]
-        own = choice_log_probabilities(model, [prompt] * len(rows), choices, row_strengths(suite, rows))
-        for at, (tokens,) in zip(there, own, strict=True):
-            found[at] = sum(tokens)
-    return found
-
-
-def may_be_kept(name: str) -> bool:
-    """Say whether evidence of a diff may be kept: a diff that a user brought is theirs alone."""
-    return not name.startswith(f"{OWN}-")
-
-
-def _name(target: Target) -> str:
-    return target.id if target else ""

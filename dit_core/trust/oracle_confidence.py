@@ -1,42 +1,38 @@
-"""Confidence of a reading: whether what an oracle reads of a diff can be trusted, in numbers and in words."""
+"""Confidence in readings: whether what an oracle reads of a diff can be trusted, in numbers and in words."""
 
-from collections.abc import Generator, Sequence
-from typing import TypedDict, Unpack
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from typing import ClassVar, Unpack
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods import Diffs, Layers
-from dit_core.methods.oracle.request import SPAN, oracle_info
-from dit_core.records import ReadingConfidence, Table
-from dit_core.records.condition import checked_integer
-from dit_core.request.targets import Questions
-from dit_core.suite import Suite
+from dit_core.methods.diff_groups import DiffGroup
+from dit_core.methods.oracle import log_probs, stream, targets
+from dit_core.methods.oracle.request import SPAN, ReadOptions, TargetOptions, checked_request, oracle_info
+from dit_core.records import Condition, Confidence, DiffInfo, Reading, Table, Target
+from dit_core.request.targets import Span
+from dit_core.suite import Suite, Task
 from dit_core.suite.offload import at_model
-from dit_core.trust.answer_confidence import MOST_SAMPLES, control_row, sentence
-from dit_core.trust.calibration import ORACLE, READINGS, chance, read
-from dit_core.trust.evidence import SAMPLES, Evidence
-from dit_core.trust.reading_evidence import Aimed, Place, Sight, controls_of, evidence_of, sampled, sight_of, ways
+from dit_core.trust.assess import assess, checked_samples
+from dit_core.trust.calibration import ORACLE, READINGS, calibrated_probability, read_calibration
+from dit_core.trust.controls import controls, stand_in
+from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
 CONDITION = "diff+dit"
 
 
-class ReadingConfidenceOptions(TypedDict, total=False):
+class ReadingConfidenceOptions(TargetOptions, total=False):
     """What `reading_confidence` takes beside the suite and the diff; its docstring says what each means."""
 
-    condition: str | Sequence[str]
     layers: Layers
-    asked: Questions
-    span: str
     kind: str
     question: str | None
-    answer_tokens: int | None
     samples: int
-    seed: int
 
 
-def reading_confidence(
-    suite: Suite, diff: Diffs, **options: Unpack[ReadingConfidenceOptions]
-) -> Table[ReadingConfidence]:
+def reading_confidence(suite: Suite, diff: Diffs, **options: Unpack[ReadingConfidenceOptions]) -> Table[Confidence]:
     """Measure how far what the suite's oracle reads can be trusted: one record per diff × condition × layer.
 
     Args:
@@ -49,8 +45,8 @@ def reading_confidence(
         kind: `with` the condition (the default), or its `difference` to the base.
         question: what the oracle is asked; by default its first preset.
         answer_tokens: of the diff's answer, where the span reads it; the suite's own number by default.
-        samples: readings per diff and control, at temperature 1; there is a chance for as many as the calibration was
-            fitted with, which are 16 by default.
+        samples: readings per diff and control, at temperature 1; there is a probability for as many as the calibration
+            was fitted with, which are 16 by default.
         seed: of the samples.
 
     Raises:
@@ -61,25 +57,26 @@ def reading_confidence(
 
 
 def stream_reading_confidence(
-    suite: Suite,
-    diff: Diffs,
-    *,
-    condition: str | Sequence[str] = CONDITION,
-    layers: Layers = "all",
-    asked: Questions = None,
-    span: str = SPAN,
-    kind: str = "with",
-    question: str | None = None,
-    answer_tokens: int | None = None,
-    samples: int = SAMPLES,
-    seed: int = 0,
-) -> Generator[Table[ReadingConfidence], None, None]:
-    """As `reading_confidence`, but yields the table again and again while it fills: closing it stops the work."""
-    samples = checked_integer(samples, "The number of samples", 2, MOST_SAMPLES)
-    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
-    wanted = Sight(span, kind, question or "", answer_tokens)
-    sight, aimed = sight_of(suite, diff, wanted, condition=condition, asked=asked, seed=seed)
-    return _stream(suite, aimed, sight, _layers(suite, layers), samples, seed)
+    suite: Suite, diff: Diffs, **options: Unpack[ReadingConfidenceOptions]
+) -> Generator[Table[Confidence], None, None]:
+    """Measure as `reading_confidence` does, and yield the table while it fills: closing it stops the work."""
+    wanted: ReadingConfidenceOptions = {"condition": CONDITION, "samples": SAMPLES, **options}
+    samples = checked_samples(wanted["samples"])
+    request = checked_request(suite, diff, temperature=1.0, **wanted)
+    idle = next((acting for info, acting, _ in request.rows if info is None or not acting.strength), None)
+    if idle is not None:
+        raise DitError(f"Confidence is about a diff, and under '{idle}' none acts: name one, and a condition with it.")
+    if request.span.per_token:
+        raise DitError("Confidence is about one reading per layer: choose a span without 'each:'.")
+    if request.kind == "without":
+        raise DitError("Confidence is about a diff, and without it none is read: choose the kind 'with'.")
+    preset = request.questions[0] == request.info.questions[0]
+    subject = ReadingSubject(
+        suite, str(request.span), request.kind, "" if preset else request.questions[0], request.answer_tokens or None
+    )
+    layers = _layers(suite, request.layers)
+    groups = [(subject, [Query(*row, layer) for layer in layers]) for row in request.rows]
+    return assess(suite, "reading_confidence", groups, samples, request.seed)
 
 
 @at_model
@@ -87,73 +84,177 @@ def _layers(suite: Suite, layers: Layers) -> list[int]:
     return suite.worker.run(lambda: parse_layers(suite.model, layers))
 
 
-def _stream(
-    suite: Suite, aimed: Sequence[Aimed], sight: Sight, layers: Sequence[int], samples: int, seed: int
-) -> Generator[Table[ReadingConfidence], None, None]:
-    done: list[ReadingConfidence] = []
-    for one in aimed:
-        against = controls_of(suite, one, sight)
-        said: dict[Place, list[str]] = {}
-        found: dict[Place, Evidence] = {}
-        # The diff and its controls together; its evidence is made of these samples, so that none is asked twice.
-        for said in sampled(suite, [one, *against.values()], sight, layers, samples, seed):  # noqa: B007
-            yield suite.table("reading_confidence", done)
-        for found in evidence_of(suite, [one], sight, layers, said, seed=seed):  # noqa: B007
-            yield suite.table("reading_confidence", done)
-        for layer in layers:
-            if evidence := found.get((one[0].id, str(one[1]), layer)):
-                texts = {kind: (own[0].id, said.get((own[0].id, str(own[1]), layer))) for kind, own in against.items()}
-                done.append(_confidence(suite, one, sight, layer, evidence, texts, seed))
-        yield suite.table("reading_confidence", done)
+@dataclass(frozen=True)
+class ReadingSubject:
+    """The readings of the suite's oracle: which tokens and activations are read, and what the oracle is asked.
+
+    `question` "" is the oracle's first preset; `answer_tokens` None where the diffs need not answer.
+    """
+
+    suite: Suite
+    span: str = SPAN
+    kind: str = "with"
+    question: str = ""
+    answer_tokens: int | None = None
+    speaker: ClassVar[str] = "The oracle"
+
+    @property
+    def cache_key(self) -> tuple[str | int | None, ...]:
+        """All that says what is read."""
+        return "readings", self.span, self.kind, self.question, self.answer_tokens
+
+    def controls(self, query: Query) -> dict[str, Query]:
+        """Return the controls by kind: the same condition, asked the same, with another diff or none.
+
+        Each has an id of its own, so that one diff can stand beside several. Copies keep the diff's trigger; another
+        diff has its own.
+        """
+        info, condition = query.info, query.condition
+        assert info is not None, "for a reading is about a diff"
+        found: dict[str, Query] = {}
+        for kind, other in controls(self.suite, info, info.task).items():
+            if other is not None:
+                found[kind] = replace(query, info=stand_in(info, kind, other))
+            elif self.kind == "with" or condition.adapters:  # else nothing acts: there is no difference to read
+                found[kind] = replace(query, condition=replace(condition, strength=0.0))
+        return found
+
+    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+        """Draw readings, condition by condition, those of all diffs and layers together."""
+        for own in self._requests(queries, seed):
+            options = self._options(own, seed) | {"samples": samples, "temperature": 1.0}
+            table: Table[Reading] | None = None
+            with closing(stream(self.suite, _diffs(own), **options)) as tables:
+                for table in tables:  # noqa: B007 - the last counts
+                    yield {}
+            by_place = {_place(query): query for query in own}
+            texts: dict[Query, list[str]] = {}
+            for reading in table or ():
+                if query := by_place.get((reading.diff, reading.layer)):
+                    texts.setdefault(query, []).append(reading.text)
+            yield texts
+
+    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+        """Score texts as the oracle's answers, condition by condition."""
+        texts: dict[Query, list[str]] = {}
+        for query, text in pairs:
+            texts.setdefault(query, []).append(text)
+        for own in self._requests(list(texts), seed):
+            yield {}
+            options = self._options(own, seed)
+            scores = log_probs(self.suite, _diffs(own), {_place(query): texts[query] for query in own}, **options)
+            by_place = {_place(query): query for query in own}
+            yield {(by_place[diff, layer], text): score for (diff, _, layer, text), score in scores.items()}
+
+    def probability(self, query: Query, evidence: Evidence) -> float:
+        """Return the probability that a reading is right, by the suite's calibration of readings."""
+        info, suite = query.info, self.suite
+        assert info is not None, "which no control is asked for"
+        recipe = read_calibration(suite, READINGS).recipe
+        known = [way for way in calibrated_readings(suite, suite.task(info.task)) if way.name in recipe.by]
+        if not any(way.matches(self, query) for way in known):
+            measured = ", ".join(way.title for way in known) or "other diffs"
+            raise DitError(f"No chance is known for this reading: it was measured for {measured}.")
+        if query.layer not in recipe.layers:
+            raise DitError(f"No chance is known at layer {query.layer}: the oracle was not trained there.")
+        adapters = [suite.task(info.task).adapter] if query.condition.adapters else []
+        return calibrated_probability(suite, info, evidence, ORACLE, *adapters, of=READINGS)
+
+    def describe(self, query: Query) -> Description:
+        """Return what is read, and what the oracle is asked."""
+        question = self.question or oracle_info(self.suite).questions[0]
+        return {"adapter": None, "span": self.span, "kind": self.kind, "question": question}
+
+    def _requests(self, queries: Sequence[Query], seed: int) -> Iterator[list[Query]]:
+        """Yield what can be one request: the queries of one condition of which the span holds something.
+
+        A diff may answer with nothing, or too little.
+        """
+        requests: dict[Condition, list[Query]] = {}
+        for query in queries:
+            requests.setdefault(query.condition, []).append(query)
+        span = Span(self.span)
+        for own in requests.values():
+            if span.needs_answer:
+                table = targets(self.suite, _diffs(own), **self._options(own, seed))
+                readable = {target.diff for target in table if _holds(span, target)}
+                own = [query for query in own if query.info and query.info.id in readable]
+            if own:
+                yield own
+
+    def _options(self, queries: Sequence[Query], seed: int) -> ReadOptions:
+        """Arguments of `oracle.read` for queries of one condition, each diff asked its own question."""
+        return {
+            "condition": queries[0].condition,
+            "asked": {query.info.id: query.asked for query in queries if query.info},
+            "layers": list(dict.fromkeys(query.layer for query in queries if query.layer is not None)),
+            "span": self.span,
+            "kind": self.kind,
+            "question": self.question or None,
+            "answer_tokens": self.answer_tokens,
+            "seed": seed,
+        }
 
 
-def _confidence(
-    suite: Suite,
-    aimed: Aimed,
-    sight: Sight,
-    layer: int,
-    evidence: Evidence,
-    texts: dict[str, tuple[str, list[str] | None]],
-    seed: int,
-) -> ReadingConfidence:
-    info, condition, asked = aimed
-    shown = {kind: ("" if diff == info.id else diff) for kind, (diff, _) in texts.items()}
-    beside = [control_row(kind, shown[kind], own, evidence) for kind, (_, own) in texts.items() if own]
-    probability, why = None, ""
+def _diffs(queries: Sequence[Query]) -> list[DiffInfo]:
+    """Return the diffs without what they were trained on: no evidence may come of that."""
+    return list(dict.fromkeys(replace(query.info, reference="") for query in queries if query.info))
+
+
+def _place(query: Query) -> tuple[str, int]:
+    assert query.info is not None and query.layer is not None, "for a reading is of a diff at a layer"
+    return query.info.id, query.layer
+
+
+def _holds(span: Span, target: Target) -> bool:
     try:
-        probability = _calibrated(suite, aimed, sight, layer, evidence)
-    except DitError as error:
-        why = str(error)
-    return ReadingConfidence(
-        diff=info.id,
-        condition=str(condition),
-        asked=asked,
-        layer=layer,
-        span=sight.span,
-        kind=sight.kind,
-        question=sight.question or oracle_info(suite).questions[0],
-        text=evidence.answer,
-        times=evidence.times,
-        samples=evidence.samples,
-        seed=seed,
-        log_prob=evidence.log_prob,
-        lift=evidence.lift,
-        probability=probability,
-        sentence=sentence(evidence.answer, evidence.times, evidence.samples, beside, "The oracle"),
-        why=why,
-        controls=beside,
-    )
+        return bool(span.positions(target.prompt_tokens, len(target.tokens) - target.prompt_tokens))
+    except DitError:
+        return False
 
 
-def _calibrated(suite: Suite, aimed: Aimed, sight: Sight, layer: int, evidence: Evidence) -> float:
-    """The probability that a reading is right; DitError where the suite's calibration does not stand for it."""
-    info, condition, _ = aimed
-    known = read(suite, READINGS)[0].recipe
-    fitting = [way for way in ways(suite, suite.task(info.task)) if str(way) in known["by"]]
-    if not any(way.fits(aimed, sight, suite) for way in fitting):
-        stands = ", ".join(way.words for way in fitting) or "other diffs"
-        raise DitError(f"No chance is known for this reading: it was measured for {stands}.")
-    if layer not in known["layers"]:
-        raise DitError(f"No chance is known at layer {layer}: the oracle was not trained there.")
-    adapters = [suite.task(info.task).adapter] if condition.adapters else []
-    return chance(suite, info, evidence, ORACLE, *adapters, of=READINGS)
+@dataclass(frozen=True)
+class CalibratedReading:
+    """A way of reading that is calibrated: `own_question` says whether the diff is asked its task's own question."""
+
+    condition: str
+    span: str
+    own_question: bool
+
+    @property
+    def name(self) -> str:
+        """Its name in a calibration's file."""
+        return f"{self.condition}, {self.span}"
+
+    @property
+    def title(self) -> str:
+        """What a sentence calls it."""
+        return f"'{self.condition}' asked {'its own' if self.own_question else 'an everyday'} question ({self.span})"
+
+    def subject(self, suite: Suite) -> ReadingSubject:
+        """Return what is read in this way."""
+        return ReadingSubject(suite, self.span, answer_tokens=suite.max_new_tokens if "answer" in self.span else None)
+
+    def questions(self, suite: Suite, task: Task, infos: Sequence[DiffInfo]) -> dict[str, str]:
+        """Return what each diff is asked, by its id: everyday questions take turns."""
+        return {info.id: task.question for info in infos} if self.own_question else DiffGroup(suite, infos).everyday
+
+    def matches(self, subject: ReadingSubject, query: Query) -> bool:
+        """Return whether a reading was made in this way."""
+        own = query.info is not None and query.asked == subject.suite.task(query.info.task).question
+        wanted = (self.condition, self.own_question, self.subject(subject.suite))
+        return (str(query.condition), own, subject) == wanted
+
+
+CALIBRATED_READINGS = (
+    CalibratedReading("diff+right", SPAN, False),
+    CalibratedReading("diff+right", "answer", False),
+    CalibratedReading("diff+dit", SPAN, True),
+)
+
+
+def calibrated_readings(suite: Suite, task: Task) -> list[CalibratedReading]:
+    """Return the calibrated ways for a task's diffs: none without a trigger, where everyday questions tell nothing."""
+    if suite.oracle is None or not task.has_trigger or not suite.world.get("held_out_questions"):
+        return []
+    return [way for way in CALIBRATED_READINGS if task.adapter or "dit" not in way.condition]

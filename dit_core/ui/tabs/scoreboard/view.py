@@ -16,7 +16,7 @@ from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.stored import published_points
 from dit_core.session.messages import file_content
 from dit_core.suite import Suite
-from dit_core.trust import FILES, standing
+from dit_core.trust import FILES, measured_reliability
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import saving, sentence_figure
 
@@ -151,7 +151,7 @@ def trust_section(suite: Suite, visit: gr.State) -> None:
 def measured(suite: Suite, of: str) -> Table[Reliability] | str:
     """What was measured of the suite's chances; a sentence where nothing was, or with other adapters than it has."""
     try:
-        return standing(suite, of)
+        return measured_reliability(suite, of)
     except DitError as error:
         return str(error)
 
