@@ -10,7 +10,7 @@ from jinja2 import TemplateNotFound, UndefinedError
 
 from dit_core.errors import DitError
 from dit_core.methods.comparison import columns, compare, first_run, read_first_run
-from dit_core.present.cards import DONE, RUNNING, Card, Trust, card_html, cards_html, note_html
+from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html
 from dit_core.present.html import percent, render
 from dit_core.present.palette import COLOURS
 from dit_core.records import Table, Verbalization
@@ -66,7 +66,7 @@ def test_every_text_of_a_card_is_escaped():
 
 
 def test_templates_escape_texts_and_keep_their_white_space_but_not_their_own_layout():
-    html = render("present/evidence.html", trust=Trust(HOSTILE, " two\n lines "))
+    html = render("present/evidence.html", evidence=f"{HOSTILE} two\n lines ")
     page = Reader(html)
     assert page.tags == ["div", "p", "p"] and page.text == f"{HOSTILE} two\n lines "
     assert Reader(render("present/cards.html", cards=[html, HOSTILE])).text == page.text + HOSTILE

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import shutil
+from dataclasses import replace
 
 import numpy
 import pytest
@@ -15,9 +16,11 @@ from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.verbalize import ask
-from dit_core.present.cards import DONE, Card, Trust, card_html, chance
+from dit_core.present.cards import DONE, Card, card_html, evidence_html
+from dit_core.present.html import probability_sentence
 from dit_core.present.plots import in_words
 from dit_core.present.plots import reliability as drawn
+from dit_core.records import Confidence, Verbalization
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.settings import Settings
@@ -339,15 +342,30 @@ def test_the_sentence_names_who_speaks_and_says_where_nothing_is_said():
         "The oracle says nothing in 2 of 2 samples, never without this diff."
     )
     assert "no answer to trust" in sentence("x", 1, 16, [beside()])
-    assert chance(0.999).startswith("Very likely right: over 99 %") and chance(0.01).startswith("Very likely wrong")
+    assert probability_sentence(0.999).startswith("Very likely right: over 99 %")
+    assert probability_sentence(0.01).startswith("Very likely wrong")
 
 
 def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
     hostile = "<script>alert(1)</script>"
-    shown = Trust(hostile, hostile, [(hostile, hostile, hostile)], hostile)
-    card = card_html(Card("both", "t", [], trust=shown, state=DONE))
-    assert "<script" not in card and card.count("&lt;script") >= 3
-    assert "dit-evidence" in card_html(Card("both", "t", [], trust=Trust()))
+    control = {"kind": hostile, "text": hostile, "times": 1, "samples": 2}
+    record = Confidence(
+        DIFF, "", "dit", "", None, None, None, "", hostile, 1, 2, 0, 0.0, 0.0, 0.5, hostile, hostile, [control]
+    )
+    card = card_html(
+        Card(
+            "both",
+            "t",
+            [],
+            answers=[Verbalization(DIFF, "dit", "", 0, 0, hostile, (hostile,), (0.5,))],
+            evidence=record,
+            state=DONE,
+        )
+    )
+    assert "<script" not in card and card.count("&lt;script") >= 5
+    reading = evidence_html(replace(record, layer=1))
+    assert "<script" not in reading and reading.count("&lt;script") == 6
+    assert "dit-evidence" in card_html(Card("both", "t", [], evidence=""))
     assert "dit-evidence" not in card_html(Card("base", "t", []))
 
 
@@ -367,7 +385,7 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     assert before.count("dit-evidence") == 1 and answer_evidence.EVIDENCE_RUNNING in boards[0].replace("&#x27;", "'")
     (found,) = confidence(suite, DIFF)
     assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
-    assert chance(found.probability) in boards[-1].replace("&#x27;", "'")
+    assert probability_sentence(found.probability) in boards[-1].replace("&#x27;", "'")
     info = suite.diff(DIFF)
     assert info.reference not in found.sentence or info.reference in found.text
     assert str(info.trigger) not in json.dumps(found.controls)

@@ -16,7 +16,7 @@ from dit_core.cli import app
 from dit_core.errors import DitError
 from dit_core.grading import words as plain_words
 from dit_core.methods import oracle
-from dit_core.present.cards import chance
+from dit_core.present.html import probability_sentence
 from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
 from dit_core.records.scores import SILENT_DIT, SILENT_TRIGGER
@@ -309,7 +309,7 @@ def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     (both,) = reading_confidence(suite, DIFF, layers=1)
     assert list(session.job(PANEL).result.evidence.values()) == [right, both]
     for one in (right, both):
-        assert chance(one.probability) in frames[-1].replace("&#x27;", "'")
+        assert probability_sentence(one.probability) in frames[-1].replace("&#x27;", "'")
     assert frames[-1].count("dit-evidence") == 2 and frames[-1].count("samples and controls") == 2
     assert clicked(events, session, 1) == []  # it is there: nothing more to do
     assert len(clicked(events, session, 0)) == 3

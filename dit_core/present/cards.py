@@ -13,23 +13,9 @@ from pathlib import Path
 from markupsafe import Markup
 
 from dit_core.present.html import percent, render
-from dit_core.records import Reading, SteeredText, Verbalization
+from dit_core.records import Confidence, Reading, SteeredText, Verbalization
 
 WAITING, RUNNING, DONE, STOPPED = "waiting", "running", "done", "stopped"
-
-
-@dataclass(frozen=True)
-class Trust:
-    """The evidence for a card's answer; without any words it keeps its place on the card.
-
-    `sentence` is the one plain sentence, `chance` says in words how likely the answer is right, `rows` hold a control
-    each: what it is, what the adapter says there, and how often. `why` says why no chance is given.
-    """
-
-    sentence: str = ""
-    chance: str = ""
-    rows: Sequence[tuple[str, str, str]] = ()
-    why: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,9 +24,9 @@ class Card:
 
     `kind` is a key of the palette, `chips` say the condition, `remark` is the one plain sentence under the answers,
     `prompt` is the user text that the model got (trigger digits already masked where they are secret), `verdicts` hold
-    one grade in words per answer and are empty until revealed, `asked` is a question of the card's own, `trust` the
-    evidence of a card that has some. `chosen` marks the condition that the visitor set, `state` is one of `WAITING`,
-    `RUNNING`, `DONE` and `STOPPED`.
+    one grade in words per answer and are empty until revealed, `asked` is a question of the card's own, `evidence`
+    that for its answer, a sentence in its place, or None for a card without. `chosen` marks the condition that the
+    visitor set, `state` is one of `WAITING`, `RUNNING`, `DONE` and `STOPPED`.
     """
 
     kind: str
@@ -53,7 +39,7 @@ class Card:
     asked: str = ""
     chosen: bool = False
     state: str = WAITING
-    trust: Trust | None = None
+    evidence: Confidence | str | None = None
 
 
 @cache
@@ -71,21 +57,9 @@ def tokens_html(answer: Verbalization | Reading) -> Markup:
     )
 
 
-def chance(probability: float) -> str:
-    """Return the probability that an answer is right, in words first."""
-    bounds = ((0.95, "Very likely right"), (0.75, "Likely right"), (0.25, "Can't be told"), (0.05, "Likely wrong"))
-    words = next((words for bound, words in bounds if probability >= bound), "Very likely wrong")
-    return f"{words}: {percent(probability)} of such answers are right."
-
-
-def evidence_html(trust: Trust | None) -> Markup:
-    """Show the evidence for an answer in words; nothing for what has none."""
-    return render("present/evidence.html", trust=trust)
-
-
-def controls_html(trust: Trust | None) -> Markup:
-    """Show what the controls say, as rows under "details"; nothing where there are none."""
-    return render("present/controls.html", trust=trust)
+def evidence_html(evidence: Confidence | str) -> Markup:
+    """Show the evidence for an answer in words, its controls folded under "details"; or the sentence in its place."""
+    return render("present/folded_evidence.html", evidence=evidence)
 
 
 def card_html(card: Card) -> Markup:

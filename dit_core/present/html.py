@@ -42,6 +42,13 @@ def percent(probability: float) -> str:
     return "under 1 %" if probability < 0.005 else f"{100 * probability:.0f} %"
 
 
+def probability_sentence(probability: float) -> str:
+    """Return the probability that an answer is right, in words first."""
+    bounds = ((0.95, "Very likely right"), (0.75, "Likely right"), (0.25, "Can't be told"), (0.05, "Likely wrong"))
+    words = next((words for bound, words in bounds if probability >= bound), "Very likely wrong")
+    return f"{words}: {percent(probability)} of such answers are right."
+
+
 class _RoomLoader(BaseLoader):
     """Finds `room/file` at `dit_core/room/templates/file`."""
 
@@ -56,6 +63,6 @@ class _RoomLoader(BaseLoader):
 @cache
 def _environment() -> Environment:
     environment = Environment(loader=_RoomLoader(), autoescape=True, undefined=StrictUndefined)
-    environment.filters["percent"] = percent
+    environment.filters |= {"percent": percent, "probability_sentence": probability_sentence}
     environment.globals["zip"] = zip
     return environment

@@ -6,7 +6,6 @@ from collections.abc import Generator
 from contextlib import closing
 
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import Trust, chance
 from dit_core.records import Confidence
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of
@@ -49,16 +48,6 @@ def fetch_evidence(suite: Suite, result: Result) -> Generator[tuple[Confidence, 
         finished = (*finished, *table)
 
 
-def trust(result: Result, adapter: str) -> Trust:
-    """Return an adapter's evidence in words; until it is there, the note in its place."""
-    evidence = next((evidence for evidence in result.evidence if evidence.adapter == adapter), None)
-    if evidence is None:
-        return Trust(result.evidence_note)
-    rows = [("this diff", evidence.text, f"{evidence.times} of {evidence.samples}")]
-    rows += [
-        (control["kind"], control["text"], f"{control['times']} of {control['samples']}")
-        for control in evidence.controls
-    ]
-    if evidence.probability is None:
-        return Trust(evidence.sentence, rows=rows, why=evidence.why)
-    return Trust(evidence.sentence, chance(evidence.probability), rows)
+def known_evidence(result: Result, adapter: str) -> Confidence | str:
+    """Return the evidence that has come in for an adapter's answer; the sentence in its place until then."""
+    return next((record for record in result.evidence if record.adapter == adapter), result.evidence_note)

@@ -9,7 +9,7 @@ from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.prompts import SECRET_TRIGGERS, build_prompt, mask_digits
-from dit_core.session.answer_evidence import evidence_adapter, trust
+from dit_core.session.answer_evidence import evidence_adapter, known_evidence
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result
 from dit_core.suite import Suite
@@ -55,7 +55,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
         state=result.state,
-        trust=trust(result, adapter) if adapter else None,
+        evidence=known_evidence(result, adapter) if adapter else None,
     )
 
 

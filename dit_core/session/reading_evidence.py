@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import RUNNING, Trust, chance, evidence_html
-from dit_core.present.html import render
+from dit_core.present.cards import RUNNING, evidence_html
 from dit_core.records import Confidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.targets import Span
@@ -108,12 +107,4 @@ def evidence_of_layer(panel: PanelResult, column: Column) -> str:
     """
     if panel.display.layer is None or not has_evidence(panel, column):
         return ""
-    known = panel.evidence.get((column, panel.display.layer), "")
-    if isinstance(known, str):
-        return evidence_html(Trust(known))
-    words = "" if known.probability is None else f"“{known.text.strip()}”: {chance(known.probability)}"
-    rows = [
-        (control["kind"], control["text"], f"{control['times']} of {control['samples']}") for control in known.controls
-    ]
-    rows.insert(0, ("this diff", known.text, f"{known.times} of {known.samples}"))
-    return render("session/reading_evidence.html", trust=Trust(known.sentence, words, rows, known.why))
+    return evidence_html(panel.evidence.get((column, panel.display.layer), ""))
