@@ -16,7 +16,7 @@ import numpy
 from dit_core.engine.batching import MAX_DIFFS
 from dit_core.errors import DitError
 from dit_core.grading import exact
-from dit_core.methods.diff_groups import of_split
+from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.methods.oracle.reading import trained_layers
 from dit_core.methods.oracle.request import oracle_info
 from dit_core.records import Condition, DiffInfo, Reliability, Table
@@ -132,7 +132,7 @@ def in_turns(layers: Sequence[int]) -> list[list[int]]:
 
 def _pairs(suite: Suite, task: str, split: str, limit: int | None) -> tuple[list[DiffInfo], list[DiffInfo]]:
     """The first diffs of a task's split, and a control diff beside each."""
-    infos = of_split(suite, task, split)[:limit]
+    infos = diffs_of_split(suite, task, split)[:limit]
     # Of the other task the training diffs, to fit: its test diffs are for the report.
     theirs = REPORT if split == REPORT else TRAIN
     others = [info for info in suite.diffs if info.task != task and info.split == theirs]
