@@ -152,8 +152,8 @@ def test_probabilities_are_those_of_merged_weights(suite):
 
 
 def test_the_modal_answer_is_counted_as_asking_gives_it(suite):
-    subject = AnswerSubject(suite, "topic")
-    (found,) = last(gather(subject, [subject.query(suite.diff(DIFF))], samples=6, seed=3)).values()
+    subject = AnswerSubject(suite, "topic", seed=3)
+    (found,) = last(gather(subject, [subject.query(suite.diff(DIFF))], samples=6)).values()
     said = ask(suite, DIFF, condition="diff+dit:topic", samples=6, temperature=1.0, seed=3, max_new_tokens=32)
     keys = [words(one.text) for one in said]
     assert found.times == max(map(keys.count, keys)) == keys.count(words(found.text))
@@ -549,7 +549,7 @@ def test_any_method_whose_table_gives_texts_has_evidence(suite):
 
     subject = MethodSubject(suite, "naming", "What is its id?", run)
     infos = [suite.diff(DIFF), suite.diff("topic-0413")]
-    table = last(assess(suite, "confidence", [(subject, [subject.query(info) for info in infos])], 1, 0))
+    table = last(assess(suite, "confidence", [(subject, [subject.query(info) for info in infos])], 1))
     assert [(one.diff, one.text, one.times, one.samples) for one in table] == [(one.id, one.id, 1, 1) for one in infos]
     found = table[0]
     assert found.sentence == f"The method says “{DIFF}” in 1 of 1 samples, never without this diff."

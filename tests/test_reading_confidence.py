@@ -94,7 +94,7 @@ def test_a_text_is_as_likely_as_a_reading_says_of_the_reference(suite):
 
 def test_the_modal_answer_is_counted_as_reading_gives_it(suite):
     queries = [query_of(suite, "diff+right", layer) for layer in (0, 1)]
-    found = last(gather(ReadingSubject(suite), queries, samples=6, seed=3))
+    found = last(gather(ReadingSubject(suite, seed=3), queries, samples=6))
     assert list(found) == queries
     options = {"condition": "diff+right", "asked": EVERYDAY, "samples": 6, "temperature": 1.0, "seed": 3}
     said = oracle.read(suite, DIFF, **options)
@@ -109,7 +109,7 @@ def test_no_evidence_comes_of_what_a_diff_was_trained_on(suite):
     def passes(reference):
         with forward_passes(suite) as rows:
             query = replace(query_of(suite), info=replace(info, reference=reference))
-            (evidence,) = last(gather(ReadingSubject(suite), [query], samples=2, seed=5)).values()
+            (evidence,) = last(gather(ReadingSubject(suite, seed=5), [query], samples=2)).values()
         return evidence, rows
 
     passes("")  # now the controls that others share are known
@@ -146,7 +146,7 @@ def test_copies_keep_the_trigger_and_another_diff_has_its_own(suite):
 
 
 def test_what_says_nothing_has_no_evidence_and_stops_nobody(suite, monkeypatch):
-    subject, kept = ReadingSubject(suite, "answer", answer_tokens=4), oracle_confidence.targets
+    subject, kept = ReadingSubject(suite, "answer", answer_tokens=4, seed=9), oracle_confidence.targets
 
     def targets(*given, **options):
         table = kept(*given, **options)
@@ -155,7 +155,7 @@ def test_what_says_nothing_has_no_evidence_and_stops_nobody(suite, monkeypatch):
         return silent
 
     monkeypatch.setattr(oracle_confidence, "targets", targets)
-    (found,) = last(gather(subject, [query_of(suite, "diff")], samples=3, seed=9)).values()
+    (found,) = last(gather(subject, [query_of(suite, "diff")], samples=3)).values()
     assert set(found.control_log_probs) == {NONE, PERMUTED, OTHER}
 
 

@@ -62,9 +62,7 @@ def _missing_evidence(panel: PanelResult | None) -> list[Column]:
     return [column for column in panel.columns if has_evidence(panel, column) and (column, layer) not in known]
 
 
-def _evidence(
-    suite: Suite, panel: PanelResult, column: Column, layer: int, stop: threading.Event
-) -> Confidence | str:
+def _evidence(suite: Suite, panel: PanelResult, column: Column, layer: int, stop: threading.Event) -> Confidence | str:
     """Return the evidence for a column's readings of a layer, or a sentence on why there is none."""
     newest: Table[Confidence] | None = None
     try:

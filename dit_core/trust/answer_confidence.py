@@ -55,9 +55,9 @@ def stream_confidence(
     if not infos:
         raise DitError("Confidence is about a diff: name one.")
     names = [suite.adapter(adapter).name if adapter else suite.default_adapter(info.task) for info in infos]
-    subjects = [AnswerSubject(suite, name) for name in names]
+    subjects = [AnswerSubject(suite, name, seed) for name in names]
     groups = [(subject, [subject.query(info)]) for subject, info in zip(subjects, infos, strict=True)]
-    return assess(suite, "confidence", groups, samples, seed)
+    return assess(suite, "confidence", groups, samples)
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class AnswerSubject:
 
     suite: Suite
     adapter: str
+    seed: int = 0
     speaker: ClassVar[str] = "The adapter"
     cache_key: ClassVar[tuple[str, ...]] = ("answers",)
 
@@ -81,7 +82,7 @@ class AnswerSubject:
         task = self.suite.adapter(self.adapter).task or query.info.task
         return {kind: self.query(info) for kind, info in controls(self.suite, query.info, task).items()}
 
-    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+    def sample(self, queries: Sequence[Query], samples: int) -> Iterator[Mapping[Query, list[str]]]:
         """Draw answers: those about diffs in one batch, those about none in another."""
         requests: dict[tuple[Condition, str], list[Query]] = {}
         for query in queries:
@@ -95,7 +96,7 @@ class AnswerSubject:
                 samples=samples,
                 temperature=1.0,
                 max_new_tokens=MAX_NEW_TOKENS,
-                seed=seed,
+                seed=self.seed,
             )
             table: Table[Verbalization] | None = None
             with closing(answers):
@@ -107,8 +108,8 @@ class AnswerSubject:
                 texts.setdefault(by_diff[answer.diff], []).append(answer.text)
             yield texts
 
-    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
-        """Score texts as the adapter's answers; nothing of it is drawn by the seed."""
+    def score(self, pairs: Sequence[tuple[Query, str]]) -> Iterator[Mapping[tuple[Query, str], float]]:
+        """Score texts as the adapter's answers."""
         rows = [(query.info, query.condition, query.asked, text) for query, text in pairs]
         yield dict(zip(pairs, log_probabilities(self.suite, rows), strict=True))
 
@@ -165,6 +166,7 @@ class MethodSubject:
     name: str
     question: str
     run: Run
+    seed: int = 0
     speaker: ClassVar[str] = "The method"
 
     @property
@@ -182,13 +184,13 @@ class MethodSubject:
         found = controls(self.suite, query.info, query.info.task)
         return {kind: self.query(info) for kind, info in found.items() if info is not None}
 
-    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+    def sample(self, queries: Sequence[Query], samples: int) -> Iterator[Mapping[Query, list[str]]]:
         """Run the method on the queries' diffs."""
         by_diff = {query.info.id: query for query in queries if query.info}
-        for texts in self.run([query.info for query in queries if query.info], samples, seed):
+        for texts in self.run([query.info for query in queries if query.info], samples, self.seed):
             yield {by_diff[diff]: own for diff, own in texts.items()}
 
-    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+    def score(self, pairs: Sequence[tuple[Query, str]]) -> Iterator[Mapping[tuple[Query, str], float]]:
         """Yield nothing: a method's texts have no log-probability of their own."""
         yield from ()
 

@@ -21,7 +21,7 @@ def checked_samples(samples: Any) -> int:
 
 
 def assess(
-    suite: Suite, kind: str, groups: Iterable[tuple[Subject, Sequence[Query]]], samples: int, seed: int
+    suite: Suite, kind: str, groups: Iterable[tuple[Subject, Sequence[Query]]], samples: int
 ) -> Generator[Table[Confidence], None, None]:
     """Measure how far the answers to queries can be trusted, group by group: yield the table while it fills.
 
@@ -34,11 +34,11 @@ def assess(
         targets = list(dict.fromkeys([*queries, *(own for named in controls.values() for own in named.values())]))
         texts: dict[Query, list[str]] = {}
         evidence: dict[Query, Evidence] = {}
-        for texts in sample(subject, targets, samples, seed):  # noqa: B007 - the last counts
+        for texts in sample(subject, targets, samples):  # noqa: B007 - the last counts
             yield suite.table(kind, records)
-        for evidence in evidence_of(subject, queries, texts, seed):  # noqa: B007
+        for evidence in evidence_of(subject, queries, texts):  # noqa: B007
             yield suite.table(kind, records)
-        records += [_record(subject, query, own, controls[query], texts, seed) for query, own in evidence.items()]
+        records += [_record(subject, query, own, controls[query], texts) for query, own in evidence.items()]
         yield suite.table(kind, records)
 
 
@@ -48,7 +48,6 @@ def _record(
     evidence: Evidence,
     controls: Mapping[str, Query],
     texts: Mapping[Query, Sequence[str]],
-    seed: int,
 ) -> Confidence:
     rows = [_control(kind, own, texts[own], evidence) for kind, own in controls.items() if own in texts]
     probability, why = None, ""
@@ -65,7 +64,7 @@ def _record(
         text=evidence.text,
         times=evidence.times,
         samples=evidence.samples,
-        seed=seed,
+        seed=subject.seed,
         log_prob=evidence.log_prob,
         lift=evidence.lift,
         probability=probability,

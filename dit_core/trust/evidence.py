@@ -86,20 +86,24 @@ class Subject(Protocol):
         """What a sentence calls it, such as 'The oracle'."""
 
     @property
+    def seed(self) -> int:
+        """The seed of its samples."""
+
+    @property
     def cache_key(self) -> tuple[str | int | None, ...]:
-        """All that its answers depend on beside a query, its suite and a seed, ready for JSON."""
+        """All that scores depend on beside the query and the suite, ready for JSON."""
 
     def controls(self, query: Query) -> dict[str, Query]:
         """Return the controls of a query by kind."""
 
-    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+    def sample(self, queries: Sequence[Query], samples: int) -> Iterator[Mapping[Query, list[str]]]:
         """Draw so many answers to each query at temperature 1, in as few batches as there can be.
 
         Each item holds the queries that were finished since the last, and may be empty: the work can be stopped
         there. A query that has no answer is left out.
         """
 
-    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+    def score(self, pairs: Sequence[tuple[Query, str]]) -> Iterator[Mapping[tuple[Query, str], float]]:
         """Score texts as answers to queries: log-probabilities of all their tokens, in nats.
 
         Items are as those of `sample`; a method without log-probabilities yields nothing.
@@ -113,27 +117,27 @@ class Subject(Protocol):
 
 
 def gather(
-    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES, seed: int = 0
+    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES
 ) -> Generator[dict[Query, Evidence], None, None]:
     """Gather the evidence for each query's modal answer: the last item. A query without an answer has none.
 
     Before it come empty items, at each of which the work may be stopped.
     """
     texts: dict[Query, list[str]] = {}
-    for texts in sample(subject, queries, samples, seed):  # noqa: B007 - the last counts
+    for texts in sample(subject, queries, samples):  # noqa: B007 - the last counts
         yield {}
-    yield from evidence_of(subject, queries, texts, seed)
+    yield from evidence_of(subject, queries, texts)
 
 
 def evidence_of(
-    subject: Subject, queries: Sequence[Query], texts: Mapping[Query, Sequence[str]], seed: int = 0
+    subject: Subject, queries: Sequence[Query], texts: Mapping[Query, Sequence[str]]
 ) -> Generator[dict[Query, Evidence], None, None]:
     """Gather evidence, as `gather` does, from samples that were drawn before: `texts` holds those of each query."""
     modes = {query: modal(texts[query]) for query in queries if query in texts}
     controls = {query: subject.controls(query) for query in modes}
     wanted = [(target, text) for query, (text, _) in modes.items() for target in (query, *controls[query].values())]
     scores: dict[tuple[Query, str], float] = {}
-    for scores in score(subject, wanted, seed):  # noqa: B007 - the last counts
+    for scores in score(subject, wanted):  # noqa: B007 - the last counts
         yield {}
     yield {
         query: Evidence(
@@ -148,20 +152,20 @@ def evidence_of(
 
 
 def sample(
-    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES, seed: int = 0
+    subject: Subject, queries: Sequence[Query], samples: int = SAMPLES
 ) -> Generator[dict[Query, list[str]], None, None]:
     """Draw samples for each query; each item holds all there are so far, and the last is complete."""
-    keys = {query: ("sample", *_key(subject, query), samples, seed) for query in queries}
-    yield from _cached(subject, keys, lambda missing: subject.sample(missing, samples, seed))
+    keys = {query: ("sample", *_key(subject, query), samples, subject.seed) for query in queries}
+    yield from _cached(subject, keys, lambda missing: subject.sample(missing, samples))
 
 
 def score(
-    subject: Subject, pairs: Sequence[tuple[Query, str]], seed: int = 0
+    subject: Subject, pairs: Sequence[tuple[Query, str]]
 ) -> Generator[dict[tuple[Query, str], float], None, None]:
     """Score each text as an answer to its query, in nats; items are as those of `sample`. An empty text scores 0."""
-    keys = {(query, text): ("score", *_key(subject, query), text, seed) for query, text in pairs if text}
+    keys = {(query, text): ("score", *_key(subject, query), text) for query, text in pairs if text}
     empty = {pair: 0.0 for pair in pairs if not pair[1]}
-    for found in _cached(subject, keys, lambda missing: subject.score(missing, seed)):
+    for found in _cached(subject, keys, subject.score):
         yield found | empty
 
 

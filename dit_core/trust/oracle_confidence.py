@@ -71,12 +71,12 @@ def stream_reading_confidence(
     if request.kind == "without":
         raise DitError("Confidence is about a diff, and without it none is read: choose the kind 'with'.")
     preset = request.questions[0] == request.info.questions[0]
-    subject = ReadingSubject(
-        suite, str(request.span), request.kind, "" if preset else request.questions[0], request.answer_tokens or None
-    )
+    question = "" if preset else request.questions[0]
+    answer_tokens = request.answer_tokens or None
+    subject = ReadingSubject(suite, str(request.span), request.kind, question, answer_tokens, request.seed)
     layers = _layers(suite, request.layers)
     groups = [(subject, [Query(*row, layer) for layer in layers]) for row in request.rows]
-    return assess(suite, "reading_confidence", groups, samples, request.seed)
+    return assess(suite, "reading_confidence", groups, samples)
 
 
 @at_model
@@ -96,12 +96,13 @@ class ReadingSubject:
     kind: str = "with"
     question: str = ""
     answer_tokens: int | None = None
+    seed: int = 0
     speaker: ClassVar[str] = "The oracle"
 
     @property
     def cache_key(self) -> tuple[str | int | None, ...]:
-        """All that says what is read."""
-        return "readings", self.span, self.kind, self.question, self.answer_tokens
+        """All that says what is read; the seed is of the digits around triggers too."""
+        return "readings", self.span, self.kind, self.question, self.answer_tokens, self.seed
 
     def controls(self, query: Query) -> dict[str, Query]:
         """Return the controls by kind: the same condition, asked the same, with another diff or none.
@@ -119,10 +120,10 @@ class ReadingSubject:
                 found[kind] = replace(query, condition=replace(condition, strength=0.0))
         return found
 
-    def sample(self, queries: Sequence[Query], samples: int, seed: int) -> Iterator[Mapping[Query, list[str]]]:
+    def sample(self, queries: Sequence[Query], samples: int) -> Iterator[Mapping[Query, list[str]]]:
         """Draw readings, condition by condition, those of all diffs and layers together."""
-        for own in self._requests(queries, seed):
-            options = self._options(own, seed) | {"samples": samples, "temperature": 1.0}
+        for own in self._requests(queries):
+            options = self._options(own) | {"samples": samples, "temperature": 1.0}
             table: Table[Reading] | None = None
             with closing(stream(self.suite, _diffs(own), **options)) as tables:
                 for table in tables:  # noqa: B007 - the last counts
@@ -134,14 +135,14 @@ class ReadingSubject:
                     texts.setdefault(query, []).append(reading.text)
             yield texts
 
-    def score(self, pairs: Sequence[tuple[Query, str]], seed: int) -> Iterator[Mapping[tuple[Query, str], float]]:
+    def score(self, pairs: Sequence[tuple[Query, str]]) -> Iterator[Mapping[tuple[Query, str], float]]:
         """Score texts as the oracle's answers, condition by condition."""
         texts: dict[Query, list[str]] = {}
         for query, text in pairs:
             texts.setdefault(query, []).append(text)
-        for own in self._requests(list(texts), seed):
+        for own in self._requests(list(texts)):
             yield {}
-            options = self._options(own, seed)
+            options = self._options(own)
             scores = log_probs(self.suite, _diffs(own), {_place(query): texts[query] for query in own}, **options)
             by_place = {_place(query): query for query in own}
             yield {(by_place[diff, layer], text): score for (diff, _, layer, text), score in scores.items()}
@@ -165,7 +166,7 @@ class ReadingSubject:
         question = self.question or oracle_info(self.suite).questions[0]
         return {"adapter": None, "span": self.span, "kind": self.kind, "question": question}
 
-    def _requests(self, queries: Sequence[Query], seed: int) -> Iterator[list[Query]]:
+    def _requests(self, queries: Sequence[Query]) -> Iterator[list[Query]]:
         """Yield what can be one request: the queries of one condition of which the span holds something.
 
         A diff may answer with nothing, or too little.
@@ -176,13 +177,13 @@ class ReadingSubject:
         span = Span(self.span)
         for own in requests.values():
             if span.needs_answer:
-                table = targets(self.suite, _diffs(own), **self._options(own, seed))
+                table = targets(self.suite, _diffs(own), **self._options(own))
                 readable = {target.diff for target in table if _holds(span, target)}
                 own = [query for query in own if query.info and query.info.id in readable]
             if own:
                 yield own
 
-    def _options(self, queries: Sequence[Query], seed: int) -> ReadOptions:
+    def _options(self, queries: Sequence[Query]) -> ReadOptions:
         """Arguments of `oracle.read` for queries of one condition, each diff asked its own question."""
         return {
             "condition": queries[0].condition,
@@ -192,7 +193,7 @@ class ReadingSubject:
             "kind": self.kind,
             "question": self.question or None,
             "answer_tokens": self.answer_tokens,
-            "seed": seed,
+            "seed": self.seed,
         }
 
 
@@ -242,7 +243,7 @@ class CalibratedReading:
     def matches(self, subject: ReadingSubject, query: Query) -> bool:
         """Return whether a reading was made in this way."""
         own = query.info is not None and query.asked == subject.suite.task(query.info.task).question
-        wanted = (self.condition, self.own_question, self.subject(subject.suite))
+        wanted = (self.condition, self.own_question, replace(self.subject(subject.suite), seed=subject.seed))
         return (str(query.condition), own, subject) == wanted
 
 
