@@ -1,5 +1,6 @@
 """One piece of a visitor's job: what is found is kept, ends as done or stopped, and an error takes nothing away."""
 
+import threading
 import time
 from dataclasses import dataclass, replace
 
@@ -8,7 +9,7 @@ import pytest
 from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
 from dit_core.present.cards import DONE, RUNNING, STOPPED
-from dit_core.session.job import Failed, Job, run_job
+from dit_core.session.job import Failed, Job, follow, run_job
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,40 @@ def test_every_find_is_kept_and_the_last_comes_once_more(worker):
     seen = [(found, job.result) for found in run_job(job, lambda: counting(3), worker, frame=0)]
     assert all(found is kept for found, kept in seen)
     assert [found for found, _ in seen] == [Count(0), Count(1), Count(2), Count(2, state=DONE)]
+
+
+def test_what_the_model_says_is_followed_without_another_thread(worker):
+    stop, gate, seen = threading.Event(), threading.Semaphore(0), []
+    worker.run(lambda: None)
+    before = set(threading.enumerate())
+
+    def slow():
+        for at in range(3):
+            yield at
+            gate.acquire()
+
+    for item in follow(worker.stream(slow), stop, frame=0, worker=worker):
+        seen.append(item)
+        assert set(threading.enumerate()) <= before
+        gate.release()
+    assert seen == [0, 1, 2]
+
+
+def test_a_stop_counts_while_the_model_is_at_work(worker):
+    stop, gate, made = threading.Event(), threading.Semaphore(0), []
+
+    def endless():
+        while True:
+            made.append(1)
+            yield len(made)
+            gate.acquire()
+
+    items = follow(worker.stream(endless), stop, frame=0, worker=worker)
+    assert next(items) == 1
+    threading.Timer(0.05, stop.set).start()
+    assert list(items) == [], "ended though no item came"
+    gate.release()
+    assert worker.run(lambda: len(made)) == 2, "and the generator is closed at its next item"
 
 
 def test_a_stop_ends_at_once_and_keeps_what_was_found(worker):

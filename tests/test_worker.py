@@ -8,7 +8,7 @@ from contextvars import ContextVar
 
 import pytest
 
-from dit_core.engine.worker import Worker
+from dit_core.engine.worker import Worker, in_thread
 from dit_core.errors import DitError
 
 
@@ -109,6 +109,48 @@ def test_a_slow_reader_holds_nothing_up():
     assert next(stream) == 0
     assert worker.run(lambda: "free") == "free"
     assert list(stream) == list(range(1, 100))
+
+
+def test_the_latest_item_is_given_or_none_in_time():
+    worker, gate = Worker(), threading.Semaphore(0)
+
+    def three_then_broken():
+        yield from (1, 2, 3)
+        gate.acquire()
+        yield 4
+        raise KeyError("gone")
+
+    stream = worker.stream(three_then_broken)
+    wait_for(lambda: stream._items.qsize() == 3)
+    assert stream.latest(60) == 3, "those before the newest are dropped"
+    assert stream.latest(0.01) is None and not stream.ended, "the model still works on the next"
+    gate.release()
+    wait_for(lambda: stream._items.qsize() == 2)
+    assert stream.latest(60) == 4 and stream.ended, "an item that came before an error is given"
+    with pytest.raises(KeyError):
+        stream.latest(60)
+    with pytest.raises(StopIteration):
+        stream.latest(60)
+
+
+def test_a_generator_in_a_thread_of_its_own_is_such_a_stream_too():
+    whose, closed, gate = ContextVar("whose"), threading.Event(), threading.Semaphore(0)
+    whose.set("mine")
+
+    def several_requests():
+        try:
+            while True:
+                yield whose.get(), threading.current_thread()
+                gate.acquire()
+        finally:
+            closed.set()
+
+    stream = in_thread(several_requests())
+    name, thread = next(stream)
+    assert name == "mine" and thread is not threading.current_thread()
+    stream.close()
+    gate.release()
+    assert closed.wait(60) and list(stream) == []
 
 
 @pytest.mark.parametrize("leave", ["close", "drop", "with"])

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Hashable, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager
 from contextvars import copy_context
+from functools import partial
 from typing import Any, TypeVar
 
 from dit_core.errors import DitError
@@ -27,27 +28,34 @@ class FairQueue:
         # One for each job and one for the end; the garbage collector may put one in at any moment.
         self._tickets: queue.SimpleQueue[bool] = queue.SimpleQueue()
 
-    def put(self, client: Hashable, job: Job) -> None:
-        """Add a job behind its client's own; a client who has none comes after those who have."""
+    def put(self, client: Hashable, job: Job, max_waiting: int | None = None) -> None:
+        """Add a job behind its client's own; a client who has none comes after those who have.
+
+        Raises:
+            DitError: `max_waiting` jobs wait already.
+        """
         with self._lock:
+            n_waiting = sum(map(len, self._waiting.values()))
+            if max_waiting is not None and n_waiting >= max_waiting:
+                raise DitError(f"{n_waiting} requests are waiting already: try again in a minute.")
             self._waiting.setdefault(client, deque()).append(job)
         self._tickets.put(True)
 
-    def get(self) -> Job | None:
-        """Wait for the next job; None when the queue was closed. The job taken before counts as done."""
-        self._running = False
-        if not self._tickets.get():
-            return None
-        with self._lock:
-            client, jobs = self._waiting.popitem(last=False)
-            job = jobs.popleft()
-            if jobs:
-                self._waiting[client] = jobs  # behind all others
-            self._running = True
-            return job
+    def serve(self) -> None:
+        """Run one job after another in this thread, until the queue is closed and all jobs are done."""
+        while self._tickets.get():
+            with self._lock:
+                client, jobs = self._waiting.popitem(last=False)
+                job = jobs.popleft()
+                if jobs:
+                    self._waiting[client] = jobs  # behind all others
+                self._running = True
+            job()
+            del job  # not kept while waiting: it holds its generator and so its tensors
+            self._running = False
 
     def close(self) -> None:
-        """Let `get` return None once all jobs are taken."""
+        """Let `serve` return once all jobs are done."""
         self._tickets.put(False)
 
     def jobs_ahead(self, client: Hashable) -> int:
@@ -64,11 +72,6 @@ class FairQueue:
                 if other != client
             )
             return sum(others) + own - 1 + self._running
-
-    def __len__(self) -> int:
-        """The number of jobs that wait."""
-        with self._lock:
-            return sum(map(len, self._waiting.values()))
 
 
 def _one_client() -> Hashable:
@@ -127,26 +130,9 @@ class Worker:
         """
         if threading.current_thread() is self._thread:
             return _each(function())
-        items: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
-        closed = threading.Event()
-
-        def job() -> None:
-            source: Iterable[T] = ()
-            try:
-                source = () if closed.is_set() else function()
-                for item in source:
-                    items.put((item, None))
-                    if closed.is_set():
-                        break
-                items.put((_END, None))
-            except BaseException as error:
-                items.put((_END, error))
-            finally:
-                if isinstance(source, Generator):
-                    source.close()
-
-        self._enqueue(job, self.max_waiting())
-        return Stream(items, closed)
+        stream = Stream[T]()
+        self._hand_in(stream.filler(function), self.max_waiting())
+        return stream
 
     def submit(self, function: Callable[[], None]) -> None:
         """Queue `function` without waiting for it; no limit refuses it, and its exceptions are dropped."""
@@ -177,42 +163,70 @@ class Worker:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._enqueue(job, max_waiting)
+        self._hand_in(job, max_waiting)
         return future
 
-    def _enqueue(self, job: Job, max_waiting: int | None) -> None:
-        context = copy_context()  # whose request it is, for what asks that on the way
+    def _hand_in(self, job: Job, max_waiting: int | None) -> None:
         with self._lock:
             # A forked child has the object but not the thread, and a queue that may have been in use.
             if self._thread is None or not self._thread.is_alive():
                 self._queue = FairQueue()
-                self._thread = threading.Thread(target=_work, args=(self._queue,), name=self._name, daemon=True)
+                self._thread = threading.Thread(target=self._queue.serve, name=self._name, daemon=True)
                 self._thread.start()
                 weakref.finalize(self, self._queue.close)
-            if max_waiting is not None and len(self._queue) >= max_waiting:
-                raise DitError(f"{len(self._queue)} requests are waiting already: try again in a minute.")
-            self._queue.put(self.client_id(), lambda: context.run(job))
+            # In this context: whose request it is, for what asks that on the way.
+            self._queue.put(self.client_id(), partial(copy_context().run, job), max_waiting)
 
 
 class Stream(Generator[T, None, None]):
-    """Items of a generator that runs in a worker's thread."""
+    """Items of a generator that runs in another thread, as they come; nobody waits for its reader."""
 
-    def __init__(self, items: "queue.SimpleQueue[tuple[Any, BaseException | None]]", closed: threading.Event) -> None:
-        self._items = items
-        self._closed = closed
-        self._done = False
+    def __init__(self) -> None:
+        self._items: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
+        self._closed = threading.Event()
+        self._end: BaseException | None = None  # what is raised behind the last item
+
+    def filler(self, function: Callable[[], Iterable[T]]) -> Job:
+        """Return the job that runs the generator. It does not hold the stream, so that dropping that stops it."""
+        return partial(_fill, self._items, self._closed, function)
 
     def __next__(self) -> T:
-        if self._done or self._closed.is_set():
-            raise StopIteration
-        item, error = self._items.get()
-        if item is not _END:
-            value: T = item
-            return value
-        self._done = True
-        if error is not None:
-            raise error
-        raise StopIteration
+        if self._end is None and not self._closed.is_set():
+            item, end = self._items.get()
+            if item is not _END:
+                value: T = item
+                return value
+            self._end = end
+        raise self._ending()
+
+    def latest(self, seconds: float) -> T | None:
+        """Return the newest item that is there within `seconds`, and drop those before it; None where none has come.
+
+        Raises as `next` does.
+        """
+        newest: T | None = None
+        while self._end is None and not self._closed.is_set():
+            try:
+                item, end = self._items.get(timeout=seconds if newest is None else 0)
+            except queue.Empty:
+                return newest
+            if item is _END:
+                self._end = end
+            else:
+                newest = item
+        if newest is None:
+            raise self._ending()
+        return newest
+
+    @property
+    def ended(self) -> bool:
+        """Whether the last item has been taken."""
+        return self._end is not None
+
+    def _ending(self) -> BaseException:
+        """What is raised in place of an item; what the generator raised only once."""
+        end, self._end = self._end, StopIteration()
+        return self._end if end is None or self._closed.is_set() else end
 
     def send(self, value: None) -> T:
         """Return the next item, as `next` does: the generator takes nothing."""
@@ -237,12 +251,34 @@ class Stream(Generator[T, None, None]):
         self.close()
 
 
+def in_thread(items: Iterable[T]) -> Stream[T]:
+    """Return the items of a generator that runs in a thread of its own, as one does that makes several requests."""
+    stream = Stream[T]()
+    fill = stream.filler(lambda: items)
+    threading.Thread(target=copy_context().run, args=[fill], daemon=True, name="dit-steps").start()
+    return stream
+
+
+def _fill(
+    items: "queue.SimpleQueue[tuple[Any, BaseException | None]]",
+    closed: threading.Event,
+    function: Callable[[], Iterable[T]],
+) -> None:
+    """Put the items of a generator into a stream until it ends or the stream is closed."""
+    source: Iterable[T] = ()
+    try:
+        source = () if closed.is_set() else function()
+        for item in source:
+            items.put((item, None))
+            if closed.is_set():
+                break
+        items.put((_END, StopIteration()))
+    except BaseException as error:  # whatever it is, it belongs to the reader
+        items.put((_END, error))
+    finally:
+        if isinstance(source, Generator):
+            source.close()
+
+
 def _each(items: Iterable[T]) -> Generator[T, None, None]:
     yield from items
-
-
-def _work(jobs: FairQueue) -> None:
-    while (job := jobs.get()) is not None:
-        job()
-        # Not kept while waiting: a job holds its generator and so its tensors.
-        del job

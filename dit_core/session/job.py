@@ -5,21 +5,19 @@ A job's newest result is kept in `result`, so that every other event sees it.
 
 from __future__ import annotations
 
-import contextlib
-import queue
 import threading
 from collections.abc import Callable, Generator, Iterator
-from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
-from dit_core.engine.worker import Worker
+from dit_core.engine.worker import Stream, Worker, in_thread
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.session.messages import error_sentence
 
 T = TypeVar("T")
 F = TypeVar("F")  # a dataclass with a `state`
 FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
+LOOK = 0.03  # seconds at most until a stop counts
 
 
 class Job:
@@ -61,55 +59,24 @@ def follow(
 ) -> Iterator[T | QueuePosition]:
     """Yield the newest of `items`, at most one per `frame` seconds, until they end or `stop` is set.
 
-    The items are read in a thread, so that a stop, or closing this iterator, takes effect at once, even while the next
-    item is being made; `items` is then closed at its next item. Its errors are raised here. With the `worker` that does
-    the work, the visitor's `QueuePosition` is yielded too, whenever it changes before the first item.
+    A stop, or closing this iterator, takes effect at once, even while the next item is being made; `items` is then
+    closed at its next item. Its errors are raised here. The stream of a worker is read as it is; a generator that makes
+    several requests runs in a thread. With the `worker` that does the work, the visitor's `QueuePosition` is yielded
+    too, whenever it changes before the first item.
     """
     client, ahead = worker.client_id() if worker else None, 0
-    arrived: queue.SimpleQueue = queue.SimpleQueue()
-    gone = threading.Event()
-
-    def pump() -> None:
-        try:
-            for item in items:
-                arrived.put(("item", item))
-                if stop.is_set() or gone.is_set():
-                    break
-            arrived.put(("end", None))
-        except BaseException as error:  # whatever it is, it belongs to the reader
-            arrived.put(("error", error))
-        finally:
-            items.close()
-
-    # In this context: whose request it is counts there too.
-    threading.Thread(target=copy_context().run, args=[pump], daemon=True, name="dit-follow").start()
-    try:
-        last = "item"
-        while last == "item" and not stop.is_set():
-            newest = _take_all(arrived)
-            last = newest[-1][0] if newest else "item"
-            items_now = [value for kind, value in newest if kind == "item"]
-            if items_now:
+    with items if isinstance(items, Stream) else in_thread(items) as stream:
+        while not stop.is_set():
+            try:
+                item = stream.latest(LOOK)
+            except StopIteration:
+                return
+            if item is not None:
                 worker = None
-                yield items_now[-1]
-            if last == "error":
-                raise newest[-1][1]
-            if worker and ahead != (ahead := worker.jobs_ahead(client)) and ahead:
+                yield item
+                stop.wait(0 if stream.ended else frame)
+            elif worker and ahead != (ahead := worker.jobs_ahead(client)) and ahead:
                 yield QueuePosition(ahead)
-            if last == "item":
-                stop.wait(frame if items_now else 0)
-    finally:
-        gone.set()
-
-
-def _take_all(arrived: queue.SimpleQueue) -> list:
-    """Return everything that has arrived; wait a moment for a first item."""
-    taken: list = []
-    with contextlib.suppress(queue.Empty):
-        taken.append(arrived.get(timeout=0.03))
-        while True:
-            taken.append(arrived.get_nowait())
-    return taken
 
 
 @dataclass(frozen=True)
