@@ -20,6 +20,7 @@ from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.session.visit import Result
 from dit_core.suite import load_suite
+from tests.forward_passes import forward_passes
 
 HOSTILE = '<script>alert(1)</script><img src=x onerror="alert(2)">\'${alert(3)}{{alert(4)}}`&amp;'
 
@@ -126,8 +127,9 @@ def test_one_batch_answers_every_card(suite):
     for diff in ("topic-0412", "headline-0017"):
         info = suite.diff(diff)
         wanted = columns(suite.tasks[info.task], chosen=Condition.parse("diff*2"))
-        tables = list(compare(suite, info, wanted))
-        assert len(tables) > 1
+        with forward_passes(suite) as rows:
+            tables = list(compare(suite, info, wanted))
+        assert len(tables) > 1 and rows[0] == len(wanted), "each card is a row, and no other question is asked"
         assert [(v.condition, v.question) for v in tables[-1]] == [(c.condition, c.question) for c in wanted]
 
 

@@ -46,6 +46,20 @@ def test_rows_are_all_combinations_in_order(suite):
     ]
 
 
+def test_a_condition_may_have_a_question_of_its_own(suite):
+    wanted = ["base", ("diff+right", "B?"), "diff", ("diff", "A?")]
+    with forward_passes(suite) as rows:
+        table = ask(suite, "volcano", condition=wanted, question=["A?", "C?"])
+    asked = [("base", "A?"), ("base", "C?"), ("diff+right", "B?"), ("diff", "A?"), ("diff", "C?")]
+    assert [(said.condition, said.question) for said in table] == asked and rows[0] == len(asked), "each once"
+    for said in table:
+        (alone,) = ask(suite, "volcano", condition=said.condition, question=said.question)
+        assert said.tokens == alone.tokens
+    assert [said.question for said in ask(suite, "volcano", condition=[("diff", "A?")])] == ["A?"]
+    with pytest.raises(DitError, match="pair of both"):
+        ask(suite, "volcano", condition=[("diff", "A?", "B?")])
+
+
 def test_tokens_join_to_the_text_and_have_probabilities(suite):
     for said in ask(suite, "volcano", condition=FULL, max_new_tokens=30):
         assert "".join(said.tokens) == said.text == said.text.strip()

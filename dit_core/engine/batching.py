@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -13,6 +13,27 @@ MAX_DIFFS = 64  # side by side in one batch: each costs memory for its tensors, 
 
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass
+class Attempt(Generic[T]):
+    """Items that are tried as one batch, inside its context, which swallows a lack of memory."""
+
+    items: Sequence[T]
+    fitted: bool = True
+
+    def __enter__(self) -> Sequence[T]:
+        return self.items
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
+        if error is None or not _out_of_memory(error):
+            return False
+        if len(self.items) == 1:
+            raise DitError(
+                "Memory does not suffice for a single row: ask for a shorter span, or use a smaller base."
+            ) from error
+        self.fitted = False
+        return True
 
 
 @dataclass
@@ -29,36 +50,27 @@ class BatchSize:
         Raises:
             DitError: one row alone does not fit into memory.
         """
-        return self.map_streams(items, lambda batch: iter([function(batch)]), max_rows)
+        for attempt in self.attempts(items, max_rows):
+            with attempt as batch:
+                yield batch, function(batch)
 
-    def map_streams(
-        self, items: Sequence[T], function: Callable[[Sequence[T]], Iterator[R]], max_rows: int | None = None
-    ) -> Iterator[tuple[Sequence[T], R]]:
-        """Yield (batch, result) for each result of each `function(batch)`, which is an iterator.
+    def attempts(self, items: Sequence[T], max_rows: int | None = None) -> Iterator[Attempt[T]]:
+        """Yield batches until all items are done, each to be worked on in its context: `with attempt as batch:`.
 
-        Where a batch does not fit after all, its first half begins anew.
+        Where a batch does not fit, its first half comes next.
 
         Raises:
             DitError: one row alone does not fit into memory.
         """
         start = 0
         while start < len(items):
-            batch = items[start : start + min(self.rows, max_rows or self.rows)]
-            try:
-                for result in function(batch):
-                    yield batch, result
-            except (MemoryError, RuntimeError) as error:
-                if not _out_of_memory(error):
-                    raise
-                if len(batch) == 1:
-                    raise DitError(
-                        "Memory does not suffice for a single row: ask for a shorter span, or use a smaller base."
-                    ) from error
-                self.rows = len(batch) // 2
-            else:
-                start += len(batch)
+            attempt = Attempt(items[start : start + min(self.rows, max_rows or self.rows)])
+            yield attempt
+            if attempt.fitted:
+                start += len(attempt.items)
                 continue
-            # Outside the handler, where the failed batch's tensors are no longer held by its traceback.
+            self.rows = len(attempt.items) // 2
+            # Here, where the failed batch's tensors are no longer held by its traceback.
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 

@@ -31,6 +31,8 @@ class FairQueue:
     def put(self, client: Hashable, job: Job, max_waiting: int | None = None) -> None:
         """Add a job behind its client's own; a client who has none comes after those who have.
 
+        It runs in the context of this call: whose request it is, for what asks that on the way.
+
         Raises:
             DitError: `max_waiting` jobs wait already.
         """
@@ -38,7 +40,7 @@ class FairQueue:
             n_waiting = sum(map(len, self._waiting.values()))
             if max_waiting is not None and n_waiting >= max_waiting:
                 raise DitError(f"{n_waiting} requests are waiting already: try again in a minute.")
-            self._waiting.setdefault(client, deque()).append(job)
+            self._waiting.setdefault(client, deque()).append(partial(copy_context().run, job))
         self._tickets.put(True)
 
     def serve(self) -> None:
@@ -131,7 +133,7 @@ class Worker:
         if threading.current_thread() is self._thread:
             return _each(function())
         stream = Stream[T]()
-        self._hand_in(stream.filler(function), self.max_waiting())
+        self._live_queue().put(self.client_id(), stream.filler(function), self.max_waiting())
         return stream
 
     def submit(self, function: Callable[[], None]) -> None:
@@ -163,19 +165,18 @@ class Worker:
             except BaseException as error:
                 future.set_exception(error)
 
-        self._hand_in(job, max_waiting)
+        self._live_queue().put(self.client_id(), job, max_waiting)
         return future
 
-    def _hand_in(self, job: Job, max_waiting: int | None) -> None:
+    def _live_queue(self) -> FairQueue:
+        """The queue, and a thread that serves it: a forked child has the object but not the thread."""
         with self._lock:
-            # A forked child has the object but not the thread, and a queue that may have been in use.
             if self._thread is None or not self._thread.is_alive():
-                self._queue = FairQueue()
+                self._queue = FairQueue()  # the one of before may have been in use
                 self._thread = threading.Thread(target=self._queue.serve, name=self._name, daemon=True)
                 self._thread.start()
                 weakref.finalize(self, self._queue.close)
-            # In this context: whose request it is, for what asks that on the way.
-            self._queue.put(self.client_id(), partial(copy_context().run, job), max_waiting)
+            return self._queue
 
 
 class Stream(Generator[T, None, None]):

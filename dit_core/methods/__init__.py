@@ -16,7 +16,8 @@ MAX_TEMPERATURE = 100
 
 Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
 """Ids or references of diffs; None for the base (and DIT adapters) alone."""
-Conditions = str | Condition | Sequence[str | Condition] | None
+Conditions = str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
+"""Conditions, written or made; a pair of a condition and a question is asked that question."""
 Layers = str | int | Sequence[int]
 """`all`, numbers, or text like `0,3-5`."""
 

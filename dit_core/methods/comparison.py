@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Generator, Iterable, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, Unpack
 
@@ -96,12 +95,7 @@ def compare(
 
     Yields a partial table per token, rows ordered as the cards are. Raises DitError as `ask` does.
     """
-    conditions = list(dict.fromkeys(card.condition for card in cards))
-    questions = list(dict.fromkeys(card.question for card in cards))
-    with closing(stream(suite, diff=info.id, condition=conditions, question=questions, **sampling)) as tables:
-        for table in tables:
-            answers = (answer for card in cards for answer in table if card.holds(answer))
-            yield replace(table, records=tuple(answers))
+    return stream(suite, info.id, condition=pairs(cards), **sampling)
 
 
 def targets(suite: Suite, info: DiffInfo, cards: Sequence[Column], seed: int = 0) -> Table[Target]:

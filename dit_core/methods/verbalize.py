@@ -5,9 +5,10 @@ sample and seed alone, and never on what else is in the batch. Diff + DIT is Dif
 2510.05092.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain, product
 from typing import Any, Unpack
 
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
@@ -16,7 +17,7 @@ from dit_core.engine.likelihood import AnswerTokens
 from dit_core.errors import DitError
 from dit_core.methods import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_conditions
+from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_asked
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
@@ -44,7 +45,8 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[AskOptions]) -> Tabl
     Args:
         suite: what `load_suite` gave.
         diff: ids or references; None asks the base (and DIT adapters) alone.
-        condition: conditions in their written form, or `Condition`s; or say them by the next four instead.
+        condition: conditions in their written form, or `Condition`s; or say them by the next four instead. One that is
+            asked a question of its own is a pair, `("diff+right", "Why?")`.
         strength: of the diff, any real number; 1 by default where there is a diff.
         copies: of the DIT adapter, real numbers of 0 or more; 0 by default.
         trigger: `absent` (the default), `right`, `wrong`, or `own:` and a text.
@@ -63,7 +65,8 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[AskOptions]) -> Tabl
         DitError: what was asked makes no sense, or a file of the suite is missing or damaged.
     """
     request = _checked_request(suite, diff, **options)
-    return suite.worker.run(lambda: _last(_answers(request, partial=False)))
+    [table] = suite.worker.run(lambda: list(_answers(request, every_step=False)))
+    return table
 
 
 @streamed_at_model
@@ -77,28 +80,7 @@ def stream(
     leaves the model as it was; a slow reader holds nobody up.
     """
     request = _checked_request(suite, diff, **options)
-    return suite.worker.stream(lambda: _answers(request, partial=True))
-
-
-@streamed_at_model
-def stream_together(
-    suite: Suite,
-    diff: Diffs,
-    conditions: Mapping[str, Sequence[Condition]],
-    partial: bool = True,
-    **options: Unpack[SamplingOptions],
-) -> Generator[Table[Verbalization], None, None]:
-    """Ask every question under conditions of its own, the rows of all questions in shared batches.
-
-    `conditions` are by question. Yields tables as `stream` does; without `partial` only the last one.
-    """
-    requests = [
-        _checked_request(suite, diff, condition=own, question=question, **options)
-        for question, own in conditions.items()
-    ]
-    together = replace(requests[0], rows=tuple(row for request in requests for row in request.rows))
-    current_limits().check(len(together.rows), together.sampling.max_new_tokens)
-    return suite.worker.stream(lambda: _answers(together, partial))
+    return suite.worker.stream(partial(_answers, request))
 
 
 # ---------------------------------------------------------------- what is asked
@@ -141,83 +123,82 @@ def _checked_request(
     infos = [None] if diff is None else named_diffs(suite, diff)
     parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
     parts = {name: value for name, value in parts.items() if value is not None}
-    conditions = _conditions(condition, parts, default_strength=0.0 if diff is None else 1.0)
     given = [None] if question is None else [checked_text(text, "The question") for text in as_list(question)]
-    questions = list[str | None](dict.fromkeys(given))
+    asked = _asked(condition, parts, 0.0 if diff is None else 1.0, list(dict.fromkeys(given)))
     drawn = checked_sampling(suite, **sampling)
-    if not (infos and conditions and questions):
+    if not (infos and asked):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
-    current_limits().check(len(infos) * len(conditions) * len(questions) * drawn.samples, drawn.max_new_tokens)
-    rows = [
-        _row(suite, *combination, drawn.seed)
-        for combination in product(infos, conditions, questions, range(drawn.samples))
-    ]
-    fetch_adapters(suite, product(infos, conditions))
+    current_limits().check(len(infos) * len(asked) * drawn.samples, drawn.max_new_tokens)
+    rows: list[_Row] = []
+    for info, (own, own_question) in product(infos, asked):
+        _check_condition(suite, info, own)
+        text = own_question or suite.task(info.task if info else None).question
+        prompt = build_prompt(suite, info, own, text, drawn.seed)
+        where = (info.id if info else "", str(own), text)
+        rows += [
+            _Row(info, own, text, sample, prompt, row_seed(drawn.seed, *where, sample))
+            for sample in range(drawn.samples)
+        ]
+    fetch_adapters(suite, [(row.info, row.condition) for row in rows])
     return _Request(suite, tuple(rows), drawn)
 
 
-def _row(
-    suite: Suite, info: DiffInfo | None, condition: Condition, question: str | None, sample: int, seed: int
-) -> _Row:
+def _check_condition(suite: Suite, info: DiffInfo | None, condition: Condition) -> None:
     if condition.strength and info is None:
         raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
     adapter_names(suite, info, condition)  # raises where there is no such adapter
-    asked = question or suite.task(info.task if info else None).question
-    noise = row_seed(seed, info.id if info else "", str(condition), asked, sample)
-    return _Row(info, condition, asked, sample, build_prompt(suite, info, condition, asked, seed), noise)
 
 
-def _conditions(condition: Conditions, parts: dict[str, Any], default_strength: float) -> list[Condition]:
+def _asked(
+    condition: Conditions, parts: dict[str, Any], default_strength: float, questions: Sequence[str | None]
+) -> list[tuple[Condition, str | None]]:
+    """Every condition with the question that it is asked: all `questions`, or one of its own."""
     if condition is None:
-        return grid(**{"strength": default_strength} | parts)
+        return list(product(grid(**{"strength": default_strength} | parts), questions))
     if parts:
         raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    return parse_conditions(condition)
+    asked: dict[tuple[Condition, str | None], None] = {}  # each once, in order
+    for written in as_list(condition):
+        parsed, own = parse_asked(written)
+        asked |= dict.fromkeys((parsed, text) for text in (questions if own is None else [own]))
+    return list(asked)
 
 
 # ---------------------------------------------------------------- what is answered
 
 
-def _answers(request: _Request, partial: bool) -> Iterator[Table[Verbalization]]:
-    """The table after every step (where `partial`) and at the end. Runs in the worker's thread."""
+def _answers(request: _Request, every_step: bool = True) -> Iterator[Table[Verbalization]]:
+    """Yield the table after every step, or once all is said where not `every_step`. Runs in the worker's thread."""
+    model, sampling = request.suite.model, request.sampling
     done: list[Verbalization] = []
     empty = [_verbalization(request, row, AnswerTokens()) for row in request.rows]
-    size = batch_size(request.suite.model, "answers", MAX_ROWS)
-    for rows in split_batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS):
-        for part, (answers, complete) in size.map_streams(rows, lambda part: _batch(request, part)):
-            if not (complete or partial):
-                continue
-            current = [_verbalization(request, row, answer) for row, answer in zip(part, answers, strict=True)]
-            if complete:
-                done += current
-            else:
-                growing = [len(done) + at for at, answer in enumerate(answers) if not answer.finished]
-                rest = range(len(done) + len(current), len(empty))
-                yield _table(request, [*done, *current, *empty[rest.start :]], [*growing, *rest])
-    if not partial:
+    size = batch_size(model, "answers", MAX_ROWS)
+    groups = split_batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS)
+    for attempt in chain.from_iterable(size.attempts(rows) for rows in groups):
+        with attempt as rows:
+            answers = [AnswerTokens() for _ in rows]
+            for step in generate(
+                model,
+                [model.encode(row.text) for row in rows],
+                row_strengths(request.suite, [(row.info, row.condition) for row in rows]),
+                sampling.max_new_tokens,
+                temperature=sampling.temperature,
+                top_p=sampling.top_p,
+                seeds=[row.seed for row in rows],
+            ):
+                said = zip(answers, step.tokens, step.probabilities, step.alive, strict=True)
+                for answer, token, probability, alive in said:
+                    if alive:
+                        answer.append(model.tokenizer, token, probability)
+                    answer.finished = not alive or len(answer.ids) == sampling.max_new_tokens
+                if every_step:
+                    current = [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
+                    growing = [len(done) + at for at, answer in enumerate(answers) if not answer.finished]
+                    rest = range(len(done) + len(rows), len(empty))
+                    yield _table(request, [*done, *current, *empty[rest.start :]], [*growing, *rest])
+            done += [_verbalization(request, row, answer) for row, answer in zip(rows, answers, strict=True)]
+    if not every_step:
         yield _table(request, done)
-
-
-def _batch(request: _Request, rows: Sequence[_Row]) -> Iterator[tuple[list[AnswerTokens], bool]]:
-    """Generates one batch: its answers after every step, and once more, then complete."""
-    model, answers = request.suite.model, [AnswerTokens() for _ in rows]
-    encoded = {text: model.encode(text) for text in dict.fromkeys(row.text for row in rows)}
-    steps = generate(
-        model,
-        [encoded[row.text] for row in rows],
-        row_strengths(request.suite, [(row.info, row.condition) for row in rows]),
-        request.sampling.max_new_tokens,
-        temperature=request.sampling.temperature,
-        top_p=request.sampling.top_p,
-        seeds=[row.seed for row in rows],
-    )
-    for step in steps:
-        for answer, token, probability, alive in zip(answers, step.tokens, step.probabilities, step.alive, strict=True):
-            if alive:
-                answer.append(model.tokenizer, token, probability)
-            answer.finished = not alive or len(answer.ids) == request.sampling.max_new_tokens
-        yield answers, False
-    yield answers, True
 
 
 def _needed_diff(row: _Row) -> DiffInfo | None:
@@ -243,8 +224,3 @@ def _table(request: _Request, records: Sequence[Verbalization], unfinished: Sequ
         "sampling": {name: getattr(request.sampling, name) for name in ("temperature", "top_p", "max_new_tokens")}
     }
     return request.suite.table("verbalizations", records, extra | ({"unfinished": unfinished} if unfinished else {}))
-
-
-def _last(tables: Iterator[Table[Verbalization]]) -> Table[Verbalization]:
-    *_, table = tables
-    return table

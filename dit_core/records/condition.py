@@ -131,6 +131,21 @@ def parse_conditions(condition: Any) -> list[Condition]:
     return list(dict.fromkeys(made))
 
 
+def parse_asked(written: Any) -> tuple[Condition, str | None]:
+    """Return a condition and the question of its own: that of a pair of both, else None.
+
+    Raises:
+        DitError: the condition is not understood, or the pair is none.
+    """
+    if not isinstance(written, tuple):
+        [condition] = parse_conditions(written)
+        return condition, None
+    if len(written) != 2 or written[1] is None:
+        raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
+    [condition] = parse_conditions(written[0])
+    return condition, checked_text(written[1], "The question")
+
+
 def checked_integer(value: Any, what: str, least: int, most: int) -> int:
     """Return a whole number within limits; DitError for anything else."""
     if not _is(value, Integral) or not least <= value <= most:

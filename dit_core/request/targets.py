@@ -16,7 +16,7 @@ from dit_core.engine.batching import batch_size, split_batches
 from dit_core.engine.generation import generate, overflow_error
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Target
-from dit_core.records.condition import Condition, as_list, checked_text, parse_conditions
+from dit_core.records.condition import Condition, as_list, checked_text, parse_asked
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
 from dit_core.request.prompts import build_prompt
 from dit_core.suite import Suite
@@ -163,19 +163,16 @@ def target_rows(
     conditions = as_list(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
-    pairs = [_pair(written, asked) for written in conditions]
-    rows = tuple(dict.fromkeys(_checked(suite, info, *pair, seed) for info in infos for pair in pairs))
+    parsed = [parse_asked(written) for written in conditions]
+    rows = tuple(
+        dict.fromkeys(
+            _checked(suite, info, own, asked if question is None else question, seed)
+            for info in infos
+            for own, question in parsed
+        )
+    )
     fetch_adapters(suite, [(info, condition) for info, condition, _ in rows])
     return rows
-
-
-def _pair(written: Any, asked: Questions) -> tuple[Condition, Questions]:
-    if isinstance(written, tuple):
-        if len(written) != 2 or written[1] is None:
-            raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
-        written, asked = written
-    [condition] = parse_conditions(written)
-    return condition, asked
 
 
 def _checked(suite: Suite, info: DiffInfo | None, condition: Condition, asked: Questions, seed: int) -> TargetRow:

@@ -16,7 +16,7 @@ from dit_core.engine.likelihood import choice_log_probabilities, geometric_mean
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods import SamplingOptions
-from dit_core.methods.verbalize import MAX_ROWS, stream_together
+from dit_core.methods.verbalize import MAX_ROWS, ask, stream
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
 from dit_core.records.condition import Condition, as_list, checked_text
 from dit_core.request.conditions import question_of, row_strengths
@@ -138,10 +138,11 @@ def _tables(
         raise DitError(
             f"This sweep has {len(settings)} settings, and 1 to {MAX_SETTINGS} are possible: take larger steps."
         )
-    conditions: dict[str, list[Condition]] = {}
-    for setting in settings:
-        conditions.setdefault(setting.question, []).append(setting.condition)
-    answers = stream_together(suite, info, conditions, partial=partial, **sampling)
+    pairs = list(dict.fromkeys((setting.condition, setting.question) for setting in settings))
+    if partial:
+        answers = stream(suite, info, condition=pairs, **sampling)
+    else:
+        answers = (table for table in [ask(suite, info, condition=pairs, **sampling)])
     drawn = {"samples": sampling.get("samples", 1), "seed": sampling.get("seed", 0)}
     return _compare_all(suite, info, settings, drawn, answers)
 
