@@ -8,8 +8,9 @@ import pytest
 
 from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
+from dit_core.hub.progress import progress_bar_class
 from dit_core.present.cards import DONE, RUNNING, STOPPED
-from dit_core.session.job import Failed, Job, follow, run_job
+from dit_core.session.job import Failed, Job, downloads_until, follow, run_job
 
 
 @dataclass(frozen=True)
@@ -107,3 +108,14 @@ def test_what_changed_meanwhile_can_be_kept(worker):
         if found.at == 0:
             job.result = replace(job.result, mark="clicked")
     assert found == Count(2, "clicked", DONE)
+
+
+def test_a_stop_ends_the_download_that_a_question_needs():
+    stop = threading.Event()
+    with downloads_until(stop), progress_bar_class("some/diff") as Bar:
+        bar = Bar(total=100, unit="B")
+        bar.update(10)
+        stop.set()
+        with pytest.raises(DitError, match="Stopped while 'some/diff' was downloaded"):
+            bar.update(10)
+        stop.clear()

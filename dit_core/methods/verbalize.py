@@ -124,7 +124,11 @@ def _checked_request(
     parts = {"strength": strength, "copies": copies, "trigger": trigger, "adapter": adapter}
     parts = {name: value for name, value in parts.items() if value is not None}
     given = [None] if question is None else [checked_text(text, "The question") for text in as_list(question)]
-    asked = _asked(condition, parts, 0.0 if diff is None else 1.0, list(dict.fromkeys(given)))
+    if condition is None:
+        condition = grid(**{"strength": 0.0 if diff is None else 1.0} | parts)
+    elif parts:
+        raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
+    asked = parse_asked(condition, given)
     drawn = checked_sampling(suite, **sampling)
     if not (infos and asked):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
@@ -147,21 +151,6 @@ def _check_condition(suite: Suite, info: DiffInfo | None, condition: Condition) 
     if condition.strength and info is None:
         raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
     adapter_names(suite, info, condition)  # raises where there is no such adapter
-
-
-def _asked(
-    condition: Conditions, parts: dict[str, Any], default_strength: float, questions: Sequence[str | None]
-) -> list[tuple[Condition, str | None]]:
-    """Every condition with the question that it is asked: all `questions`, or one of its own."""
-    if condition is None:
-        return list(product(grid(**{"strength": default_strength} | parts), questions))
-    if parts:
-        raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    asked: dict[tuple[Condition, str | None], None] = {}  # each once, in order
-    for written in as_list(condition):
-        parsed, own = parse_asked(written)
-        asked |= dict.fromkeys((parsed, text) for text in (questions if own is None else [own]))
-    return list(asked)
 
 
 # ---------------------------------------------------------------- what is answered

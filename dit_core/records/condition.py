@@ -10,11 +10,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import product
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 from dit_core.errors import DitError, did_you_mean
 
+Q = TypeVar("Q")
 OWN, LAYERS = "own:", "layers:"
 TRIGGERS = ("absent", "right", "wrong")
 MAX_NUMBER = 1_000_000  # of a strength or of copies: beyond, float32 activations overflow
@@ -131,19 +132,24 @@ def parse_conditions(condition: Any) -> list[Condition]:
     return list(dict.fromkeys(made))
 
 
-def parse_asked(written: Any) -> tuple[Condition, str | None]:
-    """Return a condition and the question of its own: that of a pair of both, else None.
+def parse_asked(condition: Any, questions: Sequence[Q]) -> list[tuple[Condition, Q | str]]:
+    """Return conditions with what they are asked, each once: all `questions`, or where it is a pair, that of the pair.
 
     Raises:
-        DitError: the condition is not understood, or the pair is none.
+        DitError: a condition is not understood, or a tuple is no pair.
     """
-    if not isinstance(written, tuple):
-        [condition] = parse_conditions(written)
-        return condition, None
-    if len(written) != 2 or written[1] is None:
-        raise DitError("A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?').")
-    [condition] = parse_conditions(written[0])
-    return condition, checked_text(written[1], "The question")
+    asked: dict[tuple[Condition, Q | str], None] = {}
+    for written in as_list(condition):
+        own: Sequence[Q | str] = questions
+        if isinstance(written, tuple):
+            if len(written) != 2 or written[1] is None:
+                raise DitError(
+                    "A condition with a question of its own is a pair of both, as in ('diff+right', 'Why?')."
+                )
+            written, own = written[0], [checked_text(written[1], "The question")]
+        parsed = written if isinstance(written, Condition) else Condition.parse(written)
+        asked |= dict.fromkeys((parsed, question) for question in own)
+    return list(asked)
 
 
 def checked_integer(value: Any, what: str, least: int, most: int) -> int:

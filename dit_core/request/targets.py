@@ -163,12 +163,12 @@ def target_rows(
     conditions = as_list(("base" if diff is None else "diff") if condition is None else condition)
     if not (infos and conditions):
         raise DitError("Nothing was asked: give at least one diff and one condition, or leave them out.")
-    parsed = [parse_asked(written) for written in conditions]
+    pairs = parse_asked(conditions, [None])
     rows = tuple(
         dict.fromkeys(
             _checked(suite, info, own, asked if question is None else question, seed)
             for info in infos
-            for own, question in parsed
+            for own, question in pairs
         )
     )
     fetch_adapters(suite, [(info, condition) for info, condition, _ in rows])

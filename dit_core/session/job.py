@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
 from dit_core.engine.worker import Stream, Worker, in_thread
+from dit_core.errors import DitError
+from dit_core.hub import watch_own_downloads
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.session.messages import error_sentence
 
@@ -77,6 +80,22 @@ def follow(
                 stop.wait(0 if stream.ended else frame)
             elif worker and ahead != (ahead := worker.jobs_ahead(client)) and ahead:
                 yield QueuePosition(ahead)
+
+
+@contextmanager
+def downloads_until(stop: threading.Event) -> Iterator[None]:
+    """While the context is open, end the downloads that are begun in it at the first bytes after `stop` is set.
+
+    Raises:
+        DitError: a download was ended.
+    """
+
+    def end_if_stopped(done: int, total: int, what: str) -> None:
+        if stop.is_set():
+            raise DitError(f"Stopped while '{what}' was downloaded: ask again to go on with it.")
+
+    with watch_own_downloads(end_if_stopped):
+        yield
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
-from dit_core.session.job import follow
+from dit_core.session.job import downloads_until, follow
 from dit_core.session.messages import STALE, STORED, error_sentence
 from dit_core.session.oracle import PanelResult, column_of, steps
 from dit_core.session.readings import visible
@@ -45,7 +45,9 @@ def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> I
     result = replace(empty_result(suite, settings), state=RUNNING)
     clock, length = AnswerProgress(settings.max_new_tokens), 0
     yield result, f"Asking {len(result.columns)} conditions as one batch…"
-    for table in follow(compare(suite, info, result.columns, **settings.sampling), stop):
+    with downloads_until(stop):
+        answers = compare(suite, info, result.columns, **settings.sampling)
+    for table in follow(answers, stop):
         length = max((len(answer.tokens) for answer in table), default=0)
         result = replace(result, table=table)
         yield result, clock.words(length)

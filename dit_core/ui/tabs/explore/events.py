@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import random
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -22,7 +21,7 @@ from dit_core.records import as_dict
 from dit_core.records.condition import checked_text
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
-from dit_core.session.job import QueuePosition, follow
+from dit_core.session.job import QueuePosition, downloads_until, follow
 from dit_core.session.messages import STALE, STORED, error_sentence
 from dit_core.session.notebook_cells import cell_code, read_code
 from dit_core.session.settings import PanelSettings, Settings, from_query, query_settings, to_query
@@ -71,33 +70,32 @@ class Events:
         """Asks what the left side says; the cards fill as tokens arrive. Ends with a word on what happened."""
         stop, before = visit.begin(), visit.result
         try:
-            yield from self._answers(visit, Settings(*values), stop)
+            settings = Settings(*values)
+            info, condition = self.suite.diff(settings.diff), settings.condition
+            settings = replace(settings, question=checked_text(settings.question, "The question"))
+            cards = columns(self.suite.task_of(info), settings.question, condition)
+            visit.result = result = replace(empty_result(self.suite, settings), columns=cards, state=RUNNING)
+            clock, length = AnswerProgress(settings.sampling["max_new_tokens"]), 0
+            yield *self.board(visit, f"Asking {len(cards)} conditions as one batch…", "busy"), gr.skip()
+            with downloads_until(stop):
+                answers = compare(self.suite, info, cards, **settings.sampling)
+            for table in follow(answers, stop, worker=self.suite.worker):
+                if isinstance(table, QueuePosition):
+                    yield *self.board(visit, str(table), "busy"), gr.skip()
+                    continue
+                length = max((len(answer.tokens) for answer in table), default=0)
+                visit.result = result = replace(result, table=table)
+                yield *self.board(visit, clock.words(length), "busy"), gr.skip()
+            if visit.stop is not stop:
+                return  # the same visitor's next question has taken the page over
+            visit.result = replace(result, state=STOPPED if stop.is_set() else DONE)
+            visit.remember(view.label(settings), to_query(self.suite, settings))
+            note = f"Stopped after {length} tokens. What was said stays." if stop.is_set() else ""
+            yield *self.board(visit, note), gr.update(choices=visit.recent, value=None)
         except Exception as error:
             if visit.stop is stop:
                 visit.result = before
                 yield *self.board(visit, error_sentence(error), "error"), gr.skip()
-
-    def _answers(self, visit: Visit, settings: Settings, stop: threading.Event) -> Iterator[tuple]:
-        info, condition = self.suite.diff(settings.diff), settings.condition
-        settings = replace(settings, question=checked_text(settings.question, "The question"))
-        wanted = columns(self.suite.task_of(info), settings.question, condition)
-        result = replace(empty_result(self.suite, settings), columns=wanted, state=RUNNING)
-        clock, length = AnswerProgress(settings.sampling["max_new_tokens"]), 0
-        visit.result = result
-        yield *self.board(visit, f"Asking {len(wanted)} conditions as one batch…", "busy"), gr.skip()
-        for table in follow(compare(self.suite, info, wanted, **settings.sampling), stop, worker=self.suite.worker):
-            if isinstance(table, QueuePosition):
-                yield *self.board(visit, str(table), "busy"), gr.skip()
-                continue
-            length = max((len(v.tokens) for v in table), default=0)
-            visit.result = result = replace(result, table=table)
-            yield *self.board(visit, clock.words(length), "busy"), gr.skip()
-        if visit.stop is not stop:
-            return  # the same visitor's next question has taken the page over
-        visit.result = replace(result, state=STOPPED if stop.is_set() else DONE)
-        visit.remember(view.label(settings), to_query(self.suite, settings))
-        note = f"Stopped after {length} tokens. What was said stays." if stop.is_set() else ""
-        yield *self.board(visit, note), gr.update(choices=visit.recent, value=None)
 
     def stop(self, visit: Visit) -> None:
         """Ends the running question, or the reading that follows it, at once."""
