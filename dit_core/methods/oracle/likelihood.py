@@ -52,7 +52,8 @@ def log_probs(
             if (tokens := suite.model.tokenizer.encode(text, add_special_tokens=False))
         ]
         batches = batch_size(suite.model, "likelihoods", MAX_ROWS).map(
-            rows, lambda part: scored(request, slot, [row for row, *_ in part], [[tokens] for *_, tokens in part])
+            rows,
+            lambda part: score_choices(request, slot, [row for row, *_ in part], [[tokens] for *_, tokens in part]),
         )
         return {
             (row.diff, str(row.aim.condition), row.layer, text): sum(own[0])
@@ -102,7 +103,7 @@ def lifts(suite: Suite, diff: Diffs, others: Sequence[str], **options: Unpack[Re
     return suite.table("lifts", suite.worker.run(compute))
 
 
-def scored(
+def score_choices(
     request: Request, slot: str, rows: Sequence[OracleRow], choices: Sequence[Sequence[Sequence[int]]]
 ) -> list[list[list[float]]]:
     """Return, per row and choice (token ids), the log-probability of each of its tokens. Worker's thread only."""
@@ -125,7 +126,7 @@ def _means(request: Request, slot: str, rows: Sequence[OracleRow], others: Seque
     encode = request.suite.model.tokenizer.encode
     texts = [_texts(row.aim.info, others) for row in rows if row.aim.info]
     tokens = [[encode(text, add_special_tokens=False) for text in own] for own in texts]
-    scores = scored(request, slot, rows, tokens)
+    scores = score_choices(request, slot, rows, tokens)
     return [[sum(tokens) / len(tokens) for tokens in own] for own in scores]
 
 
