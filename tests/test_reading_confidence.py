@@ -48,7 +48,7 @@ from dit_core.trust.oracle_confidence import CALIBRATED_READINGS
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
-from dit_core.ui.tabs.scoreboard.view import drawn, measured, saved, words
+from dit_core.ui.tabs.scoreboard.view import reliability_figure, reliability_file, reliability_html, reliability_table
 from tests.forward_passes import before_each_pass, forward_passes, stopped_in_its_first_pass
 from tests.test_ui import HOSTILE
 
@@ -348,19 +348,20 @@ def test_an_error_is_a_sentence_in_the_evidences_place(suite, nothing_known):
 
 
 def test_the_scoreboard_says_whether_the_chances_can_be_believed(suite, tmp_path):
-    table = measured(suite, READINGS)
-    shown, said = drawn(table), words(table)
+    table = reliability_table(suite, READINGS)
+    shown, said = reliability_figure(table), reliability_html(table)
     assert "Oracle readings: chances off by" in shown and said.count("<li>") == len(table) + len(in_words(table))
     assert f"{table[0].n} trials of {table[0].diffs} diffs" in said
-    name, content = saved(suite, READINGS, Visit(), "trust-readings", "json")
+    name, content = reliability_file(suite, READINGS, Visit(), "trust-readings", "json")
     assert name == "tiny-trust-readings.json" and json.loads(content)["reliability"][0]["of"] == "all"
-    lacking = measured(suite, ANSWERS)
-    assert "no calibration of answers yet" in lacking and words(lacking) == ""
-    assert "no calibration" in drawn(lacking) and saved(suite, ANSWERS, Visit(), "x", "csv") == ("", "")
+    lacking = reliability_table(suite, ANSWERS)
+    assert "no calibration of answers yet" in lacking and reliability_html(lacking) == ""
+    assert "no calibration" in reliability_figure(lacking)
+    assert reliability_file(suite, ANSWERS, Visit(), "x", "csv") == ("", "")
     folder = shutil.copytree(suite.folder, tmp_path / "tiny")
     weights = folder / "oracle" / "adapter_model.safetensors"
     weights.write_bytes(_other(weights))
-    assert "another oracle" in measured(load_suite(folder), READINGS)
+    assert "another oracle" in reliability_table(load_suite(folder), READINGS)
 
 
 def test_an_audit_tells_of_readings_and_of_chances(suite):

@@ -155,7 +155,7 @@ def draw(server: Server, suite: Suite, site: Site) -> gr.Blocks:
 
 
 def has_mcp() -> bool:
-    """Whether the page can be an MCP server too: it can where Gradio's `mcp` extra is installed and fits."""
+    """Return whether the page can be an MCP server too: Gradio's `mcp` extra is installed and fits."""
     try:
         import_module("gradio.mcp")
     except Exception:  # another version than Gradio's breaks its import in any way
@@ -164,7 +164,7 @@ def has_mcp() -> bool:
 
 
 def warm(suite: Suite) -> None:
-    """Loads the model and the oracle and asks each one token, so that a visitor's first question is a quick one."""
+    """Load the model and the oracle and ask each one token, so that a visitor's first question is a quick one."""
     from dit_core.methods.oracle import read
     from dit_core.methods.verbalize import ask
 
@@ -189,7 +189,7 @@ _TAGS = re.compile(
 
 
 def without_outer_hosts(page: str) -> str:
-    """The page without script, link and meta tags that name another host."""
+    """Return the page without script, link and meta tags that name another host."""
     return _TAGS.sub("", page)
 
 
@@ -200,7 +200,7 @@ class OwnHostOnly:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes everything on as it is but whole HTML pages, which are gathered, cleaned and sent at once."""
+        """Pass everything on as it is but whole HTML pages, which are gathered, cleaned and sent at once."""
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         start: Message | None = None

@@ -34,7 +34,7 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
     api = Api(suite, server or Server())
 
     def diffs(task: str = "", split: str = "") -> dict[str, Any]:
-        """Lists the suite's weight diffs by id; what each was trained on stays hidden.
+        """List the suite's weight diffs by id; what each was trained on stays hidden.
 
         Args:
             task: only diffs of this task, 'topic' or 'headline'; empty for all.
@@ -45,7 +45,7 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         return table
 
     def surprise(task: str = "topic") -> str:
-        """Picks a diff at random that no DIT adapter has seen in training, and gives its id.
+        """Pick a diff at random that no DIT adapter has seen in training, and gives its id.
 
         Args:
             task: the task to pick from, 'topic' or 'headline'.
@@ -64,7 +64,7 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         seed: int = 0,
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Asks a diff under several conditions, all in one batch, and gives what each said, token by token.
+        """Ask a diff under several conditions, all in one batch, and gives what each said, token by token.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
@@ -92,11 +92,11 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
             return api.last(answers, "verbalizations", request)
 
     def stop(request: gr.Request | None = None) -> str:
-        """Stops what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""
+        """Stop what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""
         return "stopped" if api.server.stop(request) else "nothing is running"
 
     def reveal(diff: str, answer: str = "") -> dict[str, Any]:
-        """Says what a diff was really trained on and its trigger, and grades an answer against it.
+        """Say what a diff was really trained on and its trigger, and grades an answer against it.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.

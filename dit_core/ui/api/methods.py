@@ -60,7 +60,7 @@ def oracle_functions(api: Api) -> list[Callable[..., Any]]:
         seed: int = 0,
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Reads conditions of a diff through the suite's activation oracle: its answer for every layer, in words.
+        """Read conditions of a diff through the suite's activation oracle: its answer for every layer, in words.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
@@ -96,7 +96,7 @@ def oracle_functions(api: Api) -> list[Callable[..., Any]]:
     def layers(
         diff: str, conditions: list[str] | None = None, asked: str = "", reference: bool = False, seed: int = 0
     ) -> dict[str, Any]:
-        """Says how high, at every layer, the token stands with which each condition begins its answer (logit lens).
+        """Say how high, at every layer, the token stands with which each condition begins its answer (logit lens).
 
         It needs no oracle.
 
@@ -121,7 +121,7 @@ def lens_functions(api: Api) -> list[Callable[..., Any]]:
     suite = api.suite
 
     def lens(diff: str, layers: str = "all", positions: int = 5, top: int = 5, strength: float = 1.0) -> dict[str, Any]:
-        """Shows the words in what a diff changes: the Activation Difference Lens, by logit lens and by patchscope.
+        """Show the words in what a diff changes: the Activation Difference Lens, by logit lens and by patchscope.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
@@ -138,7 +138,7 @@ def lens_functions(api: Api) -> list[Callable[..., Any]]:
     def norms(
         diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0
     ) -> dict[str, Any]:
-        """Says where a condition acts: how much it changes the residual stream per layer and token of the prompt.
+        """Say where a condition acts: how much it changes the residual stream per layer and token of the prompt.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
@@ -162,7 +162,7 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
     def confidence(
         diff: str, adapter: str = "", samples: int = 16, seed: int = 0, request: gr.Request | None = None
     ) -> dict[str, Any]:
-        """Says how far what a DIT adapter says about a diff can be trusted: samples, controls, and a probability.
+        """Say how far what a DIT adapter says about a diff can be trusted: samples, controls, and a probability.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.
@@ -186,7 +186,7 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
         seed: int = 0,
         request: gr.Request | None = None,
     ) -> dict[str, Any]:
-        """Says how far what the oracle reads of a diff can be trusted, layer by layer: samples, controls, chance.
+        """Say how far what the oracle reads of a diff can be trusted, layer by layer: samples, controls, chance.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.

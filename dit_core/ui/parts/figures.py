@@ -21,7 +21,7 @@ PLACE = "plotly"  # below the page's address; page.js fetches `plotly/plotly.min
 
 
 def figure(value: str = "", height: int = 360, **options: Any) -> gr.HTML:
-    """A place of `height` pixels, kept while it is empty, for what `shown` gives; `options` go to `gr.HTML`."""
+    """Draw a place of `height` pixels for what `shown` gives, kept while it is empty; `options` go to `gr.HTML`."""
     return gr.HTML(
         value,
         html_template=f'<div class="dit-figure" style="height:{height}px"></div>',
@@ -32,10 +32,10 @@ def figure(value: str = "", height: int = 360, **options: Any) -> gr.HTML:
 
 
 def shown(draw: Callable[..., Any]) -> str:
-    """What `draw(dark=False)` and `draw(dark=True)` give, as the value of a `figure`, which shows the one that fits."""
+    """Return `draw(dark=False)` and `draw(dark=True)` as the value of a `figure`, which shows the one that fits."""
     return f'{{"light": {as_json(draw(dark=False))}, "dark": {as_json(draw(dark=True))}}}'
 
 
 def files() -> Mount:
-    """The route that serves plotly's package file."""
+    """Return the route that serves plotly's package file."""
     return Mount(f"/{PLACE}", StaticFiles(directory=Path(plotly.__file__).parent / "package_data"), name=PLACE)

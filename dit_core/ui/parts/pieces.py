@@ -9,6 +9,8 @@ from typing import Literal, TypedDict
 import gradio as gr
 
 from dit_core.present import plots
+from dit_core.present.cards import note_html
+from dit_core.present.html import render
 from dit_core.ui.parts import figures
 
 TURN = "(...values) => [...values.slice(0, -1), window.dit.turn()]"
@@ -44,12 +46,18 @@ EMPTY = 260  # pixels of a figure that has nothing to show yet
 
 
 def sentence_figure(text: str) -> str:
-    """The value of a figure that is only a sentence."""
+    """Return the value of a figure that is only a sentence."""
     return figures.shown(partial(plots.sentence, text, height=EMPTY))
 
 
+def progress_html(text: str, kind: str, done: float | str, total: float, *, idle: bool = False, label: str = "") -> str:
+    """Return a note with a bar under it: `done` of `total`; where it is `idle`, the bar only keeps its place."""
+    note = note_html(text, kind)
+    return render("ui/parts/progress.html", note=note, done=done, total=total, idle=idle, label=label)
+
+
 def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, words: str) -> None:
-    """Draws buttons that save a table; `saved(visit, what=, form=)` gives file name and content."""
+    """Draw buttons that save a table; `saved(visit, what=, form=)` returns file name and content."""
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_classes="dit-saving"):
         gr.HTML(f'<p class="dit-small">Save {words} as</p>', apply_default_css=False)
@@ -60,7 +68,7 @@ def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, wo
 
 
 def copying(cell: Callable[..., str], inputs: Sequence[gr.components.Component], elem_id: str) -> None:
-    """Draws a button that copies the lines of Python that give the same; `cell` makes them of `inputs`."""
+    """Draw a button that copies the Python that gives the same; `cell` makes it of `inputs`."""
     code = gr.Textbox(visible=False)
     button = gr.Button("Copy as notebook cell", size="sm", elem_id=elem_id)
     button.click(cell, inputs, code, **QUICK).then(None, code, None, js=COPY, **QUICK)

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cache
-from html import escape
 from json import dumps
 from pathlib import Path
 
 import gradio as gr
 
 from dit_core.present import cards
+from dit_core.present.html import render
 from dit_core.present.palette import kind_colours
 
 HERE = Path(__file__).parent
@@ -38,7 +38,7 @@ GLOSSARY = {
 
 @cache
 def theme() -> gr.themes.Base:
-    """Fonts that every system has: nothing is fetched from a font host."""
+    """Return Gradio's theme with fonts that every system has: nothing is fetched from a font host."""
     return gr.themes.Base(
         primary_hue="emerald",
         neutral_hue="slate",
@@ -73,17 +73,5 @@ def head(hints: Mapping[str, str]) -> str:
 
 
 def title_bar(suite_name: str, title: str) -> str:
-    """The line on top: the program, the suite, and the light/dark switch."""
-    return (
-        '<header class="dit-top"><h1>DIT Explorer</h1>'
-        f"<p>suite <b>{escape(suite_name)}</b> <span>{escape(title)}</span></p>"
-        '<button type="button" class="dit-dark" title="light or dark" aria-label="light or dark" '
-        'onclick="window.dit.dark()">◐</button>'
-        f'<details class="dit-help"><summary title="help" aria-label="help">?</summary>{_help()}</details></header>'
-    )
-
-
-def _help() -> str:
-    """The words of the page, each with one sentence."""
-    terms = "".join(f"<dt>{escape(term)}</dt><dd>{escape(meaning)}</dd>" for term, meaning in GLOSSARY.items())
-    return f"<dl>{terms}</dl>"
+    """Return the line on top as HTML: the program, the suite, the light/dark switch and the glossary."""
+    return render("ui/parts/title_bar.html", suite_name=suite_name, title=title, glossary=GLOSSARY)

@@ -65,13 +65,17 @@ class Site:
 
     @property
     def offers(self) -> list[Offer]:
-        """What a visitor may choose among, the first page's suite first."""
+        """The suites that a visitor may choose among, the first page's suite first."""
         shown = [one for one in self._listed.values() if one.name != self.first.name and self._offered(one.name)]
         labels = [Offer(one.name, f"{one.title} · {format_bytes(one.gigabytes * 1e9)}") for one in shown]
         return [Offer(self.first.name, self.first.title), *labels]
 
     def suite(self, name: str) -> Suite:
-        """The suite of that name, loaded as the first one is; DitError where it is not offered here."""
+        """Return the suite of that name, loaded as the first one is.
+
+        Raises:
+            DitError: it is not offered here.
+        """
         if name == self.first.name:
             return self.first
         if name not in self._listed:
@@ -81,11 +85,11 @@ class Site:
         return load_suite(name, self.first.loading.dtype, self.first.loading.quantize)
 
     def is_open(self, name: str) -> bool:
-        """Whether a suite has a page already."""
+        """Return whether a suite has a page already."""
         return name == self.first.name or name in self._pages
 
     def path(self, name: str, here: str) -> str:
-        """The address of a suite's page, from the page of the suite `here`."""
+        """Return the address of a suite's page, from the page of the suite `here`."""
         up = "../" * (1 + here.count("/") + 1) if here != self.first.name else "./"
         return up if name == self.first.name else f"{up}{ROOT.strip('/')}/{name}/"
 
@@ -95,7 +99,7 @@ class Site:
     # ---------------------------------------------------------------- opening
 
     def opening(self, name: str) -> Opening:
-        """The opening of a suite, begun or about to begin: whoever wants the same one waits for the same."""
+        """Return the opening of a suite, begun or about to begin: all who want the same suite wait for the same one."""
         with self._lock:
             found = self._openings.get(name)
             if found is None or found.over.is_set():
@@ -103,7 +107,7 @@ class Site:
             return found
 
     def _show(self, name: str, suite: Suite) -> None:
-        """Puts up a suite's page; any thread but the server's own."""
+        """Put up a suite's page; any thread but the server's own."""
         if not self.is_open(name):
             asyncio.run_coroutine_threadsafe(self._mount(name, suite), self._loop).result()
 
@@ -119,7 +123,7 @@ class Site:
 
     @asynccontextmanager
     async def lifespan(self, app: Any) -> AsyncIterator[None]:
-        """While the server runs; at its end all pages close."""
+        """Keep the pages open while the server runs; close all at its end."""
         self._app, self._loop = app, asyncio.get_running_loop()
         async with AsyncExitStack() as self._stack:
             yield
@@ -127,7 +131,7 @@ class Site:
     # ---------------------------------------------------------------- answering
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answers a request below `ROOT`: by a suite's page, or by a sentence where it has none."""
+        """Answer a request below `ROOT` by a suite's page, or by a sentence where it has none."""
         name = self._named(scope["path"])
         page = self._pages.get(name)
         if page is None:
@@ -152,7 +156,7 @@ class Site:
                 suite = self.suite(name)
                 found = suite.requirements_for(first_info(suite))
                 if found.download or found.extra_download:
-                    return suite_opener.closed(suite.title, home, found)
+                    return suite_opener.closed_page(suite.title, home, found)
                 found.check()
                 opening = self.opening(name)
                 threading.Thread(target=_wait, args=[opening], daemon=True, name="dit-wait").start()
@@ -160,12 +164,12 @@ class Site:
                 self._openings.pop(name)
                 raise opening.error
         except Exception as error:
-            return suite_opener.failed(error, home)
-        return suite_opener.waiting(opening.words)
+            return suite_opener.failed_page(error, home)
+        return suite_opener.waiting_page(opening.words)
 
 
 def _wait(opening: Opening) -> None:
-    """Waits for an opening as a visitor does, so that it goes on."""
+    """Wait for an opening as a visitor does, so that it goes on."""
     with opening:
         opening.begin()
         opening.over.wait()
@@ -178,6 +182,6 @@ class FurtherPages:
         self.app, self.site = app, site
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Passes everything else on as it is."""
+        """Pass everything else on as it is."""
         below = scope["type"] == "http" and scope["path"].startswith(ROOT)
         await (self.site.answer if below else self.app)(scope, receive, send)

@@ -30,7 +30,7 @@ if ZERO_GPU:
 
 
 def seconds(call: RemoteCall) -> int:
-    """How long a call may take on the GPU, from what it asks for."""
+    """Return how many seconds a call may take on the GPU, from what it asks for."""
     options = call.options
     tokens = options.get("max_new_tokens") or options.get("answer_tokens") or ONE_TOKEN
     layers = LAYERS if call.function.__module__.startswith("dit_core.methods.oracle") else 1
@@ -53,7 +53,7 @@ def _is_list(one: Any) -> bool:
 
 
 def on_gpu(call: RemoteCall) -> Iterator[tuple[str, Any]]:
-    """What a call gives, each as ('item', it), or ('error', a sentence): an exception would lose its words."""
+    """Yield a call's results, each as ('item', it), or ('error', a sentence): an exception would lose its words."""
     try:
         for item in call.run():
             yield "item", item
@@ -66,7 +66,11 @@ if ZERO_GPU:
 
 
 def elsewhere(call: RemoteCall) -> Iterator[Any]:
-    """What a call gives on the GPU. Raises DitError where it did there, or where the platform lends none now."""
+    """Yield the results of a call on the GPU.
+
+    Raises:
+        DitError: the call raised it, or the platform lends no GPU now.
+    """
     import gradio as gr
 
     try:
@@ -79,6 +83,6 @@ def elsewhere(call: RemoteCall) -> Iterator[Any]:
 
 
 def move_in(suite: Suite) -> None:
-    """Loads a suite's base in this process, as ZeroGPU wants it, and sends all work with it to the GPU's process."""
+    """Load a suite's base in this process, as ZeroGPU wants it, and send all work with it to the GPU's process."""
     suite.worker.run(lambda: suite.model)
     suite.worker.offload = elsewhere

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from html import escape
 
 from starlette.responses import HTMLResponse
 
@@ -12,12 +11,14 @@ from dit_core.errors import DitError
 from dit_core.hub import HubPath, format_bytes, watch_own_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
+from dit_core.present.html import render
 from dit_core.session.messages import error_sentence
 from dit_core.suite import Requirements, Suite
+from dit_core.ui.parts.pieces import progress_html
 
 
 class Cancelled(DitError):
-    """Nobody waits for this any more."""
+    """The error of an opening that nobody waits for any more."""
 
 
 class Opening:
@@ -36,7 +37,7 @@ class Opening:
         self._thread = threading.Thread(target=self._run, daemon=True, name="dit-open")
 
     def begin(self) -> None:
-        """Starts, unless it has been started."""
+        """Start, unless it has been started."""
         with self._lock:
             if self._thread.ident is None:
                 self._thread.start()
@@ -52,12 +53,12 @@ class Opening:
 
     def _run(self) -> None:
         try:
-            with watch_own_downloads(self._hear):
+            with watch_own_downloads(self._on_download):
                 suite = self._load()
                 fetch_first(suite)
-            self._say("Loading the base into memory…")
+            self._set_words("Loading the base into memory…")
             suite.worker.run(lambda: self._loaded(suite))
-            self._say("Drawing its page…")
+            self._set_words("Drawing its page…")
             self._show(suite)
         except Exception as error:
             self.error = error
@@ -65,32 +66,36 @@ class Opening:
             self.over.set()
 
     def _loaded(self, suite: Suite) -> None:
-        self._go_on()  # its turn may have come late, and the base that is loaded now be needed
+        self._check_wanted()  # its turn may have come late, and the base that is loaded now be needed
         suite.model  # noqa: B018  loads it
 
-    def _hear(self, done: int, total: int, what: str) -> None:
-        self._go_on()
+    def _on_download(self, done: int, total: int, what: str) -> None:
+        self._check_wanted()
         self.done, self.total = done, total
         self.words = f"Downloading {what}: {format_bytes(done)} of {format_bytes(total)}"
 
-    def _say(self, words: str) -> None:
-        self._go_on()
+    def _set_words(self, words: str) -> None:
+        self._check_wanted()
         self.words, self.total = words, 0
 
-    def _go_on(self) -> None:
+    def _check_wanted(self) -> None:
         if not self._waiting:
             raise Cancelled("Cancelled. What was downloaded is kept.")
 
 
 def fetch_first(suite: Suite) -> None:
-    """Fetches what a first question needs: base, first diff, its task's DIT adapter. DitError where it can't fit."""
+    """Fetch what a first question needs: base, first diff, its task's DIT adapter.
+
+    Raises:
+        DitError: it can't fit.
+    """
     info = first_info(suite)
     suite.requirements_for(info).check()
     suite.fetch([info], [name] if (name := suite.task(info.task).adapter) else [])
 
 
 def download(found: Requirements) -> str:
-    """How much is downloaded, and how much is here: 'downloads 8.2 GB, 1.5 GB is here already'."""
+    """Return how much is downloaded and how much is here: 'downloads 8.2 GB, 1.5 GB is here already'."""
     missing = found.download + found.extra_download
     if not missing:
         return "nothing is downloaded, all of it is on this disk"
@@ -98,8 +103,8 @@ def download(found: Requirements) -> str:
     return f"downloads {format_bytes(missing)}{here}"
 
 
-def needed(suite: Suite, found: Requirements) -> str:
-    """What opening a suite takes, as HTML."""
+def requirements_html(suite: Suite, found: Requirements) -> str:
+    """Return what opening a suite takes, as HTML."""
     has = "" if found.memory_free is None else f", has {format_bytes(found.memory_free)}"
     facts = [("base", suite.spec.base.repo)] if isinstance(suite.spec.base, HubPath) else []
     facts += [
@@ -107,31 +112,24 @@ def needed(suite: Suite, found: Requirements) -> str:
         ("memory", f"needs {format_bytes(found.memory)} on {found.device}{has}"),
         ("oracle", "yes" if suite.oracle else "none"),
     ]
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    return f'<div class="dit-needs" role="status"><b>{escape(suite.title)}</b><dl class="dit-facts">{rows}</dl></div>'
+    return render("ui/server/requirements.html", title=suite.title, facts=facts)
 
 
-def open_already(suite: Suite) -> str:
-    """A suite whose page is there."""
-    return f'<div class="dit-needs" role="status"><b>{escape(suite.title)}</b><p>It is open here already.</p></div>'
+def already_open_html(suite: Suite) -> str:
+    """Return that a suite's page is open, as HTML."""
+    return render("ui/server/requirements.html", title=suite.title, facts=())
 
 
-def progress(opening: Opening, left: str) -> str:
-    """What an opening does now, over a bar where that is a download."""
-    bar = f'<progress class="dit-progress" max="{opening.total}" value="{opening.done}"></progress>'
-    return f"{note_html(f'{opening.words}{left}', 'busy')}{bar if opening.total else ''}"
+def opening_html(opening: Opening, left: str) -> str:
+    """Return what an opening does now, over a bar where that is a download."""
+    text = f"{opening.words}{left}"
+    if not opening.total:
+        return note_html(text, "busy")
+    return progress_html(text, "busy", opening.done, opening.total)
 
 
-_PAGE = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<meta name="color-scheme" content="light dark">{head}<title>DIT Explorer</title>
-<style>body {{ font: 1rem/1.5 system-ui, sans-serif; max-width: 34rem; margin: 14vh auto; padding: 0 20px; }}</style>
-</head><body><h1>DIT Explorer</h1><p role="status">{words}</p>{way}</body></html>"""
-_AGAIN = '<meta http-equiv="refresh" content="1">'
-
-
-def closed(title: str, home: str, found: Requirements) -> HTMLResponse:
-    """A suite that has to be downloaded first, which an address alone does not do."""
+def closed_page(title: str, home: str, found: Requirements) -> HTMLResponse:
+    """Return the page of a suite that has to be downloaded first, which an address alone does not do."""
     words = (
         f"“{title}” is not open on this server. To open it, choose it under “Base model / suite” on the start page and "
         f"press Open: {download(found)}."
@@ -139,16 +137,15 @@ def closed(title: str, home: str, found: Requirements) -> HTMLResponse:
     return _page(words, home, 404)
 
 
-def failed(error: Exception, home: str) -> HTMLResponse:
-    """A suite that there isn't, that is not offered here, or that could not be opened."""
+def failed_page(error: Exception, home: str) -> HTMLResponse:
+    """Return the page of a suite that does not exist, is not offered here, or could not be opened."""
     return _page(error_sentence(error), home, 404)
 
 
-def waiting(words: str) -> HTMLResponse:
-    """A suite that is being opened: the page comes again by itself."""
-    return HTMLResponse(_PAGE.format(head=_AGAIN, words=escape(words), way=""), 200)
+def waiting_page(words: str) -> HTMLResponse:
+    """Return the page of a suite that is being opened; it reloads itself."""
+    return HTMLResponse(render("ui/server/page.html", words=words, home=""), 200)
 
 
 def _page(words: str, home: str, status: int) -> HTMLResponse:
-    way = f'<p><a href="{escape(home)}">To the start page</a></p>'
-    return HTMLResponse(_PAGE.format(head="", words=escape(words), way=way), status)
+    return HTMLResponse(render("ui/server/page.html", words=words, home=home), status)

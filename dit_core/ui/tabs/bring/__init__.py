@@ -23,7 +23,7 @@ HINTS = {
 
 
 def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None:
-    """Draws the tab and connects it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
+    """Draw the tab and connects it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
     events = BringEvents(suite, len(pickers))
     with gr.Row(elem_classes="dit-page", elem_id="dit-bring"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):

@@ -1,9 +1,8 @@
-"""What happens on the tab Bring your own. What a visitor brought is kept in their visit, and forgotten with it."""
+"""Events of the tab Bring your own. A visitor's diffs are kept in their visit, and forgotten with it."""
 
 from __future__ import annotations
 
 from functools import partial
-from html import escape
 from typing import Any
 
 import gradio as gr
@@ -12,6 +11,7 @@ from dit_core.errors import DitError
 from dit_core.hub import format_bytes
 from dit_core.present import plots
 from dit_core.present.cards import note_html
+from dit_core.present.html import render
 from dit_core.records import ModuleChange, Table
 from dit_core.session.choices import diff_choices
 from dit_core.session.messages import error_sentence, file_content, integer
@@ -26,7 +26,7 @@ WAITING = "What your diff touches shows here once it is checked."
 
 
 def empty(most_bytes: int) -> str:
-    """What stands there before a diff has arrived; files of up to so many bytes are taken."""
+    """Return what the tab shows before there is a diff; files of up to `most_bytes` are taken."""
     return (
         '<p class="dit-small">Nothing is kept: what you bring is checked here, asked in this visit only, and gone with '
         f"it; its files are deleted once they are read. {format_bytes(most_bytes)} at most. Pickles run no code, links "
@@ -35,7 +35,7 @@ def empty(most_bytes: int) -> str:
 
 
 def facts_html(arrival: AddedDiff) -> str:
-    """The facts of a diff as HTML."""
+    """Return the facts of a diff as HTML."""
     changes, info = arrival.changes, arrival.info
     ranks = sorted({change.rank for change in changes if change.rank is not None})
     size = f"rank {', '.join(map(str, ranks))}" if info.rank else "whole weights"
@@ -43,12 +43,11 @@ def facts_html(arrival: AddedDiff) -> str:
     facts += [("parameters", f"{sum(change.parameters for change in changes):,}")]
     facts += [("its files name the base", arrival.base)] if arrival.base else []
     facts += [("asked as", info.task)]
-    rows = "".join(f"<dt>{escape(name)}</dt><dd>{escape(value)}</dd>" for name, value in facts)
-    return f'<dl class="dit-facts">{rows}</dl>'
+    return render("ui/parts/facts.html", facts=facts)
 
 
 def change_figure(changes: Table[ModuleChange] | None) -> str:
-    """The figure of what a diff touches; a sentence before there is one."""
+    """Return the figure of what a diff touches; a sentence before there is one."""
     return figures.shown(partial(plots.changed_modules, changes) if changes else partial(plots.sentence, WAITING))
 
 
@@ -64,15 +63,15 @@ class BringEvents:
         self.suite, self.lists = suite, lists
 
     def idle(self) -> str:
-        """The note before anything has been brought."""
+        """Return the note before anything has been brought."""
         return note_html(IDLE, "note")
 
     def empty(self) -> str:
-        """What stands where the facts of a diff will."""
+        """Return what stands in the place of the diff's facts."""
         return empty(current_limits().upload_bytes)
 
     def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
-        """Checks what was given and adds it; what is wrong with it is said, and everything else stays."""
+        """Check the visitor's files or hub id and add the diff; on an error, say it and leave everything else."""
         token, uploads = visit.token, self._kept(visit, files)
         try:
             brought = self._brought(visit)
@@ -97,11 +96,11 @@ class BringEvents:
         return note_html(note, "note"), *self._of(arrival), None, *self._lists(visit, arrival.info.id)
 
     def uploaded(self, visit: Visit, files: list[str] | None) -> None:
-        """The field shows these files now: any other that it showed is deleted."""
+        """Keep the files that the field shows now, and delete all others that it showed."""
         self._kept(visit, files)
 
     def forget(self, visit: Visit, id: str | None) -> tuple:
-        """Takes a diff out of the lists and out of memory."""
+        """Take a diff out of the lists and out of memory."""
         arrival = self._brought(visit).pop(id or "", None)
         if arrival is None:
             return note_html("There is nothing to forget: bring a diff first.", "error"), *(gr.skip(),) * (
@@ -112,12 +111,12 @@ class BringEvents:
         return note_html(note, "note"), self.empty(), change_figure(None), *self._lists(visit, None)
 
     def chosen(self, visit: Visit, id: str | None) -> tuple:
-        """Shows another of the visitor's diffs."""
+        """Show another of the visitor's diffs."""
         arrival = self._brought(visit).get(id or "")
         return (gr.skip(),) * 3 if arrival is None else (note_html("", "note"), *self._of(arrival))
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of what the newest diff changes; ("", "") where there is none."""
+        """Return file name and content of what the newest diff changes; ("", "") where there is none."""
         brought = list(self._brought(visit).values())
         return (f"{what}.{form}", file_content(brought[-1].changes, form)) if brought else ("", "")
 

@@ -40,7 +40,7 @@ HINTS = {
 
 @dataclass(frozen=True)
 class ExploreControls:
-    """The left side: a control for each field of `Settings`, by its name, and what stands between them."""
+    """The left side: a control for each field of `Settings`, by its name, and those between them."""
 
     diff: gr.Dropdown
     use_diff: gr.Checkbox
@@ -130,7 +130,7 @@ def build_controls(suite: Suite) -> ExploreControls:
 
 
 def show(suite: Suite, settings: Settings) -> list[Any]:
-    """What the controls of `Settings` must become to show `settings`, and then the presets."""
+    """Return the controls' updates that show `settings`, and then that of the presets."""
     info = suite.diff(settings.diff)
     task = suite.task_of(info)
     values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}

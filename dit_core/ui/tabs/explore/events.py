@@ -1,4 +1,4 @@
-"""What happens on the Explore tab when a visitor does something. Every method is one event.
+"""Events of the Explore tab. Every method is one event.
 
 Nothing about a visitor is kept here: that is in their `Visit`, which each event gets and changes.
 """
@@ -39,7 +39,7 @@ class Events:
         self._open: WeakValueDictionary[str, Visit] = WeakValueDictionary()  # by Gradio's visit hash, to be left
 
     def first(self) -> Settings:
-        """The settings that a first visitor meets."""
+        """Return the settings that a first visitor meets."""
         return Settings.for_diff(self.suite, first_info(self.suite).id)
 
     def result(self, visit: Visit) -> Result:
@@ -47,27 +47,27 @@ class Events:
         return visit.result or empty_result(self.suite, self.first())
 
     def board(self, visit: Visit, note: str = "", kind: str = "note") -> tuple[str, str, str]:
-        """Heading, cards and note for what the visit shows."""
+        """Return heading, cards and note for what the visit shows."""
         result = self.result(visit)
         return view.heading(result), view.board(self.suite, result, visit.revealed), note_html(note, kind)
 
     def blank(self) -> tuple[str, str, str]:
-        """The right side before the page has said which address it has."""
+        """Return the right side before the page has said which address it has."""
         return self.board(Visit())
 
     def controls(self, visit: Visit, settings: Settings) -> list[Any]:
-        """What the left side must become: controls, presets, secret, reveal button."""
+        """Return the left side's updates: controls, presets, secret, reveal button."""
         return [*show(self.suite, settings), *self.hidden(visit, settings.diff)]
 
     def hidden(self, visit: Visit, diff: str) -> tuple[str, Any]:
-        """The line about a diff's topic, and the reveal button."""
+        """Return the line about a diff's topic, and the reveal button."""
         word = "Hide" if visit.revealed == diff else "Reveal"
         return view.secret(self.suite, diff, visit.revealed), gr.update(value=word)
 
     # ---------------------------------------------------------------- asking
 
     def ask(self, visit: Visit, *values: Any) -> Iterator[tuple]:
-        """Asks what the left side says; the cards fill as tokens arrive. Ends with a word on what happened."""
+        """Ask what the left side says; the cards fill as tokens arrive. The last note says how it ended."""
         stop, before = visit.begin(), visit.result
         try:
             settings = Settings(*values)
@@ -98,13 +98,13 @@ class Events:
                 yield *self.board(visit, error_sentence(error), "error"), gr.skip()
 
     def stop(self, visit: Visit) -> None:
-        """Ends the running question, or the reading that follows it, at once."""
+        """End the running question, or the reading that follows it, at once."""
         visit.stop.set()
         visit.job(PANEL).stop.set()
         visit.job(EVIDENCE).stop.set()
 
     def fetch_evidence(self, visit: Visit) -> Iterator[str]:
-        """Once the cards are there: fetches the evidence for their answers, and shows them with it."""
+        """Fetch the evidence for the answers once they are there, and show the cards with it."""
         result = visit.result
         if not (result and result.state == DONE and answer_evidence.missing_evidence(self.suite, result)):
             yield gr.skip()
@@ -128,17 +128,17 @@ class Events:
     # ---------------------------------------------------------------- choosing
 
     def opened(self, visit: Visit, query: str, request: gr.Request) -> list[Any]:
-        """A visitor has come with an address."""
+        """Show what the visitor's address says."""
         self._open[request.session_hash or ""] = visit
         return self.restore(visit, query)
 
     def left(self, request: gr.Request) -> None:
-        """A visitor has gone: nothing goes on for them."""
+        """End everything that runs for a visitor who has gone."""
         if visit := self._open.get(request.session_hash or ""):
             visit.leave()
 
     def restore(self, visit: Visit, query: str) -> list[Any]:
-        """Sets everything to what an address (or an entry of the recent list) says."""
+        """Set everything to what an address, or an entry of the recent list, says."""
         visit.begin()
         try:
             settings, note = (from_query(self.suite, query), "") if query_settings(query) else (self.first(), "")
@@ -149,7 +149,7 @@ class Events:
         return [*self.controls(visit, settings), *self.board(visit, note, "error" if note else "note")]
 
     def answer_opening(self, visit: Visit, *values: Any) -> Iterator[tuple]:
-        """What follows `restore` and `surprise`: the stored run where it is still true, else asking."""
+        """Show the stored run where it is still true, else ask: what follows `restore` and `surprise`."""
         opening, visit.opening = visit.opening, ""
         if opening == "stored" and (table := read_first_run(self.suite)) is not None:
             visit.result = replace(empty_result(self.suite, self.first()), table=table, state=DONE, stored=True)
@@ -160,14 +160,14 @@ class Events:
             yield (gr.skip(),) * 4  # an event that gives nothing would empty the page
 
     def choose(self, visit: Visit, *values: Any) -> list[Any]:
-        """Another diff was picked: its cards are empty until asked; a question of the user's own stays."""
+        """Show another diff: its cards are empty until asked; a question of the visitor's own stays."""
         visit.begin()
         settings = Settings(*values).with_diff(self.suite, values[0])
         visit.result = empty_result(self.suite, settings)
         return [*self.controls(visit, settings), *self.board(visit, "Press Ask.")]
 
     def surprise(self, visit: Visit, *values: Any) -> list[Any]:
-        """Picks a held-out diff of the same task and asks it."""
+        """Pick a held-out diff of the same task and ask it."""
         visit.begin()
         diff = pick(self.suite, self.suite.diff(values[0]).task if values[0] else None, but=values[0])
         settings = Settings(*values).with_diff(self.suite, diff)
@@ -175,18 +175,18 @@ class Events:
         return [*self.controls(visit, settings), *self.board(visit)]
 
     def reveal(self, visit: Visit, diff: str) -> tuple:
-        """Shows or hides what the diff was trained on, its trigger and the grades."""
+        """Show or hides what the diff was trained on, its trigger and the grades."""
         visit.revealed = "" if visit.revealed == diff else diff
         return self.truth(visit, diff)
 
     def truth(self, visit: Visit, diff: str) -> tuple:
-        """What may be shown of a diff now: it may have been revealed in another tab."""
+        """Return what may be shown of a diff now: it may have been revealed on another tab."""
         if not diff:
             return (gr.skip(),) * 3  # the page is still being set up
         return *self.hidden(visit, diff), self.board(visit)[1]
 
     def changed(self, visit: Visit, *values: Any) -> tuple:
-        """The address for what left side and panel say now, and whether the cards still answer the left side.
+        """Return the address for left side and panel, and a note where the cards no longer answer the left side.
 
         The last of `values` is the number that the browser gave this change; it stands before the address.
         """
@@ -207,18 +207,18 @@ class Events:
     # ---------------------------------------------------------------- taking away
 
     def json(self, visit: Visit) -> tuple[str, str]:
-        """File name and content as JSON: the answers, and beside them the evidence that their cards show."""
+        """Return file name and content as JSON: the answers, and the evidence that their cards show."""
         result = self.result(visit)
         shown = result.table.to_json() | {"confidence": [as_dict(evidence) for evidence in result.evidence]}
         return f"{result.settings.diff}.json", json.dumps(shown, ensure_ascii=False, indent=1)
 
     def csv(self, visit: Visit) -> tuple[str, str]:
-        """File name and content of the answers as CSV."""
+        """Return file name and content of the answers as CSV."""
         result = self.result(visit)
         return f"{result.settings.diff}.csv", result.table.to_csv()
 
     def cell(self, visit: Visit) -> tuple[str, Any]:
-        """The notebook cell for what is shown, to be copied, and to be seen."""
+        """Return the notebook cell for what is shown, to be copied, and to be seen."""
         result = self.result(visit)
         code = cell_code(self.suite, self.suite_ref, result.settings, result.columns)
         found = visit.job(PANEL).result
@@ -228,7 +228,7 @@ class Events:
 
 
 def pick(suite: Suite, task: str | None = None, but: str = "") -> str:
-    """The id of a random diff held out of all DIT training, another than `but` where there is one."""
+    """Return the id of a random diff held out of all DIT training, another than `but` where there is one."""
     held_out = [d.id for d in suite.diffs if d.split == "test" and (task is None or d.task == task)]
     if not held_out:
         raise DitError(f"The suite '{suite.name}' has no held-out diff for '{task}': pick one from the list.")

@@ -1,7 +1,7 @@
-"""What happens in the panel under the cards when a visitor does something. Every method is one event.
+"""Events of the panel under the cards. Every method is one event.
 
-What was read is kept in the visitor's `Visit`, as `job(PANEL).result`. The panel reads for the cards that are shown:
-after they were answered, and whenever Read is pressed, without asking them anew.
+The visitor's `Visit` keeps the result as `job(PANEL).result`. The panel reads for the cards that are shown: after they
+were answered, and whenever Read is pressed, without asking them anew.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ class OracleEvents:
     # ---------------------------------------------------------------- reading
 
     def after_cards(self, visit: Visit, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
-        """The cards have been answered: reads what they show; nothing where they were stopped or never asked."""
+        """Read what the cards show once they are answered; nothing where they were stopped or never asked."""
         state = visit.result.state if visit.result else WAITING
         if state == DONE:
             yield from self.read(visit, y, next_y, *values)
@@ -56,7 +56,7 @@ class OracleEvents:
             yield view.note(HALTED) if state == STOPPED else gr.skip(), *(gr.skip(),) * 5
 
     def read(self, visit: Visit, y: str, next_y: str, *values: Any) -> Iterator[tuple]:
-        """Reads what the panel's controls say; the figure fills layer by layer. Ends with a word on what happened."""
+        """Read what the panel's controls say; the figure fills layer by layer. The last note says how it ended."""
         job, clock, asked = visit.job(PANEL), ReadingProgress(), PanelSettings.from_controls(self.suite, *values)
         display, lens_is_there = PanelDisplay(y, next_y, asked.of), False
         for now in run_job(job, lambda: self._steps(visit, asked, display), self.suite.worker, kept=_with_display):
@@ -88,17 +88,17 @@ class OracleEvents:
         return view.note(panel.left_out)
 
     def stop(self, visit: Visit) -> None:
-        """Ends the running reading at once."""
+        """End the running reading at once."""
         visit.job(PANEL).stop.set()
 
     # ---------------------------------------------------------------- showing
 
     def blank(self) -> tuple:
-        """What the panel shows before anything was read: also once the cards are asked, or show something else."""
+        """Return the empty panel: before any reading, and once the cards are asked or show something else."""
         return self._shown(Visit(), PanelSettings().span, view.note("" if self.suite.oracle else view.NO_ORACLE))
 
     def show(self, visit: Visit, y: str, next_y: str, *values: Any) -> tuple:
-        """The same, looked at in another way: another y axis, another condition's tokens, or revealed."""
+        """Show the same in another way: another y axis, another condition's tokens, or revealed."""
         job, asked = visit.job(PANEL), PanelSettings.from_controls(self.suite, *values)
         if job.result is not None:
             job.result = replace(job.result, display=replace(job.result.display, y=y, next_y=next_y, of=asked.of))
@@ -112,7 +112,7 @@ class OracleEvents:
             gr.update(choices=measures(open_now), value=y),
             view.by_layer(panel, open_now),
             view.next_token(panel, open_now),
-            view.chips(panel, span, open_now),
+            view.token_buttons(panel, span, open_now),
             view.details(panel, open_now),
         )
 
@@ -126,51 +126,51 @@ class OracleEvents:
     # ---------------------------------------------------------------- clicking
 
     def clicked(self, visit: Visit, event: gr.EventData) -> str:
-        """A point of a figure was clicked: all readings of its layer."""
+        """Show all readings of the layer that was clicked."""
         job = visit.job(PANEL)
         if job.result is not None and isinstance(event.x, int):
             job.result = replace(job.result, display=replace(job.result.display, layer=event.x))
         return view.details(job.result, self._open(visit))
 
     def fetch_evidence(self, visit: Visit) -> Iterator[Any]:
-        """A layer was clicked: fetches the evidence for its readings, and shows them with it."""
+        """Fetch the evidence for the clicked layer's readings, and show them with it."""
         yield gr.skip()  # an event that gives nothing would empty the page
         job = visit.job(PANEL)
         for _ in reading_evidence.fetch_evidence(self.suite, job):
             yield view.details(job.result, self._open(visit))
 
     def fetch_pending_evidence(self, visit: Visit) -> Iterator[Any]:
-        """All is read: weighs a layer that was clicked meanwhile; nothing after a stop."""
+        """Fetch the evidence for a layer that was clicked while the panel read; nothing after a stop."""
         if visit.job(PANEL).stop.is_set():
             yield gr.skip()
         else:
             yield from self.fetch_evidence(visit)
 
     def token(self, visit: Visit, event: gr.EventData, span: str) -> tuple:
-        """A token was clicked: the first one of a span, or the last, which sets the span. Gives tokens, span, note."""
+        """Set a span by its first and last token; return token buttons, span and note."""
         job = visit.job(PANEL)
         if job.result is None or not isinstance(event.at, int):
             return (gr.skip(),) * 3
         display = job.result.display
         job.result = replace(job.result, display=replace(display, first=event.at if display.first is None else None))
         if display.first is None:
-            return view.chips(job.result, span, self._open(visit)), gr.skip(), gr.skip()
+            return view.token_buttons(job.result, span, self._open(visit)), gr.skip(), gr.skip()
         start, stop = sorted((display.first, event.at))
         span = f"{start}:{stop + 1}"
         update = gr.update(choices=view.span_choices(span), value=span)
-        return view.chips(job.result, span, self._open(visit)), update, view.note(TOKENS)
+        return view.token_buttons(job.result, span, self._open(visit)), update, view.note(TOKENS)
 
     # ---------------------------------------------------------------- choosing
 
     def opened(self, query: str) -> list[Any]:
-        """What the controls must become for an address; one that is wrong is told of by the cards."""
+        """Return the controls' updates for an address; the cards say where it is wrong."""
         try:
             return self.controls(PanelSettings.from_address(dict(parse_qsl((query or "").lstrip("?")))))
         except DitError:
             return self.controls(PanelSettings())
 
     def controls(self, asked: PanelSettings) -> list[Any]:
-        """The controls' values for what is asked."""
+        """Return the controls' values for `asked`."""
         first = self.suite.oracle.questions[0] if self.suite.oracle else ""
         span = gr.update(choices=view.span_choices(asked.span), value=asked.span)
         return [
@@ -183,18 +183,18 @@ class OracleEvents:
         ]
 
     def choices(self, visit: Visit | None = None) -> list[tuple[str, str]]:
-        """The conditions to choose from, as the cards name them."""
+        """Return the conditions to choose from, as the cards name them."""
         columns = visit.result.columns if visit and visit.result else ()
         named = TITLES | {column.kind: column.title for column in columns}
         return [(named[kind], kind) for kind in ALL_KINDS]
 
     def titles(self, visit: Visit) -> tuple[Any, Any]:
-        """The cards have changed: their names to choose from."""
+        """Return the updated names of conditions to choose from: the cards have changed."""
         choices = self.choices(visit)
         return gr.update(choices=choices), gr.update(choices=[CHOSEN, *choices])
 
     def changed(self, visit: Visit, *values: Any) -> Any:
-        """Whether what is shown still answers the panel's controls."""
+        """Return a note where the panel no longer shows what its controls say."""
         panel = self._panel(visit)
         if panel is None or panel.state == RUNNING:
             return gr.skip()
@@ -204,7 +204,7 @@ class OracleEvents:
     # ---------------------------------------------------------------- taking away
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
+        """Return file name and content of the `readings` or the `next-tokens`; ("", "") where there is nothing."""
         panel, open_now = self._panel(visit), self._open(visit)
         if panel is None:
             return "", ""

@@ -41,7 +41,7 @@ TELL_TOKEN = """element.addEventListener("click", (event) => {
 
 @dataclass(frozen=True)
 class PanelControls:
-    """What is read, the buttons, and the tokens to click."""
+    """The settings, the buttons, and the tokens to click."""
 
     question: gr.Dropdown
     span: gr.Dropdown
@@ -61,7 +61,7 @@ class PanelControls:
 
 @dataclass(frozen=True)
 class PanelBoard:
-    """What events show."""
+    """The components that events update."""
 
     note: gr.HTML
     y: gr.Radio
@@ -72,7 +72,7 @@ class PanelBoard:
 
     @property
     def shown(self) -> list[gr.components.Component]:
-        """All of it, in the order in which `OracleEvents` gives it."""
+        """All of them, in the order of what `OracleEvents` returns."""
         return [self.note, self.y, self.figure, self.next_figure, self.chips, self.details]
 
 
@@ -87,18 +87,18 @@ class Panel:
 
     @property
     def inputs(self) -> list[Control]:
-        """What every event that shows something gets, behind the visit."""
+        """The inputs, behind the visit, of every event that updates the board."""
         return [self.board.y, self.next_y, *self.controls.settings]
 
     def after(self, event: Dependency, visit: gr.State) -> None:
-        """Once `event` has answered the cards: reads what they show."""
+        """Read what the cards show once `event` has answered them."""
         then = event.then(self.events.titles, visit, [self.controls.kinds, self.controls.of], **QUICK)
         read = then.then(self.events.after_cards, [visit, *self.inputs], self.board.shown, **RUN)
         read.then(self.events.fetch_pending_evidence, visit, self.board.details, **SLOW)
 
 
 def build_panel(suite: Suite, visit: gr.State) -> Panel:
-    """Draws the panel and connects what happens within it."""
+    """Draw the panel and connect its events."""
     events = OracleEvents(suite)
     start, there = events.blank(), suite.oracle is not None
     with gr.Column(elem_id="dit-oracle"):

@@ -27,32 +27,32 @@ EVERY = 0.2  # seconds between two looks at an opening
 class SuiteEvents:
     """The events of the list of suites on the page of the suite `here`.
 
-    Each gives what is told, then what becomes of the buttons' row and of Open.
+    Each returns a note, and then the updates of the buttons' row and of Open.
     """
 
     def __init__(self, site: Site, here: Suite):
         self.site, self.here = site, here
 
     def pick(self, visit: Visit, name: str) -> Iterator[tuple]:
-        """Tells what a suite takes; nothing but its small files is fetched."""
+        """Show what opening a suite takes; fetch nothing but its small files."""
         stop = self._end(visit)
         if name == self.here.name:
             yield "", _HIDDEN, _WAIT
             return
         yield note_html(LOOKING, "busy"), gr.update(visible=True), _WAIT
-        told = self._told(name)
+        told = self._requirements(name)
         if not stop.is_set():
             yield told
 
-    def _told(self, name: str) -> tuple:
+    def _requirements(self, name: str) -> tuple:
         """What a suite takes; a sentence after it, or instead of it, where it can't be opened."""
         told = ""
         try:
             suite = self.site.suite(name)
             if self.site.is_open(name):
-                return suite_opener.open_already(suite), gr.skip(), _READY
+                return suite_opener.already_open_html(suite), gr.skip(), _READY
             found = suite.requirements_for(first_info(suite))
-            told = suite_opener.needed(suite, found)
+            told = suite_opener.requirements_html(suite, found)
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
@@ -60,7 +60,7 @@ class SuiteEvents:
         return told, gr.skip(), _READY
 
     def open(self, visit: Visit, name: str) -> Iterator[tuple]:
-        """Opens the suite that was picked; ends with the address of its page, or with why it could not be opened."""
+        """Open the suite that was picked; yield its page's address at the end, or why it could not be opened."""
         job, picked = visit.job(OPENING), visit.job(NAME).stop
         stop = job.begin()
         if not self.site.is_open(name):
@@ -70,7 +70,7 @@ class SuiteEvents:
                 clock = TimeLeft(patience=2.0)
                 while True:
                     left = clock.words(opening.done, opening.total) if opening.total else ""  # what is no download
-                    yield suite_opener.progress(opening, left), gr.skip(), _WAIT, ""
+                    yield suite_opener.opening_html(opening, left), gr.skip(), _WAIT, ""
                     if opening.over.wait(EVERY) or stop.is_set():
                         break
             if stop.is_set():
@@ -83,14 +83,14 @@ class SuiteEvents:
         yield note_html("Going there…", "busy"), gr.skip(), _WAIT, self.site.path(name, self.here.name)
 
     def cancel(self, visit: Visit) -> tuple:
-        """Back to the page's own suite; an opening that nobody else waits for ends."""
+        """Return to the page's own suite; an opening that nobody else waits for ends."""
         job = visit.job(OPENING)
         running = job.result is job.stop and not job.stop.is_set()
         self._end(visit)
         return note_html(CANCELLED) if running else "", _HIDDEN, _WAIT, self.here.name
 
     def _end(self, visit: Visit) -> threading.Event:
-        """Ends what runs here for a visitor; gives the stop signal of what starts now."""
+        """End what runs here for a visitor; gives the stop signal of what starts now."""
         visit.job(OPENING).stop.set()
         return visit.job(NAME).begin()
 
@@ -103,7 +103,7 @@ HINTS = {
 
 
 def suite_picker(suite: Suite, site: Site | None, visit: gr.State) -> None:
-    """Draws the list and connects it; without a `site` it has the page's own suite alone."""
+    """Draw the list and connects it; without a `site` it has the page's own suite alone."""
     offers = [(offer.label, offer.name) for offer in site.offers] if site else [(suite.title, suite.name)]
     chosen = gr.Dropdown(offers, value=suite.name, label="Base model / suite", elem_id="dit-suite", filterable=True)
     if site is None:

@@ -58,13 +58,13 @@ class LayerControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.layers.LayerSettings`, in order."""
+        """The controls of `LayerSettings`, in order."""
         read: list[Control] = [self.question, self.part, self.count, self.kind, self.layers]
         return [self.diff, self.condition, self.asked, *read, self.samples, self.temperature, self.seed]
 
 
 def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draws the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events, offered = LayerEvents(suite, suite_ref), layer_view.colours(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):

@@ -1,6 +1,6 @@
-"""What happens on the Layers tab when a visitor does something. Every method is one event.
+"""Events of the Layers tab. Every method is one event.
 
-What was read is kept in the visitor's `Visit`, as `job("layers").result`.
+The visitor's `Visit` keeps the result as `job("layers").result`.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class LayerEvents:
     # ---------------------------------------------------------------- reading
 
     def read(self, visit: Visit, colour: str, *values: Any) -> Iterator[tuple]:
-        """Reads what the left side says; the heat map fills layer by layer. Ends with a word on what happened."""
+        """Read what the left side says; the heat map fills layer by layer. The last note says how it ended."""
         job, clock, settings = visit.job(NAME), ReadingProgress(), LayerSettings(*values)
         for now in run_job(job, lambda: self._steps(settings), self.suite.worker):
             if isinstance(now, QueuePosition):
@@ -68,17 +68,17 @@ class LayerEvents:
         return self.idle()
 
     def idle(self) -> str:
-        """The note while nothing runs: why there is less to see, where that is so."""
+        """Return the note while nothing runs: why there is less to see, where that is so."""
         return note("" if self.suite.oracle else NO_ORACLE)
 
     def stop(self, visit: Visit) -> None:
-        """Ends the running reading at once."""
+        """End the running reading at once."""
         visit.job(NAME).stop.set()
 
     # ---------------------------------------------------------------- showing
 
     def shown(self, visit: Visit, colour: str) -> tuple[Any, Any]:
-        """Heat map of the readings, and where the diff acts."""
+        """Return the heat map of the readings, and where the diff acts."""
         result = visit.job(NAME).result
         return (
             layer_view.heat_map(self.suite, result, colour, self._open(visit)),
@@ -90,11 +90,11 @@ class LayerEvents:
         return result is not None and visit.revealed == result.settings.diff
 
     def recolour(self, visit: Visit, colour: str) -> Any:
-        """The heat map in another colour."""
+        """Return the heat map in another colour."""
         return self.shown(visit, colour)[0]
 
     def picked(self, visit: Visit, point: gr.EventData) -> Any:
-        """The readings of the cell that was clicked."""
+        """Return the readings of the cell that was clicked."""
         result: LayerResult | None = visit.job(NAME).result
         try:
             _, layer, positions = point.data
@@ -103,12 +103,12 @@ class LayerEvents:
         return gr.skip() if result is None else layer_view.cell(result, layer, tuple(positions), self._open(visit))
 
     def reveal(self, visit: Visit, diff: str, colour: str) -> tuple:
-        """Shows or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
+        """Show or hides what the diff was trained on, its trigger's digits, and the colour that needs to know."""
         visit.revealed = "" if visit.revealed == diff else diff
         return self.truth(visit, diff, colour)
 
     def truth(self, visit: Visit, diff: str, colour: str) -> tuple:
-        """The secret, the reveal button, the colours on offer, the figures in what is then the colour, no cell."""
+        """Return the secret, the reveal button, the colours on offer, the figures, and no cell."""
         open_now = visit.revealed == diff
         colours = layer_view.colours(open_now)
         colour = colour if colour in colours else colours[0]
@@ -119,27 +119,27 @@ class LayerEvents:
     # ---------------------------------------------------------------- choosing
 
     def choose(self, visit: Visit, diff: str, colour: str) -> tuple:
-        """Another diff was picked: what it can be asked, and nothing read yet."""
+        """Show another diff: what it can be asked, and nothing read yet."""
         job = visit.job(NAME)
         job.begin()
         job.result = None
         return *self.offers(diff), self.idle(), *self.truth(visit, diff, colour)
 
     def offers(self, diff: str) -> tuple[Any, Any]:
-        """The conditions and the questions to the model that go with a diff, and one of each to start from."""
+        """Return the conditions and questions that go with a diff, and one of each to start from."""
         task = self.suite.task_of(self.suite.diff(diff))
         conditions, questions = condition_choices(task), question_choices(task)
         return gr.update(choices=conditions, value=conditions[-1][1]), gr.update(choices=questions, value=questions[0])
 
     def arrive(self, visit: Visit, diff: str, colour: str) -> tuple:
-        """The tab was opened: Explore's diff is picked where nothing was read here yet, and what is revealed shows."""
+        """Show Explore's diff where nothing was read here yet, and what is revealed."""
         brought = visit.diff_for_tab(NAME, diff)
         if visit.job(NAME).result is None and brought != diff:
             return brought, *self.choose(visit, brought, colour)
         return *(gr.skip(),) * 4, *self.truth(visit, diff, colour)
 
     def changed(self, visit: Visit, *values: Any) -> Any:
-        """Whether what is shown still answers the left side."""
+        """Return a note where what is shown no longer answers the left side."""
         result: LayerResult | None = visit.job(NAME).result
         if result is None or result.state == RUNNING:
             return gr.skip()
@@ -148,7 +148,7 @@ class LayerEvents:
     # ---------------------------------------------------------------- taking away
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is nothing."""
+        """Return file name and content of `readings` or `norms`, as `json` or `csv`; ("", "") where there is none."""
         result: LayerResult | None = visit.job(NAME).result
         table = getattr(result, what, None)
         if result is None or not table:
@@ -156,7 +156,7 @@ class LayerEvents:
         return f"{result.settings.diff}-{what}.{form}", file_content(table, form, reveal=self._open(visit))
 
     def cell(self, visit: Visit) -> str:
-        """The lines that read and draw the same in a notebook; "" before anything was read."""
+        """Return the lines that read and draw the same in a notebook; "" before anything was read."""
         result: LayerResult | None = visit.job(NAME).result
         if result is None or not result.norms:
             return ""

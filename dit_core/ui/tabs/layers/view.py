@@ -1,4 +1,4 @@
-"""What the Layers tab shows: what was read, turned into figures, and what of it a visitor may take away."""
+"""The Layers tab: its result as figures and readings."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ PRESS_ACTS = "Press Read: how much the condition changes at every layer and toke
 
 
 def colours(open_now: bool) -> list[str]:
-    """The colours on offer; the last one needs to know what the diff was trained on."""
+    """Return the colours on offer; the last one needs to know what the diff was trained on."""
     return list(COLOURS)[: None if open_now else -1]
 
 
 def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence", open_now: bool = False) -> str:
-    """The readings so far by layer and token, or a sentence where there are none."""
+    """Return the readings so far by layer and token, or a sentence where there are none."""
     if suite.oracle is None:
         return sentence_figure("This suite has no activation oracle: nothing can be read in words.")
     if result is None:
@@ -38,14 +38,14 @@ def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence
 
 
 def acts(result: LayerResult | None, open_now: bool = False) -> str:
-    """How much the condition changes each layer's residual stream at each token, or a sentence."""
+    """Return the figure of how much the condition changes the residual stream per layer and token, or a sentence."""
     if result is None or result.norms is None or result.target is None:
         return sentence_figure("Reading…" if result and result.state == RUNNING else PRESS_ACTS)
     return figures.shown(partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens))
 
 
 def cell(result: LayerResult, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
-    """All that the oracle read at one cell of the heat map."""
+    """Return all readings of one cell of the heat map as HTML."""
     readings = [r for r in result.readings or () if (r.layer, r.positions) == (layer, positions)]
     if not readings or result.target is None:
         return CLICK

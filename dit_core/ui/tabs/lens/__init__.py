@@ -59,7 +59,7 @@ class LookControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.lens.LensSettings`, in order."""
+        """The controls of `LensSettings`, in order."""
         return [self.diff, self.positions, self.top]
 
 
@@ -80,13 +80,13 @@ class SteerControls:
 
     @property
     def settings(self) -> list[Control]:
-        """The controls of `session.lens.SteerSettings`, in order."""
+        """The controls of `SteerSettings`, in order."""
         sampling: list[Control] = [self.tokens, self.samples, self.temperature, self.seed]
         return [self.look.diff, self.look.positions, self.layer, self.prompt, *self.strengths, *sampling]
 
 
 def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draws the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events = LensEvents(suite, suite_ref)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):

@@ -1,6 +1,6 @@
-"""What happens on the Lens tab when a visitor does something. Every method is one event.
+"""Events of the Lens tab. Every method is one event.
 
-The visitor's `Visit` keeps what was seen as `job("lens").result` and what was written as `job("steer").result`.
+The visitor's `Visit` keeps the lens's result as `job("lens").result` and the written texts as `job("steer").result`.
 """
 
 from __future__ import annotations
@@ -37,36 +37,36 @@ class LensEvents:
     # ---------------------------------------------------------------- looking and steering
 
     def look(self, visit: Visit, method: str, position: int, *values: Any) -> Iterator[tuple]:
-        """Looks at a diff with the lens. Gives the note, both figures, and what can be chosen from then on."""
+        """Look at a diff with the lens; yield the note, both figures, and what can be chosen from then on."""
         job, settings = visit.job(LENS), LensSettings(*values)
         for now in run_job(job, lambda: _from(LensResult(settings), look(self.suite, settings)), self.suite.worker):
             choices = lens_view.positions(job.result, position), lens_view.layers(job.result)
             yield _said(now, LOOKING), *self.shown(visit, method, position), *choices
 
     def steer(self, visit: Visit, *values: Any) -> Iterator[tuple]:
-        """Lets the base write while the diff's mean change is added. Gives the note and the texts."""
+        """Let the base write while the diff's mean change is added; yield the note and the texts."""
         job, settings = visit.job(STEER), SteerSettings.from_controls(*values)
         busy = f"Writing {len(settings.strengths)} texts as one batch…"
         for now in run_job(job, lambda: _from(SteerResult(settings), steer(self.suite, settings)), self.suite.worker):
             yield _said(now, busy), lens_view.texts(job.result)
 
     def stop_looking(self, visit: Visit) -> None:
-        """Ends the looking at once."""
+        """End the looking at once."""
         visit.job(LENS).stop.set()
 
     def stop_steering(self, visit: Visit) -> None:
-        """Ends the writing at once."""
+        """End the writing at once."""
         visit.job(STEER).stop.set()
 
     # ---------------------------------------------------------------- showing and choosing
 
     def shown(self, visit: Visit, method: str, position: int) -> tuple[str, str]:
-        """The words by layer, and how the changes resemble each other."""
+        """Return the words by layer, and how alike the changes are."""
         result = visit.job(LENS).result
         return lens_view.words(result, method, position), lens_view.cosine(result, position)
 
     def choose(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
-        """Another diff was picked: nothing seen and nothing written yet."""
+        """Show another diff: no words and no texts yet."""
         for name in (LENS, STEER):
             visit.job(name).begin()
             visit.job(name).result = None
@@ -81,30 +81,30 @@ class LensEvents:
         )
 
     def arrive(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
-        """The tab was opened: Explore's diff is picked where nothing has been looked at here yet."""
+        """Show Explore's diff where nothing has been looked at here yet."""
         brought = visit.diff_for_tab(LENS, diff)
         if visit.job(LENS).result is None and visit.job(STEER).result is None and brought != diff:
             return brought, *self.choose(visit, brought, method, position)
         return (gr.skip(),) * 8
 
     def changed(self, visit: Visit, *values: Any) -> Any:
-        """Whether what is seen still answers the controls."""
+        """Return a note where the words no longer answer the controls."""
         return _stale(visit.job(LENS), LensSettings(*values), STALE)
 
     def steering_changed(self, visit: Visit, *values: Any) -> Any:
-        """Whether what was written still answers the controls."""
+        """Return a note where the texts no longer answer the controls."""
         return _stale(visit.job(STEER), SteerSettings.from_controls(*values), STEER_STALE)
 
     # ---------------------------------------------------------------- taking away
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of `tokens`, `similarities` or `steered`; ("", "") where there is nothing."""
+        """Return file name and content of `tokens`, `similarities` or `steered`; ("", "") where there is nothing."""
         found = visit.job(STEER if what == "steered" else LENS).result
         table = getattr(found, what, None)
         return (f"{found.settings.diff}-{table.kind}.{form}", file_content(table, form)) if table else ("", "")
 
     def cell(self, visit: Visit, method: str, position: int) -> str:
-        """The lines that show the same in a notebook; "" before anything was looked at."""
+        """Return the lines that show the same in a notebook; "" before anything was looked at."""
         result = visit.job(LENS).result
         if result is None or not result.tokens:
             return ""
@@ -120,7 +120,7 @@ class LensEvents:
         return "\n".join(lines)
 
     def steered_cell(self, visit: Visit) -> str:
-        """The lines that write the same texts in a notebook; "" before there are any."""
+        """Return the lines that write the same texts in a notebook; "" before there are any."""
         result = visit.job(STEER).result
         if result is None or not result.steered:
             return ""

@@ -1,4 +1,4 @@
-"""What the Lens tab shows: what was seen and written, turned into figures, cards and choices."""
+"""The Lens tab: its results as figures, cards and choices."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ MOST_PLACES = 80  # of one cosine figure: beyond, only the chosen token is compa
 
 
 def words(result: LensResult | None, method: str, position: int) -> str:
-    """The likeliest words per layer, by one method at one position; or a sentence."""
+    """Return the likeliest words per layer, by one method at one position; or a sentence."""
     if result is None or result.tokens is None:
         return sentence_figure("Looking…" if result and result.state == RUNNING else PRESS)
     return figures.shown(partial(plots.lens_tokens, result.tokens, method=method, position=position))
 
 
 def cosine(result: LensResult | None, position: int) -> str:
-    """How alike the changes of two layers and positions are; or a sentence."""
+    """Return the figure of how alike the changes at two layers and positions are; or a sentence."""
     if result is None or result.similarities is None:
         return sentence_figure("Looking…" if result and result.state == RUNNING else PRESS_COSINE)
     table = result.similarities
@@ -39,7 +39,7 @@ def cosine(result: LensResult | None, position: int) -> str:
 
 
 def texts(result: SteerResult | None) -> str:
-    """A card per strength."""
+    """Return a card per strength."""
     if result is None:
         return steered_html((), STRENGTHS, WAITING)
     strengths = [strength for strength in result.settings.strengths if strength is not None]  # emptied fields
@@ -47,13 +47,13 @@ def texts(result: SteerResult | None) -> str:
 
 
 def positions(result: LensResult | None, position: int) -> Any:
-    """The tokens to choose from, as an update of their radio; the chosen one stays where it can."""
+    """Return the tokens to choose from, as an update of their radio; the chosen one stays where it can."""
     found = sorted({token.position for token in result.tokens or ()}) if result else []
     return gr.update(choices=found, value=position if position in found else found[0]) if found else gr.skip()
 
 
 def layers(result: LensResult | None) -> Any:
-    """The layers to steer at, as an update of their list: those where the diff acts, once they are known."""
+    """Return the layers to steer at, as an update of their list: those where the diff acts, once they are known."""
     found = {token.layer: token.depth_percent for token in result.tokens or ()} if result else {}
     choices = [(f"{layer} · {depth:g} % deep", layer) for layer, depth in sorted(found.items())]
     return gr.update(choices=[IN_THE_MIDDLE, *choices]) if choices else gr.skip()

@@ -41,7 +41,7 @@ ABOUT = (
 
 
 def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draws the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events, tasks = ScoreboardEvents(suite, suite_ref), list(suite.tasks)
     start = events.shown(Visit(), tasks[0], next(iter(BY)))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):

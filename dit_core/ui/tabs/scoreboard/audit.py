@@ -26,7 +26,7 @@ ABOUT = (
 
 
 def audit_section(suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draws the choice of a diff and the buttons; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the choice of a diff and the buttons; `suite_ref` is how `load_suite` finds the suite."""
     events = AuditEvents(suite, suite_ref)
     with gr.Accordion("Audit report of one diff", open=False, elem_id="dit-audit"):
         gr.HTML(ABOUT, apply_default_css=False)
@@ -50,7 +50,7 @@ class AuditEvents:
         self.suite, self.suite_ref = suite, suite_ref
 
     def make(self, visit: Visit, diff: str) -> Iterator[tuple[str, str, str]]:
-        """Asks every method. Gives the note, and at the end the report's file name and content, "" before."""
+        """Ask every method; yield the note, and at the end the report's file name and content, "" before."""
         job = visit.job(NAME)
         stop = job.begin()
         try:
@@ -70,11 +70,11 @@ class AuditEvents:
                 yield note_html(error_sentence(error), "error"), "", ""
 
     def stop(self, visit: Visit) -> None:
-        """Ends the asking at once."""
+        """End the asking at once."""
         visit.job(NAME).stop.set()
 
     def cell(self, visit: Visit, diff: str) -> str:
-        """The lines that write the same report from a notebook."""
+        """Return the lines that write the same report from a notebook."""
         imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, report_html"
         name = diff_expression(self.suite, diff)
         lines = [

@@ -1,7 +1,6 @@
-"""What happens on the Scoreboard tab when a visitor does something. Every method is one event.
+"""Events of the Scoreboard tab. Every method is one event.
 
-What a visitor measured is kept in their `Visit`, as `job("scoreboard").result`; before that, the suite's own stored
-figures are shown.
+The visitor's `Visit` keeps their run as `job("scoreboard").result`; before that, the suite's stored figures are shown.
 """
 
 from __future__ import annotations
@@ -9,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import Any
+
+from markupsafe import Markup
 
 from dit_core.present.cards import DONE, RUNNING, STOPPED, note_html
 from dit_core.scoreboard import Board, read_board
@@ -43,7 +44,7 @@ class ScoreboardEvents:
         self.stored = read_board(suite)
 
     def run(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
-        """Measures what the left side says. Gives the note and all that is shown."""
+        """Measure what the left side says; yield the note and all that is shown."""
         job, clock, run = visit.job(NAME), RunProgress(), None
         for now in run_job(job, lambda: self._steps(visit, RunSettings(*values)), self.suite.worker, FRAME):
             if isinstance(now, Run):
@@ -59,7 +60,7 @@ class ScoreboardEvents:
         yield from items
 
     def grade(self, visit: Visit, task: str, by: str, *values: Any) -> Iterator[tuple]:
-        """Grades what was measured anew, by whom the left side says. Gives what `run` gives."""
+        """Grade the measured answers anew, by the left side's grader; yield what `run` yields."""
         job, clock, grading = visit.job(NAME), RunProgress(), GraderSettings(*values)
         for now in run_job(job, lambda: grade_run(self.suite, job.result, grading), self.suite.worker, FRAME):
             stopped = isinstance(now, Run) and now.state == STOPPED
@@ -76,19 +77,19 @@ class ScoreboardEvents:
         return f"Stopped at {run.done:,} of {run.total:,} answers. What was measured stays; Run goes on from there."
 
     def stop(self, visit: Visit) -> None:
-        """Ends the run; the batch in flight is lost."""
+        """End the run; the batch in flight is lost."""
         visit.job(NAME).stop.set()
 
     def board(self, visit: Visit) -> Board | None:
-        """What the visitor measured, else what the suite has stored."""
+        """Return the visitor's board, else the one that the suite has stored."""
         run: Run | None = visit.job(NAME).result
         return (run and run.board) or self.stored
 
     def shown(self, visit: Visit, task: str, by: str) -> tuple[str, ...]:
-        """Where the figures come from, the table, the figures, and what a vote gains."""
+        """Return the figures' origin, the table, the figures, and what a vote gains."""
         board = self.board(visit)
         return (
-            f'<p class="dit-small">{view.escape(view.origin(board))}</p>',
+            Markup('<p class="dit-small">{}</p>').format(view.origin(board)),
             view.table(self.suite, board),
             view.grades(board, task),
             view.scaling(self.suite, board, by),
@@ -98,17 +99,17 @@ class ScoreboardEvents:
         )
 
     def arrive(self, visit: Visit, task: str, by: str) -> tuple[str, ...]:
-        """The tab was opened, or another task or axis chosen: all is shown as it is now."""
+        """Show everything as it is now: the tab was opened, or another task or axis chosen."""
         return self.shown(visit, task, by)
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of `scores` or `agreement`, as `json` or `csv`; ("", "") where there is nothing."""
+        """Return file name and content of `scores` or `agreement`, as `json` or `csv`; ("", "") where there is none."""
         board = self.board(visit)
         table = getattr(board, what, None)
         return (f"{self.suite.name}-{what}.{form}", file_content(table, form)) if table else ("", "")
 
     def cell(self, visit: Visit, task: str) -> str:
-        """The lines that measure the same in a notebook, or that read what is stored; "" where there is nothing."""
+        """Return the lines that measure the same in a notebook, or that read what is stored; "" before either."""
         run: Run | None = visit.job(NAME).result
         if self.board(visit) is None:
             return ""

@@ -1,15 +1,16 @@
-"""What the Scoreboard tab shows: the table, the figures and the sentences on agreement, of a board live or stored."""
+"""The Scoreboard tab: a board, live or stored, as a table, figures and sentences."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from html import escape
+from typing import Any
 
 import gradio as gr
 
 from dit_core.errors import DitError
 from dit_core.present import plots
+from dit_core.present.html import render
 from dit_core.records import Reliability, Score, Table
 from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaling_points
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
@@ -31,53 +32,52 @@ MEANS = {"exact": "exactly right", "mentions": "names it", "equals_base": "as th
 
 
 def table(suite: Suite, board: Board | None) -> str:
-    """The scoreboard as a table, a row per method, task by task; published means beside the measured ones."""
+    """Return the scoreboard as a table, a row per method, task by task, with published means beside."""
     if board is None or not board.scores:
         return f'<p class="dit-small">{EMPTY}</p>'
-    rows: dict[tuple, dict[str, Score]] = {}
-    for one in board.scores:
-        rows.setdefault((one.task, one.method, one.adapter, one.layer), {})[one.measure] = one
-    shown = [(key, own) for key, own in rows.items() if set(own) - {"lift"}]
-    body = ""
-    for task in dict.fromkeys(key[0] for key, _ in shown):
-        body += f'<tr class="dit-task"><th colspan="5" scope="rowgroup">{escape(task)}s</th></tr>'
-        body += "".join(_row(suite, own) for key, own in shown if key[0] == task)
-    head = "<th>method</th><th>answers</th><th>mean grade, 1 to 5</th><th>share</th><th>published (grade)</th>"
-    return f'<div class="dit-board"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    methods: dict[tuple, dict[str, Score]] = {}
+    for score in board.scores:
+        methods.setdefault((score.task, score.method, score.adapter, score.layer), {})[score.measure] = score
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for (task, *_), scores in methods.items():
+        if set(scores) - {"lift"}:
+            tasks.setdefault(task, []).append(_row(suite, scores))
+    return render("ui/tabs/scoreboard/table.html", tasks=tasks)
 
 
-def _row(suite: Suite, own: dict[str, Score]) -> str:
-    one = next(iter(own.values()))
-    share = next((measure for measure in RIGHT if measure in own), None)
-    note = asked_note(suite, one.method)
-    cells = (
-        escape(plots.title(one)) + (f" <small>{note}</small>" if note else ""),
-        str(one.n),
-        _value(own["mean_grade"]) if "mean_grade" in own else "",
-        f"{_value(own[share])} <small>{MEANS[share]}</small>" if share else "",
-        _published(own.get("mean_grade")),
-    )
-    return "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+def _row(suite: Suite, scores: dict[str, Score]) -> dict[str, Any]:
+    first = next(iter(scores.values()))
+    share = next((measure for measure in RIGHT if measure in scores), None)
+    return {
+        "title": plots.title(first),
+        "note": asked_note(suite, first.method),
+        "answers": first.n,
+        "grade": _figure(scores["mean_grade"]) if "mean_grade" in scores else None,
+        "share": _figure(scores[share]) if share else None,
+        "share_means": MEANS[share] if share else "",
+        "published": _published(scores.get("mean_grade")),
+    }
 
 
-def _value(score: Score) -> str:
+def _figure(score: Score) -> dict[str, str]:
     factor, unit, digits = (100, " %", 0) if score.measure in SHARES else (1, "", 2)
     low, high = (f"{factor * bound:.{digits}f}" for bound in score.interval or (score.value, score.value))
-    return f"<b>{factor * score.value:.{digits}f}{unit}</b> <small>{low} to {high}</small>"
+    return {"value": f"{factor * score.value:.{digits}f}{unit}", "interval": f"{low} to {high}"}
 
 
-def _published(score: Score | None) -> str:
-    """The range of published means; which models they are of, on hover."""
+def _published(score: Score | None) -> dict[str, str] | None:
+    """Return the range of published means, and which models they are of."""
     if score is None or not score.published:
-        return ""
+        return None
     values = [entry["value"] for entry in score.published]
-    models = ", ".join(f"{entry['model']} {entry['value']:.2f}" for entry in score.published)
-    shown = f"{values[0]:.2f}" if len(values) == 1 else f"{min(values):.2f} to {max(values):.2f}"
-    return f'<span title="{escape(models)}">{shown}</span>'
+    return {
+        "range": f"{values[0]:.2f}" if len(values) == 1 else f"{min(values):.2f} to {max(values):.2f}",
+        "models": ", ".join(f"{entry['model']} {entry['value']:.2f}" for entry in score.published),
+    }
 
 
 def origin(board: Board | None) -> str:
-    """Where the figures come from: a live run, or the suite's own report."""
+    """Return where the figures come from: a live run, or the suite's own report."""
     if board is None:
         return ""
     seen = SEEN.get(board.scores.extra.get("split", ""), "")
@@ -89,45 +89,45 @@ def origin(board: Board | None) -> str:
 
 
 def grades(board: Board | None, task: str) -> str:
-    """How the answers to a task's diffs were graded."""
+    """Return the figure of how the answers about a task's diffs were graded."""
     return figures.shown(partial(plots.grade_bars, board.scores if board else (), task))
 
 
 def scaling(suite: Suite, board: Board | None, by: str) -> str:
-    """The suite's own scaling curve beside the published ones."""
+    """Return the figure of the suite's own scaling curve beside the published ones."""
     own = read_scaling(suite) or scaling_points(suite, board.scores if board else ())
     return figures.shown(partial(plots.scaling, [*own, *published_points()], BY[by]))
 
 
 def named(board: Board | None, task: str, revealed: str) -> str:
-    """Which methods named which diffs; by id only the one that was revealed."""
+    """Return the figure of which methods named which diffs; by id only the one that was revealed."""
     own = _of(board, task)
     return figures.shown(partial(plots.who_named, own, shown=revealed)) if own else sentence_figure(EMPTY)
 
 
 def correlations(board: Board | None, task: str) -> str:
-    """How the errors of methods go together."""
+    """Return the figure of how the errors of methods go together."""
     return figures.shown(partial(plots.correlations, board.agreement, task)) if board else sentence_figure(EMPTY)
 
 
 def votes(board: Board | None, task: str) -> str:
-    """What a vote of the methods gains, in sentences."""
-    found = board.agreement.extra.get("votes", ()) if board else ()
-    lines = "".join(f"<li>{escape(_vote(one))}</li>" for one in found if one["task"] == task)
-    return f'<ul class="dit-votes">{lines}</ul>' if lines else ""
+    """Return what a vote of the methods gains, in sentences."""
+    votes = board.agreement.extra.get("votes", ()) if board else ()
+    sentences = [_vote(vote) for vote in votes if vote["task"] == task]
+    return render("ui/tabs/scoreboard/sentences.html", sentences=sentences)
 
 
-def _vote(one: dict) -> str:
-    n, best, vote = one["n"], one["best_named"], one["vote_named"]
+def _vote(row: dict) -> str:
+    n, best, vote = row["n"], row["best_named"], row["vote_named"]
     gain = "no more than" if vote == best else f"{abs(vote - best)} {'more' if vote > best else 'fewer'} than"
     return (
-        f"{len(one['methods'])} methods {one['who']}: the best one ({one['best']}) named {best} of {n} diffs; "
-        f"a vote of all names {vote}, {gain} that. All were wrong together on {one['all_wrong']} of {n}."
+        f"{len(row['methods'])} methods {row['who']}: the best one ({row['best']}) named {best} of {n} diffs; "
+        f"a vote of all names {vote}, {gain} that. All were wrong together on {row['all_wrong']} of {n}."
     )
 
 
 def _of(board: Board | None, task: str) -> Sequence:
-    return [one for one in board.named if one.key[1] == task] if board else ()
+    return [named for named in board.named if named.key[1] == task] if board else ()
 
 
 TITLE = (
@@ -137,55 +137,51 @@ TITLE = (
 
 
 def trust_section(suite: Suite, visit: gr.State) -> None:
-    """Draws a figure for the answers of DIT adapters and one for the oracle's readings, with what they say in words."""
+    """Draw how reliable the probabilities of answers and of readings are: a figure and sentences for each."""
     gr.HTML(TITLE, apply_default_css=False)
     for of in FILES:
         if of == "readings" and suite.oracle is None:
             continue
-        table = measured(suite, of)
-        figures.figure(drawn(table), elem_id=f"dit-trust-{of}")
-        gr.HTML(words(table), elem_id=f"dit-trust-{of}-words", apply_default_css=False)
-        saving(partial(saved, suite, of), visit, f"trust-{of}", f"the figures of {plots.NAMES[of]}")
+        table = reliability_table(suite, of)
+        figures.figure(reliability_figure(table), elem_id=f"dit-trust-{of}")
+        gr.HTML(reliability_html(table), elem_id=f"dit-trust-{of}-words", apply_default_css=False)
+        saving(partial(reliability_file, suite, of), visit, f"trust-{of}", f"the figures of {plots.NAMES[of]}")
 
 
-def measured(suite: Suite, of: str) -> Table[Reliability] | str:
-    """What was measured of the suite's chances; a sentence where nothing was, or with other adapters than it has."""
+def reliability_table(suite: Suite, of: str) -> Table[Reliability] | str:
+    """Return how reliable the suite's probabilities were; a sentence where that is not measured."""
     try:
         return measured_reliability(suite, of)
     except DitError as error:
         return str(error)
 
 
-def drawn(table: Table[Reliability] | str) -> str:
-    """The figure, or the sentence in its place."""
+def reliability_figure(table: Table[Reliability] | str) -> str:
+    """Return the figure of a reliability table, or the sentence in its place."""
     return sentence_figure(table) if isinstance(table, str) else figures.shown(partial(plots.reliability, table))
 
 
-def words(table: Table[Reliability] | str) -> str:
-    """The figures in sentences, and each bin of the plot in one under a fold."""
+def reliability_html(table: Table[Reliability] | str) -> str:
+    """Return the figures in sentences, and each bin of the plot in one under a fold."""
     if isinstance(table, str):
         return ""
-    groups = "".join(f"<li>{escape(_group(one))}</li>" for one in table)
-    bins = "".join(f"<li>{escape(one)}</li>" for one in plots.in_words(table))
-    return (
-        f'<ul class="dit-votes">{groups}</ul><details class="dit-details"><summary>the plot in words</summary>'
-        f"<ul>{bins}</ul></details>"
-    )
+    sentences = [_reliability_sentence(record) for record in table]
+    return render("ui/tabs/scoreboard/sentences.html", sentences=sentences, plot=plots.in_words(table))
 
 
-def saved(suite: Suite, of: str, visit: object, what: str, form: str) -> tuple[str, str]:
-    """File name and content of what was measured; ("", "") where nothing was."""
-    table = measured(suite, of)
+def reliability_file(suite: Suite, of: str, visit: object, what: str, form: str) -> tuple[str, str]:
+    """Return file name and content of a reliability table; ("", "") where there is none."""
+    table = reliability_table(suite, of)
     return ("", "") if isinstance(table, str) else (f"{suite.name}-{what}.{form}", file_content(table, form))
 
 
-def _group(one: Reliability) -> str:
-    told = [f"off by {_figure(one, 'ece', 100)} % on average"]
-    if one.auroc is not None and one.auroc_interval is not None:
-        told.append(f"right above wrong in {_figure(one, 'auroc', 100)} % of pairs (AUROC)")
-    return f"{one.of}: {', '.join(told)}; {one.n} trials of {one.diffs} diffs, {one.right} right."
+def _reliability_sentence(record: Reliability) -> str:
+    parts = [f"off by {_percent(record, 'ece')} % on average"]
+    if record.auroc is not None and record.auroc_interval is not None:
+        parts.append(f"right above wrong in {_percent(record, 'auroc')} % of pairs (AUROC)")
+    return f"{record.of}: {', '.join(parts)}; {record.n} trials of {record.diffs} diffs, {record.right} right."
 
 
-def _figure(one: Reliability, name: str, factor: float) -> str:
-    low, high = (f"{factor * bound:.1f}" for bound in getattr(one, f"{name}_interval"))
-    return f"{factor * getattr(one, name):.1f} ({low} to {high})"
+def _percent(record: Reliability, name: str) -> str:
+    low, high = (f"{100 * bound:.1f}" for bound in getattr(record, f"{name}_interval"))
+    return f"{100 * getattr(record, name):.1f} ({low} to {high})"

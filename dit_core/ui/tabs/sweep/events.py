@@ -1,4 +1,4 @@
-"""What happens on the tab Sweep. What was found is kept in the visitor's `Visit`, as `job("sweep").result`."""
+"""Events of the tab Sweep. The visitor's `Visit` keeps the result as `job("sweep").result`."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STALE = "The settings have changed since this sweep: press Sweep."
 
 @dataclass(frozen=True)
 class SweepSettings:
-    """The controls of the tab, in order."""
+    """The settings of a sweep, in the order of the controls."""
 
     preset: str
     diff: str
@@ -44,12 +44,13 @@ class SweepSettings:
 
     @classmethod
     def from_controls(cls, *values: Any) -> SweepSettings:
+        """Return the settings for the controls' values."""
         preset, diff, adapters, *rest = values
         return cls(preset, diff, tuple(adapters or ()), *rest)
 
     @property
     def sampling(self) -> dict[str, Any]:
-        """What `ask` takes of them; DitError for an emptied field."""
+        """The arguments of `ask` among them; raises `DitError` for an emptied field."""
         return {
             "question": self.question.strip() or None,
             "samples": integer(self.samples),
@@ -61,7 +62,7 @@ class SweepSettings:
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a sweep has found so far: the answers that are finished, and all that are `said`, some still growing."""
+    """A sweep so far: `table` has the finished answers, `streamed` all of them, some still growing."""
 
     settings: SweepSettings
     plan: PlannedSweep
@@ -77,11 +78,11 @@ class SweepEvents:
         self.suite, self.suite_ref = suite, suite_ref
 
     def idle(self) -> str:
-        """The note before anything ran."""
+        """Return the note before anything ran."""
         return note_html(IDLE)
 
     def run(self, visit: Visit, measure: str, *values: Any) -> Iterator[tuple]:
-        """Runs the sweep that the left side says; cards and figure fill as tokens arrive."""
+        """Run the sweep that the left side says; cards and figure fill as tokens arrive."""
         job, token, progress = visit.job(NAME), visit.token, sweep_view.Progress()
         for now in run_job(
             job, lambda: self._steps(SweepSettings.from_controls(*values)), self.suite.worker, frame=0.3
@@ -122,17 +123,17 @@ class SweepEvents:
                     yield gr.skip(), self.drawn(visit, measure), gr.skip()
 
     def stop(self, visit: Visit) -> None:
-        """Ends the running sweep at once; answers in the making are lost."""
+        """End the running sweep at once; answers in the making are lost."""
         visit.job(NAME).stop.set()
 
     def shown(self, visit: Visit, measure: str) -> tuple[Any, Any]:
-        """Figure and cards of what was found."""
+        """Return the figure and the cards of the result."""
         result: SweepResult | None = visit.job(NAME).result
         table = result.table if result else None
         return self.drawn(visit, measure), sweep_view.cards(table) if table else sweep_view.EMPTY
 
     def drawn(self, visit: Visit, measure: str) -> str:
-        """The figure of one measure."""
+        """Return the figure of one measure."""
         result: SweepResult | None = visit.job(NAME).result
         offered = {name for _, name in sweep_view.measures(self._open(visit))}
         return sweep_view.figure(result.table if result else None, measure if measure in offered else "modal_share")
@@ -142,12 +143,12 @@ class SweepEvents:
         return result is not None and bool(result.plan["diff"]) and visit.revealed == result.plan["diff"]
 
     def reveal(self, visit: Visit, diff: str, measure: str) -> tuple:
-        """Shows or hides what the diff was trained on, and what needs to know it."""
+        """Show or hides what the diff was trained on, and what needs to know it."""
         visit.revealed = "" if visit.revealed == diff else diff
         return self.truth(visit, diff, measure)
 
     def truth(self, visit: Visit, diff: str, measure: str) -> tuple:
-        """The secret, the reveal button, the measures on offer, the figure."""
+        """Return the secret, the reveal button, the measures on offer, and the figure."""
         offered = sweep_view.measures(self._open(visit))
         names = [name for _, name in offered]
         measure = measure if measure in names else names[0]
@@ -160,21 +161,21 @@ class SweepEvents:
         )
 
     def changed(self, visit: Visit, *values: Any) -> Any:
-        """Whether what is shown still answers the left side."""
+        """Return a note where what is shown no longer answers the left side."""
         result: SweepResult | None = visit.job(NAME).result
         if result is None or result.state == RUNNING:
             return gr.skip()
         return note_html(STALE if SweepSettings.from_controls(*values) != result.settings else "")
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """File name and content of the table; ("", "") where there is none."""
+        """Return file name and content of the table; ("", "") where there is none."""
         result: SweepResult | None = visit.job(NAME).result
         if result is None or not result.table:
             return "", ""
         return f"{what}.{form}", file_content(result.table, form)
 
     def cell(self, visit: Visit) -> str:
-        """The lines that run the same sweep in a notebook."""
+        """Return the lines that run the same sweep in a notebook."""
         result: SweepResult | None = visit.job(NAME).result
         if result is None:
             return ""
