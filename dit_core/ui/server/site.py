@@ -56,7 +56,7 @@ class Site:
     ) -> None:
         self.first, self.limits = suite, limits
         self._draw, self._look = draw, look
-        self._listed = {one.name: one for one in listings()}
+        self._listed = {listed.name: listed for listed in listings()}
         self._pages: dict[str, ASGIApp] = {}
         self._openings: dict[str, Opening] = {}
         self._lock = threading.Lock()
@@ -66,8 +66,10 @@ class Site:
     @property
     def offers(self) -> list[Offer]:
         """The suites that a visitor may choose among, the first page's suite first."""
-        shown = [one for one in self._listed.values() if one.name != self.first.name and self._offered(one.name)]
-        labels = [Offer(one.name, f"{one.title} · {format_bytes(one.gigabytes * 1e9)}") for one in shown]
+        shown = [
+            listed for listed in self._listed.values() if listed.name != self.first.name and self._offered(listed.name)
+        ]
+        labels = [Offer(listed.name, f"{listed.title} · {format_bytes(listed.gigabytes * 1e9)}") for listed in shown]
         return [Offer(self.first.name, self.first.title), *labels]
 
     def suite(self, name: str) -> Suite:

@@ -40,16 +40,20 @@ def seconds(call: RemoteCall) -> int:
 
 
 def _answers(call: RemoteCall) -> int:
-    """How many answers a call asks for: each combination of what it lists, so many times."""
+    """Return how many answers a call asks for: each combination of what it lists, so many times."""
     options = call.options
     listed = [*call.arguments, *(options.get(name) for name in ("diff", "condition", "question"))]
     # A mapping has conditions for each of its questions.
-    counts = [sum(map(len, one.values())) if isinstance(one, Mapping) else len(one) for one in listed if _is_list(one)]
+    counts = [
+        sum(map(len, values.values())) if isinstance(values, Mapping) else len(values)
+        for values in listed
+        if _is_list(values)
+    ]
     return math.prod(counts) * options.get("samples", 1)
 
 
-def _is_list(one: Any) -> bool:
-    return isinstance(one, Mapping | list | tuple) and len(one) > 0
+def _is_list(value: Any) -> bool:
+    return isinstance(value, Mapping | list | tuple) and len(value) > 0
 
 
 def on_gpu(call: RemoteCall) -> Iterator[tuple[str, Any]]:

@@ -41,10 +41,10 @@ def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None
             forget = gr.Button("Forget it", size="sm", elem_id="dit-bring-forget")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.idle(), elem_id="dit-bring-note", apply_default_css=False)
-            told = gr.HTML(events.empty(), elem_id="dit-bring-told", apply_default_css=False)
+            facts = gr.HTML(events.empty(), elem_id="dit-bring-told", apply_default_css=False)
             figure = figures.figure(change_figure(None), elem_id="dit-bring-figure")
             saving(events.saved, visit, "changes", "what it changes")
-    shown = [note, told, figure]
+    shown = [note, facts, figure]
     asked = [files, source, title, task, position]
     gr.on([files.upload, files.delete, files.clear], events.uploaded, [visit, files], **QUICK)
     check.click(events.bring, [visit, *asked], [*shown, files, own, *pickers], **SLOW)

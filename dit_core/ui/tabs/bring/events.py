@@ -74,8 +74,8 @@ class BringEvents:
         """Check the visitor's files or hub id and add the diff; on an error, say it and leave everything else."""
         token, uploads = visit.token, self._kept(visit, files)
         try:
-            brought = self._brought(visit)
-            if len(brought) >= MOST:
+            arrivals = self._arrivals(visit)
+            if len(arrivals) >= MOST:
                 raise DitError(f"You have brought {MOST} diffs already: forget one first.")
             if files and source.strip():
                 raise DitError("There are files and a hub id: take one of them away.")
@@ -91,7 +91,7 @@ class BringEvents:
         uploads.clear()
         if not visit.at_leaving(partial(self.suite.forget, arrival.info.id), token):
             return (gr.skip(),) * (5 + self.lists)  # they have left while it was checked: nobody is told
-        brought[arrival.info.id] = arrival
+        arrivals[arrival.info.id] = arrival
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
         return note_html(note, "note"), *self._of(arrival), None, *self._lists(visit, arrival.info.id)
 
@@ -101,7 +101,7 @@ class BringEvents:
 
     def forget(self, visit: Visit, id: str | None) -> tuple:
         """Take a diff out of the lists and out of memory."""
-        arrival = self._brought(visit).pop(id or "", None)
+        arrival = self._arrivals(visit).pop(id or "", None)
         if arrival is None:
             return note_html("There is nothing to forget: bring a diff first.", "error"), *(gr.skip(),) * (
                 3 + self.lists
@@ -112,13 +112,13 @@ class BringEvents:
 
     def chosen(self, visit: Visit, id: str | None) -> tuple:
         """Show another of the visitor's diffs."""
-        arrival = self._brought(visit).get(id or "")
+        arrival = self._arrivals(visit).get(id or "")
         return (gr.skip(),) * 3 if arrival is None else (note_html("", "note"), *self._of(arrival))
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """Return file name and content of what the newest diff changes; ("", "") where there is none."""
-        brought = list(self._brought(visit).values())
-        return (f"{what}.{form}", file_content(brought[-1].changes, form)) if brought else ("", "")
+        arrivals = list(self._arrivals(visit).values())
+        return (f"{what}.{form}", file_content(arrivals[-1].changes, form)) if arrivals else ("", "")
 
     def _kept(self, visit: Visit, files: list[str] | None) -> Uploads:
         """The visitor's uploads, now these; they go with them at the latest."""
@@ -128,7 +128,7 @@ class BringEvents:
         visit.at_leaving(job.result.clear, token)
         return job.result
 
-    def _brought(self, visit: Visit) -> dict[str, AddedDiff]:
+    def _arrivals(self, visit: Visit) -> dict[str, AddedDiff]:
         job = visit.job(NAME)
         job.result = job.result if job.result is not None else {}
         return job.result
@@ -138,6 +138,6 @@ class BringEvents:
 
     def _lists(self, visit: Visit, shown: str | None) -> tuple:
         """The tab's own list, and those of the other tabs."""
-        own = [(arrival.title, id) for id, arrival in self._brought(visit).items()]
+        own = [(arrival.title, id) for id, arrival in self._arrivals(visit).items()]
         listed = gr.update(choices=diff_choices(self.suite, own))
         return gr.update(choices=own, value=shown), *(listed,) * self.lists

@@ -40,24 +40,24 @@ class SuiteEvents:
             yield "", _HIDDEN, _WAIT
             return
         yield note_html(LOOKING, "busy"), gr.update(visible=True), _WAIT
-        told = self._requirements(name)
+        summary = self._requirements(name)
         if not stop.is_set():
-            yield told
+            yield summary
 
     def _requirements(self, name: str) -> tuple:
-        """What a suite takes; a sentence after it, or instead of it, where it can't be opened."""
-        told = ""
+        """Return what opening a suite takes; a sentence after it, or instead of it, where it can't be opened."""
+        summary = ""
         try:
             suite = self.site.suite(name)
             if self.site.is_open(name):
                 return suite_opener.already_open_html(suite), gr.skip(), _READY
             found = suite.requirements_for(first_info(suite))
-            told = suite_opener.requirements_html(suite, found)
+            summary = suite_opener.requirements_html(suite, found)
             found.check()
         except Exception as error:
             # What could not be looked at may be tried; what does not fit will not.
-            return f"{told}{note_html(error_sentence(error), 'error')}", gr.skip(), _WAIT if told else _READY
-        return told, gr.skip(), _READY
+            return f"{summary}{note_html(error_sentence(error), 'error')}", gr.skip(), _WAIT if summary else _READY
+        return summary, gr.skip(), _READY
 
     def open(self, visit: Visit, name: str) -> Iterator[tuple]:
         """Open the suite that was picked; yield its page's address at the end, or why it could not be opened."""
@@ -110,13 +110,13 @@ def suite_picker(suite: Suite, site: Site | None, visit: gr.State) -> None:
         return
     if not site.limits.suites:
         gr.HTML(f'<p class="dit-small">{CLOSED.format(name="NAME")}</p>', apply_default_css=False)
-    told = gr.HTML("", elem_id="dit-suite-told", apply_default_css=False)
+    summary = gr.HTML("", elem_id="dit-suite-told", apply_default_css=False)
     go = gr.Textbox(visible=False)
     with gr.Row(visible=False, elem_classes="dit-tight", elem_id="dit-suite-row") as row:
         open = gr.Button("Open", variant="primary", size="sm", min_width=80, elem_id="dit-suite-open")
         cancel = gr.Button("Cancel", size="sm", min_width=80, elem_id="dit-suite-cancel")
     events = SuiteEvents(site, suite)
-    shown = [told, row, open]
+    shown = [summary, row, open]
     chosen.input(events.pick, [visit, chosen], shown, **SLOW)
     open.click(events.open, [visit, chosen], [*shown, go], **SLOW).then(None, go, None, js=GO, **QUICK)
     cancel.click(events.cancel, visit, [*shown, chosen], **QUICK)

@@ -133,9 +133,9 @@ class LayerEvents:
 
     def arrive(self, visit: Visit, diff: str, colour: str) -> tuple:
         """Show Explore's diff where nothing was read here yet, and what is revealed."""
-        brought = visit.diff_for_tab(NAME, diff)
-        if visit.job(NAME).result is None and brought != diff:
-            return brought, *self.choose(visit, brought, colour)
+        explored = visit.diff_for_tab(NAME, diff)
+        if visit.job(NAME).result is None and explored != diff:
+            return explored, *self.choose(visit, explored, colour)
         return *(gr.skip(),) * 4, *self.truth(visit, diff, colour)
 
     def changed(self, visit: Visit, *values: Any) -> Any:

@@ -41,14 +41,14 @@ class LensEvents:
         job, settings = visit.job(LENS), LensSettings(*values)
         for now in run_job(job, lambda: _from(LensResult(settings), look(self.suite, settings)), self.suite.worker):
             choices = lens_view.positions(job.result, position), lens_view.layers(job.result)
-            yield _said(now, LOOKING), *self.shown(visit, method, position), *choices
+            yield _note(now, LOOKING), *self.shown(visit, method, position), *choices
 
     def steer(self, visit: Visit, *values: Any) -> Iterator[tuple]:
         """Let the base write while the diff's mean change is added; yield the note and the texts."""
         job, settings = visit.job(STEER), SteerSettings.from_controls(*values)
         busy = f"Writing {len(settings.strengths)} texts as one batch…"
         for now in run_job(job, lambda: _from(SteerResult(settings), steer(self.suite, settings)), self.suite.worker):
-            yield _said(now, busy), lens_view.texts(job.result)
+            yield _note(now, busy), lens_view.texts(job.result)
 
     def stop_looking(self, visit: Visit) -> None:
         """End the looking at once."""
@@ -82,9 +82,9 @@ class LensEvents:
 
     def arrive(self, visit: Visit, diff: str, method: str, position: int) -> tuple:
         """Show Explore's diff where nothing has been looked at here yet."""
-        brought = visit.diff_for_tab(LENS, diff)
-        if visit.job(LENS).result is None and visit.job(STEER).result is None and brought != diff:
-            return brought, *self.choose(visit, brought, method, position)
+        explored = visit.diff_for_tab(LENS, diff)
+        if visit.job(LENS).result is None and visit.job(STEER).result is None and explored != diff:
+            return explored, *self.choose(visit, explored, method, position)
         return (gr.skip(),) * 8
 
     def changed(self, visit: Visit, *values: Any) -> Any:
@@ -141,7 +141,7 @@ def _from(start: F, items: Iterator[F]) -> Generator[F, None, None]:
     yield from items
 
 
-def _said(now: F | QueuePosition | Failed, busy: str) -> str:
+def _note(now: F | QueuePosition | Failed, busy: str) -> str:
     """The note on what is going on."""
     if isinstance(now, Failed | QueuePosition):
         return note_html(str(now), "error" if isinstance(now, Failed) else "busy")

@@ -51,7 +51,7 @@ class ScoreboardEvents:
                 run = now
             elif isinstance(now, Failed) and run is not None:
                 job.result = replace(run, state=STOPPED)  # what was measured stays, and counts
-            yield self._said(now, clock), *self.shown(visit, task, by)
+            yield self._note(now, clock), *self.shown(visit, task, by)
 
     def _steps(self, visit: Visit, settings: RunSettings) -> Generator[Run, None, None]:
         run = start_run(self.suite, settings, visit.job(NAME).result)
@@ -64,9 +64,9 @@ class ScoreboardEvents:
         job, clock, grading = visit.job(NAME), RunProgress(), GraderSettings(*values)
         for now in run_job(job, lambda: grade_run(self.suite, job.result, grading), self.suite.worker, FRAME):
             stopped = isinstance(now, Run) and now.state == STOPPED
-            yield note_html(UNGRADED) if stopped else self._said(now, clock), *self.shown(visit, task, by)
+            yield note_html(UNGRADED) if stopped else self._note(now, clock), *self.shown(visit, task, by)
 
-    def _said(self, now: Run | QueuePosition | Failed, clock: RunProgress) -> str:
+    def _note(self, now: Run | QueuePosition | Failed, clock: RunProgress) -> str:
         if isinstance(now, Failed | QueuePosition):
             return note_html(str(now), "error" if isinstance(now, Failed) else "busy")
         return note_html(clock.words(now), "busy") if now.state == RUNNING else note_html(self._ending(now))
