@@ -10,10 +10,8 @@ Names load their rooms when first used: importing the package alone starts neith
 `__init__.pyi`.
 """
 
-from importlib import import_module
-from typing import Any
-
 from dit_core.project import VERSION as __version__
+from dit_core.project import lazy_exports
 
 _ROOMS = {
     "audit_diff": "audit",
@@ -64,11 +62,4 @@ _ROOMS = {
 __all__ = ["__version__", *_ROOMS]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _ROOMS:
-        raise AttributeError(f"module 'dit_core' has no attribute '{name}'")
-    return getattr(import_module(f"dit_core.{_ROOMS[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted(__all__)
+__getattr__, __dir__ = lazy_exports(__name__, _ROOMS)

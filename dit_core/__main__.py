@@ -4,15 +4,27 @@ import sys
 
 import typer
 
-from dit_core.cli import app, main
+from dit_core.cli import make_app, run
 
 
-@app.command("app", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}, add_help_option=False)
+def make_program() -> typer.Typer:
+    """Return the whole program: a command for each method, and the page's."""
+    program = make_app()
+    settings = {"allow_extra_args": True, "ignore_unknown_options": True}
+    program.command("app", context_settings=settings, add_help_option=False)(page)
+    return program
+
+
 def page(context: typer.Context) -> None:
     """Serve the page; `app --help` lists its settings."""
     from dit_core.ui.launch import serve
 
     sys.exit(serve(context.args, context.command_path))
+
+
+def main() -> None:
+    """Run the command line."""
+    run(make_program())
 
 
 if __name__ == "__main__":

@@ -8,10 +8,14 @@ import os
 import platform
 import re
 import subprocess
+import sys
+from collections.abc import Callable, Mapping
 from functools import lru_cache
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
+from typing import Any
 
 VERSION = "0.1.0"
 REPOSITORY: str | None = None
@@ -42,6 +46,20 @@ def versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def lazy_exports(package: str, rooms: Mapping[str, str]) -> tuple[Callable[[str], Any], Callable[[], list[str]]]:
+    """Return a package's `__getattr__` and `__dir__`, which load names from their modules when first used (PEP 562).
+
+    `rooms` has the module inside the package for each name. Their types need an import under TYPE_CHECKING, or a stub.
+    """
+
+    def load(name: str) -> Any:
+        if name not in rooms:
+            raise AttributeError(f"module '{package}' has no attribute '{name}'")
+        return getattr(import_module(f"{package}.{rooms[name]}"), name)
+
+    return load, lambda: sorted({*vars(sys.modules[package]), *rooms})
 
 
 def repository() -> str | None:

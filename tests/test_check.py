@@ -7,7 +7,7 @@ import zipfile
 import pytest
 import torch
 
-from dit_core.cli import main
+from dit_core.__main__ import main
 from dit_core.formats import Adapter, identify, read_peft, read_weight_diff, write_peft, write_weight_diffs
 from tests import hostile
 from tests.merged import delta

@@ -10,8 +10,7 @@ import pytest
 from typer.main import get_command
 
 from dit_core import load_suite
-from dit_core.__main__ import main
-from dit_core.cli import app
+from dit_core.__main__ import main, make_program
 from dit_core.formats import write_peft
 from dit_core.methods.oracle import read
 from tests.tiny import random_adapter, tiny_model
@@ -105,6 +104,10 @@ ARGUMENTS = {
     "sweep": ["--diff", DIFF, "--copies", "0,1", "--trigger", "right"],
     "oracle": ["--diff", DIFF, "--condition", "diff+right", "--span", "prompt"],
     "lens": ["--diff", DIFF],
+    "norms": ["--diff", DIFF, "--condition", "diff+right"],
+    "logit-lens": ["--diff", DIFF, "--condition", "diff+right"],
+    "steer": ["--diff", DIFF, "--max-new-tokens", "2"],
+    "methods": [],
     "scoreboard": ["--limit", "1"],
     "audit": ["--diff", DIFF, "--out", "report.html"],
     "confidence": ["--diff", DIFF, "--samples", "2"],
@@ -141,9 +144,8 @@ def folder(tmp_path, monkeypatch, tiny_suite_folder):
 
 def commands() -> dict[str, set[str]]:
     """All commands of the program with their options."""
-    return {
-        name: {opt for known in own.params for opt in known.opts} for name, own in get_command(app).commands.items()
-    }
+    known = get_command(make_program()).commands
+    return {name: {opt for option in own.params for opt in option.opts} for name, own in known.items()}
 
 
 def test_all_commands_are_looked_through():
@@ -327,7 +329,7 @@ def test_lens_shows_words(run):
         (["lens"], "diff"),
         (["lens", "--diff", "volcano", "--layers", "9"], "no layer 9"),
         (["lens", "--diff", "volcano", "--method", "logit"], "'logit lens'"),
-        (["lens", "--diff", "volcano", "--top", "0"], "number of tokens"),
+        (["lens", "--diff", "volcano", "--top", "0"], "'top' must be a whole number from 1"),
     ],
 )
 def test_bad_input_is_one_sentence_and_exit_code_2(run, arguments, sentence):

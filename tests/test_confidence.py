@@ -11,7 +11,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from dit_core.cli import app
+from dit_core.cli import make_app
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods.comparison import columns, compare
@@ -477,13 +477,15 @@ def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, nothing_known
 
 def test_commands_print_what_python_gives(suite):
     runner = CliRunner()
-    said = runner.invoke(app, ["confidence", "--diff", DIFF, "--suite", str(suite.folder), "--json"])
+    said = runner.invoke(make_app(), ["confidence", "--diff", DIFF, "--suite", str(suite.folder), "--json"])
     (row,) = json.loads(said.stdout)["confidence"]
     (found,) = confidence(suite, DIFF)
     assert (row["text"], row["times"], row["probability"]) == (found.text, found.times, found.probability)
-    shown = runner.invoke(app, ["calibrate", "--suite", str(suite.folder)])
+    shown = runner.invoke(make_app(), ["calibrate", "--suite", str(suite.folder)])
     assert shown.exit_code == 0 and "real diffs alone" in shown.stdout
-    rows = json.loads(runner.invoke(app, ["calibrate", "--suite", str(suite.folder), "--json"]).stdout)["reliability"]
+    rows = json.loads(runner.invoke(make_app(), ["calibrate", "--suite", str(suite.folder), "--json"]).stdout)[
+        "reliability"
+    ]
     assert rows[0]["of"] == "all"
 
 

@@ -17,7 +17,7 @@ import pandas
 import pytest
 
 from dit_core import DiffInfo, DitError
-from dit_core.cli import main
+from dit_core.__main__ import main
 from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions
 from dit_core.grading.agreement import grader_agreement, read_graded
 from dit_core.grading.chat import BaseChat, Endpoint

@@ -12,7 +12,7 @@ from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
 from dit_core.audit import audit_diff, report_html
-from dit_core.cli import app
+from dit_core.cli import make_app
 from dit_core.errors import DitError
 from dit_core.grading import words as plain_words
 from dit_core.methods import oracle
@@ -396,17 +396,17 @@ def test_commands_and_endpoints_give_what_python_gives(suite):
     (found,) = reading_confidence(suite, DIFF, layers=1)
     runner = CliRunner()
     said = ["reading-confidence", "--diff", DIFF, "--layers", "1", "--suite", str(suite.folder)]
-    (row,) = json.loads(runner.invoke(app, [*said, "--json"]).stdout)["reading_confidence"]
+    (row,) = json.loads(runner.invoke(make_app(), [*said, "--json"]).stdout)["reading_confidence"]
     named = {function.__name__: function for function in functions(suite, "tiny")}
     (given,) = named["reading_confidence"](DIFF, layers="1")["reading_confidence"]
     assert row == given
     assert (row["text"], row["probability"], row["controls"]) == (found.text, found.probability, found.controls)
-    assert found.sentence.split(":")[0] in " ".join(runner.invoke(app, said).stdout.split())
+    assert found.sentence.split(":")[0] in " ".join(runner.invoke(make_app(), said).stdout.split())
     answer = named["confidence"](DIFF, samples=3)["confidence"][0]
     assert answer["samples"] == 3 and "reference" not in answer
-    shown = runner.invoke(app, ["calibrate", "--of", "readings", "--suite", str(suite.folder)])
+    shown = runner.invoke(make_app(), ["calibrate", "--of", "readings", "--suite", str(suite.folder)])
     assert shown.exit_code == 0 and "diff+dit, last:10" in " ".join(shown.stdout.split())
-    assert "answers or readings" in str(runner.invoke(app, ["calibrate", "--of", "x"]).exception)
+    assert "answers or readings" in str(runner.invoke(make_app(), ["calibrate", "--of", "x"]).exception)
 
 
 # ---------------------------------------------------------------- the shipped suite

@@ -33,8 +33,8 @@ from dit_core.scoreboard import stream as run
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.scoreboard.measures import scores
 from dit_core.scoreboard.method_agreement import vote_winner
+from dit_core.scoreboard.method_rows import LensRow, best_place
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
-from dit_core.scoreboard.run import LensRow, best_place
 from dit_core.scoreboard.stored import published_points, scaling_json, scaling_points
 from dit_core.scoreboard.verbal_rows import guess_topic
 from tests.test_command_line import run as run_command  # noqa: F401 (a fixture)

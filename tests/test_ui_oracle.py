@@ -263,11 +263,11 @@ def test_the_notebook_cell_reads_the_same(suite, tiny_suite_folder, monkeypatch)
 
 def test_the_endpoints_give_what_python_gives(suite):
     named = {function.__name__: function for function in functions(suite, "tiny")}
-    found = named["oracle"]("topic-0412", ["diff", "diff+dit"], QUESTION, span="prompt", layers="1")
+    found = named["oracle"]("topic-0412", ["diff", "diff+dit"], question=[QUESTION], span="prompt", layers="1")
     options = {"condition": ["diff", "diff+dit"], "question": QUESTION, "span": "prompt", "layers": "1"}
     assert found == oracle.read(suite, "topic-0412", **options).to_json()
     assert len(named["oracle"]("topic-0412", layers="0")["readings"]) == 5
-    found = named["layers"]("topic-0412", ["diff"])
+    found = named["logit_lens"]("topic-0412", ["diff"])
     assert sorted(map(str, found["next_tokens"])) == sorted(
         map(str, lens.next_tokens(suite, "topic-0412", condition="diff").to_json()["next_tokens"])
     )

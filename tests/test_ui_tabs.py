@@ -455,9 +455,9 @@ def test_endpoints_lens_and_norms(suite):
         by_name["lens"]("topic-0412", top=2)["lens"]
         == lens.difference_lens(suite, "topic-0412", top=2).to_json()["lens"]
     )
-    found = by_name["norms"]("topic-0412", condition="diff+dit", question=EVENING)
+    found = by_name["norms"]("topic-0412", conditions=["diff+dit"], asked=EVENING)
     assert found == lens.norms(suite, "topic-0412", condition="diff+dit", asked=EVENING).to_json()
-    for name, bad in (("lens", {"diff": "topic-0142"}), ("norms", {"diff": "topic-0412", "condition": "x"})):
+    for name, bad in (("lens", {"diff": "topic-0142"}), ("norms", {"diff": "topic-0412", "conditions": ["x"]})):
         with pytest.raises(gr.Error):
             by_name[name](**bad)
         assert "Args:" in by_name[name].__doc__

@@ -20,7 +20,7 @@ from transformers import (
 
 from dit_core.engine.batching import batch_size
 from dit_core.formats import Adapter, IndexRow, write_dit_adapter, write_index, write_peft, write_weight_diffs
-from dit_core.methods import verbalize
+from dit_core.methods.verbalize.answers import MAX_ROWS
 
 FAMILIES = ("llama", "qwen3", "gemma3")
 TEXTS = (
@@ -280,7 +280,7 @@ WORLD = {
 @contextmanager
 def rows_at_once(suite, rows: int):
     """While it is open, answers are said in batches of `rows`, as where memory holds no more."""
-    size = batch_size(suite.model, "answers", verbalize.MAX_ROWS)
+    size = batch_size(suite.model, "answers", MAX_ROWS)
     before, size.rows = size.rows, rows
     try:
         yield

@@ -6,10 +6,12 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
+from typing import Any
 
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
 from dit_core.grading.rules import world_of
+from dit_core.methods import Method, run_method
 from dit_core.methods.lens import difference_lens
 from dit_core.methods.oracle import read
 from dit_core.methods.verbalize import ask
@@ -26,7 +28,7 @@ from dit_core.records import (
     Verbalization,
 )
 from dit_core.records.scores import GUESS, GUESS_RIGHT, SILENT_DIT, SILENT_TRIGGER
-from dit_core.scoreboard import read_board
+from dit_core.scoreboard import measured_methods, read_board
 from dit_core.scoreboard.verbal_rows import guess_topic
 from dit_core.suite import Origin, Suite
 from dit_core.suite.offload import at_model
@@ -43,6 +45,7 @@ PARTS = (
     "what it says to everyday questions",
     "what the oracle reads",
     "what unrelated texts give away",
+    "what further methods say",
     "whether its answer can be trusted",
     "whether its readings can be trusted",
 )
@@ -58,14 +61,21 @@ class MethodAnswer:
 
 
 @dataclass(frozen=True)
+class Chapter:
+    """What a method found out about the diff that has no other place in the report."""
+
+    method: Method[Any, Any]
+    table: Table[Any]
+
+
+@dataclass(frozen=True)
 class Audit:
     """All that was found out about a diff.
 
     `everyday` holds its answers to everyday questions, None for a diff without a trigger; `readings` is None in a suite
     without an oracle, `confidence` in one without a DIT adapter for the diff. `reading_confidence` is that of a few
-    readings, `chances` tell how far the probabilities of either can be believed, where that was measured. `layers` are
-    the oracle's layers by method, `settings` what the audit was made with, `code` the lines of Python that make it
-    again.
+    readings, `chances` tell how far either's probabilities can be believed, where that was measured. `layers` are the
+    oracle's layers by method, `settings` what the audit was made with, `code` the Python that makes it again.
     """
 
     suite: Suite
@@ -75,6 +85,7 @@ class Audit:
     everyday: Table[Verbalization] | None
     readings: Table[Reading] | None
     lens: Table[LensToken]
+    chapters: tuple[Chapter, ...]
     confidence: Confidence | None
     reading_confidence: tuple[Confidence, ...]
     chances: tuple[Table[Reliability], ...]
@@ -138,6 +149,8 @@ def _steps(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> Generator
     yield progress()
     tokens = difference_lens(suite, info, methods="patchscope")
     yield progress()
+    chapters = _chapters(suite, info)
+    yield progress()
     trust = confidence(suite, info, seed=SEED)[0] if suite.task_of(info).adapter else None
     yield progress()
     reading_trust = _reading_confidence(suite, info, layers)
@@ -149,6 +162,7 @@ def _steps(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> Generator
         everyday,
         readings,
         tokens,
+        chapters,
         trust,
         reading_trust,
         _chances(suite),
@@ -208,6 +222,12 @@ def _readings(suite: Suite, info: DiffInfo) -> Table[Reading] | None:
     conditions += ["diff+right"] if task.has_trigger else []
     conditions += ["diff+dit"] if task.adapter else []
     return read(suite, info, condition=conditions, seed=SEED)
+
+
+def _chapters(suite: Suite, info: DiffInfo) -> tuple[Chapter, ...]:
+    """Run the methods that the report shows by their answers alone, as far as the suite has what they need."""
+    methods = [method for method in measured_methods() if not method.unmet(suite, method.options())]
+    return tuple(Chapter(method, run_method(suite, method.name, info)) for method in methods)
 
 
 def _reading_confidence(suite: Suite, info: DiffInfo, layers: Mapping[str, int]) -> tuple[Confidence, ...]:

@@ -6,16 +6,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from dit_core.audit.collect import Audit, MethodAnswer
+from dit_core.audit.collect import Audit, Chapter, MethodAnswer
 from dit_core.grading import grade
+from dit_core.methods import Method, TextRows
 from dit_core.present import plots
 from dit_core.present.html import render
 from dit_core.records.scores import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
+from dit_core.scoreboard.method_rows import surest
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -29,7 +31,7 @@ def report_html(audit: Audit, reveal: bool = False) -> str:
 
     With `reveal` it says what the diff was trained on, its trigger, and grades; without, nothing in it does.
     """
-    answers = [*audit.answers, *_oracle_answers(audit)]
+    answers = [*audit.answers, *_oracle_answers(audit), *_method_answers(audit)]
     style, script = (Markup((HERE / f"report.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     page = render(
         "audit/report.html",
@@ -41,6 +43,7 @@ def report_html(audit: Audit, reveal: bool = False) -> str:
         everyday=_everyday(audit),
         readings=_readings(audit),
         figures=_figures(audit, reveal),
+        chapters=[_chapter(chapter) for chapter in audit.chapters],
         code=f'{audit.code}\nopen("report.html", "w", encoding="utf-8").write({_call(reveal)})',
         style=style,
         script=script,
@@ -71,6 +74,14 @@ def _oracle_answers(audit: Audit) -> list[MethodAnswer]:
     ]
 
 
+def _method_answers(audit: Audit) -> list[MethodAnswer]:
+    """The answer that each further method is surest of."""
+    return [
+        MethodAnswer(chapter.method.title, "", surest(chapter.method.answers(chapter.table), audit.info.id))
+        for chapter in audit.chapters
+    ]
+
+
 def _everyday(audit: Audit) -> list[tuple[str, str, str]]:
     """Each everyday question with the answers without a trigger and with the right one."""
     texts = {(answer.question, answer.condition): answer.text for answer in audit.everyday or ()}
@@ -94,6 +105,13 @@ def _readings(audit: Audit) -> _Readings:
     return _Readings(
         conditions, [(layer, [texts.get((layer, condition), "") for condition in conditions]) for layer in layers]
     )
+
+
+def _chapter(chapter: Chapter) -> tuple[Method[Any, Any], TextRows, _Drawn | None]:
+    """Return a method, its table as text, and its figure where it has one."""
+    draw = getattr(plots, chapter.method.figure) if chapter.method.figure else None
+    figure = _drawn(partial(draw, chapter.table)) if draw else None
+    return chapter.method, chapter.method.text_rows(chapter.table), figure
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The command line: `python -m dit_core ask | diffs | oracle | lens | scoreboard | audit | grade | check | …`.
+"""The command line: `dit-explorer <method>` for each method, and what files, suites and figures need beside.
 
 The same functions as the page and Python. Only what a command needs is imported, when it runs: `--help` answers at
 once. What diffs were trained on is shown only with `--reveal`.
@@ -10,30 +10,36 @@ from collections.abc import Callable
 
 import typer
 
-from dit_core.cli.artefacts import cache, check, convert, pocket, suites
-from dit_core.cli.asking import ask, diffs, sweep
+from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, suites
 from dit_core.cli.measuring import audit, scoreboard
+from dit_core.cli.methods import method_commands, methods
 from dit_core.cli.output import console_progress
-from dit_core.cli.reading import lens, oracle
 from dit_core.cli.trust import calibrate, confidence, grade, reading_confidence
 from dit_core.errors import DitError
 
-app = typer.Typer(
-    help="Makes a finetuned model say what its finetuning changed.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
 COMMANDS: tuple[Callable[..., None], ...] = (
-    *(ask, diffs, sweep, oracle, lens, scoreboard, audit, confidence, reading_confidence, calibrate, grade),
+    *(methods, diffs, scoreboard, audit, confidence, reading_confidence, calibrate, grade),
     *(check, convert, suites, cache, pocket),
 )
-for command in COMMANDS:
-    app.command()(command)
 
 
-def main() -> None:
-    """Run the command line; what the user can put right is one sentence and exit code 2."""
+def make_app() -> typer.Typer:
+    """Return the program, with a command for each method that is registered now."""
+    app = typer.Typer(
+        help="Makes a finetuned model say what its finetuning changed.",
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+    )
+    for name, command in method_commands():
+        app.command(name)(command)
+    for function in COMMANDS:
+        app.command()(function)
+    return app
+
+
+def run(app: typer.Typer) -> None:
+    """Run a program; what the user can put right is one sentence and exit code 2."""
     os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")  # loading a small base is not worth a bar
     try:
         with console_progress():

@@ -1,4 +1,4 @@
-"""Commands on files and suites: what they hold, converting them, what is cached, and building the pocket suite."""
+"""Commands on suites and files: what they hold, converting them, what is cached, and building the pocket suite."""
 
 from math import hypot
 from pathlib import Path
@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dit_core.cli.output import AsJson, MaybeSuite, print_json, print_rows
+from dit_core.cli.output import AsJson, MaybeSuite, Reveal, SuiteName, print_json, print_rows
 from dit_core.errors import DitError
 from dit_core.hub import format_bytes
 
@@ -15,6 +15,17 @@ if TYPE_CHECKING:
     from dit_core.records import ModuleChange, Table
 
 Position = Annotated[int, typer.Option(help="Which diff, of a file or folder of many; the first is 0.")]
+
+
+def diffs(reveal: Reveal = False, suite: SuiteName = "pocket", as_json: AsJson = False) -> None:
+    """List the diffs of a suite."""
+    from dit_core.suite import load_suite
+
+    table = load_suite(suite).diffs
+    if as_json:
+        return print_json(table, reveal)
+    columns = ["id", "task", "split", "rank", *(["reference", "trigger"] if reveal else [])]
+    print_rows(table.suite, columns, [[getattr(info, column) for column in columns] for info in table])
 
 
 def check(

@@ -1,81 +1,156 @@
-"""Options that all methods share: which diffs are asked, and how answers are sampled."""
+"""Methods: every way to turn a weight diff into words about it, and the list of them.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from numbers import Real
-from typing import Any, TypedDict
+Each is declared once, in its own folder, as a `Method` (see `protocol`); all faces are made from the declaration.
+"""
 
-from dit_core.errors import DitError
-from dit_core.records import DiffInfo
-from dit_core.records.condition import Condition, as_list, checked_integer, checked_number
-from dit_core.suite import Suite
+from __future__ import annotations
 
-MAX_SAMPLES = 1000
-MAX_NEW_TOKENS = 1000
-MAX_TEMPERATURE = 100
+from collections.abc import Generator
+from functools import cache
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import TYPE_CHECKING, Any
 
-Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
-"""Ids or references of diffs; None for the base (and DIT adapters) alone."""
-Conditions = str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
-"""Conditions, written or made; a pair of a condition and a question is asked that question."""
-Layers = str | int | Sequence[int]
-"""`all`, numbers, or text like `0,3-5`."""
+from dit_core.errors import DitError, did_you_mean
+from dit_core.methods.protocol import Method, Need, Option, Targets, TextRows, describe_options, option, options_from
+from dit_core.records import Answer, Condition, DiffInfo, Table, as_list
 
+if TYPE_CHECKING:
+    from dit_core.methods.sampling import Conditions, Diffs
+    from dit_core.suite import Suite
 
-class SamplingOptions(TypedDict, total=False):
-    """How answers are drawn: keyword arguments of every method that generates.
-
-    samples: answers per combination, 1 to 1,000 (1 by default); more than one needs a temperature above 0.
-    temperature: 0 (the default) takes the likeliest token each time; at most 100.
-    top_p: samples among the likeliest tokens that together have this probability, in (0, 1]; 1 by default.
-    max_new_tokens: of an answer, 1 to 1,000; the suite's own number by default.
-    seed: of the noise and of the digits around triggers, 64 bits; 0 by default.
-    """
-
-    samples: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int | None
-    seed: int
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Checked sampling options; each is as `SamplingOptions` says."""
-
-    samples: int
-    temperature: float
-    top_p: float
-    max_new_tokens: int
-    seed: int
+__all__ = [
+    "Answer",
+    "Method",
+    "Need",
+    "Option",
+    "Targets",
+    "TextRows",
+    "describe_methods",
+    "describe_options",
+    "get_method",
+    "list_methods",
+    "option",
+    "options_from",
+    "register",
+    "run_method",
+    "start",
+    "stream_method",
+    "unregister",
+]
+ROOMS = ("dit_core.methods", "dit_core.sweeps")
+"""Packages that declare methods, in a list `METHODS` of their own or of packages in them. They are imported by name
+when the list is first asked for, as some stand on higher floors than this one."""
 
 
-def checked_sampling(
-    suite: Suite,
-    *,
-    samples: Any = 1,
-    temperature: Any = 0.0,
-    top_p: Any = 1.0,
-    max_new_tokens: Any = None,
-    seed: Any = 0,
-) -> Sampling:
-    """Check how answers are to be drawn; arguments as in `SamplingOptions`.
+def list_methods() -> tuple[Method[Any, Any], ...]:
+    """Return all methods: those of the project in the order of their rooms, then those that others registered."""
+    return tuple(_methods().values())
+
+
+def get_method(name: str) -> Method[Any, Any]:
+    """Return the method of that name; DitError, with the nearest name, for an unknown one."""
+    if name not in _methods():
+        raise DitError(f"There is no method '{name}': use {', '.join(_methods())}.{did_you_mean(name, _methods())}")
+    return _methods()[name]
+
+
+def describe_methods(suite: Suite) -> dict[str, Any]:
+    """Return the list of methods as plain data for JSON: what each does, needs, costs and takes, and what it lacks."""
+    return {"suite": suite.name, "methods": [_described(method, suite) for method in list_methods()]}
+
+
+def _described(method: Method[Any, Any], suite: Suite) -> dict[str, Any]:
+    texts = {name: getattr(method, name) for name in ("name", "title", "summary", "source", "cost", "figure")}
+    needs, lacking = (
+        [str(n) for n in Need if n in method.needs],
+        [str(n) for n in method.unmet(suite, method.options())],
+    )
+    options = [
+        {"name": one.name, "type": one.type.__name__, "several": one.several, "default": one.default, "help": one.help}
+        for one in describe_options(method.options)
+    ]
+    takes = {"takes_conditions": bool(method.asked), "gives_answers": method.gives_answers, "options": options}
+    return texts | {"needs": [*map(str, needs)], "lacking": [*map(str, lacking)]} | takes
+
+
+def register(method: Method[Any, Any]) -> None:
+    """Add a method; commands and pages that are made from now on have it.
 
     Raises:
-        DitError: a number is out of its range, or several samples would all be the same.
+        DitError: another method has its name.
     """
-    tokens = suite.max_new_tokens if max_new_tokens is None else max_new_tokens
-    tokens = checked_integer(tokens, "The number of new tokens", 1, MAX_NEW_TOKENS)
-    samples = checked_integer(samples, "The number of samples", 1, MAX_SAMPLES)
-    seed = checked_integer(seed, "The seed", -(2**63), 2**63 - 1)
-    temperature = checked_number(temperature, "The temperature", 0, MAX_TEMPERATURE)
-    if not isinstance(top_p, Real) or not 0 < float(top_p) <= 1:
-        raise DitError(f"Top-p must be a number above 0 and at most 1, not {top_p!r}.")
-    if samples > 1 and temperature == 0:
-        raise DitError("Several samples would all be the same at temperature 0: raise the temperature or ask for one.")
-    return Sampling(samples, temperature, float(top_p), tokens, seed)
+    if _methods().setdefault(method.name, method) is not method:
+        raise DitError(f"There is a method '{method.name}' already: give this one another name.")
 
 
-def named_diffs(suite: Suite, diff: Diffs) -> list[DiffInfo]:
-    """Look up diffs by id or reference, each once; DitError, with the nearest name, for an unknown one."""
-    return list(dict.fromkeys(suite.diff(name) for name in as_list(diff)))
+def unregister(name: str) -> None:
+    """Take a method off the list; nothing happens where there is none of that name."""
+    _methods().pop(name, None)
+
+
+def run_method(
+    suite: Suite, name: str, diff: Diffs = None, *, condition: Conditions = None, asked: str | None = None,
+    options: Any = None,
+) -> Table[Any]:  # fmt: skip
+    """Run a method and return its table.
+
+    Args:
+        suite: what `load_suite` gave.
+        name: the method's, such as `oracle`; `list_methods` has all.
+        diff: ids or references; None for the base alone, where the method can.
+        condition: conditions in their written form, or `Condition`s; by default the method's own choice.
+        asked: what they are asked; by default the question of the diff's task.
+        options: an object of the method's `options` class; its defaults without it.
+
+    Raises:
+        DitError: there is no such method, the suite lacks what it needs, or the request makes no sense.
+    """
+    *_, table = stream_method(suite, name, diff, condition=condition, asked=asked, options=options)
+    return table
+
+
+def stream_method(
+    suite: Suite, name: str, diff: Diffs = None, *, condition: Conditions = None, asked: str | None = None,
+    options: Any = None,
+) -> Generator[Table[Any], None, None]:  # fmt: skip
+    """Run a method as `run_method` does, and yield the table so far as the work goes on."""
+    diffs = tuple(info.id if isinstance(info, DiffInfo) else info for info in _several(diff))
+    written = tuple((str(Condition.parse(one) if isinstance(one, str) else one), asked) for one in _several(condition))
+    return start(get_method(name), suite, Targets(diffs, written), options)
+
+
+def start(
+    method: Method[Any, Any], suite: Suite, targets: Targets, options: Any = None
+) -> Generator[Table[Any], None, None]:
+    """Begin a method's work on targets of a suite; `options` and errors are as of `run_method`."""
+    options = method.options() if options is None else options
+    if not isinstance(options, method.options):
+        raise DitError(f"The options of '{method.name}' must be made by its class {method.options.__name__}.")
+    lacking = method.unmet(suite, options)
+    if lacking:
+        raise DitError(
+            f"The suite '{suite.name}' has no {lacking[0]}, which '{method.name}' needs: choose another of them."
+        )
+    if Need.DIFF in method.needs and not targets.diffs:
+        raise DitError(f"The method '{method.name}' needs a diff: choose one.")
+    if len(targets.diffs) > 1 and not method.many_diffs:
+        raise DitError(f"The method '{method.name}' takes one diff at a time: leave out all but one.")
+    if targets.conditions and not method.asked:
+        raise DitError(f"The method '{method.name}' takes no conditions: leave them out.")
+    return method.run(suite, targets, options)
+
+
+def _several(value: Any) -> list[Any]:
+    return [] if value is None else as_list(value)
+
+
+@cache
+def _methods() -> dict[str, Method[Any, Any]]:
+    """The list of methods by name, which `register` adds to."""
+    found: list[Method[Any, Any]] = []
+    for room in map(import_module, ROOMS):
+        folders = [module.name for module in iter_modules(room.__path__, f"{room.__name__}.") if module.ispkg]
+        for declaring in (room, *map(import_module, folders)):
+            found += getattr(declaring, "METHODS", ())
+    return {method.name: method for method in found}

@@ -14,11 +14,12 @@ from typing import Any, TypeVar, Unpack
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
-from dit_core.methods import SamplingOptions, lens, oracle
+from dit_core.methods import lens, oracle
 from dit_core.methods.lens.next_token import next_token_records
 from dit_core.methods.oracle.batch import OracleRow, SpansOfTarget, read_spans, rows_of
 from dit_core.methods.oracle.reading import reading_tables
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
+from dit_core.methods.sampling import SamplingOptions
 from dit_core.methods.verbalize import stream
 from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -85,3 +86,8 @@ def note_html(text: str, kind: str = "note") -> Markup:
     """Show one sentence: `kind` is 'note', 'busy' or 'error' (announced to screen readers)."""
     role = "alert" if kind == "error" else "status"
     return Markup('<p class="dit-note dit-{}" role="{}">{}</p>').format(kind, role, text)
+
+
+def rows_html(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], most: int = 200) -> Markup:
+    """Show a table as text, its first `most` rows; None leaves its cell empty."""
+    return render("present/rows.html", title=title, columns=columns, rows=rows[:most], more=max(len(rows) - most, 0))

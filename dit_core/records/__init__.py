@@ -4,6 +4,7 @@ A table becomes a pandas frame, a JSON object or CSV text; it holds no tensors a
 """
 
 from dit_core.records.answers import (
+    Answer,
     LensToken,
     Lift,
     ModuleChange,
@@ -17,7 +18,7 @@ from dit_core.records.answers import (
     Verbalization,
     words,
 )
-from dit_core.records.condition import Condition, grid
+from dit_core.records.condition import Condition, as_list, grid
 from dit_core.records.scores import (
     Agreement,
     Confidence,
@@ -32,6 +33,7 @@ from dit_core.records.table import SCHEMA_VERSION, Record, Table, as_dict, recor
 
 __all__ = [
     "Agreement",
+    "Answer",
     "ModuleChange",
     "Condition",
     "Confidence",
@@ -55,6 +57,7 @@ __all__ = [
     "Target",
     "Verbalization",
     "as_dict",
+    "as_list",
     "grid",
     "records_from_json",
     "words",

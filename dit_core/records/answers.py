@@ -26,6 +26,21 @@ class Verbalization(Record):
 
 
 @dataclass(frozen=True)
+class Answer(Record):
+    """What a method says about a diff, under a condition and to a question, where it has these.
+
+    `score` is the method's own certainty, higher for more: comparable between answers of one method, of no unit. None
+    where it has none.
+    """
+
+    diff: str
+    text: str
+    score: float | None = None
+    condition: str = ""
+    question: str = ""
+
+
+@dataclass(frozen=True)
 class Target(Record):
     """What was read: the tokens of one condition's prompt and, behind them, of what it answered.
 

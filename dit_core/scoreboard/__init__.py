@@ -19,9 +19,19 @@ from dit_core.records.scores import (
 from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, pairs_to_grade, regrade, with_grades
 from dit_core.scoreboard.method_agreement import agreement, named_diffs
+from dit_core.scoreboard.method_rows import measured_methods
 from dit_core.scoreboard.published import PUBLISHED, TARGETS, lift_separates, meets_target
 from dit_core.scoreboard.ray_engine import OnRay
-from dit_core.scoreboard.run import KINDS, expected_seconds, findings, mean_scores, new_ledger, run_scoreboard, stream
+from dit_core.scoreboard.run import (
+    KINDS,
+    expected_seconds,
+    findings,
+    mean_scores,
+    measured_kinds,
+    new_ledger,
+    run_scoreboard,
+    stream,
+)
 from dit_core.scoreboard.stored import Board, board, read_board, read_scaling, scaling_points
 from dit_core.scoreboard.verbal_rows import asked_note, make_verbal_rows
 
@@ -51,6 +61,8 @@ __all__ = [
     "expected_seconds",
     "findings",
     "lift_separates",
+    "measured_kinds",
+    "measured_methods",
     "meets_target",
     "make_verbal_rows",
     "named_diffs",

@@ -1,23 +1,20 @@
 """Runs of the scoreboard: every method that suits a suite, measured on the diffs of a split."""
 
 import hashlib
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
 from dit_core import __version__
 from dit_core.errors import DitError, did_you_mean
-from dit_core.grading import grade
-from dit_core.methods.diff_groups import diffs_of_split, with_reference
-from dit_core.methods.lens import difference_lens
-from dit_core.records import DiffInfo, Finding, LensToken, Score, Table
-from dit_core.records.scores import ADL
+from dit_core.methods.diff_groups import diffs_of_split
+from dit_core.records import DiffInfo, Finding, Score, Table
 from dit_core.scoreboard.jobs import Agenda, Engine, Job, LocalEngine
-from dit_core.scoreboard.ledger import Key, Ledger
-from dit_core.scoreboard.measures import measure_answer, scores
+from dit_core.scoreboard.ledger import Ledger
+from dit_core.scoreboard.measures import scores
+from dit_core.scoreboard.method_rows import make_lens_rows, make_method_rows, measured_methods
 from dit_core.scoreboard.oracle_rows import make_oracle_rows
 from dit_core.scoreboard.rows import Progress, ProgressCount, Row, seconds_per_token
 from dit_core.scoreboard.verbal_rows import make_verbal_rows
@@ -25,7 +22,12 @@ from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
 KINDS = ("verbal", "oracle", "lens")
-"""The kinds of methods: what diffs say, what an oracle reads, what the activation difference lens shows."""
+"""What has rows of its own: what diffs say, what an oracle reads, what the activation difference lens shows."""
+
+
+def measured_kinds() -> tuple[str, ...]:
+    """Return what there is to measure: `KINDS`, and the names of methods that have no rows of their own."""
+    return (*KINDS, *(method.name for method in measured_methods()))
 
 
 def run_scoreboard(
@@ -34,7 +36,7 @@ def run_scoreboard(
     split: str = "test",
     progress: Progress | None = None,
     file: Path | str | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     engine: Engine | None = None,
 ) -> Table[Score]:
     """Measure every method on the diffs of a split, and return the scores.
@@ -51,7 +53,7 @@ def run_scoreboard(
         progress: called as `progress(done, total, what)` with answers done, all answers, and the current method.
         file: where to keep the findings: a run that was stopped goes on from there. A folder gets a file named after
             suite and settings.
-        kinds: some of `KINDS`.
+        kinds: some of `measured_kinds`; all of them by default.
         engine: where the model's work is done, such as `OnRay(actors=8)`; by default in this process.
 
     Raises:
@@ -77,7 +79,7 @@ def findings(
     split: str = "test",
     progress: Progress | None = None,
     file: Path | str | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     ledger: Ledger | None = None,
     engine: Engine | None = None,
 ) -> Table[Finding]:
@@ -92,7 +94,7 @@ def stream(
     split: str = "test",
     progress: Progress | None = None,
     file: Path | str | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     ledger: Ledger | None = None,
     engine: Engine | None = None,
 ) -> Generator[Table[Finding], None, None]:
@@ -103,14 +105,20 @@ def stream(
     the next batch.
     """
     infos = _measured(suite, limit, split)
-    for kind in kinds:
-        if kind not in KINDS:
-            raise DitError(f"The scoreboard has no '{kind}': use {', '.join(KINDS)}.{did_you_mean(kind, KINDS)}")
+    kinds = _checked_kinds(kinds)
     ledger = ledger or new_ledger(suite, limit, split, file)
     with ExitStack() as contexts:
         contexts.enter_context(ledger)  # at once: a file of other settings is refused before any work
         tables = _tables(suite, infos, limit, split, kinds, progress, ledger, engine or LocalEngine())
         return _while_open(tables, contexts.pop_all())
+
+
+def _checked_kinds(kinds: Sequence[str] | None) -> Sequence[str]:
+    known = measured_kinds()
+    for kind in kinds or ():
+        if kind not in known:
+            raise DitError(f"The scoreboard has no '{kind}': use {', '.join(known)}.{did_you_mean(kind, known)}")
+    return known if kinds is None else kinds
 
 
 def _while_open(
@@ -157,12 +165,13 @@ def _tables(
 
 def _rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None, kinds: Sequence[str]) -> list[Row]:
     """Return all rows of the kinds, in the order of the scoreboard."""
-    makers: dict[str, Callable[[], list[Row]]] = {
+    makers: dict[str, Callable[[], Sequence[Row]]] = {
         "verbal": lambda: make_verbal_rows(suite, infos),
         "oracle": lambda: make_oracle_rows(suite, infos, limit),
         "lens": lambda: make_lens_rows(suite, infos, limit),
     }
-    return [row for kind in KINDS if kind in kinds for row in makers[kind]()]
+    others = {method.name: partial(make_method_rows, suite, infos, method) for method in measured_methods()}
+    return [row for kind, make in (makers | others).items() if kind in kinds for row in make()]
 
 
 def expected_seconds(
@@ -170,7 +179,7 @@ def expected_seconds(
     limit: int | None = None,
     split: str = "test",
     file: Path | str | None = None,
-    kinds: Sequence[str] = KINDS,
+    kinds: Sequence[str] | None = None,
     engine: Engine | None = None,
 ) -> float:
     """Estimate how many seconds `findings` will take with the same arguments.
@@ -183,7 +192,9 @@ def expected_seconds(
     """
     workers = engine.workers if engine else 1
     with new_ledger(suite, limit, split, file) as ledger:
-        agenda = Agenda(suite, _rows(suite, _measured(suite, limit, split), limit, kinds), ledger, workers)
+        agenda = Agenda(
+            suite, _rows(suite, _measured(suite, limit, split), limit, _checked_kinds(kinds)), ledger, workers
+        )
         tokens = agenda.tokens
     return tokens * suite.worker.run(lambda: seconds_per_token(suite.model)) / workers
 
@@ -224,75 +235,3 @@ def _ordered(rows: Sequence[Row], ledger: Ledger) -> Iterator[Finding]:
             if finding.diff in rank
         ]
         yield from (finding for *_, finding in sorted(placed, key=lambda entry: entry[:3]))
-
-
-TOP_TOKENS = 5  # tokens that make an answer
-LENS_BATCH = 16  # diffs; each takes two passes over the texts
-Place = tuple[str, int, int]  # method, layer, position
-DiffPlace = tuple[str, str, int, int]  # diff, method, layer, position
-
-
-@dataclass(frozen=True)
-class LensRow(Row):
-    """The likeliest tokens in each diff's mean activation difference, at one place."""
-
-    task: str
-    infos: Sequence[DiffInfo]
-    calibration: Sequence[DiffInfo]
-    measures = ("mentions", "mean_grade")
-    batch_size = LENS_BATCH
-    tokens = 290
-
-    @property
-    def key(self) -> Key:
-        """Method, task and adapter of the row."""
-        return ADL, self.task, ""
-
-    @property
-    def choice_answers(self) -> int:
-        """The number of calibration diffs that the choice needs."""
-        return len(self.calibration)
-
-    def find(self, suite: Suite, infos: Sequence[DiffInfo], choice: dict[str, Any]) -> list[Finding]:
-        """Return the tokens at the chosen place as answers."""
-        tokens = difference_lens(suite, infos, layers=choice["layer"], methods=choice["method"], top=TOP_TOKENS)
-        answers = _texts(token for token in tokens if token.position == choice["position"])
-        return [self._finding(suite, info, choice, answers) for info in infos]
-
-    def choose(self, suite: Suite) -> dict[str, Any]:
-        """Return the place with the best mean grade on the calibration diffs; of equal ones the first."""
-        method, layer, position = best_place(suite, difference_lens(suite, self.calibration, top=TOP_TOKENS))
-        return {"method": method, "layer": layer, "position": position}
-
-    def _finding(self, suite: Suite, info: DiffInfo, place: dict[str, Any], answers: dict[DiffPlace, str]) -> Finding:
-        answer = answers.get((info.id, place["method"], place["layer"], place["position"]), "")
-        return Finding(
-            *self.key, place["layer"], info.id, (answer,), measure_answer(suite, info, self.measures, answer)
-        )
-
-
-def make_lens_rows(suite: Suite, infos: dict[str, list[DiffInfo]], limit: int | None) -> list[Row]:
-    """Return a lens row for each task that has calibration diffs to choose the place on."""
-    calibration = {task: with_reference(diffs_of_split(suite, task, "calibration")[:limit]) for task in suite.tasks}
-    return [
-        LensRow(task, measured, calibration[task]) for task, measured in infos.items() if measured and calibration[task]
-    ]
-
-
-def best_place(suite: Suite, tokens: Iterable[LensToken]) -> Place:
-    """Return where the tokens of diffs with a known reference have the best mean grade; of equal places the first.
-
-    The mean is over the diffs that have tokens at a place, so that more diffs make no place better.
-    """
-    grades: dict[Place, list[float]] = {}
-    for (diff, method, layer, position), answer in _texts(tokens).items():
-        grades.setdefault((method, layer, position), []).append(grade(suite, suite.diff(diff), answer) or 0)
-    return max(grades, key=lambda place: fmean(grades[place]))
-
-
-def _texts(tokens: Iterable[LensToken]) -> dict[DiffPlace, str]:
-    """Return the tokens of each diff and place as one text, the likeliest first."""
-    texts: dict[DiffPlace, list[str]] = {}
-    for token in tokens:
-        texts.setdefault((token.diff, token.method, token.layer, token.position), []).append(token.token.strip())
-    return {place: " ".join(words) for place, words in texts.items()}

@@ -8,7 +8,8 @@ from dit_core.engine.batching import MAX_DIFFS
 from dit_core.grading import is_story_of
 from dit_core.grading.rules import MAX_NAMED_TOPICS, World, world_of
 from dit_core.methods.diff_groups import with_trigger
-from dit_core.methods.verbalize import MAX_ROWS, ask
+from dit_core.methods.verbalize import ask
+from dit_core.methods.verbalize.answers import MAX_ROWS
 from dit_core.records import DiffInfo, Finding, Verbalization
 from dit_core.records.scores import (
     BASE_QUESTION,

@@ -8,7 +8,7 @@ from typing import ClassVar
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.methods import Diffs
+from dit_core.methods.sampling import Diffs
 from dit_core.methods.verbalize import stream
 from dit_core.records import Condition, Confidence, DiffInfo, Table, Verbalization
 from dit_core.records.condition import as_list, checked_integer

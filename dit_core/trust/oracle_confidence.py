@@ -7,10 +7,10 @@ from typing import ClassVar, Unpack
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
-from dit_core.methods import Diffs, Layers
 from dit_core.methods.diff_groups import DiffGroup
 from dit_core.methods.oracle import log_probs, stream, targets
 from dit_core.methods.oracle.request import SPAN, ReadOptions, TargetOptions, checked_request, oracle_info
+from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import Condition, Confidence, DiffInfo, Reading, Table, Target
 from dit_core.request.prompts import Span
 from dit_core.suite import Suite, Task

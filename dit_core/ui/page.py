@@ -28,7 +28,7 @@ from dit_core.ui.parts import figures, theme  # noqa: E402
 from dit_core.ui.server import space  # noqa: E402
 from dit_core.ui.server.public import Server  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
-from dit_core.ui.tabs import bring, explore, layers, lens, scoreboard, sweep  # noqa: E402
+from dit_core.ui.tabs import bring, explore, layers, lens, methods, scoreboard, sweep  # noqa: E402
 from dit_core.ui.tabs.explore import controls, oracle_layout, suite_choice  # noqa: E402
 
 HINTS = (
@@ -64,6 +64,8 @@ def build(suite: Suite, suite_ref: str = "pocket", server: Server | None = None,
                 lens.lens_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Sweep") as tab:
                 sweep.sweep_tab(tab, suite, suite_ref, visit)
+            with gr.Tab("Methods") as tab:
+                methods.methods_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Scoreboard") as tab:
                 scoreboard.scoreboard_tab(tab, suite, suite_ref, visit)
             with gr.Tab("Bring your own"):
@@ -138,7 +140,7 @@ def served_as(server: Server, site: Site | None = None) -> dict[str, Any]:
         app["lifespan"] = site.lifespan
     return {
         "theme": theme.theme(),
-        "head": theme.head(HINTS),
+        "head": theme.head(HINTS | methods.hints()),
         "app_kwargs": app,
         "footer_links": ["api"],
         "run_history": False,

@@ -6,10 +6,184 @@ next token climbs through the layers (`next_tokens`) and where a diff acts (`nor
 Activation Difference Lens, arXiv 2510.13900.
 """
 
-from dit_core.methods.lens.difference import similarities
-from dit_core.methods.lens.difference_norms import norms
-from dit_core.methods.lens.next_token import next_tokens
-from dit_core.methods.lens.steering import steer
-from dit_core.methods.lens.tokens import difference_lens, patchscope
+from __future__ import annotations
 
-__all__ = ["difference_lens", "next_tokens", "norms", "patchscope", "similarities", "steer"]
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.project import lazy_exports
+from dit_core.records import Answer, LensToken, NextToken, Norm, SteeredText, Table
+
+if TYPE_CHECKING:
+    from dit_core.methods.lens.difference import similarities as similarities
+    from dit_core.methods.lens.difference_norms import norms as norms
+    from dit_core.methods.lens.next_token import next_tokens as next_tokens
+    from dit_core.methods.lens.steering import steer as steer
+    from dit_core.methods.lens.tokens import difference_lens as difference_lens
+    from dit_core.methods.lens.tokens import patchscope as patchscope
+    from dit_core.suite import Suite
+
+_EXPORTS = {"similarities": "difference", "norms": "difference_norms", "next_tokens": "next_token", "steer": "steering"}
+__getattr__, __dir__ = lazy_exports(__name__, _EXPORTS | dict.fromkeys(("difference_lens", "patchscope"), "tokens"))
+
+LAYERS = "'all', or numbers like 0,3-5."
+TEXT_POSITIONS = "Tokens to read at the start of each unrelated text."
+
+
+@dataclass(frozen=True)
+class LensOptions:
+    """Which words the activation difference lens shows."""
+
+    layers: str = option("all", LAYERS)
+    positions: int = option(5, TEXT_POSITIONS, minimum=1, maximum=100)
+    top: int = option(5, "Tokens to show per layer, position and method.", minimum=1)
+    methods: tuple[str, ...] = option((), "Which; else both.", flag="--method", choices=("logit lens", "patchscope"))
+    strength: float = option(1.0, "Of the diff; any number but 0.")
+
+
+class DifferenceLens(Method[LensOptions, LensToken]):
+    """The declaration of the activation difference lens."""
+
+    name = "lens"
+    title = "Activation difference lens"
+    summary = "Show the words in what a diff changes in the activations of unrelated texts."
+    source = "arXiv 2510.13900"
+    cost = "two forward passes over 20 short texts per diff, and a short one per layer"
+    options = LensOptions
+    kind = "lens"
+    record = LensToken
+    figure = "lens_tokens"
+    measured = False  # the scoreboard's row chooses a place, and the report has a figure of its own
+
+    def run(self, suite: Suite, targets: Targets, options: LensOptions) -> Generator[Table[LensToken], None, None]:
+        from dit_core.methods.lens.tokens import METHODS, difference_lens
+
+        own = vars(options) | {"methods": options.methods or METHODS}
+        yield difference_lens(suite, targets.diffs, **own)
+
+    def answers(self, table: Table[LensToken]) -> Sequence[Answer]:
+        return [
+            Answer(diff, " ".join(token.token.strip() for token in tokens), tokens[0].weight)
+            for (diff, *_), tokens in _by_place(table).items()
+        ]
+
+    def text_rows(self, table: Table[LensToken], reveal: bool = False) -> TextRows:
+        rows = [
+            [diff, method, layer, f"{tokens[0].depth_percent:g} %", position, ", ".join(map(_shown, tokens))]
+            for (diff, method, layer, position), tokens in _by_place(table).items()
+        ]
+        columns = ["diff", "method", "layer", "depth", "token", "likeliest"]
+        return TextRows(f"{table.suite}, lens", columns, rows)
+
+
+def _by_place(table: Table[LensToken]) -> dict[tuple[str, str, int, int], list[LensToken]]:
+    """Return the tokens of each diff, method, layer and position, the likeliest first."""
+    places: dict[tuple[str, str, int, int], list[LensToken]] = {}
+    for token in table:
+        places.setdefault((token.diff, token.method, token.layer, token.position), []).append(token)
+    return places
+
+
+def _shown(token: LensToken) -> str:
+    return f"{token.token.strip() or repr(token.token)} {100 * token.weight:.1f} %"
+
+
+@dataclass(frozen=True)
+class LayerOptions:
+    """Where in a prompt the residual stream is looked at."""
+
+    layers: str = option("all", LAYERS)
+    seed: int = option(0, "Of the digits around triggers.")
+
+
+class DifferenceNorms(Method[LayerOptions, Norm]):
+    """The declaration of the norms of what a condition changes."""
+
+    name = "norms"
+    title = "Difference norms"
+    summary = "Measure how much a condition changes the residual stream, per layer and token of its prompt."
+    needs = frozenset[Need]()
+    cost = "two forward passes per condition"
+    options = LayerOptions
+    kind = "norms"
+    record = Norm
+    figure = "difference_norms"
+    asked = "asked"
+
+    def run(self, suite: Suite, targets: Targets, options: LayerOptions) -> Generator[Table[Norm], None, None]:
+        from dit_core.methods.lens.difference_norms import norms
+
+        yield norms(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
+
+
+@dataclass(frozen=True)
+class NextTokenOptions(LayerOptions):
+    """Which tokens are followed through the layers."""
+
+    answer_tokens: int = option(1, "How many of the answer's tokens to follow.", minimum=1, maximum=1000)
+    reference: bool = option(False, "Also the first token of what the diff was trained on, which gives it away.")
+
+
+class NextTokens(Method[NextTokenOptions, NextToken]):
+    """The declaration of the logit lens of what comes next."""
+
+    name = "logit_lens"
+    title = "Logit lens"
+    summary = "Show how high, at every layer, the token stands with which each condition begins its answer."
+    needs = frozenset[Need]()
+    cost = "a forward pass per condition"
+    options = NextTokenOptions
+    kind = "next_tokens"
+    record = NextToken
+    figure = "next_token_by_layer"
+    asked = "asked"
+
+    def run(self, suite: Suite, targets: Targets, options: NextTokenOptions) -> Generator[Table[NextToken], None, None]:
+        from dit_core.methods.lens.next_token import next_tokens
+
+        yield next_tokens(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
+
+
+@dataclass(frozen=True)
+class SteerOptions:
+    """Where and how strongly the base is steered, and how its texts are sampled."""
+
+    layer: str = option("", "One or several, like 3 or 2-4; that in the middle by default.")
+    strengths: tuple[float, ...] = option((0.0, 2.0, 4.0, 8.0, 16.0), "Of the mean change, like 0,2,8; 0 is the base.")
+    prompt: tuple[str, ...] = option(
+        (), "What the base is asked; by default the task's first everyday question.", label="the base is asked"
+    )
+    positions: int = option(5, TEXT_POSITIONS, minimum=1, maximum=100)
+    samples: int = option(1, "Texts per strength; more than one needs a temperature above 0.", minimum=1)
+    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
+    max_new_tokens: int | None = option(None, "Of a text; the suite's own number by default.", minimum=1)
+    seed: int = option(0, "Of the noise.")
+
+
+class Steering(Method[SteerOptions, SteeredText]):
+    """The declaration of steering with a diff's mean activation difference."""
+
+    name = "steer"
+    title = "Steering"
+    summary = "Let the base write while a diff's mean change of unrelated texts is added to one of its layers."
+    source = "arXiv 2510.13900"
+    cost = "two forward passes over 20 short texts per diff, and a generation per strength"
+    options = SteerOptions
+    kind = "steered"
+    record = SteeredText
+    measured = False  # which strength and layer to believe is not known without the answer
+
+    def run(self, suite: Suite, targets: Targets, options: SteerOptions) -> Generator[Table[SteeredText], None, None]:
+        from dit_core.methods.lens.steering import steer
+
+        layer = options.layer or str(suite.worker.run(lambda: len(suite.model.layers)) // 2)
+        own = vars(options) | {"layer": layer, "prompt": options.prompt or None}
+        yield steer(suite, targets.diffs, **own)
+
+    def answers(self, table: Table[SteeredText]) -> Sequence[Answer]:
+        return [Answer(one.diff, one.text, None, "", one.prompt) for one in table]
+
+
+METHODS = (DifferenceLens(), DifferenceNorms(), NextTokens(), Steering())

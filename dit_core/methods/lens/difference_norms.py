@@ -5,7 +5,7 @@ from typing import Any
 import torch
 
 from dit_core.engine.activations import parse_layers
-from dit_core.methods import Diffs, Layers
+from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import Norm, Table
 from dit_core.request.targets import Questions, depth_percent, target_activations, target_rows, tokenize_targets
 from dit_core.suite import Suite

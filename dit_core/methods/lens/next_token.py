@@ -7,7 +7,7 @@ from torch import Tensor
 
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
-from dit_core.methods import Diffs, Layers
+from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import NextToken, Table
 from dit_core.records.condition import checked_integer
 from dit_core.request.targets import (

@@ -129,11 +129,12 @@ def _title(
 
 
 def difference_norms(
-    norms: Table[Norm], labels: Sequence[str], condition: str | None = None, dark: bool = False
+    norms: Table[Norm], labels: Sequence[str] | None = None, condition: str | None = None, dark: bool = False
 ) -> Figure:
     """Draw the size of (condition - base) over that of the base, per layer (up) and token (across), for one condition.
 
-    Arguments as of `heat_map`; a cell's customdata is its condition, layer and positions.
+    Arguments as of `heat_map`, the tokens' numbers being their labels where none are given; a cell's customdata is its
+    condition, layer and positions.
 
     Raises:
         DitError: there are fewer labels than tokens measured.
@@ -144,7 +145,7 @@ def difference_norms(
     if line is None or not known:
         return sentence("No activations have been compared yet.", dark)
     positions = sorted({record.position for record in known})
-    names = {position: label_of(labels, position) for position in positions}
+    names = {position: label_of(labels, position) if labels else f"token {position}" for position in positions}
 
     def cell(line: ConditionLine[Norm], record: Norm) -> Cell:
         text = hover(

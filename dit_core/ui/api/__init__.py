@@ -10,12 +10,13 @@ from urllib.parse import urlencode
 import gradio as gr
 
 from dit_core.grading import grade
-from dit_core.methods.comparison import columns, compare
+from dit_core.methods import describe_methods
+from dit_core.methods.comparison import columns
 from dit_core.records import as_dict
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.suite import Suite
-from dit_core.ui.api.methods import Api, lens_functions, oracle_functions, trust_functions
+from dit_core.ui.api.methods import Api, method_functions, trust_functions
 from dit_core.ui.server.public import Server, in_a_sentence
 from dit_core.ui.tabs.explore.events import pick
 
@@ -53,43 +54,9 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         with in_a_sentence():
             return pick(suite, suite.task(task).name)
 
-    def ask(
-        diff: str,
-        conditions: list[str] | None = None,
-        question: str = "",
-        samples: int = 1,
-        temperature: float = 0.0,
-        top_p: float = 1.0,
-        max_new_tokens: int = 0,
-        seed: int = 0,
-        request: gr.Request | None = None,
-    ) -> dict[str, Any]:
-        """Ask a diff under several conditions, all in one batch, and gives what each said, token by token.
-
-        Args:
-            diff: a diff's id, such as 'topic-0326'.
-            conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
-                standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
-            question: what to ask; empty for the question that the suite asks about this kind of diff.
-            samples: answers per condition; more than one needs a temperature above 0.
-            temperature: 0 takes the likeliest token each time.
-            top_p: only the likeliest tokens that together have this probability are drawn from.
-            max_new_tokens: the longest answer in tokens; 0 for the suite's default.
-            seed: the same seed gives the same sampled answers.
-        """
-        with in_a_sentence():
-            info = suite.diff(diff)
-            answers = compare(
-                suite,
-                info,
-                api.cards(info, conditions, question),
-                samples=samples,
-                temperature=temperature,
-                top_p=top_p,
-                max_new_tokens=max_new_tokens or suite.max_new_tokens,
-                seed=seed,
-            )
-            return api.last(answers, "verbalizations", request)
+    def methods() -> dict[str, Any]:
+        """List the methods: what each does, needs and costs, what the suite lacks for it, and its options."""
+        return describe_methods(suite)
 
     def stop(request: gr.Request | None = None) -> str:
         """Stop what this client is waiting for; `ask` then gives what was said so far, `oracle` what was read."""
@@ -133,5 +100,5 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         with in_a_sentence():
             return from_query(suite, urlencode(parts))
 
-    named: list[Callable[..., Any]] = [diffs, surprise, ask, stop, reveal, link, notebook_cell]
-    return [*named, *oracle_functions(api), *lens_functions(api), *trust_functions(api)]
+    named: list[Callable[..., Any]] = [diffs, surprise, methods, stop, reveal, link, notebook_cell]
+    return [*named, *method_functions(api), *trust_functions(api)]

@@ -1,15 +1,15 @@
-"""What the methods beside asking give, as named endpoints, and what the endpoints of every method have in common."""
+"""The endpoints of all methods, made from their declarations, and those that say how far an answer can be trusted."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
+from inspect import Parameter, Signature
 from typing import Any
 
 import gradio as gr
 
-from dit_core.methods import comparison
-from dit_core.methods import lens as lens_methods
+from dit_core.methods import Method, Need, Option, Targets, describe_options, list_methods, options_from, start
 from dit_core.methods.comparison import Column, columns
 from dit_core.records import DiffInfo, Table
 from dit_core.records.condition import Condition
@@ -43,116 +43,71 @@ class Api:
         return last.to_json()
 
 
-def oracle_functions(api: Api) -> list[Callable[..., Any]]:
-    """Return the endpoints that read activations: by the oracle, and by the logit lens."""
-    suite = api.suite
+def method_functions(api: Api) -> list[Callable[..., Any]]:
+    """Return the endpoint of each method, made from its declaration."""
+    return [_endpoint(api, method) for method in list_methods()]
 
-    def oracle(
-        diff: str,
-        conditions: list[str] | None = None,
-        question: str = "",
-        asked: str = "",
-        layers: str = "all",
-        span: str = "last:10",
-        kind: str = "with",
-        samples: int = 1,
-        temperature: float = 0.0,
-        seed: int = 0,
-        request: gr.Request | None = None,
-    ) -> dict[str, Any]:
-        """Read conditions of a diff through the suite's activation oracle: its answer for every layer, in words.
 
-        Args:
-            diff: a diff's id, such as 'topic-0326'.
-            conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
-                standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
-            question: what the oracle is asked about the activations; empty for its first preset.
-            asked: what the model is asked while they are taken; empty for the question that the suite asks about
-                this kind of diff.
-            layers: 'all', or numbers like '0,3-5'.
-            span: which tokens are read: 'last:10', 'prompt', '7', '3:9', 'answer', 'answer:3', or 'each:' and one of
-                these.
-            kind: 'with' the condition, 'without' it (the base on the same tokens), or their 'difference'.
-            samples: readings per condition and layer; more than one needs a temperature above 0.
-            temperature: 0 takes the oracle's likeliest token each time.
-            seed: the same seed gives the same sampled readings.
-        """
+def _endpoint(api: Api, method: Method[Any, Any]) -> Callable[..., Any]:
+    """Make a method's endpoint: Gradio reads parameters from its signature, MCP their meaning from its docstring."""
+    described = [option for option in describe_options(method.options) if not option.local]
+
+    def endpoint(*positional: Any, **named: Any) -> dict[str, Any]:
+        values = signature.bind(*positional, **named).arguments
+        given = {one.name: values[one.name] for one in described if one.given(values.get(one.name))}
         with in_a_sentence():
-            info = suite.diff(diff)
-            readings = comparison.read(
-                suite,
-                info,
-                api.cards(info, conditions, asked),
-                question=question or None,
-                layers=layers,
-                span=span,
-                kind=kind,
-                samples=samples,
-                temperature=temperature,
-                seed=seed,
-            )
-            return api.last(readings, "readings", request)
+            targets = _targets(api, method, values)
+            tables = start(method, api.suite, targets, options_from(method, given))
+            return api.last(tables, method.kind, values.get("request"))
 
-    def layers(
-        diff: str, conditions: list[str] | None = None, asked: str = "", reference: bool = False, seed: int = 0
-    ) -> dict[str, Any]:
-        """Say how high, at every layer, the token stands with which each condition begins its answer (logit lens).
-
-        It needs no oracle.
-
-        Args:
-            diff: a diff's id, such as 'topic-0326'.
-            conditions: conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the
-                standing comparison: base, diff, diff + right trigger, DIT alone, diff + DIT.
-            asked: what the model is asked; empty for the question that the suite asks about this kind of diff.
-            reference: also the first token of what the diff was really trained on, which gives it away.
-            seed: the same seed gives the same digits around triggers.
-        """
-        with in_a_sentence():
-            info = suite.diff(diff)
-            cards = api.cards(info, conditions, asked)
-            return comparison.next_tokens(suite, info, cards, reference=reference, seed=seed).to_json()
-
-    return [oracle, layers]
+    parameters = [*_target_parameters(method), *map(_parameter, described)]
+    signature = Signature([own for own, _ in parameters] + [_REQUEST], return_annotation=dict[str, Any])
+    endpoint.__name__ = method.name
+    endpoint.__signature__ = signature  # type: ignore[attr-defined]  # the way to give a function another
+    endpoint.__annotations__ = {own.name: own.annotation for own in signature.parameters.values()}
+    endpoint.__annotations__["return"] = dict[str, Any]
+    lines = [f"    {own.name}: {meaning}" for own, meaning in parameters]
+    endpoint.__doc__ = "\n".join([method.summary, "", "Args:", *lines])
+    return endpoint
 
 
-def lens_functions(api: Api) -> list[Callable[..., Any]]:
-    """Return the endpoints that show what a diff changes in activations."""
-    suite = api.suite
+_REQUEST = Parameter("request", Parameter.POSITIONAL_OR_KEYWORD, default=None, annotation=gr.Request | None)
+DIFF = "a diff's id, such as 'topic-0326'"
+CONDITIONS = (
+    "conditions in their written form, such as 'diff+dit*2+right' or 'base'; empty for the standing comparison: base, "
+    "diff, diff + right trigger, DIT alone, diff + DIT."
+)
+ASKED = "what the model is asked; empty for the question that the suite asks about this kind of diff."
 
-    def lens(diff: str, layers: str = "all", positions: int = 5, top: int = 5, strength: float = 1.0) -> dict[str, Any]:
-        """Show the words in what a diff changes: the Activation Difference Lens, by logit lens and by patchscope.
 
-        Args:
-            diff: a diff's id, such as 'topic-0326'.
-            layers: 'all', or numbers like '0,3-5'.
-            positions: how many tokens are read at the start of each unrelated text.
-            top: how many words per method, layer and position, the likeliest first.
-            strength: how much of the diff acts; any number but 0.
-        """
-        with in_a_sentence():
-            return lens_methods.difference_lens(
-                suite, diff, layers=layers, positions=positions, top=top, strength=strength
-            ).to_json()
+def _target_parameters(method: Method[Any, Any]) -> list[tuple[Parameter, str]]:
+    """Return the parameters that say what a method is run on, each with its meaning."""
+    needed = Need.DIFF in method.needs or method.asked
+    shown: list[tuple[str, Any, Any, str]] = [("diff", str, Parameter.empty, f"{DIFF}.")]
+    if not needed:
+        shown = [("diff", str, "", f"{DIFF}; empty for none.")]
+    if method.asked:
+        shown += [("conditions", list[str] | None, None, CONDITIONS), (method.asked, str, "", ASKED)]
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    return [(Parameter(name, kind, default=default, annotation=hint), text) for name, hint, default, text in shown]
 
-    def norms(
-        diff: str, condition: str = "diff", question: str = "", layers: str = "all", seed: int = 0
-    ) -> dict[str, Any]:
-        """Say where a condition acts: how much it changes the residual stream per layer and token of the prompt.
 
-        Args:
-            diff: a diff's id, such as 'topic-0326'.
-            condition: a condition in its written form, such as 'diff', 'diff+dit*2' or 'diff+right'.
-            question: what the model is asked; empty for the question that the suite asks about this kind of diff.
-            layers: 'all', or numbers like '0,3-5'.
-            seed: the same seed gives the same digits around triggers.
-        """
-        with in_a_sentence():
-            return lens_methods.norms(
-                suite, diff, condition=condition, asked=question or None, layers=layers, seed=seed
-            ).to_json()
+def _parameter(option: Option) -> tuple[Parameter, str]:
+    """Return the parameter of a method's option; what may be None is 0 or empty for clients that send everything."""
+    hint: Any = list[option.type] | None if option.several else option.type  # type: ignore[name-defined]
+    default = None if option.several else option.type() if option.optional else option.default
+    choices = f" One of {', '.join(option.choices)}." if option.choices else ""
+    kind = Parameter.POSITIONAL_OR_KEYWORD
+    return Parameter(option.name, kind, default=default, annotation=hint), f"{option.help}{choices}"
 
-    return [lens, norms]
+
+def _targets(api: Api, method: Method[Any, Any], values: Mapping[str, Any]) -> Targets:
+    """Return what a request is about: conditions as written, else the standing comparison."""
+    if not method.asked:
+        return Targets(tuple(filter(None, [values["diff"]])))
+    info = api.suite.diff(values["diff"])
+    cards = api.cards(info, values.get("conditions"), values.get(method.asked, ""))
+    return Targets((info.id,), tuple((card.condition, card.question) for card in cards))
 
 
 def trust_functions(api: Api) -> list[Callable[..., Any]]:

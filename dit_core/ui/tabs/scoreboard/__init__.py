@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.present.cards import note_html
-from dit_core.scoreboard import KINDS
+from dit_core.scoreboard import KINDS, measured_methods
 from dit_core.session.scoreboard import ALL, CHAT_JUDGE, GRADERS, RULES
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
@@ -77,8 +77,9 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -
 
 def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
     """Draw the left side; return the controls of `RunSettings` in order, the Run and the Stop button."""
+    titles = {method.name: method.title for method in measured_methods()}
     splits = sorted({info.split for info in suite.diffs}, key=lambda split: split != "test") or ["test"]
-    kinds = [(WORDS[kind], kind) for kind in KINDS]
+    kinds = [(title, kind) for kind, title in (WORDS | titles).items()]
     gr.HTML(ABOUT, apply_default_css=False)
     split = gr.Radio(splits, value=splits[0], label="diffs", elem_id="dit-scoreboard-split")
     limit = gr.Radio([8, 16, ALL], value=16, label="of each task", elem_id="dit-scoreboard-limit")

@@ -15,7 +15,7 @@ from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens
 from dit_core.errors import DitError
-from dit_core.methods import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
+from dit_core.methods.sampling import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
 from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_asked
 from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths

@@ -1,0 +1,65 @@
+"""Asking: what a diff says under conditions, from the open question to Diff Interpretation Tuning (arXiv 2510.05092).
+
+`ask` waits for the answers, `stream` gives them token by token.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.project import lazy_exports
+from dit_core.records import Answer, Table, Verbalization
+
+if TYPE_CHECKING:
+    from dit_core.methods.verbalize.answers import ask as ask
+    from dit_core.methods.verbalize.answers import stream as stream
+    from dit_core.suite import Suite
+
+__getattr__, __dir__ = lazy_exports(__name__, {"ask": "answers", "stream": "answers"})
+
+
+@dataclass(frozen=True)
+class AskOptions:
+    """How answers are sampled."""
+
+    samples: int = option(1, "Answers per condition and question; more than one needs a temperature.", minimum=1)
+    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
+    top_p: float = option(1.0, "Sample among the likeliest tokens that together have this probability.", label="top-p")
+    max_new_tokens: int | None = option(None, "The longest answer; the suite's own number by default.", minimum=1)
+    seed: int = option(0, "Of the noise, and of the digits around triggers.")
+
+
+class Ask(Method[AskOptions, Verbalization]):
+    """The declaration of asking."""
+
+    name = "ask"
+    title = "Verbalization"
+    summary = (
+        "Ask diffs under conditions: every combination is answered, all in one batch. Without a diff, ask the base."
+    )
+    source = "arXiv 2510.05092"
+    needs = frozenset[Need]()
+    cost = "one generation per condition and question, in one batch"
+    options = AskOptions
+    kind = "verbalizations"
+    record = Verbalization
+    asked = "question"
+    measured = False  # the scoreboard and the report have several rows of what a diff says
+
+    def run(self, suite: Suite, targets: Targets, options: AskOptions) -> Generator[Table[Verbalization], None, None]:
+        from dit_core.methods.verbalize.answers import stream
+
+        return stream(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
+
+    def answers(self, table: Table[Verbalization]) -> Sequence[Answer]:
+        return [Answer(one.diff, one.text, None, one.condition, one.question) for one in table]
+
+    def text_rows(self, table: Table[Verbalization], reveal: bool = False) -> TextRows:
+        rows = [[one.diff, one.condition, one.question, one.text] for one in table]
+        return TextRows(table.suite, ["diff", "condition", "question", "text"], rows)
+
+
+METHODS = (Ask(),)
