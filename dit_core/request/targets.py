@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor
 
 from dit_core.engine.activations import residuals
-from dit_core.engine.batching import batch_size, split_batches
+from dit_core.engine.batching import Attempt, batch_size, split_batches
 from dit_core.engine.generation import generate, overflow_error
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Target
@@ -22,7 +22,6 @@ from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
 T = TypeVar("T")
-R = TypeVar("R")
 
 ACTIVATION_KINDS = ("with", "without", "difference")
 MAX_ROWS = 256  # of one batch of targets, before memory has its say
@@ -135,8 +134,11 @@ def tokenize_targets(
         targets.append(TargetTokens(info, condition, asked, ids, len(ids)))
     if not answer_tokens:
         return targets
-    batches = _batches(suite, targets, lambda target: target, lambda batch: _answered(suite, batch, answer_tokens))
-    return [target for batch in batches for target in batch]
+    answered: list[TargetTokens] = []
+    for attempt in _attempts(suite, targets, _needed_diff):
+        with attempt as batch:
+            answered += _answered(suite, batch, answer_tokens)
+    return answered
 
 
 def target_activations(
@@ -175,8 +177,11 @@ def activations_by_kind(
     suite: Suite, wanted: Sequence[WantedActivations], layers: Sequence[int]
 ) -> list[dict[str, Tensor]]:
     """Return the same as `target_activations`, by kind: all kinds of all targets come from one pass."""
-    batches = _batches(suite, wanted, lambda item: item.target, lambda batch: _residuals(suite, batch, layers))
-    return [by_kind for batch in batches for by_kind in batch]
+    by_kind: list[dict[str, Tensor]] = []
+    for attempt in _attempts(suite, wanted, lambda item: _needed_diff(item.target)):
+        with attempt as batch:
+            by_kind += _residuals(suite, batch, layers)
+    return by_kind
 
 
 def depth_percent(suite: Suite, layer: int) -> float:
@@ -184,22 +189,16 @@ def depth_percent(suite: Suite, layer: int) -> float:
     return round(100 * layer / len(suite.model.layers), 1)
 
 
-def _batches(
-    suite: Suite,
-    items: Sequence[T],
-    target_of: Callable[[T], TargetTokens],
-    function: Callable[[Sequence[T]], list[R]],
-) -> Iterator[list[R]]:
-    """Yield the results of each batch of items; each has a target, whose diff it needs on the model."""
+def _needed_diff(target: TargetTokens) -> DiffInfo | None:
+    """Return the diff that a target needs on the model."""
+    return target.info if target.condition.strength else None
 
-    def diff_of(item: T) -> DiffInfo | None:
-        target = target_of(item)
-        return target.info if target.condition.strength else None
 
+def _attempts(suite: Suite, items: Sequence[T], diff_of: Callable[[T], DiffInfo | None]) -> Iterator[Attempt[T]]:
+    """Yield batches of items, each of which needs a diff or none on the model."""
     size = batch_size(suite.model, "targets", MAX_ROWS)
     for group in split_batches(items, diff_of, MAX_ROWS):
-        for _, results in size.map(group, function):
-            yield results
+        yield from size.attempts(group)
 
 
 def _residuals(suite: Suite, batch: Sequence[WantedActivations], layers: Sequence[int]) -> list[dict[str, Tensor]]:
