@@ -180,7 +180,7 @@ def test_a_damaged_cache_is_no_reason_to_fail(tmp_path):
     path.write_text("no database", encoding="utf-8")
     store = EvidenceCache(path, "x")
     assert store.get("key") is None
-    store.put([(("key",), 1)])
+    store.put({("key",): 1})
     assert store.get("key") == 1
 
 

@@ -128,26 +128,20 @@ def log_probabilities(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
     """Return the log-probability in nats of each row's text as its answer; 0 for a text without tokens."""
 
     def compute() -> list[float]:
-        found: list[float] = []
-        for group in split_batches(rows, lambda row: row[0], MAX_ROWS, MAX_DIFFS):
-            size = batch_size(suite.model, "evidence", MAX_ROWS)
-            for _, scores in size.map(group, lambda batch: _batch(suite, batch)):
-                found += scores
-        return found
+        model, scores = suite.model, dict.fromkeys(rows, 0.0)
+        tokens = {text: model.tokenizer.encode(text, add_special_tokens=False) for *_, text in rows}
+
+        def batch_scores(batch: Sequence[ScoreRow]) -> list[list[list[float]]]:
+            acting = row_strengths(suite, [(info, condition) for info, condition, *_ in batch])
+            prompts = [model.encode(question) for *_, question, _ in batch]
+            return choice_log_probabilities(model, prompts, [[tokens[text]] for *_, text in batch], acting)
+
+        for group in split_batches([row for row in scores if tokens[row[-1]]], lambda row: row[0], MAX_ROWS, MAX_DIFFS):
+            for batch, found in batch_size(model, "evidence", MAX_ROWS).map(group, batch_scores):
+                scores |= {row: sum(own) for row, (own,) in zip(batch, found, strict=True)}
+        return [scores[row] for row in rows]
 
     return suite.worker.run(compute)
-
-
-def _batch(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
-    model, scores = suite.model, [0.0] * len(rows)
-    tokens = [model.tokenizer.encode(text, add_special_tokens=False) for *_, text in rows]
-    if filled := [place for place, own in enumerate(tokens) if own]:
-        prompts = [model.encode(rows[place][2]) for place in filled]
-        acting = row_strengths(suite, [rows[place][:2] for place in filled])
-        found = choice_log_probabilities(model, prompts, [[tokens[place]] for place in filled], acting)
-        for place, (own,) in zip(filled, found, strict=True):
-            scores[place] = sum(own)
-    return scores
 
 
 Run = Callable[[Sequence[DiffInfo], int, int], Iterator[Mapping[str, list[str]]]]
@@ -159,7 +153,7 @@ class MethodSubject:
     """The answers of any method about diffs, as texts of its table: without log-probabilities and a calibration.
 
     `question` is what the method is asked, or its title; `run` gives its answers. A method that draws nothing at
-    random gives one sample.
+    random gives one sample. Nothing is cached, for a method's own code and options may change.
     """
 
     suite: Suite
@@ -168,11 +162,7 @@ class MethodSubject:
     run: Run
     seed: int = 0
     speaker: ClassVar[str] = "The method"
-
-    @property
-    def cache_key(self) -> tuple[str, ...]:
-        """The method's name."""
-        return "method", self.name
+    cache_key: ClassVar[None] = None
 
     def query(self, info: DiffInfo) -> Query:
         """Return the query about a diff."""

@@ -6,8 +6,8 @@ under each of its controls. Samples and scores are computed once and kept in the
 
 import hashlib
 import json
-import logging
-from collections.abc import Callable, Generator, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log
@@ -24,7 +24,6 @@ from dit_core.suite import Suite
 from dit_core.suite.diffs import OWN
 
 SAMPLES = 16
-_log = logging.getLogger("dit_core")
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
@@ -90,8 +89,8 @@ class Subject(Protocol):
         """The seed of its samples."""
 
     @property
-    def cache_key(self) -> tuple[str | int | None, ...]:
-        """All that scores depend on beside the query and the suite, ready for JSON."""
+    def cache_key(self) -> tuple[str | int | None, ...] | None:
+        """All that scores depend on beside the query and the suite, ready for JSON; None where nothing is cached."""
 
     def controls(self, query: Query) -> dict[str, Query]:
         """Return the controls of a query by kind."""
@@ -178,8 +177,7 @@ def _cached(
     if missing := [item for item in keys if item not in found]:
         for new in compute(missing):
             found |= new
-            # A diff that a user brought is theirs alone.
-            cache.put((keys[item], value) for item, value in new.items() if not keys[item][1].startswith(f"{OWN}-"))
+            cache.put({keys[item]: value for item, value in new.items() if _may_be_kept(subject, keys[item])})
             yield found
     yield found
 
@@ -187,7 +185,12 @@ def _cached(
 def _key(subject: Subject, query: Query) -> tuple[str | int | None, ...]:
     """Return what tells a query from all others of its suite, its diff's id first."""
     diff = query.info.id if query.info else ""
-    return diff, *subject.cache_key, str(query.condition), query.asked, query.layer
+    return diff, *(subject.cache_key or ()), str(query.condition), query.asked, query.layer
+
+
+def _may_be_kept(subject: Subject, key: tuple[Any, ...]) -> bool:
+    """Return whether a value is cached: a diff that a user brought is theirs alone."""
+    return subject.cache_key is not None and not key[1].startswith(f"{OWN}-")
 
 
 class EvidenceCache:
@@ -199,23 +202,18 @@ class EvidenceCache:
         self._memory: dict[tuple[Any, ...], Any] = {}
 
     def get(self, *key: Any) -> Any:
-        """Return what is kept under a key, or None."""
-        if key not in self._memory and self.path.exists():
-            try:
+        """Return what is kept under a key, or None; a file that can't be read holds nothing."""
+        if key not in self._memory:
+            with suppress(DitError):
                 self._memory[key] = self._file.get(self._stamp, *key)
-            except DitError as error:
-                _log.info("evidence is gathered anew: %s", error)
         return self._memory.get(key)
 
-    def put(self, items: Iterable[tuple[tuple[Any, ...], Any]]) -> None:
-        """Keep values by their keys."""
-        if not (values := dict(items)):
-            return
-        self._memory.update(values)
-        try:
-            self._file.put(((self._stamp, *key), value) for key, value in values.items())
-        except DitError as error:
-            _log.info("evidence is not kept: %s", error)
+    def put(self, values: Mapping[tuple[Any, ...], Any]) -> None:
+        """Keep values by their keys, in memory where the file can't be written."""
+        self._memory |= values
+        if values:
+            with suppress(DitError):
+                self._file.put(((self._stamp, *key), value) for key, value in values.items())
 
 
 @lru_cache(maxsize=8)
