@@ -110,7 +110,7 @@ def sentence(
 
 
 def _is_habit(control: Mapping[str, Any], share: float) -> bool:
-    """Whether a control gives the answer so often that the diff need not be why: `share` is how often the diff does."""
+    """Return whether a control gives the answer so often that the diff, giving it in a `share`, need not be why."""
     return 2 * _share(control) >= share and HABIT * control["same"] >= control["samples"]
 
 

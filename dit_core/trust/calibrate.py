@@ -42,7 +42,7 @@ from dit_core.trust.calibration import (
     fit_weights,
     write_calibration,
 )
-from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control, stand_in
+from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control, control_target
 from dit_core.trust.evidence import SAMPLES, Evidence, Query, Subject, gather
 from dit_core.trust.oracle_confidence import calibrated_readings
 
@@ -103,7 +103,7 @@ def _answer_batches(suite: Suite, task: str, split: str, limit: int | None) -> I
 
 
 def _reading_batches(suite: Suite, task: str, split: str, limit: int | None) -> Iterator[Batch]:
-    """Each way of reading, and in it the layers in turns: a diff is read at those whose turn it is."""
+    """Yield the batches of each way of reading; layers take turns, and a diff is read at those of its turn."""
     infos, controls = _pairs(suite, task, split, limit)
     for way in calibrated_readings(suite, suite.task(task)) if infos else ():
         asked, condition = way.questions(suite, suite.task(task), infos), Condition.parse(way.condition)
@@ -111,8 +111,8 @@ def _reading_batches(suite: Suite, task: str, split: str, limit: int | None) -> 
         for turn, layers in enumerate(turns):
             rows: list[tuple[DiffInfo, bool, Query]] = []
             for info, other in list(zip(infos, controls, strict=True))[turn :: len(turns)]:
-                placed = stand_in(info, getattr(other, "kind", OTHER), other)
-                for diff, real, target in ((info, True, info), (other, False, placed)):
+                beside = control_target(info, getattr(other, "kind", OTHER), other)
+                for diff, real, target in ((info, True, info), (other, False, beside)):
                     rows += [(diff, real, Query(target, condition, asked[info.id], layer)) for layer in layers]
             if rows:
                 yield Batch(way.name, way.subject(suite), rows)
@@ -131,7 +131,7 @@ def in_turns(layers: Sequence[int]) -> list[list[int]]:
 
 
 def _pairs(suite: Suite, task: str, split: str, limit: int | None) -> tuple[list[DiffInfo], list[DiffInfo]]:
-    """The first diffs of a task's split, and a control diff beside each."""
+    """Return the first diffs of a task's split, and the control diff beside each."""
     infos = diffs_of_split(suite, task, split)[:limit]
     # Of the other task the training diffs, to fit: its test diffs are for the report.
     theirs = REPORT if split == REPORT else TRAIN
@@ -140,7 +140,7 @@ def _pairs(suite: Suite, task: str, split: str, limit: int | None) -> tuple[list
 
 
 def _control(place: int, info: DiffInfo, others: Sequence[DiffInfo]) -> DiffInfo:
-    """The control diff beside the real one at a place: every third is of another task, where there are any."""
+    """Return the control diff beside the real one at a place: every third is of another task, if there is one."""
     if place % 3 == 2 and others:
         return others[place // 3 % len(others)]
     return control(info, (RANDOM, PERMUTED)[place % 3 if others else place % 2])
@@ -207,7 +207,7 @@ def recalibrate(
 def _report(
     weights: Weights, fitted: Sequence[str], examples: Sequence[LabelledEvidence], prefix: str
 ) -> list[Reliability]:
-    """The figures of all that the calibration was `fitted` on, of parts of it, and of the others."""
+    """Measure all that the calibration was `fitted` on, parts of it, and the others."""
     own = [example for example in examples if example.by in fitted]
     groups = {"all": own, "real diffs alone": [example for example in own if example.real]}
     for name in dict.fromkeys(example.by for example in examples):

@@ -202,7 +202,7 @@ def adapter_digest(suite: Suite, name: str) -> str:
 
 
 def _remedy(suite: Suite, of: str) -> str:
-    """What to do for a calibration that holds."""
+    """Say how to get a calibration that holds."""
     if not any(info.split == "calibration" for info in suite.diffs):
         return "fitting one takes diffs of the split 'calibration', and the suite lists none"
     own = "" if suite.name == "pocket" else ", with `--suite` and its path"
@@ -210,7 +210,7 @@ def _remedy(suite: Suite, of: str) -> str:
 
 
 def _features(evidence: Evidence) -> tuple[float, float]:
-    """Log-odds of the answer's share, half a sample added to both sides, and its lift within ±`MAX_LIFT`."""
+    """Return the log-odds of the answer's share, half a sample added to both sides, and its lift within ±`MAX_LIFT`."""
     odds = (evidence.times + 0.5) / (evidence.samples - evidence.times + 0.5)
     return log(odds), max(-MAX_LIFT, min(evidence.lift or 0.0, MAX_LIFT))
 

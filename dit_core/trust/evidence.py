@@ -118,9 +118,9 @@ class Subject(Protocol):
 def gather(
     subject: Subject, queries: Sequence[Query], samples: int = SAMPLES
 ) -> Generator[dict[Query, Evidence], None, None]:
-    """Gather the evidence for each query's modal answer: the last item. A query without an answer has none.
+    """Yield the evidence for each query's modal answer, at last; before that, empty items while the work goes on.
 
-    Before it come empty items, at each of which the work may be stopped.
+    A query without an answer has none. Closing the iterator stops the work.
     """
     texts: dict[Query, list[str]] = {}
     for texts in sample(subject, queries, samples):  # noqa: B007 - the last counts
@@ -131,7 +131,7 @@ def gather(
 def evidence_of(
     subject: Subject, queries: Sequence[Query], texts: Mapping[Query, Sequence[str]]
 ) -> Generator[dict[Query, Evidence], None, None]:
-    """Gather evidence, as `gather` does, from samples that were drawn before: `texts` holds those of each query."""
+    """Yield evidence, as `gather` does, from samples that were drawn before: `texts` holds those of each query."""
     modes = {query: modal(texts[query]) for query in queries if query in texts}
     controls = {query: subject.controls(query) for query in modes}
     wanted = [(target, text) for query, (text, _) in modes.items() for target in (query, *controls[query].values())]
@@ -153,7 +153,7 @@ def evidence_of(
 def sample(
     subject: Subject, queries: Sequence[Query], samples: int = SAMPLES
 ) -> Generator[dict[Query, list[str]], None, None]:
-    """Draw samples for each query; each item holds all there are so far, and the last is complete."""
+    """Yield the samples drawn for each query so far; the last item is complete."""
     keys = {query: ("sample", *_key(subject, query), samples, subject.seed) for query in queries}
     yield from _cached(subject, keys, lambda missing: subject.sample(missing, samples))
 
@@ -161,7 +161,7 @@ def sample(
 def score(
     subject: Subject, pairs: Sequence[tuple[Query, str]]
 ) -> Generator[dict[tuple[Query, str], float], None, None]:
-    """Score each text as an answer to its query, in nats; items are as those of `sample`. An empty text scores 0."""
+    """Yield the log-probabilities, in nats, of texts as answers to queries so far; an empty text has 0."""
     keys = {(query, text): ("score", *_key(subject, query), text) for query, text in pairs if text}
     empty = {pair: 0.0 for pair in pairs if not pair[1]}
     for found in _cached(subject, keys, subject.score):

@@ -17,7 +17,7 @@ from dit_core.suite import Suite, Task
 from dit_core.suite.offload import at_model
 from dit_core.trust.assess import assess, checked_samples
 from dit_core.trust.calibration import ORACLE, READINGS, calibrated_probability, read_calibration
-from dit_core.trust.controls import controls, stand_in
+from dit_core.trust.controls import control_target, controls
 from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
 CONDITION = "diff+dit"
@@ -115,7 +115,7 @@ class ReadingSubject:
         found: dict[str, Query] = {}
         for kind, other in controls(self.suite, info, info.task).items():
             if other is not None:
-                found[kind] = replace(query, info=stand_in(info, kind, other))
+                found[kind] = replace(query, info=control_target(info, kind, other))
             elif self.kind == "with" or condition.adapters:  # else nothing acts: there is no difference to read
                 found[kind] = replace(query, condition=replace(condition, strength=0.0))
         return found
