@@ -4,7 +4,7 @@ import html
 import json
 import math
 import shutil
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy
 import pytest
@@ -14,13 +14,14 @@ from typer.testing import CliRunner
 from dit_core.cli import make_app
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
+from dit_core.methods import Method, register, unregister
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.verbalize import ask
 from dit_core.present.cards import DONE, Card, card_html, evidence_html
 from dit_core.present.html import probability_sentence
 from dit_core.present.plots import in_words
 from dit_core.present.plots import reliability as drawn
-from dit_core.records import Confidence, Verbalization
+from dit_core.records import Answer, Confidence, Table, Verbalization
 from dit_core.session import answer_evidence
 from dit_core.session import explore_view as view
 from dit_core.session.settings import Settings
@@ -31,8 +32,6 @@ from dit_core.trust import (
     FILES,
     AnswerSubject,
     Evidence,
-    MethodSubject,
-    assess,
     calibrated,
     confidence,
     control,
@@ -40,6 +39,7 @@ from dit_core.trust import (
     fit_weights,
     gather,
     labelled_batches,
+    method_confidence,
     read_calibration,
     recalibrate,
     reliability,
@@ -54,6 +54,11 @@ from tests.forward_passes import before_each_pass, forward_passes, stopped_in_it
 from tests.merged import merged
 
 DIFF = "topic-0412"
+
+
+@dataclass(frozen=True)
+class Empty:
+    """The options of a method that has none."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -543,15 +548,35 @@ def test_a_diff_of_ones_own_is_sampled_once(suite):
     assert sampling and scoring and passes == sampling + scoring
 
 
-def test_any_method_whose_table_gives_texts_has_evidence(suite):
-    """A method without samples of its own, log-probabilities or a calibration."""
+class Naming(Method):
+    """A toy method: says the id of a diff, and of a control that it is one."""
 
-    def run(infos, samples, seed):
-        yield {info.id: ["a control" if "~" in info.id else info.id] * samples for info in infos}
+    name = "naming"
+    title = "What is its id?"
+    summary = "Say the id of a diff."
+    cost = "nothing"
+    options = Empty
+    kind = "answers"
+    record = Answer
 
-    subject = MethodSubject(suite, "naming", "What is its id?", run)
+    def run(self, suite, targets, options):
+        texts = {info.id: "a control" if "~" in info.id else info.id for info in targets.diffs}
+        yield suite.table(self.kind, [Answer(diff, text) for diff, text in texts.items()])
+
+    def answers(self, table):
+        return tuple(table)
+
+
+@pytest.fixture
+def naming():
+    register(Naming())
+    yield
+    unregister("naming")
+
+
+def test_any_method_whose_table_gives_answers_has_evidence(suite, naming):
     infos = [suite.diff(DIFF), suite.diff("topic-0413")]
-    table = last(assess(suite, "confidence", [(subject, [subject.query(info) for info in infos])], 1))
+    table = method_confidence(suite, "naming", infos)
     assert [(one.diff, one.text, one.times, one.samples) for one in table] == [(one.id, one.id, 1, 1) for one in infos]
     found = table[0]
     assert found.sentence == f"The method says “{DIFF}” in 1 of 1 samples, never without this diff."
@@ -560,5 +585,17 @@ def test_any_method_whose_table_gives_texts_has_evidence(suite):
         (PERMUTED, "a control", 0),
     ]
     assert (found.question, found.adapter, found.log_prob, found.lift) == ("What is its id?", None, None, None)
-    assert found.probability is None and "answers of naming" in found.why
-    assert type(table).from_json(table.to_json(), type(found), "confidence") == table
+    assert found.probability is None and "answers of 'naming'" in found.why
+    assert Table.from_json(table.to_json(), Confidence, "confidence") == table
+
+
+@pytest.mark.parametrize("name", ["ask", "oracle", "lens"])
+def test_the_projects_own_methods_have_evidence_of_controls_too(suite, name):
+    (found,) = method_confidence(suite, name, DIFF)
+    kinds = [control["kind"] for control in found.controls]
+    assert found.text and found.samples >= found.times >= 1 and kinds == [RANDOM, PERMUTED, OTHER]
+
+
+def test_a_method_that_gives_numbers_has_no_confidence(suite):
+    with pytest.raises(DitError, match="gives no answers in words"):
+        method_confidence(suite, "norms", DIFF)

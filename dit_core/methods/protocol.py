@@ -19,7 +19,7 @@ from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.records import Answer, Condition, Record, Table
+from dit_core.records import Answer, Condition, DiffInfo, Record, Table
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite
@@ -47,12 +47,12 @@ class Targets:
     """What a method is run on.
 
     Attributes:
-        diffs: ids or references; none runs it on the base alone, where the method can.
+        diffs: ids, references or infos; none runs it on the base alone, where the method can.
         conditions: conditions in their written form, each with the question that it is asked, None for that of the
             diff's task; none leaves the choice to the method.
     """
 
-    diffs: tuple[str, ...] = ()
+    diffs: tuple[str | DiffInfo, ...] = ()
     conditions: tuple[tuple[str, str | None], ...] = ()
 
     def pairs(self) -> list[str | Condition | tuple[str | Condition, str]]:

@@ -5,7 +5,13 @@ and again, and does not say so without the diff. One algorithm (`evidence`, `ass
 answers of a DIT adapter, readings of an oracle, and texts of any other method.
 """
 
-from dit_core.trust.answer_confidence import AnswerSubject, MethodSubject, confidence, stream_confidence
+from dit_core.trust.answer_confidence import (
+    AnswerSubject,
+    MethodSubject,
+    confidence,
+    method_confidence,
+    stream_confidence,
+)
 from dit_core.trust.assess import assess
 from dit_core.trust.calibrate import calibrated, labelled_batches, recalibrate, reliability
 from dit_core.trust.calibration import (
@@ -45,6 +51,7 @@ __all__ = [
     "gather",
     "labelled_batches",
     "measured_reliability",
+    "method_confidence",
     "read_calibration",
     "reading_confidence",
     "recalibrate",

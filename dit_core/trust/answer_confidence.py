@@ -1,14 +1,15 @@
 """Confidence in answers: whether what a DIT adapter, or any other method, says of a diff can be trusted."""
 
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
 from dit_core.errors import DitError
-from dit_core.methods.sampling import Diffs
+from dit_core.methods import Method, Targets, get_method, start
+from dit_core.methods.sampling import Diffs, named_diffs
 from dit_core.methods.verbalize import stream
 from dit_core.records import Condition, Confidence, DiffInfo, Table, Verbalization
 from dit_core.records.condition import as_list, checked_integer
@@ -144,29 +145,47 @@ def log_probabilities(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
     return suite.worker.run(compute)
 
 
-Run = Callable[[Sequence[DiffInfo], int, int], Iterator[Mapping[str, list[str]]]]
-"""Takes diffs, the number of samples and a seed; yields the texts of finished diffs by id."""
+def method_confidence(suite: Suite, method: str, diff: Diffs, *, options: Any = None) -> Table[Confidence]:
+    """Measure how far the answers of any method about each diff can be trusted: one record per diff.
+
+    All that the method says about a diff are its samples. They are counted, and held against what it says about
+    controls; there are neither log-probabilities nor a calibrated probability.
+
+    Args:
+        suite: what `load_suite` gave.
+        method: the method's name; its tables must give answers.
+        diff: ids or references, one or several.
+        options: an object of the method's `options` class; its defaults without it.
+
+    Raises:
+        DitError: an unknown diff or method, a method that gives no answers, or one that the suite lacks something for.
+    """
+    subject = MethodSubject(suite, get_method(method), options)
+    if not subject.method.gives_answers:
+        raise DitError(f"The method '{method}' gives no answers in words: choose another for confidence.")
+    queries = [subject.query(info) for info in named_diffs(suite, diff)]
+    *_, table = assess(suite, "confidence", [(subject, queries)], 1)
+    return table
 
 
 @dataclass(frozen=True)
 class MethodSubject:
-    """The answers of any method about diffs, as texts of its table: without log-probabilities and a calibration.
-
-    `question` is what the method is asked, or its title; `run` gives its answers. A method that draws nothing at
-    random gives one sample. Nothing is cached, for a method's own code and options may change.
-    """
+    """The answers of a method, run with these options. Nothing is cached, for a method's code may change."""
 
     suite: Suite
-    name: str
-    question: str
-    run: Run
-    seed: int = 0
+    method: Method[Any, Any]
+    options: Any = None
     speaker: ClassVar[str] = "The method"
     cache_key: ClassVar[None] = None
 
+    @property
+    def seed(self) -> int:
+        """The seed among the options, if there is one."""
+        return int(getattr(self.options, "seed", 0))
+
     def query(self, info: DiffInfo) -> Query:
         """Return the query about a diff."""
-        return Query(info, Condition(1.0), self.question)
+        return Query(info, Condition(1.0), self.suite.task_of(info).question)
 
     def controls(self, query: Query) -> dict[str, Query]:
         """Return the same query about a random, a permuted and another diff, by kind."""
@@ -175,21 +194,30 @@ class MethodSubject:
         return {kind: self.query(info) for kind, info in found.items() if info is not None}
 
     def sample(self, queries: Sequence[Query], samples: int) -> Iterator[Mapping[Query, list[str]]]:
-        """Run the method on the queries' diffs."""
+        """Run the method on the queries' diffs; its options say how many answers it gives."""
         by_diff = {query.info.id: query for query in queries if query.info}
-        for texts in self.run([query.info for query in queries if query.info], samples, self.seed):
-            yield {by_diff[diff]: own for diff, own in texts.items()}
+        infos = [replace(query.info, reference="") for query in queries if query.info]
+        size = MAX_DIFFS if self.method.many_diffs else 1
+        for batch in (infos[place : place + size] for place in range(0, len(infos), size)):
+            table: Table[Any] | None = None
+            with closing(start(self.method, self.suite, Targets(tuple(batch)), self.options)) as tables:
+                for table in tables:  # noqa: B007 - the last counts
+                    yield {}
+            texts: dict[Query, list[str]] = {}
+            for answer in self.method.answers(table) if table is not None else ():
+                texts.setdefault(by_diff[answer.diff], []).append(answer.text)
+            yield texts
 
     def score(self, pairs: Sequence[tuple[Query, str]]) -> Iterator[Mapping[tuple[Query, str], float]]:
-        """Yield nothing: a method's texts have no log-probability of their own."""
+        """Yield nothing: a method's answers have no log-probability of their own."""
         yield from ()
 
     def probability(self, query: Query, evidence: Evidence) -> float:
         """Raise DitError: no calibration is fitted for other methods."""
         raise DitError(
-            f"No chance is known for answers of {self.name}: a suite is calibrated for DIT and oracle alone."
+            f"No chance is known for answers of '{self.method.name}': a suite is calibrated for DIT and oracle alone."
         )
 
     def describe(self, query: Query) -> Description:
-        """Return what the method is asked."""
-        return {"adapter": None, "span": None, "kind": None, "question": query.asked}
+        """Return the method's title in the place of a question."""
+        return {"adapter": None, "span": None, "kind": None, "question": self.method.title}
