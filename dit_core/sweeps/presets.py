@@ -8,6 +8,7 @@ from math import inf
 from typing import TypedDict
 
 from dit_core.errors import DitError
+from dit_core.records import DiffInfo
 from dit_core.suite import Suite
 
 MAX_SETTINGS = 200  # of one sweep
@@ -56,7 +57,7 @@ def windows(n_layers: int, width: int | None = None) -> list[LayerRange]:
 class PlannedSweep(TypedDict):
     """Arguments of `sweep`."""
 
-    diff: str | None
+    diff: str | DiffInfo | None
     adapter: list[str] | None
     copies: Sequence[float]
     strength: float | Sequence[float]
@@ -66,7 +67,7 @@ class PlannedSweep(TypedDict):
 def planned(
     suite: Suite,
     preset: str,
-    diff: str | None,
+    diff: str | DiffInfo | None,
     adapters: Sequence[str],
     step: float = STEP,
     copies: Sequence[float] | None = None,

@@ -83,7 +83,7 @@ class MethodEvents:
         if settings is None:
             return ""
         method, options = get_method(settings.method), settings.options
-        diff = next(iter(settings.targets.diffs), None)
+        diff = next((own for own in settings.targets.diffs if isinstance(own, str)), None)
         given = {own.name: getattr(options, own.name) for own in fields(options)}
         changed = {name: value for name, value in given.items() if value != getattr(method.options(), name)}
         asked = {"condition": [text for text, _ in settings.targets.conditions]} if settings.targets.conditions else {}
