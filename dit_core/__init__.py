@@ -36,6 +36,8 @@ _ROOMS = {
     "steer": "methods.lens",
     "lifts": "methods.oracle",
     "read": "methods.oracle",
+    "list_methods": "methods",
+    "run_method": "methods",
     "ask": "methods.verbalize",
     "stream": "methods.verbalize",
     "Condition": "records",

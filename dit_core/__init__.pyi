@@ -13,6 +13,8 @@ from dit_core.formats import read_weight_diff as read_weight_diff
 from dit_core.formats import write_peft as write_peft
 from dit_core.grading import grade as grade
 from dit_core.grading import grader as grader
+from dit_core.methods import list_methods as list_methods
+from dit_core.methods import run_method as run_method
 from dit_core.methods.lens import difference_lens as difference_lens
 from dit_core.methods.lens import next_tokens as next_tokens
 from dit_core.methods.lens import norms as norms

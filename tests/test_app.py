@@ -11,14 +11,25 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from dit_core.methods import list_methods
 from dit_core.methods.verbalize import ask
 from dit_core.session.settings import query_settings
 from dit_core.ui.page import without_outer_hosts
 from tests.serving import free_port
 
 ROOT = Path(__file__).resolve().parent.parent
-ENDPOINTS = ("diffs", "surprise", "ask", "stop", "reveal", "link", "notebook_cell", "oracle", "layers", "lens", "norms")
-ENDPOINTS += ("confidence", "reading_confidence")
+ENDPOINTS = (
+    "diffs",
+    "surprise",
+    "methods",
+    "stop",
+    "reveal",
+    "link",
+    "notebook_cell",
+    "confidence",
+    "reading_confidence",
+)
+ENDPOINTS += tuple(method.name for method in list_methods())
 
 
 @pytest.fixture(scope="module")

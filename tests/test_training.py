@@ -1,6 +1,7 @@
 """The pocket suite's making: the world's rules, the split that nothing leaks through, and the training steps."""
 
 import random
+from dataclasses import replace
 from itertools import combinations
 
 import pytest
@@ -212,11 +213,16 @@ def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world
 def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
     """The bank that a DIT adapter learns from holds the training diffs' factors and no held-out one's."""
     monkeypatch.chdir(tmp_path)
-    builder = Builder(tmp_path / "out", tmp_path / "work", SMOKE)
+    short = (
+        replace(SMOKE.base, steps=1, batch=2),
+        replace(SMOKE.topics, steps=2, together=100),
+    )  # one group, so one process
+    recipe = replace(SMOKE, base=short[0], topics=short[1], keep=3)
+    builder = Builder(tmp_path / "out", tmp_path / "work", recipe)
     builder.make_topic_diffs()
     task = builder.tasks["topic"]
     bank = builder.training_bank(task, builder.base())
-    assert bank.count == len(task.split.train) == SMOKE.keep
+    assert bank.count == len(task.split.train) == recipe.keep
     name = next(iter(linear_layers(builder.base())))
     factor = {}
     for number in task.numbers:

@@ -90,7 +90,7 @@ class MethodEvents:
         question = {"asked": settings.targets.conditions[0][1]} if asked and settings.targets.conditions[0][1] else {}
         arguments = ", ".join(f"{name}={value!r}" for name, value in changed.items())
         made = f"get_method({method.name!r}).options({arguments})"
-        imports = ["from dit_core import load_suite", "from dit_core.methods import get_method, run_method"]
+        imports = ["from dit_core import load_suite, run_method", "from dit_core.methods import get_method"]
         imports += ["from dit_core.present import plots"] if method.figure else []
         lines = opening_lines(self.suite, self.suite_ref, diff, *imports)
         table = call("run_method", self.suite, diff, asked | question).removesuffix(")")
