@@ -200,7 +200,7 @@ def test_all_that_a_page_can_run_is_sent_to_the_gpu(suite, tmp_path):
         assert same(found[name], expected[name]), name
     sent = {call["call"] for call in calls(tmp_path / "calls.jsonl")}
     assert sent >= {"ask", "stream", "targets", "read", "target_of", "norms", "lifts"}
-    assert sent >= {"difference_lens", "similarities", "steer", "_scored", "_references", "_changes"}
+    assert sent >= {"difference_lens", "similarities", "steer", "log_probabilities", "_references", "_changes"}
 
 
 def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
