@@ -31,7 +31,7 @@ from dit_core.formats import Adapter, read_peft
 from dit_core.methods.comparison import columns, first_info
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt
 from dit_core.suite import OracleInfo, load_suite
 
 NEW_TOKENS = 10

@@ -6,8 +6,7 @@ import pytest
 
 from dit_core import Condition, DitError, grid
 from dit_core.records.condition import checked_text
-from dit_core.request.conditions import row_strengths
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt, row_strengths
 
 
 @pytest.mark.parametrize(

@@ -20,11 +20,10 @@ from dit_core import DiffInfo, DitError
 from dit_core.__main__ import main
 from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions
 from dit_core.grading.agreement import grader_agreement, read_graded
-from dit_core.grading.chat import BaseChat, Endpoint
 from dit_core.grading.embedding import Embedding
 from dit_core.grading.fit import fit_scale
 from dit_core.grading.grades import Scale
-from dit_core.grading.judge import Judge, grade_in
+from dit_core.grading.judge import BaseChat, Endpoint, Judge, grade_in
 from dit_core.grading.rules import Rules, World, word_overlap
 from dit_core.hub.key_value_cache import KeyValueCache
 from dit_core.session.explore_view import verdict

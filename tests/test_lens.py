@@ -15,7 +15,7 @@ from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscop
 from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt
 from tests.merged import delta
 from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 

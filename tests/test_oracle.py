@@ -17,7 +17,7 @@ from dit_core.methods.oracle.batch import oracle_rows
 from dit_core.methods.oracle.reading import trained_layers
 from dit_core.methods.oracle.request import checked_request
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt
 from dit_core.request.targets import ACTIVATION_KINDS, target_activations, tokenize_targets
 from tests.tiny import random_adapter, tiny_model
 

@@ -3,7 +3,7 @@
 import pytest
 
 from dit_core.errors import DitError
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch
 from dit_core import Condition, DitError, ask, stream
 from dit_core.engine.batching import MAX_DIFFS
 from dit_core.engine.likelihood import AnswerTokens
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt
 from tests.forward_passes import forward_passes
 from tests.tiny import rows_at_once
 

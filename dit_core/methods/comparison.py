@@ -15,7 +15,7 @@ from typing import Any, TypeVar, Unpack
 from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError
 from dit_core.methods import lens, oracle
-from dit_core.methods.lens.next_token import next_token_records
+from dit_core.methods.lens.prompt_lens import next_token_records
 from dit_core.methods.oracle.batch import OracleRow, SpansOfTarget, read_spans, rows_of
 from dit_core.methods.oracle.reading import reading_tables
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request

@@ -16,8 +16,7 @@ from dit_core.engine.generation import generate, overflow_error
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo, Target
 from dit_core.records.condition import Condition, as_list, checked_text, parse_asked
-from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import adapter_names, build_prompt, fetch_adapters, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 

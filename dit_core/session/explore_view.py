@@ -8,7 +8,7 @@ from dit_core.present.cards import DONE, STOPPED, Card, cards_html
 from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import SECRET_TRIGGERS, build_prompt, mask_digits
+from dit_core.request.conditions import SECRET_TRIGGERS, build_prompt, mask_digits
 from dit_core.session.answer_evidence import evidence_adapter, known_evidence
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result

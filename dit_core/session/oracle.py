@@ -13,7 +13,7 @@ from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING
 from dit_core.records import Confidence, NextToken, Reading, Table, Target
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.session.settings import PanelSettings, counts_from_start
 from dit_core.session.visit import Result
 from dit_core.suite import Suite

@@ -11,7 +11,7 @@ from dit_core.methods.comparison import Column
 from dit_core.present.cards import RUNNING, evidence_html
 from dit_core.records import Confidence, Table
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.session.job import Job, follow
 from dit_core.session.messages import error_sentence
 from dit_core.suite import Suite

@@ -10,7 +10,7 @@ from dit_core.present.cards import tokens_html
 from dit_core.present.html import percent, render
 from dit_core.records import DiffInfo, Reading, Table, Target
 from dit_core.records.condition import Condition
-from dit_core.request.prompts import SECRET_TRIGGERS, mask_digits
+from dit_core.request.conditions import SECRET_TRIGGERS, mask_digits
 from dit_core.request.targets import tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

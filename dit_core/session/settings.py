@@ -17,7 +17,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.oracle.request import SPAN
 from dit_core.present.palette import COLOURS
 from dit_core.records.condition import OWN, Condition
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.suite import Suite
 

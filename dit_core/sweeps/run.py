@@ -19,8 +19,7 @@ from dit_core.methods.sampling import SamplingOptions
 from dit_core.methods.verbalize.answers import MAX_ROWS, ask, stream
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
 from dit_core.records.condition import Condition, as_list, checked_text
-from dit_core.request.conditions import question_of, row_strengths
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import build_prompt, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.sweeps.presets import MAX_SETTINGS, LayerRange

@@ -12,7 +12,7 @@ from dit_core.methods.oracle import log_probs, stream, targets
 from dit_core.methods.oracle.request import SPAN, ReadOptions, TargetOptions, checked_request, oracle_info
 from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import Condition, Confidence, DiffInfo, Reading, Table, Target
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.suite import Suite, Task
 from dit_core.suite.offload import at_model
 from dit_core.trust.assess import assess, checked_samples

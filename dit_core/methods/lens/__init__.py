@@ -18,14 +18,14 @@ from dit_core.records import Answer, LensToken, NextToken, Norm, SteeredText, Ta
 
 if TYPE_CHECKING:
     from dit_core.methods.lens.difference import similarities as similarities
-    from dit_core.methods.lens.difference_norms import norms as norms
-    from dit_core.methods.lens.next_token import next_tokens as next_tokens
+    from dit_core.methods.lens.prompt_lens import next_tokens as next_tokens
+    from dit_core.methods.lens.prompt_lens import norms as norms
     from dit_core.methods.lens.steering import steer as steer
     from dit_core.methods.lens.tokens import difference_lens as difference_lens
     from dit_core.methods.lens.tokens import patchscope as patchscope
     from dit_core.suite import Suite
 
-_EXPORTS = {"similarities": "difference", "norms": "difference_norms", "next_tokens": "next_token", "steer": "steering"}
+_EXPORTS = {"similarities": "difference", "norms": "prompt_lens", "next_tokens": "prompt_lens", "steer": "steering"}
 __getattr__, __dir__ = lazy_exports(__name__, _EXPORTS | dict.fromkeys(("difference_lens", "patchscope"), "tokens"))
 
 LAYERS = "'all', or numbers like 0,3-5."
@@ -113,7 +113,7 @@ class DifferenceNorms(Method[LayerOptions, Norm]):
     asked = "asked"
 
     def run(self, suite: Suite, targets: Targets, options: LayerOptions) -> Generator[Table[Norm], None, None]:
-        from dit_core.methods.lens.difference_norms import norms
+        from dit_core.methods.lens.prompt_lens import norms
 
         yield norms(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
 
@@ -141,7 +141,7 @@ class NextTokens(Method[NextTokenOptions, NextToken]):
     asked = "asked"
 
     def run(self, suite: Suite, targets: Targets, options: NextTokenOptions) -> Generator[Table[NextToken], None, None]:
-        from dit_core.methods.lens.next_token import next_tokens
+        from dit_core.methods.lens.prompt_lens import next_tokens
 
         yield next_tokens(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
 

@@ -8,7 +8,7 @@ from dit_core.engine.model import Model
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.sampling import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records.condition import MAX_NUMBER, Condition, as_list, checked_integer, checked_number, checked_text
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.request.targets import ACTIVATION_KINDS, Questions, TargetRow, target_rows
 from dit_core.suite import OracleInfo, Suite
 from dit_core.suite.catalog import oracle_percents

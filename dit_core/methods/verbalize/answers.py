@@ -18,8 +18,7 @@ from dit_core.errors import DitError
 from dit_core.methods.sampling import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
 from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_asked
-from dit_core.request.conditions import adapter_names, fetch_adapters, row_strengths
-from dit_core.request.prompts import build_prompt
+from dit_core.request.conditions import adapter_names, build_prompt, fetch_adapters, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model, streamed_at_model

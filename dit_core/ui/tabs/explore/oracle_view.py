@@ -12,7 +12,7 @@ from dit_core.present import plots
 from dit_core.present.cards import RUNNING
 from dit_core.present.html import render
 from dit_core.records import NextToken, Reading, Table, Target
-from dit_core.request.prompts import Span
+from dit_core.request.conditions import Span
 from dit_core.session import reading_evidence
 from dit_core.session.choices import measure
 from dit_core.session.oracle import PanelResult, column_of
