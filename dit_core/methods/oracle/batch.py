@@ -53,6 +53,7 @@ class SpansOfTarget:
 
 def read_spans(request: Request) -> list[SpansOfTarget]:
     """Return the spans that a request reads of each of its targets, which answer first where a span needs that."""
+    request.suite.hold_oracle(request.oracle)  # one for another base is refused as such, not for its block
     _check_block(request)
     return [
         SpansOfTarget(aim, _thinned(request.span.positions(aim.prompt_tokens, aim.answer_tokens), request.placeholders))
