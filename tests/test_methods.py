@@ -270,22 +270,20 @@ def test_the_page_keeps_what_a_method_found_until_something_else_runs(suite):
     from dit_core.session.tab import State
     from dit_core.ui.tabs.methods.events import MethodEvents
 
-    events, visit = MethodEvents(suite, "tiny"), Visit()
-    values = {one.name: one.default for one in describe_options(get_method("oracle").options)}
-    wanted = events.settings(
-        "oracle", DIFF, ["diff"], "", values | {"layers": "1", "question": "What is it?\nWhy, then?"}
-    )
-    assert events.tab.frame(visit, wanted).state is State.EMPTY and events.cell(visit) == ""
-    frames = list(events.tab.run(visit, wanted))
+    tab, visit = MethodEvents(suite, "tiny").tab, Visit()
+    options = {f"oracle {one.name}": one.default for one in describe_options(get_method("oracle").options)}
+    plain = {"method": "oracle", "diff": DIFF, "conditions": ["diff"], "asked": ""} | options
+    wanted = tab.settings(plain | {"oracle layers": "1", "oracle question": "What is it?\nWhy, then?"})
+    assert tab.frame(visit, wanted).state is State.EMPTY and tab.cell(visit) == ""
+    frames = list(tab.run(visit, wanted))
     assert [frame.state for frame in frames][0] is State.RUNNING and frames[-1].state is State.DONE
-    assert len(events.tab.table(visit)) == 2 and events.saved(visit, "methods", "csv")[0] == "tiny-readings.csv"
+    found = tab.result(visit).table
+    assert len(found) == 2 and tab.file(visit, "table", "csv")[0] == f"{DIFF}-readings.csv"
     scope: dict = {}
-    code = events.cell(visit).replace("load_suite('tiny')", f"load_suite({str(suite.folder)!r})").replace(".show()", "")
+    code = tab.cell(visit).replace("load_suite('tiny')", f"load_suite({str(suite.folder)!r})").replace(".show()", "")
     exec(code, scope)
-    assert scope["table"].records == events.tab.table(visit).records
-    other = events.settings("oracle", DIFF, ["diff"], "", values)
-    assert "press Run" in events.tab.frame(visit, other).note
-    failing = events.settings("oracle", DIFF, ["diff"], "", values | {"layers": "77"})
-    *_, last = events.tab.run(visit, failing)
+    assert scope["table"].records == found.records
+    assert "press Run" in tab.frame(visit, tab.settings(plain)).note
+    *_, last = tab.run(visit, tab.settings(plain | {"oracle layers": "77"}))
     assert last.state is State.FAILED and "no layer 77" in last.note
-    assert len(events.tab.table(visit)) == 2, "what was there stays"
+    assert tab.result(visit).table is found

@@ -16,11 +16,12 @@ from dit_core.formats import Adapter
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
+from dit_core.session.tab import Frame, State
+from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.sweeps import finished, scored, stream_sweep, sweep
-from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, planned, steps, windows
-from dit_core.ui.tabs.sweep import view as sweep_view
-from dit_core.ui.tabs.sweep.events import SweepEvents
+from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, STEP, planned, steps, windows
+from dit_core.ui.tabs.sweep.events import SweepEvents, SweepTab
 from tests.serving import served
 from tests.test_ui import Visitor
 from tests.tiny import random_adapter, rows_at_once, tiny_model
@@ -200,28 +201,37 @@ def test_every_preset_becomes_a_figure(suite, preset):
     assert not plots.sweep_figure(table[:0]).data
 
 
+CONTROLS = {
+    "preset": "copies with the diff", "diff": "topic-0412", "adapters": [], "question": "", "samples": 1,
+    "temperature": 0, "max_new_tokens": 3, "seed": 0, "step": STEP, "measure": "modal_share",
+}  # fmt: skip
+
+
 def test_the_tab_sweeps_stops_and_hides(suite):
     events, session = SweepEvents(suite, "tiny"), Visit()
-    values = ["copies with the diff", "topic-0412", [], "", 1, 0, 3, 0]
-    *_, last = events.run(session, "log_prob_reference", *values)
-    assert 'role="alert"' not in last[0] and last[2].count("<article") == len(PRESETS[values[0]].copies)
-    assert "nats" not in last[1]  # not revealed: another measure
-    events.reveal(session, "topic-0412", "modal_share")
-    assert "nats" in events.drawn(session, "log_prob_reference")
-    assert "log_prob" not in events.saved(session, "sweep", "csv")[1]
+    values = CONTROLS | {"measure": "log_prob_reference"}
+    *_, last = events.run(session, values)
+    assert 'role="alert"' not in last["note"]
+    assert last["cards"].count("<article") == len(PRESETS[values["preset"]].copies)
+    assert "nats" not in last["figure"]  # not revealed: another measure
+    assert "log_prob" not in events.saved(session, "table", "csv")[1]
+    events.reveal(session, values)
+    assert "nats" in events.drawn(session, values)["figure"]
+    assert "log_prob" in events.saved(session, "table", "csv")[1]
     scope: dict = {}
-    exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
-    assert [one.text for one in scope["table"]] == [one.text for one in session.job("sweep").result.table]
-    for wrong in ([*values[:6], None, 0], [*values, None]):
-        [bad] = events.run(session, "modal_share", *wrong)
-        assert "number is missing" in bad[0] and bad[2] == last[2]
-    [bad] = events.run(session, "modal_share", *values, 0.1)
-    assert "The step of copies must be a number from 0.25 to 5" in bad[0]
-    assert "settings have changed" in events.changed(session, *values, 2.5)
-    *_, last = events.run(session, "modal_share", *values, 2.5)
-    exec(events.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
-    assert [one.copies for one in scope["table"]] == [0, 2.5, 5] and last[2].count("<article") == 3
-    assert [one.text for one in scope["table"]] == [one.text for one in session.job("sweep").result.table]
+    exec(events.tab.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
+    assert [one.text for one in scope["table"]] == [one.text for one in events.tab.result(session).table]
+    for wrong in ({"max_new_tokens": None}, {"step": None}):
+        *_, bad = events.run(session, CONTROLS | wrong)
+        assert "number is missing" in bad["note"] and bad["cards"] == last["cards"]
+    *_, bad = events.run(session, CONTROLS | {"step": 0.1})
+    assert "The step of copies must be a number from 0.25 to 5" in bad["note"]
+    larger = CONTROLS | {"step": 2.5}
+    assert "settings have changed" in events.changed(session, larger)["note"]
+    *_, last = events.run(session, larger)
+    exec(events.tab.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
+    assert [one.copies for one in scope["table"]] == [0, 2.5, 5] and last["cards"].count("<article") == 3
+    assert [one.text for one in scope["table"]] == [one.text for one in events.tab.result(session).table]
 
 
 @pytest.fixture
@@ -250,10 +260,13 @@ def test_only_answers_that_are_finished_count(suite, five_rows_at_once):
 
 def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once):
     now = [0.0]
-    progress, notes, extras = sweep_view.Progress(lambda: now[0]), [], []
+    tab, clock, notes, extras = SweepTab(suite), TimeLeft(clock=lambda: now[0]), [], []
+    result = tab.first(tab.settings(CONTROLS), Visit())
     for table in stream_sweep(suite, copies=[0, 1, 2], samples=4, temperature=1.0, max_new_tokens=6):
         now[0] = 100 * table.extra["progress"]  # as far in seconds
-        notes.append(progress.note(table.extra))
+        result = tab.add(result, table)
+        frame = Frame(State.PARTIAL, tab.words(result, clock), result, tab.progress(result))
+        notes.append(SweepEvents(suite, "tiny").note(frame))
         extras.append(table.extra)
     for before, after in zip(extras, extras[1:], strict=False):
         assert before["n_finished"] <= after["n_finished"] and before["progress"] < after["progress"]
@@ -264,7 +277,7 @@ def test_progress_counts_the_answers_of_all_batches(suite, five_rows_at_once):
     left = 100 * (1 - extras[at]["progress"])
     assert f"5 of 12 answers, token 2 of at most 6 of this batch, about {left:.0f} s left" in notes[at]
     value = f"{12 * extras[at]['progress']:.1f}"
-    assert f'<progress class="dit-progress" max="12" value="{value}" aria-label="answers said">' in notes[at]
+    assert f'<progress class="dit-progress" max="12" value="{value}" aria-label="how far it is">' in notes[at]
     assert "12 of 12 answers<" in notes[-1] and "left" not in notes[-1]
 
 
@@ -278,26 +291,26 @@ def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, five_r
 
     handle = suite.model.layers[0].register_forward_pre_hook(wait)
     try:
-        for step in events.run(session, "modal_share", "copies with the", "topic-0412", [], "", 2, 1, 6, 0):
+        for step in events.run(session, CONTROLS | {"samples": 2, "temperature": 1, "max_new_tokens": 6}):
             shown.append(step)
-            assert ("<progress" in str(step[0])) == ("answers," in str(step[0]))
-            if not stopped.is_set() and (found := session.job("sweep").result) and found.table:
+            assert ("<progress" in str(step["note"])) == ("answers," in str(step["note"]))
+            if not stopped.is_set() and (found := events.tab.result(session)) and found.table:
                 events.stop(session)
                 stopped.set()
     finally:
         stopped.set()
         handle.remove()
-    note, figure, cards = shown[-2]
-    kept = session.job("sweep").result.table
-    assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} answers were finished" in note
+    note, figure, cards = (shown[-2][name] for name in ("note", "figure", "cards"))
+    kept = events.tab.result(session).table
+    assert 0 < len(kept) < 22 and f"Stopped: {len(kept)} rows found before stay" in note
     assert cards.count("<article") == len({one.copies for one in kept}) and "Press Sweep" not in figure
-    rows = events.saved(session, "sweep", "csv")[1].splitlines()
-    assert len(rows) == 1 + len(kept) and "unfinished" not in events.saved(session, "sweep", "json")[1]
+    rows = events.saved(session, "table", "csv")[1].splitlines()
+    assert len(rows) == 1 + len(kept) and "unfinished" not in events.saved(session, "table", "json")[1]
     copies = list(dict.fromkeys(one.copies for one in kept))
     alone = {one.copies: one.log_prob_reference for one in sweep(suite, "topic-0412", copies=copies)}
     for one in kept:  # filled in after the answers stood there
         assert one.log_prob_reference == pytest.approx(alone[one.copies], abs=1e-3)
-    assert shown[-1][1] == figure and scored(suite, kept[:0]) == kept[:0]
+    assert shown[-1]["figure"] == figure and scored(suite, kept[:0]) == kept[:0]
 
 
 def test_a_sweep_in_the_browser(suite, browser):

@@ -1,30 +1,24 @@
 """The tab protocol: what every tab does with the work that it starts, free of any toolkit.
 
-A tab has settings (a frozen dataclass) and one way to run them: a stream of tables. `Tab` runs it for a visitor as a
-stream of frames, one per state, keeps the last table, says whether it still answers the settings, and gives it as a
-file. A face adds its layout, and a view for each frame.
+A tab has settings (a frozen dataclass, made of its controls by name), and one way to run them: a stream of results.
+`Tab.run` runs it for a visitor as a stream of frames, one per state. The visit keeps the newest result; `frame` says
+whether it still answers the settings, and `file` gives what was found. A subclass says what it runs; a face adds its
+layout, and a view for each frame.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator
-from contextlib import closing
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
-from dit_core.present.cards import RUNNING, STOPPED
 from dit_core.records import Table
-from dit_core.session.job import FRAME, Failed, QueuePosition, run_job
-from dit_core.session.messages import file_content
+from dit_core.session.job import FRAME, QueuePosition, follow
+from dit_core.session.messages import error_sentence, file_content
 from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-
-S = TypeVar("S")
-Tables = Generator[Table[Any], None, None]
-Progress = tuple[float, float]
-"""How much is done, of how much; (0, 0) where that is not known."""
 
 
 class State(StrEnum):
@@ -44,22 +38,44 @@ class State(StrEnum):
         return self in (State.QUEUED, State.RUNNING, State.PARTIAL)
 
 
+S = TypeVar("S")
+
+
 @dataclass(frozen=True)
 class Result(Generic[S]):
-    """What was run, and the table so far; None before the first."""
+    """What was run, and how far it is; a subclass has what was found, each table in a field."""
 
     settings: S
-    table: Table[Any] | None = None
-    state: str = RUNNING
+    state: State = State.RUNNING
+    failure: str = ""
+
+    @property
+    def tables(self) -> dict[str, Table[Any]]:
+        """The tables so far that have any rows, by the names of their fields."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: table for name, table in found.items() if isinstance(table, Table) and table}
+
+
+R = TypeVar("R", bound=Result[Any])
+
+
+def named_fields(settings_type: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that are fields of a dataclass, by name; lists as tuples, so that settings can be compared."""
+    own = {field.name: values[field.name] for field in fields(settings_type) if field.name in values}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in own.items()}
 
 
 @dataclass(frozen=True)
-class Frame(Generic[S]):
-    """What a tab shows at one moment: its state, in words too, and what has been found."""
+class Frame(Generic[R]):
+    """What a tab shows at one moment: its state, in words too, and what has been found.
+
+    `progress` is how much is done, of how much; (0, 0) where that is not known or the work has ended.
+    """
 
     state: State
     note: str
-    result: Result[S] | None
+    result: R | None
+    progress: tuple[float, float] = (0, 0)
 
     @property
     def kind(self) -> str:
@@ -67,91 +83,156 @@ class Frame(Generic[S]):
         return "error" if self.state is State.FAILED else "busy" if self.state.busy else "note"
 
 
-class Tab(Generic[S]):
+class Tab(Generic[S, R]):
     """One tab's work on one suite, for all of its visitors; what is theirs lies in their `Visit`.
 
-    Args:
-        name: of the tab, and of its job in a visit.
-        suite: what it is about.
-        start: checks settings, raising DitError, and gives the stream of tables.
-        progress: how far a table is.
-        idle: what to do first, for a visitor who has run nothing.
+    Attributes:
+        name: of its job in a visit.
         button: the label of the button that runs it, which notes name.
+        idle: what to do first, for a visitor who has run nothing.
+        working: what is going on until something is found.
+        counting: how far it is, of `done` and `total`.
+        pause: seconds at least between two frames.
+        settings_type: the dataclass of its settings, whose fields have the names of the controls.
     """
 
-    def __init__(
-        self,
-        name: str,
-        suite: Suite,
-        start: Callable[[S], Tables],
-        progress: Callable[[S, Table[Any]], Progress] = lambda *_: (0, 0),
-        idle: str = "",
-        button: str = "Run",
-    ) -> None:
-        self.name, self.suite, self.idle, self.button = name, suite, idle, button
-        self._start, self._progress = start, progress
+    name: ClassVar[str]
+    settings_type: type[S]
+    button: ClassVar[str] = "Run"
+    idle: str = ""
+    working: str = "Working…"
+    counting: ClassVar[str] = "{done:,.0f} of {total:,.0f}"
+    pause: float = FRAME
 
-    def run(self, visit: Visit, settings: S, frame: float = FRAME) -> Iterator[Frame[S]]:
-        """Run settings for a visitor, and yield a frame whenever there is something new; the last says how it ended."""
-        job, clock = visit.job(self.name), TimeLeft()
-        for now in run_job(job, lambda: self._results(settings), self.suite.worker, frame):
-            if isinstance(now, Failed):
-                yield Frame(State.FAILED, str(now), job.result)
-            elif isinstance(now, QueuePosition):
-                yield Frame(State.QUEUED, str(now), job.result)
-            elif now.state != RUNNING:
-                yield self._ended(now)
-            elif now.table is None:
-                yield Frame(State.RUNNING, "Working…", now)
-            else:
-                yield Frame(State.PARTIAL, self._words(now, clock), now)
+    def __init__(self, suite: Suite, suite_ref: str = "") -> None:
+        self.suite, self.suite_ref = suite, suite_ref  # `load_suite` finds the suite by `suite_ref`
 
-    def _results(self, settings: S) -> Generator[Result[S], None, None]:
-        tables, result = self._start(settings), Result(settings)
-        yield result
-        with closing(tables):
-            for table in tables:
-                yield replace(result, table=table)
+    # ---------------------------------------------------------------- what a tab says of itself
 
-    def _words(self, result: Result[S], clock: TimeLeft) -> str:
-        assert result.table is not None
-        done, total = self._progress(result.settings, result.table)
+    def settings(self, values: Mapping[str, Any]) -> S:
+        """Return the settings for the controls' values by name; DitError where there can be none."""
+        return self.settings_type(**named_fields(self.settings_type, values))
+
+    def first(self, settings: S, visit: Visit) -> R:
+        """Return the result before anything is found; DitError for settings that can't be run."""
+        raise NotImplementedError
+
+    def start(self, first: R) -> Generator[Any, None, None]:
+        """Return what is found from `first` on, each with all before it; DitError at once for what can't be run."""
+        raise NotImplementedError
+
+    def add(self, result: R, found: Any) -> R:
+        """Return the result with the newest of what `start` gave: a whole result, or the `table` of one."""
+        return found if isinstance(found, Result) else replace(result, table=found)
+
+    def progress(self, result: R) -> tuple[float, float]:
+        """Return how much is done, of how much; (0, 0) where that is not known."""
+        return 0, 0
+
+    def words(self, result: R, clock: TimeLeft) -> str:
+        """Return how far it is, and how long it may still take."""
+        done, total = self.progress(result)
         if not total:
-            return "Working…"
-        return f"{done:,.0f} of {total:,.0f}{clock.words(done, total) or '…'}"
+            return self.working
+        return self.counting.format(done=done, total=total) + (clock.words(done, total) or "…")
 
-    def _ended(self, result: Result[S]) -> Frame[S]:
-        if result.state != STOPPED:
-            return Frame(State.DONE, "", result)
-        kept = len(result.table or ())
-        return Frame(State.STOPPED, f"Stopped: {kept:,} row{'s' if kept != 1 else ''} found before stay.", result)
+    def ending(self, result: R) -> str:
+        """Return the note on a result that has ended: nothing where it is whole."""
+        if result.state is not State.STOPPED:
+            return ""
+        rows = sum(map(len, result.tables.values()))
+        return f"Stopped: {rows:,} row{'s' if rows != 1 else ''} found before stay."
+
+    def diff(self, result: R) -> str:
+        """Return the id of the diff that a result is about; "" for none."""
+        return getattr(result.settings, "diff", None) or ""
+
+    # ---------------------------------------------------------------- what every tab does
+
+    def run(self, visit: Visit, settings: S) -> Iterator[Frame[R]]:
+        """Run settings for a visitor, and yield a frame whenever there is something new; the last says how it ended.
+
+        Whoever runs the same tab anew ends the run before without another frame. A run that fails before it finds
+        anything leaves the result of the one before.
+        """
+        job, clock = visit.job(self.name), TimeLeft()
+        before: R | None = job.result
+        if before is not None and before.state.busy:
+            before = replace(before, state=State.STOPPED)
+        stop = job.begin()
+        try:
+            first = self.first(settings, visit)
+            found = self.start(first)
+            job.result = first
+            yield Frame(State.RUNNING, self.working, first)
+            for new in follow(found, stop, self.pause, worker=self.suite.worker):
+                if job.stop is not stop:
+                    return
+                if isinstance(new, QueuePosition):
+                    yield Frame(State.QUEUED, str(new), job.result)
+                else:
+                    job.result = self.add(job.result, new)
+                    yield self._running(job.result, clock)
+            if job.stop is stop:
+                job.result = replace(job.result, state=State.STOPPED if stop.is_set() else State.DONE)
+                yield self._ended(job.result)
+        except Exception as error:
+            if job.stop is stop:
+                yield self._failed(job, before, error_sentence(error))
+
+    def _running(self, result: R, clock: TimeLeft) -> Frame[R]:
+        state = State.PARTIAL if result.tables else State.RUNNING
+        return Frame(state, self.words(result, clock), result, self.progress(result))
+
+    def _ended(self, result: R) -> Frame[R]:
+        return Frame(result.state, result.failure or self.ending(result), result)
+
+    def _failed(self, job: Any, before: R | None, why: str) -> Frame[R]:
+        result: R | None = job.result
+        if result is not None and result.state.busy and result.tables:
+            job.result = replace(result, state=State.FAILED, failure=why)
+        else:
+            job.result = before
+        return Frame(State.FAILED, why, job.result)
 
     def stop(self, visit: Visit) -> None:
         """End the visitor's run at once; what it has found stays."""
         visit.job(self.name).stop.set()
 
-    def frame(self, visit: Visit, settings: S) -> Frame[S]:
+    def clear(self, visit: Visit) -> None:
+        """End the visitor's run, and forget what it has found."""
+        visit.job(self.name).begin()
+        visit.job(self.name).result = None
+
+    def frame(self, visit: Visit, settings: S | None = None) -> Frame[R]:
         """Return what to show with these settings while nothing changes: what was found, or what to do."""
-        result: Result[S] | None = visit.job(self.name).result
+        result = self.result(visit)
         if result is None:
             return Frame(State.EMPTY, self.idle, None)
-        if result.state == RUNNING:
-            return Frame(State.PARTIAL if result.table else State.RUNNING, "Working…", result)
-        if result.settings != settings:
+        if result.state.busy:
+            return Frame(State.PARTIAL if result.tables else State.RUNNING, self.working, result)
+        if settings is not None and result.settings != settings:
             return Frame(State.DONE, f"The settings have changed since: press {self.button}.", result)
         return self._ended(result)
 
-    def table(self, visit: Visit) -> Table[Any] | None:
-        """Return what the visitor's last run has found; None before any."""
-        result: Result[S] | None = visit.job(self.name).result
-        return result.table if result else None
+    def result(self, visit: Visit) -> R | None:
+        """Return the visitor's newest result; None before any."""
+        result: R | None = visit.job(self.name).result
+        return result
 
-    def settings(self, visit: Visit) -> S | None:
-        """Return the settings of the visitor's last run; None before any."""
-        result: Result[S] | None = visit.job(self.name).result
-        return result.settings if result else None
+    def revealed(self, visit: Visit) -> bool:
+        """Return whether the visitor has asked to see what the diff of their result was trained on."""
+        result = self.result(visit)
+        return result is not None and bool(visit.revealed) and visit.revealed == self.diff(result)
 
-    def file(self, visit: Visit, form: str, reveal: bool = False) -> tuple[str, str]:
-        """Return the table as a file's name and content, `form` being `csv` or `json`; ("", "") where there is none."""
-        table = self.table(visit)
-        return (f"{self.suite.name}-{table.kind}.{form}", file_content(table, form, reveal)) if table else ("", "")
+    def file(self, visit: Visit, name: str, form: str) -> tuple[str, str]:
+        """Return one of the result's tables as a file's name and content; ("", "") where there is none.
+
+        `form` is `csv` or `json`. What needs to know the reference is in it only where that is revealed.
+        """
+        result = self.result(visit)
+        table = result.tables.get(name) if result else None
+        if result is None or table is None:
+            return "", ""
+        about = self.diff(result) or self.suite.name
+        return f"{about}-{table.kind}.{form}", file_content(table, form, self.revealed(visit))

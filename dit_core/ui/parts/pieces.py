@@ -56,15 +56,18 @@ def progress_html(text: str, kind: str, done: float | str, total: float, *, idle
     return render("ui/parts/progress.html", note=note, done=done, total=total, idle=idle, label=label)
 
 
-def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, words: str) -> None:
-    """Draw buttons that save a table; `saved(visit, what=, form=)` returns file name and content."""
-    name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
+def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, words: str, name: str = "") -> None:
+    """Draw buttons that save a table; `saved(visit, what=, form=)` returns file name and content.
+
+    `name` stands in their ids, in place of `what`.
+    """
+    filename, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
     with gr.Row(elem_classes="dit-saving"):
         gr.HTML(f'<p class="dit-small">Save {words} as</p>', apply_default_css=False)
         for form in ("csv", "json"):
-            button = gr.Button(form.upper(), size="sm", min_width=60, elem_id=f"dit-save-{what}-{form}")
-            given = button.click(partial(saved, what=what, form=form), visit, [name, text], **QUICK)
-            given.then(None, [name, text], None, js=SAVE, **QUICK)
+            button = gr.Button(form.upper(), size="sm", min_width=60, elem_id=f"dit-save-{name or what}-{form}")
+            given = button.click(partial(saved, what=what, form=form), visit, [filename, text], **QUICK)
+            given.then(None, [filename, text], None, js=SAVE, **QUICK)
 
 
 def copying(cell: Callable[..., str], inputs: Sequence[gr.components.Component], elem_id: str) -> None:

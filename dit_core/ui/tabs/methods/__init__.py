@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.blocks import Block
 
-from dit_core.errors import DitError
 from dit_core.methods import Method, Option, describe_options, get_method, list_methods
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.present.html import render
 from dit_core.session.choices import PICKER, condition_choices, diff_choices
-from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving, sentence_figure
+from dit_core.ui.parts.pieces import QUICK, Control, copying, saving, sentence_figure
+from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.methods.events import WAITING, MethodEvents
 
 HINTS = {
@@ -28,7 +25,6 @@ HINTS = {
     "dit-methods-run": "Runs the method with the options that stand here.",
     "dit-methods-stop": "Ends the run at once; what was found stays.",
 }
-Values = dict[gr.components.Component, Any]
 
 
 def hints() -> dict[str, str]:
@@ -69,55 +65,23 @@ def methods_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> N
             figure = figures.figure(sentence_figure(WAITING), elem_id="dit-methods-figure")
             rows = gr.HTML("", elem_id="dit-methods-rows", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [visit], "dit-methods-cell")
-            saving(events.saved, visit, "methods", "the table")
-    shown = (note, figure, rows)
-    settings = [name, diff, conditions, asked, *(own for by_name in controls.values() for own in by_name.values())]
-
-    def chosen(values: Values) -> Any:
-        own = {option: values[control] for option, control in controls[values[name]].items()}
-        return events.settings(values[name], values[diff], values[conditions], values[asked], own)
-
-    def running(values: Values) -> Iterator[dict[Any, Any]]:
-        here: Visit = values[visit]
-        try:
-            wanted = chosen(values)
-        except DitError as error:
-            yield {note: note_html(str(error), "error")}
-            return
-        for parts in events.run(here, wanted):
-            yield dict(zip(shown, parts, strict=True))
+                copying(events.tab.cell, [visit], "dit-methods-cell")
+            saving(events.saved, visit, "table", "the table", "methods")
+    options = {f"{name} {option}": own for name, by_name in controls.items() for option, own in by_name.items()}
+    parts = {
+        "note": note, "figure": figure, "rows": rows, "method": name, "diff": diff, "conditions": conditions,
+        "asked": asked, **options,
+    }  # fmt: skip
+    wiring = Wiring(visit, parts)
 
     def choose(picked: str) -> dict[Any, Any]:
         method = get_method(picked)
         visible = {group: gr.update(visible=own == picked) for own, group in groups.items()}
         return {about: _about(suite, method), targets: gr.update(visible=bool(method.asked)), **visible}
 
-    def arrive(values: Values) -> dict[Any, Any]:
-        """Explore's diff is picked where nothing has run here yet; a table is shown again as far as it is revealed."""
-        here: Visit = values[visit]
-        if events.tab.table(here) is None:
-            return {diff: here.diff_for_tab("methods", values[diff])}
-        try:
-            frame = events.tab.frame(here, chosen(values))
-        except DitError:
-            return {note: gr.skip()}
-        return dict(zip(shown, events.shown(here, frame), strict=True))
-
-    def changed(values: Values) -> Any:
-        """Say whether what is shown still answers the controls."""
-        try:
-            frame = events.tab.frame(values[visit], chosen(values))
-        except DitError:
-            return gr.skip()  # half typed: Run says what is wrong
-        return gr.skip() if frame.state.busy else note_html(frame.note, frame.kind)
-
-    inputs: set[Block] = {visit, *settings}
-    run.click(running, inputs, list(shown), **SLOW)
-    stop.click(events.tab.stop, visit, None, **QUICK)
+    connect(events, wiring, run, stop, *wiring.controls)
     name.input(choose, name, [about, targets, *groups.values()], **QUICK)
-    tab.select(arrive, inputs, [diff, *shown], **QUICK)
-    gr.on([control.change for control in settings], changed, inputs, note, **LATEST)
+    tab.select(**wiring.event(events.arrive), **QUICK)
 
 
 def _about(suite: Suite, method: Method[Any, Any]) -> str:

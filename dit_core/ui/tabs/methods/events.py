@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
 from dit_core.methods import Method, Option, Targets, describe_options, get_method, options_from, start
 from dit_core.present import plots
-from dit_core.present.cards import note_html, rows_html
+from dit_core.present.cards import rows_html
 from dit_core.records import Condition, Table
 from dit_core.session.notebook_cells import call
-from dit_core.session.tab import Frame, Tab
+from dit_core.session.tab import Frame, Result, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import opening_lines
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import sentence_figure
+from dit_core.ui.tabs import Shown, TabEvents, Values
 
-IDLE = "Choose a method, then press Run."
 WAITING = "Press Run: what the method finds shows here."
 NO_FIGURE = "This method has no figure: its table is below."
 
@@ -33,55 +33,54 @@ class MethodSettings:
     options: Any
 
 
-class MethodEvents:
-    """The events of one suite's tab; `suite_ref` is how `load_suite` finds the suite."""
+@dataclass(frozen=True)
+class MethodResult(Result[MethodSettings]):
+    """What a method has found."""
 
-    def __init__(self, suite: Suite, suite_ref: str) -> None:
-        self.suite, self.suite_ref = suite, suite_ref
-        self.tab: Tab[MethodSettings] = Tab("methods", suite, self._start, _progress, idle=IDLE)
+    table: Table[Any] | None = None
 
-    def _start(self, settings: MethodSettings) -> Any:
+
+class MethodsTab(Tab[MethodSettings, MethodResult]):
+    """Any method on a suite."""
+
+    name, settings_type, idle, pause = "methods", MethodSettings, "Choose a method, then press Run.", 0.3
+
+    def settings(self, values: Mapping[str, Any]) -> MethodSettings:
+        """Return what the controls say, `options` by the method's name and theirs; DitError for a wrong one."""
+        name, asked = values["method"], (values["asked"] or "").strip()  # Gradio has None for a field never shown
+        method = get_method(name)
+        shown = [option for option in describe_options(method.options) if not option.local]
+        given = {option.name: lines(option, values[f"{name} {option.name}"]) for option in shown}
+        options = options_from(method, {own.name: given[own.name] for own in shown if own.given(given[own.name])})
+        written = [str(Condition.parse(text)) for text in values["conditions"] or ()] if method.asked else []
+        if method.asked and asked and not written:
+            written = ["diff" if values["diff"] else "base"]
+        diffs = (values["diff"],) if values["diff"] else ()
+        return MethodSettings(name, Targets(diffs, tuple((text, asked or None) for text in written)), options)
+
+    def first(self, settings: MethodSettings, visit: Visit) -> MethodResult:
+        """Return the result before anything is found."""
+        return MethodResult(settings)
+
+    def start(self, first: MethodResult) -> Generator[Table[Any], None, None]:
+        """Return the method's tables."""
+        settings = first.settings
         return start(get_method(settings.method), self.suite, settings.targets, settings.options)
 
-    def settings(self, name: str, diff: str, conditions: list[str], question: str, values: Mapping[str, Any]) -> Any:
-        """Return what the controls say, `values` by the method's options; DitError for a wrong one."""
-        method, asked = get_method(name), (question or "").strip()  # Gradio has None for a field never shown
-        shown = [option for option in describe_options(method.options) if option.name in values]
-        said = {option.name: lines(option, values[option.name]) for option in shown}
-        options = options_from(method, {one.name: said[one.name] for one in shown if one.given(said[one.name])})
-        written = [str(Condition.parse(text)) for text in conditions or ()] if method.asked else []
-        if method.asked and asked and not written:
-            written = ["diff" if diff else "base"]
-        targets = Targets((diff,) if diff else (), tuple((text, asked or None) for text in written))
-        return MethodSettings(name, targets, options)
+    def progress(self, result: MethodResult) -> tuple[float, float]:
+        """Return what the method says of its table."""
+        return get_method(result.settings.method).progress(result.table) if result.table is not None else (0, 0)
 
-    def run(self, visit: Visit, settings: MethodSettings) -> Iterator[tuple[str, str, str]]:
-        """Run settings; give the note, the figure and the table of each frame."""
-        for frame in self.tab.run(visit, settings, frame=0.3):
-            yield self.shown(visit, frame)
-
-    def shown(self, visit: Visit, frame: Frame[MethodSettings]) -> tuple[str, str, str]:
-        """Return the note, the figure and the table of a frame."""
-        note = note_html(frame.note, frame.kind)
-        if frame.result is None or frame.result.table is None:
-            return note, sentence_figure(WAITING), ""
-        method, table = get_method(frame.result.settings.method), frame.result.table
-        text = method.text_rows(table, self._revealed(visit, frame.result.settings))
-        return note, _figure(method, table), rows_html(text.title, text.columns, text.rows)
-
-    def _revealed(self, visit: Visit, settings: MethodSettings) -> bool:
-        return bool(visit.revealed) and (visit.revealed,) == settings.targets.diffs
-
-    def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
-        """Return file name and content of the table; ("", "") where there is none."""
-        settings = self.tab.settings(visit)
-        return self.tab.file(visit, form, settings is not None and self._revealed(visit, settings))
+    def diff(self, result: MethodResult) -> str:
+        """Return the id of the diff; "" for none."""
+        return next(iter(result.settings.targets.diffs), "")
 
     def cell(self, visit: Visit) -> str:
         """Return the lines that run the same in a notebook; "" before anything ran."""
-        settings = self.tab.settings(visit)
-        if settings is None:
+        result = self.result(visit)
+        if result is None:
             return ""
+        settings = result.settings
         method, options = get_method(settings.method), settings.options
         diff = next((own for own in settings.targets.diffs if isinstance(own, str)), None)
         given = {own.name: getattr(options, own.name) for own in fields(options)}
@@ -100,6 +99,27 @@ class MethodEvents:
         return "\n".join([*lines, ""])
 
 
+class MethodEvents(TabEvents[MethodSettings, MethodResult]):
+    """The events of the tab; `suite_ref` is how `load_suite` finds the suite."""
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(MethodsTab(suite, suite_ref))
+
+    def show(self, visit: Visit, values: Values, frame: Frame[MethodResult]) -> Shown:
+        """Return the figure and the table of a frame."""
+        if frame.result is None or frame.result.table is None:
+            return {"figure": sentence_figure(WAITING), "rows": ""}
+        method, table = get_method(frame.result.settings.method), frame.result.table
+        text = method.text_rows(table, self.tab.revealed(visit))
+        return {"figure": _figure(method, table), "rows": rows_html(text.title, text.columns, text.rows)}
+
+    def arrive(self, visit: Visit, values: Values) -> Shown:
+        """Show Explore's diff where nothing has run here yet; else what was found, as far as it is revealed."""
+        if self.tab.result(visit) is None:
+            return {"diff": visit.diff_for_tab(self.tab.name, values["diff"])}
+        return self.shown(visit, values)
+
+
 def lines(option: Option, value: Any) -> Any:
     """Return a control's value as a method takes it: several texts stand on lines of their own."""
     if option.several and option.type is str and isinstance(value, str):
@@ -111,7 +131,3 @@ def _figure(method: Method[Any, Any], table: Table[Any]) -> str:
     if not method.figure:
         return sentence_figure(NO_FIGURE)
     return figures.shown(partial(getattr(plots, method.figure), table))
-
-
-def _progress(settings: MethodSettings, table: Table[Any]) -> tuple[float, float]:
-    return get_method(settings.method).progress(table)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
+from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.explore_view import secret as secret_html
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import PRESETS, STEP
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
+from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.sweep import view as sweep_view
 from dit_core.ui.tabs.sweep.events import SweepEvents
 
@@ -56,21 +58,23 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
                 run = gr.Button("Sweep", variant="primary", min_width=80, elem_id="dit-sweep-run")
                 stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-sweep-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(events.idle(), elem_id="dit-sweep-note", apply_default_css=False)
+            note = gr.HTML(note_html(events.tab.idle), elem_id="dit-sweep-note", apply_default_css=False)
             offered = sweep_view.measures(open_now=False)
             with gr.Row(elem_classes="dit-choices"):
                 measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")
             figure = figures.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
             cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [visit], "dit-sweep-cell")
-            saving(events.saved, visit, "sweep", "the answers")
-    settings: list[Control] = [preset, diff, adapters, question, samples, temperature, tokens, seed, step]
-    run.click(events.run, [visit, measure, *settings], [note, figure, cards], **SLOW)
-    stop.click(events.stop, visit, None, **QUICK)
-    measure.input(events.drawn, [visit, measure], figure, **LATEST)
-    truth = [secret, reveal, measure, figure]
-    reveal.click(events.reveal, [visit, diff, measure], truth, **QUICK)
-    diff.input(events.truth, [visit, diff, measure], truth, **LATEST)
-    tab.select(events.truth, [visit, diff, measure], truth, **QUICK)
-    gr.on([control.change for control in settings], events.changed, [visit, *settings], note, **LATEST)
+                copying(events.tab.cell, [visit], "dit-sweep-cell")
+            saving(events.saved, visit, "table", "the answers", "sweep")
+    parts = {
+        "preset": preset, "step": step, "diff": diff, "adapters": adapters, "question": question, "samples": samples,
+        "temperature": temperature, "max_new_tokens": tokens, "seed": seed, "reveal": reveal, "secret": secret,
+        "note": note, "measure": measure, "figure": figure, "cards": cards,
+    }  # fmt: skip
+    wiring = Wiring(visit, parts)
+    connect(events, wiring, run, stop)
+    measure.input(**wiring.event(events.drawn), **LATEST)
+    reveal.click(**wiring.event(events.reveal), **QUICK)
+    diff.input(**wiring.event(events.truth), **LATEST)
+    tab.select(**wiring.event(events.arrive), **QUICK)
