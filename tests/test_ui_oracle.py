@@ -294,10 +294,12 @@ def test_an_oracle_that_can_not_be_had_leaves_the_logit_lens_and_where_the_diff_
     assert len(light(frame[3])["data"]) == 5
     assert "it is corrupt" in events.changed(session, *values[2:])
     layers = LayerEvents(broken, "tiny")
-    wanted = ("topic-0412", "diff+dit", TOPIC, QUESTION, LAST, 10, "with", "all", 1, 0, 0)
-    *_, frame = layers.read(session, "confidence", *wanted)
-    assert "it is corrupt" in frame[0] and 'role="alert"' in frame[0]
-    assert light(frame[2])["data"]
+    wanted = {"diff": "topic-0412", "condition": "diff+dit", "asked": TOPIC, "question": QUESTION, "part": LAST}
+    wanted |= {"count": 10, "kind": "with", "layers": "all", "samples": 1, "temperature": 0, "seed": 0}
+    *_, shown = layers.run(session, wanted | {"colour": "confidence"})
+    assert "it is corrupt" in shown["note"] and 'role="alert"' in shown["note"]
+    assert light(shown["norms"])["data"]
+    assert "it is corrupt" in layers.changed(session, wanted | {"colour": "confidence"})["note"]
 
 
 # ---------------------------------------------------------------- in a browser

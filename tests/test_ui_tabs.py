@@ -17,7 +17,7 @@ from dit_core.present.plots import as_json
 from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
-from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerSettings
+from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerTab
 from dit_core.session.lens import MIDDLE
 from dit_core.session.readings import shown_target, target_of
 from dit_core.session.time_left import ReadingProgress
@@ -81,11 +81,16 @@ def visitor(browser, address):
     found.context.close()
 
 
-def values(suite: Suite, **changed) -> list:
+def values(suite: Suite, **changed) -> dict:
     """The Layers tab's controls as a visitor meets them, but for what is `changed`."""
     plain = {"diff": "topic-0412", "condition": "diff+dit", "asked": TOPIC, "question": suite.oracle.questions[0]}
     plain |= {"part": LAST, "count": 10, "kind": "with", "layers": "all", "samples": 1, "temperature": 0, "seed": 0}
-    return list((plain | changed).values())
+    return plain | {"colour": "confidence"} | changed
+
+
+LOOK = {"diff": "topic-0412", "positions": 3, "top": 2, "method": "patchscope", "position": 1}
+STEER = LOOK | {"layer": MIDDLE, "prompt": EVENING, "strengths": (0.0, 1.0), "max_new_tokens": 8, "samples": 1}
+STEER |= {"temperature": 0.0, "seed": 0}
 
 
 # -------------------------------------------------------------------- what a visitor may see
@@ -169,14 +174,15 @@ def test_truth_is_hidden_until_reveal_in_any_tab(visitor, suite):
 
 def test_a_colour_says_how_far_the_oracle_agrees_with_what_the_model_says(suite, monkeypatch):
     session, events = Visit(), LayerEvents(suite, "pocket")
-    *_, last = events.read(session, "what the model says", *values(suite))
-    figure = json.loads(last[1])["light"]
+    chosen = values(suite, colour="what the model says")
+    *_, last = events.run(session, chosen)
+    figure = json.loads(last["heat"])["light"]
     assert figure["data"][0]["zmax"] == 1 and "share of its words" in figure["data"][0]["name"]
     found = session.job("layers").result
     words = "".join(found.target.tokens[found.target.prompt_tokens :]).split()[0]
     echo = [replace(r, text=words if r.layer == 0 else "zzz") for r in found.readings]
     session.job("layers").result = replace(found, readings=replace(found.readings, records=tuple(echo)))
-    data = json.loads(events.recolour(session, "what the model says"))["light"]["data"][0]
+    data = json.loads(events.recolour(session, chosen)["heat"])["light"]["data"][0]
     assert set(data["z"][0]) == {1.0} and set(data["z"][1]) == {0.0}
 
 
@@ -184,17 +190,18 @@ def test_the_copied_cells_give_the_same(suite, monkeypatch):
     session, shown = Visit(), []
     monkeypatch.setattr(Figure, "show", lambda figure: shown.append(as_json(figure)))
     layers, looking = LayerEvents(suite, str(suite.folder)), LensEvents(suite, str(suite.folder))
-    assert not layers.cell(session) and not looking.cell(session, "logit lens", 0) and not looking.steered_cell(session)
-    *_, (_, heat, norms, _) = layers.read(session, "confidence", *values(suite))
-    exec(layers.cell(session), {})
-    *_, (_, words, cosine, *_) = looking.look(session, "patchscope", 1, "topic-0412", 3, 2)
-    exec(looking.cell(session, "patchscope", 1), {})
+    look, steer = looking.tab, looking.steering.tab
+    assert not layers.tab.cell(session) and not look.cell(session, "logit lens", 0) and not steer.cell(session)
+    *_, read = layers.run(session, values(suite))
+    exec(layers.tab.cell(session), {})
+    *_, seen = looking.run(session, LOOK)
+    exec(look.cell(session, "patchscope", 1), {})
     assert len(shown) == 4
-    for figure, drawn in zip(shown, (norms, heat, words, cosine), strict=True):
+    for figure, drawn in zip(shown, (read["norms"], read["heat"], seen["words"], seen["cosine"]), strict=True):
         assert json.loads(figure)["data"] == json.loads(drawn)["light"]["data"]
-    [*_] = looking.steer(session, "topic-0412", 3, MIDDLE, EVENING, 0.0, 1.0, 8, 1, 0.0, 0)
+    [*_] = looking.steering.run(session, STEER)
     scope: dict = {}
-    exec(looking.steered_cell(session).replace("steer(\n", "found = steer(\n"), scope)
+    exec(steer.cell(session).replace("steer(\n", "found = steer(\n"), scope)
     assert [*scope["found"].text] == [one.text for one in session.job("steer").result.steered]
 
 
@@ -265,8 +272,8 @@ def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     ],
 )
 def test_bad_input_is_one_sentence(suite, changed, says):
-    *_, last = LayerEvents(suite, "pocket").read(Visit(), "confidence", *values(suite, **changed))
-    assert 'role="alert"' in last[0] and says in last[0] and "inside the program" not in last[0]
+    *_, last = LayerEvents(suite, "pocket").run(Visit(), values(suite, **changed))
+    assert 'role="alert"' in last["note"] and says in last["note"] and "inside the program" not in last["note"]
 
 
 def test_stop_works_at_once_and_keeps_the_rows_that_are_there(visitor, monkeypatch):
@@ -295,10 +302,12 @@ def test_stop_works_at_once_and_keeps_the_rows_that_are_there(visitor, monkeypat
 
 
 def test_spans_and_arguments_of_the_left_side(suite):
-    assert LayerSettings(*values(suite)).span == "each:last:10"
-    assert LayerSettings(*values(suite, part=PROMPT)).span == "each:prompt"
-    assert LayerSettings(*values(suite, part=ANSWER)).span == "each:answer"
-    *_, found = layer_reading.steps(suite, LayerSettings(*values(suite, part=ANSWER, samples=2, temperature=1.0)))
+    tab = LayerTab(suite)
+    assert tab.settings(values(suite)).span == "each:last:10"
+    assert tab.settings(values(suite, part=PROMPT)).span == "each:prompt"
+    wanted = tab.settings(values(suite, part=ANSWER, samples=2, temperature=1.0))
+    assert wanted.span == "each:answer"
+    *_, found = tab.start(tab.first(wanted, Visit()))
     read = {"samples": 2, "temperature": 1.0, "span": "each:answer", "condition": "diff+dit"}
     assert found.readings.records == oracle.read(suite, "topic-0412", **read).records
 
@@ -383,20 +392,21 @@ def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, mon
         return plain(*args, **options)
 
     monkeypatch.setattr(lens, "difference_lens", held)
-    running = events.look(session, "logit lens", 0, "topic-0412", 5, 5)
-    assert "dit-busy" in next(running)[0]
-    threading.Thread(target=lambda: started.wait(60) and events.stop_looking(session)).start()
+    running = events.run(session, LOOK)
+    assert "dit-busy" in next(running)["note"]
+    threading.Thread(target=lambda: started.wait(60) and events.stop(session)).start()
     *_, last = running
-    assert "Stopped" in last[0] and not ended.is_set(), "nobody waits for the lens"
+    assert "Stopped" in last["note"] and not ended.is_set(), "nobody waits for the lens"
     go_on.set()
-    for values, says in (
-        (("topic-0412", 5, 99, "Why?", 0.0, 1.0, 8, 1, 0.0, 0), "layer"),
-        (("topic-0412", 5, 0, " ", 0.0, 1.0, 8, 1, 0.0, 0), "empty"),
-        (("topic-0412", 5, 0, "Why?", 0.0, 1.0, 8, 2, 0.0, 0), "temperature"),
-        (("topic-0412", 5, 0, "Why?", None, 1.0, 8, 1, 0.0, 0), "number is missing"),
+    for changed, says in (
+        ({"layer": 99}, "layer"),
+        ({"prompt": " "}, "empty"),
+        ({"samples": 2}, "temperature"),
+        ({"strengths": (None, 1.0)}, "number is missing"),
     ):
-        *_, last = events.steer(session, *values)
-        assert 'role="alert"' in last[0] and says in last[0] and "inside the program" not in last[0]
+        *_, last = events.steering.run(session, STEER | changed)
+        note = last["written"]
+        assert 'role="alert"' in note and says in note and "inside the program" not in note
 
 
 def test_hostile_texts_are_only_text(visitor, monkeypatch):

@@ -14,21 +14,20 @@ from typing import Any
 
 from dit_core.ui.server import space  # first of all, as in app.py
 
-SWEEP = ["copies with the diff", "topic-0412", [], "", 2, 1.0, 3, 0]
-LAYERS = [
-    "topic-0412",
-    "diff+dit",
-    "What do you do?",
-    "What is the topic?",
-    "the last tokens",
-    3,
-    "with",
-    "all",
-    1,
-    0,
-    0,
-]
-STEER = ["topic-0412", 3, -1, "What do you do?", 0.0, 2.0, 4, 1, 0, 0]
+SWEEP = {
+    "preset": "copies with the diff", "diff": "topic-0412", "adapters": [], "question": "", "samples": 2,
+    "temperature": 1.0, "max_new_tokens": 3, "seed": 0, "step": 0.5, "measure": "modal_share",
+}  # fmt: skip
+LAYERS = {
+    "diff": "topic-0412", "condition": "diff+dit", "asked": "What do you do?", "question": "What is the topic?",
+    "part": "the last tokens", "count": 3, "kind": "with", "layers": "all", "samples": 1, "temperature": 0, "seed": 0,
+    "colour": "confidence",
+}  # fmt: skip
+LENS = {
+    "diff": "topic-0412", "positions": 3, "top": 3, "method": "patchscope", "position": 0, "layer": -1,
+    "prompt": "What do you do?", "strengths": (0.0, 2.0), "max_new_tokens": 4, "samples": 1, "temperature": 0,
+    "seed": 0,
+}  # fmt: skip
 PANEL = ["What is the topic?", "last:2", ["base", "both"], "with", "all", ""]
 
 
@@ -53,15 +52,16 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     _last(OracleEvents(suite).read(session, "confidence", "rank", *PANEL))
     panel = session.job("panel").result
     yield "panel", [panel.targets.to_json(reveal=True), panel.next_tokens.to_json(), panel.readings.to_json()]
-    _last(LayerEvents(suite, "pocket").read(session, "confidence", *LAYERS))
+    _last(LayerEvents(suite, "pocket").run(session, LAYERS))
     layers = session.job("layers").result
     yield "layers", [layers.norms.to_json(), layers.readings.to_json()]
-    _last(LensEvents(suite, "pocket").look(session, "patchscope", 0, "topic-0412", 3, 3))
+    lens_events = LensEvents(suite, "pocket")
+    _last(lens_events.run(session, LENS))
     lens = session.job("lens").result
     yield "lens", [lens.tokens.to_json(), lens.similarities.to_json()]
-    _last(LensEvents(suite, "pocket").steer(session, *STEER))
+    _last(lens_events.steering.run(session, LENS))
     yield "steering", session.job("steer").result.steered.to_json()
-    _last(SweepEvents(suite, "").run(session, "modal_share", *SWEEP))
+    _last(SweepEvents(suite, "").run(session, SWEEP))
     yield "sweep", session.job("sweep").result.table.to_json()
     _last(ScoreboardEvents(suite, "").run(session, "topic", next(iter(BY)), "test", 8, ["verbal", "oracle", "lens"]))
     yield "scoreboard", session.job("scoreboard").result.board.scores.to_json()

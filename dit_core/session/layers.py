@@ -1,4 +1,4 @@
-"""Readings of the Layers tab: the settings of one, its steps and its result, free of any toolkit."""
+"""What the Layers tab reads, free of any toolkit."""
 
 from __future__ import annotations
 
@@ -7,22 +7,25 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
-from dit_core.errors import OracleError
 from dit_core.methods import lens, oracle
 from dit_core.methods.oracle.request import checked_request
-from dit_core.present.cards import RUNNING
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.records.condition import Condition, checked_text
 from dit_core.session.messages import integer, number
+from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
 from dit_core.session.readings import target_of
+from dit_core.session.tab import Result, State, Tab
+from dit_core.session.time_left import TimeLeft
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 
+NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; where the diff acts needs none."
 LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"
 
 
 @dataclass(frozen=True)
 class LayerSettings:
-    """The settings of the Layers tab, in the order of its controls; `count` is how many of 'the last tokens'."""
+    """The settings of the Layers tab; `count` is how many of 'the last tokens'."""
 
     diff: str
     condition: str
@@ -72,51 +75,84 @@ class LayerSettings:
 
 
 @dataclass(frozen=True)
-class LayerResult:
-    """A result of the Layers tab: the target's tokens, where the diff acts, and the readings so far.
+class LayerResult(Result[LayerSettings]):
+    """A result of the Layers tab: the target's tokens, where the diff acts, and the readings so far."""
 
-    `silent` says why the oracle reads nothing.
-    """
-
-    settings: LayerSettings
     target: Target | None = None
     norms: Table[Norm] | None = None
     readings: Table[Reading] | None = None
-    silent: str = ""
-    state: str = RUNNING
 
 
-def steps(suite: Suite, settings: LayerSettings) -> Generator[LayerResult, None, None]:
-    """Yield the result after each step: first where the diff acts, then the readings layer by layer.
+class LayerTab(Tab[LayerSettings, LayerResult]):
+    """Reads layers: first where the diff acts, then what the oracle reads, layer by layer."""
 
-    Without an oracle, or where it can't be loaded, it ends with where the diff acts. Closing the generator stops the
-    work at the next batch.
+    name, button, settings_type, result_type = "layers", "Read", LayerSettings, LayerResult
+    counting = "Reading {done} of {total}"
 
-    Raises:
-        DitError: at once, for settings that are wrong whatever is read.
-    """
-    target, arguments = settings.target, settings.reading
-    if suite.oracle:
-        checked_request(suite, settings.diff, **arguments)
-    return _steps(suite, settings, target, arguments)
+    def __init__(self, suite: Suite, suite_ref: str = "") -> None:
+        super().__init__(suite, suite_ref)
+        self.idle = "" if suite.oracle else NO_ORACLE
 
+    def start(self, first: LayerResult) -> Generator[LayerResult, None, None]:
+        """Return the result after each step; without an oracle it ends with where the diff acts.
 
-def _steps(
-    suite: Suite, settings: LayerSettings, request: dict[str, Any], arguments: dict[str, Any]
-) -> Generator[LayerResult, None, None]:
-    info, condition = suite.diff(settings.diff), Condition.parse(request["condition"])
-    target = target_of(suite, info, condition, request["asked"], request["seed"], suite.max_new_tokens)
-    result = LayerResult(settings, target, lens.norms(suite, info.id, **request))
-    yield result
-    if suite.oracle is None:
-        return
-    answer = len(target.tokens) - target.prompt_tokens
-    tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(settings.part, integer(settings.count))
-    # A batch per layer, so that the map fills row by row.
-    at_once = max(tokens, 1) * arguments["samples"]
-    try:
+        Raises:
+            DitError: at once, for settings that are wrong whatever is read.
+        """
+        request, arguments = first.settings.target, first.settings.reading
+        if self.suite.oracle:
+            checked_request(self.suite, first.settings.diff, **arguments)
+        return self._steps(first, request, arguments)
+
+    def _steps(
+        self, first: LayerResult, request: dict[str, Any], arguments: dict[str, Any]
+    ) -> Generator[LayerResult, None, None]:
+        suite, settings = self.suite, first.settings
+        info, condition = suite.diff(settings.diff), Condition.parse(request["condition"])
+        target = target_of(suite, info, condition, request["asked"], request["seed"], suite.max_new_tokens)
+        result = replace(first, target=target, norms=lens.norms(suite, info.id, **request))
+        yield result
+        if suite.oracle is None:
+            return
+        answer = len(target.tokens) - target.prompt_tokens
+        tokens = {PROMPT: target.prompt_tokens, ANSWER: answer}.get(settings.part, integer(settings.count))
+        # A batch per layer, so that the map fills row by row.
+        at_once = max(tokens, 1) * arguments["samples"]
         with closing(oracle.stream(suite, info.id, at_once=at_once, **arguments)) as tables:
             for readings in tables:
                 yield replace(result, readings=readings)
-    except OracleError as error:
-        yield replace(result, silent=str(error))
+
+    def progress(self, result: LayerResult) -> tuple[float, float]:
+        """Return how many readings there are, of how many."""
+        return (len(result.readings), result.readings.extra["n_readings"]) if result.readings else (0, 0)
+
+    def words(self, result: LayerResult, clock: TimeLeft) -> str:
+        """Return which step is under way, and how far the readings are."""
+        if result.norms is None:
+            return "Reading the prompt…"
+        if result.readings is None:
+            return "Asking the oracle…" if self.suite.oracle else "Comparing with the base…"
+        return super().words(result, clock)
+
+    def ending(self, result: LayerResult) -> str:
+        """Return how a reading has ended, and why there is less to see where that is so."""
+        if result.state is State.STOPPED:
+            return f"Stopped after {len(result.readings or ())} readings. What was read stays."
+        return self.idle
+
+    def cell(self, visit: Visit) -> str:
+        """Return the lines that read and draw the same in a notebook; "" before anything was read."""
+        result = self.result(visit)
+        if result is None or not result.norms:
+            return ""
+        suite, settings = self.suite, result.settings
+        acts = call("norms", suite, settings.diff, settings.target)
+        target = call("targets", suite, settings.diff, {**settings.target, "span": settings.span})
+        imports = "from dit_core.methods.lens import norms", "from dit_core.methods.oracle import targets"
+        drawn = [f"plots.difference_norms({acts}, target.tokens).show()"]
+        if suite.oracle:
+            imports = imports[0], "from dit_core.methods.oracle import read, targets"
+            read = call("read", suite, settings.diff, settings.reading)
+            drawn.append(f"plots.heat_map({read}, target.tokens).show()")
+        lines = opening_lines(suite, self.suite_ref, settings.diff, *IMPORTS, *imports)
+        return "\n".join([*lines, f"[target] = {target}", *drawn, ""])

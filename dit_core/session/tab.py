@@ -94,10 +94,12 @@ class Tab(Generic[S, R]):
         counting: how far it is, of `done` and `total`.
         pause: seconds at least between two frames.
         settings_type: the dataclass of its settings, whose fields have the names of the controls.
+        result_type: the dataclass of its results.
     """
 
     name: ClassVar[str]
     settings_type: type[S]
+    result_type: type[R]
     button: ClassVar[str] = "Run"
     idle: str = ""
     working: str = "Working…"
@@ -115,7 +117,7 @@ class Tab(Generic[S, R]):
 
     def first(self, settings: S, visit: Visit) -> R:
         """Return the result before anything is found; DitError for settings that can't be run."""
-        raise NotImplementedError
+        return self.result_type(settings)
 
     def start(self, first: R) -> Generator[Any, None, None]:
         """Return what is found from `first` on, each with all before it; DitError at once for what can't be run."""
@@ -141,7 +143,9 @@ class Tab(Generic[S, R]):
         if result.state is not State.STOPPED:
             return ""
         rows = sum(map(len, result.tables.values()))
-        return f"Stopped: {rows:,} row{'s' if rows != 1 else ''} found before stay."
+        if not rows:
+            return "Stopped before anything was found."
+        return f"Stopped: {rows:,} row{'s' if rows != 1 else ''} found before stay{'s' if rows == 1 else ''}."
 
     def diff(self, result: R) -> str:
         """Return the id of the diff that a result is about; "" for none."""
@@ -164,7 +168,7 @@ class Tab(Generic[S, R]):
             first = self.first(settings, visit)
             found = self.start(first)
             job.result = first
-            yield Frame(State.RUNNING, self.working, first)
+            yield Frame(State.RUNNING, self.words(first, clock), first)
             for new in follow(found, stop, self.pause, worker=self.suite.worker):
                 if job.stop is not stop:
                     return
@@ -210,7 +214,7 @@ class Tab(Generic[S, R]):
         if result is None:
             return Frame(State.EMPTY, self.idle, None)
         if result.state.busy:
-            return Frame(State.PARTIAL if result.tables else State.RUNNING, self.working, result)
+            return self._running(result, TimeLeft())
         if settings is not None and result.settings != settings:
             return Frame(State.DONE, f"The settings have changed since: press {self.button}.", result)
         return self._ended(result)

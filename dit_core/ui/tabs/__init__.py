@@ -12,7 +12,6 @@ from gradio.blocks import Block
 from gradio.components import Component
 
 from dit_core.errors import DitError
-from dit_core.present.cards import note_html
 from dit_core.session import explore_view
 from dit_core.session.tab import Frame, R, S, State, Tab
 from dit_core.session.visit import Visit
@@ -72,7 +71,12 @@ class TabEvents(Generic[S, R]):
     """The events of a tab of one suite, over its `tab`; a subclass says what its components show.
 
     Every event gets the visit and the controls' values by name, and gives what components show by name.
+
+    Attributes:
+        note_name: the name of the component that shows the note.
     """
+
+    note_name = "note"
 
     def __init__(self, tab: Tab[S, R]) -> None:
         self.tab, self.suite = tab, tab.suite
@@ -82,25 +86,31 @@ class TabEvents(Generic[S, R]):
         raise NotImplementedError
 
     def note(self, frame: Frame[R]) -> str:
-        """Return the note of a frame as HTML, over a bar where it is known how far the work is."""
+        """Return the note of a frame as HTML, over a bar that shows how far the work is, and else keeps its place."""
         done, total = frame.progress
-        if not total:
-            return note_html(frame.note, frame.kind)
-        return progress_html(frame.note, frame.kind, f"{done:.1f}", total, label="how far it is")
+        return progress_html(frame.note, frame.kind, f"{done:.1f}", total or 1, idle=not total, label="how far it is")
+
+    def blank_note(self) -> str:
+        """Return the note for a first visitor."""
+        return self.note(self.tab.frame(Visit()))
 
     def offers(self, diff: str) -> Shown:
         """Return what there is to choose from for a diff."""
         return {}
+
+    def is_empty(self, visit: Visit) -> bool:
+        """Return whether the visitor has run nothing here for the diff that is chosen."""
+        return self.tab.result(visit) is None
 
     def run(self, visit: Visit, values: Values) -> Iterator[Shown]:
         """Run what the controls say, and show every frame."""
         try:
             settings = self.tab.settings(values)
         except DitError as error:
-            yield {"note": note_html(str(error), "error")}
+            yield {self.note_name: self.note(Frame(State.FAILED, str(error), None))}
             return
         for frame in self.tab.run(visit, settings):
-            yield {"note": self.note(frame)} | self.show(visit, values, frame)
+            yield {self.note_name: self.note(frame)} | self.show(visit, values, frame)
 
     def stop(self, visit: Visit) -> None:
         """End the run at once; what was found stays."""
@@ -120,18 +130,18 @@ class TabEvents(Generic[S, R]):
     def changed(self, visit: Visit, values: Values) -> Shown:
         """Return the note on whether what is shown still answers the controls."""
         frame = self.frame(visit, values)
-        return {} if frame.state.busy or frame.state is State.EMPTY else {"note": self.note(frame)}
+        return {} if frame.state.busy or frame.state is State.EMPTY else {self.note_name: self.note(frame)}
 
     def choose(self, visit: Visit, values: Values) -> Shown:
         """Show another diff: what it can be asked, and nothing found yet."""
         self.tab.clear(visit)
         empty = self.tab.frame(visit)
-        return self.offers(values["diff"]) | self.truth(visit, values) | {"note": self.note(empty)}
+        return self.truth(visit, values) | self.offers(values["diff"]) | {self.note_name: self.note(empty)}
 
     def arrive(self, visit: Visit, values: Values) -> Shown:
         """Show Explore's diff where nothing was found here yet, and what is revealed."""
         diff = visit.diff_for_tab(self.tab.name, values["diff"])
-        if self.tab.result(visit) is None and diff != values["diff"]:
+        if self.is_empty(visit) and diff != values["diff"]:
             return {"diff": diff} | self.choose(visit, {**values, "diff": diff})
         return self.truth(visit, values)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
 
@@ -13,7 +13,8 @@ from dit_core.session.explore_view import secret as secret_html
 from dit_core.session.layers import ANSWER, LAST, PROMPT
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
+from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.layers import view as layer_view
 from dit_core.ui.tabs.layers.events import LayerEvents
 
@@ -36,41 +37,14 @@ HINTS = {
 }
 
 
-@dataclass(frozen=True)
-class LayerControls:
-    """The left side: what to read, what the diff was trained on, and the buttons."""
-
-    diff: gr.Dropdown
-    condition: gr.Dropdown
-    asked: gr.Dropdown
-    question: gr.Dropdown
-    part: gr.Radio
-    count: gr.Slider
-    kind: gr.Radio
-    layers: gr.Textbox
-    samples: gr.Slider
-    temperature: gr.Slider
-    seed: gr.Number
-    reveal: gr.Button
-    secret: gr.HTML
-    read: gr.Button
-    stop: gr.Button
-
-    @property
-    def settings(self) -> list[Control]:
-        """The controls of `LayerSettings`, in order."""
-        read: list[Control] = [self.question, self.part, self.count, self.kind, self.layers]
-        return [self.diff, self.condition, self.asked, *read, self.samples, self.temperature, self.seed]
-
-
 def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
     """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events, offered = LayerEvents(suite, suite_ref), layer_view.colours(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            left = _controls(suite)
+            left, read, stop = _controls(suite)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(events.idle(), elem_id="dit-layers-note", apply_default_css=False)
+            note = gr.HTML(events.blank_note(), elem_id="dit-layers-note", apply_default_css=False)
             with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
                 with gr.Row(elem_classes="dit-choices"):
                     colour = gr.Radio(offered, value=offered[0], label="colour", elem_id="dit-layers-colour")
@@ -80,25 +54,18 @@ def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> No
             norms = figures.figure(layer_view.acts(None), elem_id="dit-layers-norms")
             saving(events.saved, visit, "norms", "where the diff acts")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [visit], "dit-layers-code")
-    shown = [heat, norms, cell]
-    truth = [left.secret, left.reveal, colour, *shown]
-    chosen = [left.condition, left.asked, note, *truth]
-    diff = left.diff
-    left.read.click(events.read, [visit, colour, *left.settings], [note, *shown], **SLOW)
-    left.stop.click(events.stop, visit, None, **QUICK)
-    left.reveal.click(events.reveal, [visit, diff, colour], truth, **QUICK)
-    diff.input(events.choose, [visit, diff, colour], chosen, **LATEST)
-    colour.input(events.recolour, [visit, colour], heat, **LATEST)
+                copying(events.tab.cell, [visit], "dit-layers-code")
+    wiring = Wiring(visit, left | {"note": note, "colour": colour, "heat": heat, "norms": norms, "cell": cell})
+    connect(events, wiring, read, stop)
+    left["reveal"].click(**wiring.event(events.reveal), **QUICK)
+    left["diff"].input(**wiring.event(events.choose), **LATEST)
+    colour.input(**wiring.event(events.recolour), **LATEST)
     heat.select(events.picked, visit, cell, **LATEST)
-    left.part.change(lambda part: gr.update(visible=part == LAST), left.part, left.count, **QUICK)
-    tab.select(events.arrive, [visit, diff, colour], [diff, *chosen], **QUICK)
-    changes = [control.change for control in left.settings]
-    gr.on(changes, events.changed, [visit, *left.settings], note, **LATEST)
+    tab.select(**wiring.event(events.arrive), **QUICK)
 
 
-def _controls(suite: Suite) -> LayerControls:
-    """Draw the left side."""
+def _controls(suite: Suite) -> tuple[dict[str, Any], gr.Button, gr.Button]:
+    """Draw the left side; return its components by name, and the buttons that start and stop."""
     first = first_info(suite)
     task, presets = suite.task_of(first), suite.oracle.questions if suite.oracle else ()
     conditions, questions = condition_choices(task), question_choices(task)
@@ -141,23 +108,13 @@ def _controls(suite: Suite) -> LayerControls:
     with gr.Row(elem_classes="dit-tight"):
         read = gr.Button("Read", variant="primary", min_width=80, elem_id="dit-layers-read")
         stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-layers-stop")
-    return LayerControls(
-        diff,
-        condition,
-        asked,
-        question,
-        part,
-        count,
-        kind,
-        layers,
-        samples,
-        temperature,
-        seed,
-        reveal=reveal,
-        secret=secret,
-        read=read,
-        stop=stop,
-    )
+    part.change(lambda part: gr.update(visible=part == LAST), part, count, **QUICK)
+    parts = {
+        "diff": diff, "reveal": reveal, "secret": secret, "condition": condition, "asked": asked,
+        "question": question, "part": part, "count": count, "kind": kind, "layers": layers, "samples": samples,
+        "temperature": temperature, "seed": seed,
+    }  # fmt: skip
+    return parts, read, stop
 
 
 def _kinds() -> list[tuple[str, str]]:

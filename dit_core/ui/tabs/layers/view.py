@@ -5,7 +5,6 @@ from __future__ import annotations
 from functools import partial
 
 from dit_core.present import plots
-from dit_core.present.cards import RUNNING
 from dit_core.session.layers import LayerResult
 from dit_core.session.readings import answer_of, readings_html, shown_target
 from dit_core.suite import Suite
@@ -31,7 +30,7 @@ def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence
     if result is None:
         return sentence_figure(PRESS)
     if not result.readings or result.target is None:
-        return sentence_figure("Reading…" if result.state == RUNNING else "Nothing was read.")
+        return sentence_figure("Reading…" if result.state.busy else "Nothing was read.")
     labels = shown_target(result.target, open_now).tokens
     colour, answer = COLOURS[colour], answer_of(result.target)
     return figures.shown(partial(plots.heat_map, result.readings, labels, colour=colour, model_said=answer))
@@ -40,7 +39,7 @@ def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence
 def acts(result: LayerResult | None, open_now: bool = False) -> str:
     """Return the figure of how much the condition changes the residual stream per layer and token, or a sentence."""
     if result is None or result.norms is None or result.target is None:
-        return sentence_figure("Reading…" if result and result.state == RUNNING else PRESS_ACTS)
+        return sentence_figure("Reading…" if result and result.state.busy else PRESS_ACTS)
     return figures.shown(partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens))
 
 

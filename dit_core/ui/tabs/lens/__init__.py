@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
 from dit_core.methods.lens.difference import POSITIONS
 from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.methods.lens.tokens import METHODS
-from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices, everyday_choices
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
-from dit_core.ui.tabs.lens import view as lens_view
+from dit_core.ui.parts.pieces import LATEST, QUICK, Control, copying, saving
+from dit_core.ui.tabs import Wiring, connect
+from dit_core.ui.tabs.lens import view
 from dit_core.ui.tabs.lens.events import LensEvents
 
 HINTS = {
@@ -47,102 +45,57 @@ STEERING = (
 )
 
 
-@dataclass(frozen=True)
-class LookControls:
-    """The left side: what to look at, and the buttons."""
-
-    diff: gr.Dropdown
-    positions: gr.Slider
-    top: gr.Slider
-    look: gr.Button
-    stop: gr.Button
-
-    @property
-    def settings(self) -> list[Control]:
-        """The controls of `LensSettings`, in order."""
-        return [self.diff, self.positions, self.top]
-
-
-@dataclass(frozen=True)
-class SteerControls:
-    """The controls of the steering, and its buttons; `look` are those of the left side."""
-
-    look: LookControls
-    layer: gr.Dropdown
-    prompt: gr.Dropdown
-    strengths: list[gr.Slider]
-    tokens: gr.Slider
-    samples: gr.Slider
-    temperature: gr.Slider
-    seed: gr.Number
-    steer: gr.Button
-    stop: gr.Button
-
-    @property
-    def settings(self) -> list[Control]:
-        """The controls of `SteerSettings`, in order."""
-        sampling: list[Control] = [self.tokens, self.samples, self.temperature, self.seed]
-        return [self.look.diff, self.look.positions, self.layer, self.prompt, *self.strengths, *sampling]
-
-
 def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
     """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events = LensEvents(suite, suite_ref)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            looking = _controls(suite)
+            first = first_info(suite).id
+            diff = gr.Dropdown(diff_choices(suite), value=first, label=PICKER, elem_id="dit-lens-diff")
+            gr.HTML(ABOUT, apply_default_css=False)
+            positions = gr.Slider(
+                1, 10, POSITIONS, step=1, label="first tokens", elem_id="dit-lens-positions", buttons=[]
+            )
+            top = gr.Slider(1, 10, 5, step=1, label="words per layer", elem_id="dit-lens-top", buttons=[])
+            with gr.Row(elem_classes="dit-tight"):
+                look = gr.Button("Look", variant="primary", min_width=80, elem_id="dit-lens-look")
+                stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-lens-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(note_html(""), elem_id="dit-lens-note", apply_default_css=False)
+            note = gr.HTML(events.blank_note(), elem_id="dit-lens-note", apply_default_css=False)
             with gr.Row(elem_classes="dit-choices"):
                 method = gr.Radio(list(METHODS), value=METHODS[0], label="method", elem_id="dit-lens-method")
                 tokens = list(range(POSITIONS))
                 position = gr.Radio(tokens, value=0, label="token of the texts", elem_id="dit-lens-position")
-            words = figures.figure(lens_view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
+            words = figures.figure(view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
             saving(events.saved, visit, "tokens", "the words")
-            cosine = figures.figure(lens_view.cosine(None, 0), elem_id="dit-lens-cosine")
+            cosine = figures.figure(view.cosine(None, 0), elem_id="dit-lens-cosine")
             saving(events.saved, visit, "similarities", "the cosines")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [visit, method, position], "dit-lens-code")
+                copying(events.tab.cell, [visit, method, position], "dit-lens-code")
             gr.HTML(STEERING, apply_default_css=False)
-            steering = _steering(suite, looking)
-            written = gr.HTML(note_html(""), elem_id="dit-steer-note", apply_default_css=False)
-            texts = gr.HTML(lens_view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
-            saving(events.saved, visit, "steered", "the texts")
+            steering, steer, stop_steering = _steering(suite)
+            written = gr.HTML(events.steering.blank_note(), elem_id="dit-steer-note", apply_default_css=False)
+            texts = gr.HTML(view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
+            saving(events.steering.saved, visit, "steered", "the texts")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.steered_cell, [visit], "dit-steer-code")
-    shown = [note, words, cosine]
-    fresh = [*shown, written, texts, steering.prompt, steering.layer]
-    turn, diff = [visit, method, position], looking.diff
-    looking.look.click(events.look, [*turn, *looking.settings], [*shown, position, steering.layer], **SLOW)
-    looking.stop.click(events.stop_looking, visit, None, **QUICK)
-    steering.steer.click(events.steer, [visit, *steering.settings], [written, texts], **SLOW)
-    steering.stop.click(events.stop_steering, visit, None, **QUICK)
-    gr.on([method.input, position.input], events.shown, turn, [words, cosine], **LATEST)
-    diff.input(events.choose, [visit, diff, method, position], fresh, **LATEST)
-    tab.select(events.arrive, [visit, diff, method, position], [diff, *fresh], **QUICK)
-    changes = [control.change for control in looking.settings]
-    gr.on(changes, events.changed, [visit, *looking.settings], note, **LATEST)
-    changes = [control.change for control in steering.settings]
-    gr.on(changes, events.steering_changed, [visit, *steering.settings], written, **LATEST)
+                copying(events.steering.tab.cell, [visit], "dit-steer-code")
+    parts = {
+        "diff": diff, "positions": positions, "top": top, "note": note, "method": method, "position": position,
+        "words": words, "cosine": cosine, "written": written, "texts": texts, **steering,
+    }  # fmt: skip
+    wiring = Wiring(visit, parts)
+    connect(events, wiring, look, stop)
+    connect(events.steering, wiring, steer, stop_steering)
+    gr.on([method.input, position.input], **wiring.event(events.drawn), **LATEST)
+    diff.input(**wiring.event(events.choose), **LATEST)
+    tab.select(**wiring.event(events.arrive), **QUICK)
 
 
-def _controls(suite: Suite) -> LookControls:
-    """Draw the left side."""
-    diff = gr.Dropdown(diff_choices(suite), value=first_info(suite).id, label=PICKER, elem_id="dit-lens-diff")
-    gr.HTML(ABOUT, apply_default_css=False)
-    positions = gr.Slider(1, 10, POSITIONS, step=1, label="first tokens", elem_id="dit-lens-positions", buttons=[])
-    top = gr.Slider(1, 10, 5, step=1, label="words per layer", elem_id="dit-lens-top", buttons=[])
-    with gr.Row(elem_classes="dit-tight"):
-        look = gr.Button("Look", variant="primary", min_width=80, elem_id="dit-lens-look")
-        stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-lens-stop")
-    return LookControls(diff, positions, top, look, stop)
-
-
-def _steering(suite: Suite, looking: LookControls) -> SteerControls:
-    """Draw the steering's controls."""
+def _steering(suite: Suite) -> tuple[dict[str, Control | list[gr.Slider]], gr.Button, gr.Button]:
+    """Draw the steering's controls; return them by name, and the buttons that start and stop it."""
     prompts = everyday_choices(suite.task_of(first_info(suite)))
     with gr.Row(elem_classes="dit-choices"):
-        layer = gr.Dropdown([lens_view.IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
+        layer = gr.Dropdown([view.IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
         prompt = gr.Dropdown(
             prompts,
             label="the base is asked",
@@ -166,4 +119,8 @@ def _steering(suite: Suite, looking: LookControls) -> SteerControls:
             gr.Slider(-most, 2 * most, start, step=0.5, label="strength", min_width=130, buttons=[], elem_id=name)
             for name, start in ((f"dit-steer-{at}", start) for at, start in enumerate(STRENGTHS))
         ]
-    return SteerControls(looking, layer, prompt, strengths, tokens, samples, temperature, seed, steer, stop)
+    controls = {
+        "layer": layer, "prompt": prompt, "strengths": strengths, "max_new_tokens": tokens, "samples": samples,
+        "temperature": temperature, "seed": seed,
+    }  # fmt: skip
+    return controls, steer, stop

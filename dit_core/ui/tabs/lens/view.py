@@ -10,7 +10,7 @@ import gradio as gr
 
 from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.present import plots
-from dit_core.present.cards import RUNNING, WAITING, steered_html
+from dit_core.present.cards import WAITING, steered_html
 from dit_core.session.lens import MIDDLE, LensResult, SteerResult
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import sentence_figure
@@ -24,14 +24,14 @@ MOST_PLACES = 80  # of one cosine figure: beyond, only the chosen token is compa
 def words(result: LensResult | None, method: str, position: int) -> str:
     """Return the likeliest words per layer, by one method at one position; or a sentence."""
     if result is None or result.tokens is None:
-        return sentence_figure("Looking…" if result and result.state == RUNNING else PRESS)
+        return sentence_figure("Looking…" if result and result.state.busy else PRESS)
     return figures.shown(partial(plots.lens_tokens, result.tokens, method=method, position=position))
 
 
 def cosine(result: LensResult | None, position: int) -> str:
     """Return the figure of how alike the changes at two layers and positions are; or a sentence."""
     if result is None or result.similarities is None:
-        return sentence_figure("Looking…" if result and result.state == RUNNING else PRESS_COSINE)
+        return sentence_figure("Looking…" if result and result.state.busy else PRESS_COSINE)
     table = result.similarities
     if len(table) > MOST_PLACES**2:
         table = replace(table, records=tuple(s for s in table if {s.position, s.other_position} == {position}))

@@ -8,7 +8,6 @@ import gradio as gr
 
 from dit_core.methods import Method, Option, describe_options, get_method, list_methods
 from dit_core.methods.comparison import first_info
-from dit_core.present.cards import note_html
 from dit_core.present.html import render
 from dit_core.session.choices import PICKER, condition_choices, diff_choices
 from dit_core.suite import Suite
@@ -61,7 +60,7 @@ def methods_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> N
                 run = gr.Button("Run", variant="primary", min_width=80, elem_id="dit-methods-run")
                 stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-methods-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(note_html(events.tab.idle), elem_id="dit-methods-note", apply_default_css=False)
+            note = gr.HTML(events.blank_note(), elem_id="dit-methods-note", apply_default_css=False)
             figure = figures.figure(sentence_figure(WAITING), elem_id="dit-methods-figure")
             rows = gr.HTML("", elem_id="dit-methods-rows", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):

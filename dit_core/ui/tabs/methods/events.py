@@ -43,7 +43,8 @@ class MethodResult(Result[MethodSettings]):
 class MethodsTab(Tab[MethodSettings, MethodResult]):
     """Any method on a suite."""
 
-    name, settings_type, idle, pause = "methods", MethodSettings, "Choose a method, then press Run.", 0.3
+    name, settings_type, result_type = "methods", MethodSettings, MethodResult
+    idle, pause = "Choose a method, then press Run.", 0.3
 
     def settings(self, values: Mapping[str, Any]) -> MethodSettings:
         """Return what the controls say, `options` by the method's name and theirs; DitError for a wrong one."""
@@ -57,10 +58,6 @@ class MethodsTab(Tab[MethodSettings, MethodResult]):
             written = ["diff" if values["diff"] else "base"]
         diffs = (values["diff"],) if values["diff"] else ()
         return MethodSettings(name, Targets(diffs, tuple((text, asked or None) for text in written)), options)
-
-    def first(self, settings: MethodSettings, visit: Visit) -> MethodResult:
-        """Return the result before anything is found."""
-        return MethodResult(settings)
 
     def start(self, first: MethodResult) -> Generator[Table[Any], None, None]:
         """Return the method's tables."""

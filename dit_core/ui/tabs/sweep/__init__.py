@@ -5,7 +5,6 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
-from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.explore_view import secret as secret_html
 from dit_core.suite import Suite
@@ -58,7 +57,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
                 run = gr.Button("Sweep", variant="primary", min_width=80, elem_id="dit-sweep-run")
                 stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-sweep-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(note_html(events.tab.idle), elem_id="dit-sweep-note", apply_default_css=False)
+            note = gr.HTML(events.blank_note(), elem_id="dit-sweep-note", apply_default_css=False)
             offered = sweep_view.measures(open_now=False)
             with gr.Row(elem_classes="dit-choices"):
                 measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")

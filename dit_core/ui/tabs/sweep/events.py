@@ -67,7 +67,7 @@ class SweepResult(Result[SweepSettings]):
 class SweepTab(Tab[SweepSettings, SweepResult]):
     """Sweeps of one suite."""
 
-    name, button, settings_type = "sweep", "Sweep", SweepSettings
+    name, button, settings_type, result_type = "sweep", "Sweep", SweepSettings, SweepResult
     idle = "Choose what varies, then press Sweep."
     working = "Asking all settings…"
     pause = 0.3
