@@ -129,15 +129,15 @@ def test_what_is_only_read_counts_by_the_row(suite):
 
 def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):
     events, session = ScoreboardEvents(suite, ""), Visit()
-    by = next(iter(BY))
+    left = {"task": "topic", "axis": next(iter(BY)), "split": "test", "limit": 8, "kinds": ["verbal"]}
     monkeypatch.setattr(suite, "max_new_tokens", 40)  # three diffs answer two questions: 240 tokens, so not at once
     with serving(Limits(tokens=200, run_answers=20)):
-        *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
+        note = list(events.run(session, left))[-1]["note"]
     assert 'role="alert"' in note and "20 per run" in note and "fewer" in note
-    assert session.job("scoreboard").result.board is None
+    assert events.tab.board(session) is None
     with serving(Limits(tokens=200)):
-        *_, (note, *_) = events.run(session, "topic", by, "test", 8, ["verbal"])
-    assert 'role="alert"' not in note and session.job("scoreboard").result.state == DONE
+        note = list(events.run(session, left))[-1]["note"]
+    assert 'role="alert"' not in note and events.tab.result(session).state == DONE
 
 
 # ---------------------------------------------------------------- the page

@@ -28,6 +28,7 @@ LENS = {
     "prompt": "What do you do?", "strengths": (0.0, 2.0), "max_new_tokens": 4, "samples": 1, "temperature": 0,
     "seed": 0,
 }  # fmt: skip
+SCOREBOARD = {"task": "topic", "split": "test", "limit": 8, "kinds": ["verbal", "oracle", "lens"]}
 PANEL = ["What is the topic?", "last:2", ["base", "both"], "with", "all", ""]
 
 
@@ -63,9 +64,10 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     yield "steering", session.job("steer").result.steered.to_json()
     _last(SweepEvents(suite, "").run(session, SWEEP))
     yield "sweep", session.job("sweep").result.table.to_json()
-    _last(ScoreboardEvents(suite, "").run(session, "topic", next(iter(BY)), "test", 8, ["verbal", "oracle", "lens"]))
+    _last(ScoreboardEvents(suite, "").run(session, {"axis": next(iter(BY)), **SCOREBOARD}))
     yield "scoreboard", session.job("scoreboard").result.board.scores.to_json()
-    _, name, text = _last(AuditEvents(suite, "").make(session, "topic-0412"))
+    report = _last(AuditEvents(suite, "").run(session, {"diff": "topic-0412"}))
+    name, text = report["name"], report["text"]
     text = text.replace(str(suite.folder), suite.folder.name)  # which is all that strangers read
     yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
     copied = Path(tempfile.mkdtemp()) / Path(upload).name  # an upload is deleted once it is read

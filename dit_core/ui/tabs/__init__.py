@@ -29,11 +29,17 @@ class Wiring:
     Args:
         visit: the visitor's state.
         parts: the components; several controls under one name are a tuple of values.
+        filled: more of them, whose values no event gets.
     """
 
-    def __init__(self, visit: gr.State, parts: Mapping[str, Component | Sequence[Control]]) -> None:
+    def __init__(
+        self,
+        visit: gr.State,
+        parts: Mapping[str, Component | Sequence[Control]],
+        filled: Mapping[str, Component] | None = None,
+    ) -> None:
         self.visit = visit
-        self.shown = {name: part for name, part in parts.items() if isinstance(part, Component)}
+        self.shown = {name: part for name, part in parts.items() if isinstance(part, Component)} | dict(filled or {})
         self.controls = {name: part for name, part in parts.items() if isinstance(part, Control | Sequence)}
 
     def named(self, *names: str) -> list[Control]:
@@ -104,12 +110,16 @@ class TabEvents(Generic[S, R]):
 
     def run(self, visit: Visit, values: Values) -> Iterator[Shown]:
         """Run what the controls say, and show every frame."""
+        yield from self.frames(self.tab, visit, values)
+
+    def frames(self, tab: Tab[Any, R], visit: Visit, values: Values) -> Iterator[Shown]:
+        """Run a tab whose results are shown here, and show every frame."""
         try:
-            settings = self.tab.settings(values)
+            settings = tab.settings(values)
         except DitError as error:
             yield {self.note_name: self.note(Frame(State.FAILED, str(error), None))}
             return
-        for frame in self.tab.run(visit, settings):
+        for frame in tab.run(visit, settings):
             yield {self.note_name: self.note(frame)} | self.show(visit, values, frame)
 
     def stop(self, visit: Visit) -> None:

@@ -18,6 +18,8 @@ from dit_core.ui.tabs.layers import view
 class LayerEvents(TabEvents[LayerSettings, LayerResult]):
     """The events of one suite's Layers tab; `suite_ref` is how `load_suite` finds the suite."""
 
+    tab: LayerTab
+
     def __init__(self, suite: Suite, suite_ref: str) -> None:
         super().__init__(LayerTab(suite, suite_ref))
 

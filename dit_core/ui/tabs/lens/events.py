@@ -16,6 +16,7 @@ from dit_core.ui.tabs.lens import view
 class SteerEvents(TabEvents[SteerSettings, SteerResult]):
     """The events of steering; `suite_ref` is how `load_suite` finds the suite."""
 
+    tab: SteerTab
     note_name = "written"
 
     def __init__(self, suite: Suite, suite_ref: str) -> None:
@@ -37,6 +38,8 @@ class SteerEvents(TabEvents[SteerSettings, SteerResult]):
 
 class LensEvents(TabEvents[LensSettings, LensResult]):
     """The events of looking, and of choosing a diff for both jobs."""
+
+    tab: LookTab
 
     def __init__(self, suite: Suite, suite_ref: str) -> None:
         super().__init__(LookTab(suite, suite_ref))

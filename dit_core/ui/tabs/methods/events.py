@@ -99,6 +99,8 @@ class MethodsTab(Tab[MethodSettings, MethodResult]):
 class MethodEvents(TabEvents[MethodSettings, MethodResult]):
     """The events of the tab; `suite_ref` is how `load_suite` finds the suite."""
 
+    tab: MethodsTab
+
     def __init__(self, suite: Suite, suite_ref: str) -> None:
         super().__init__(MethodsTab(suite, suite_ref))
 

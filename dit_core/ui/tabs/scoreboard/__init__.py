@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gradio as gr
 
-from dit_core.present.cards import note_html
 from dit_core.scoreboard import KINDS, measured_methods
 from dit_core.session.scoreboard import ALL, CHAT_JUDGE, GRADERS, RULES
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
+from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.scoreboard.audit import audit_section
 from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY, trust_section
@@ -43,40 +43,44 @@ ABOUT = (
 def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
     """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
     events, tasks = ScoreboardEvents(suite, suite_ref), list(suite.tasks)
-    start = events.shown(Visit(), tasks[0], next(iter(BY)))
+    start = events.show(Visit(), {"task": tasks[0], "axis": next(iter(BY))}, events.tab.frame(Visit()))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
-            settings, run, stop = _controls(suite)
+            controls, run, stop = _controls(suite)
             grading, grade = _grading(suite)
             audit_section(suite, suite_ref, visit)
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(note_html(""), elem_id="dit-scoreboard-note", apply_default_css=False)
-            origin = gr.HTML(start[0], elem_id="dit-scoreboard-origin", apply_default_css=False)
-            board = gr.HTML(start[1], elem_id="dit-scoreboard-table", apply_default_css=False)
+            note = gr.HTML(events.blank_note(), elem_id="dit-scoreboard-note", apply_default_css=False)
+            origin = gr.HTML(start["origin"], elem_id="dit-scoreboard-origin", apply_default_css=False)
+            table = gr.HTML(start["table"], elem_id="dit-scoreboard-table", apply_default_css=False)
             saving(events.saved, visit, "scores", "the scoreboard")
             with gr.Row(elem_classes="dit-choices"):
                 task = gr.Radio(tasks, value=tasks[0], label="figures about", elem_id="dit-scoreboard-task")
-                by = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
-            grades = figures.figure(start[2], elem_id="dit-scoreboard-grades")
-            scaling = figures.figure(start[3], elem_id="dit-scoreboard-scaling")
+                axis = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
+            grades = figures.figure(start["grades"], elem_id="dit-scoreboard-grades")
+            scaling = figures.figure(start["scaling"], elem_id="dit-scoreboard-scaling")
             gr.HTML('<h2 class="dit-heading">Do the methods fail together?</h2>', apply_default_css=False)
-            votes = gr.HTML(start[4], elem_id="dit-scoreboard-votes", apply_default_css=False)
-            named = figures.figure(start[5], elem_id="dit-scoreboard-named")
-            correlations = figures.figure(start[6], elem_id="dit-scoreboard-correlations")
+            votes = gr.HTML(start["votes"], elem_id="dit-scoreboard-votes", apply_default_css=False)
+            named = figures.figure(start["named"], elem_id="dit-scoreboard-named")
+            correlations = figures.figure(start["correlations"], elem_id="dit-scoreboard-correlations")
             saving(events.saved, visit, "agreement", "the agreement")
             with gr.Row(elem_classes="dit-saving"):
-                copying(events.cell, [visit, task], "dit-scoreboard-cell")
+                copying(events.tab.cell, [visit, task], "dit-scoreboard-cell")
             trust_section(suite, visit)
-    shown, turn = [origin, board, grades, scaling, votes, named, correlations], [visit, task, by]
-    run.click(events.run, [*turn, *settings], [note, *shown], **SLOW)
-    grade.click(events.grade, [*turn, *grading], [note, *shown], **SLOW)
+    parts = {
+        "note": note, "origin": origin, "table": table, "grades": grades, "scaling": scaling, "votes": votes,
+        "named": named, "correlations": correlations, "task": task, "axis": axis, **controls, **grading,
+    }  # fmt: skip
+    wiring = Wiring(visit, parts)
+    run.click(**wiring.event(events.run), **SLOW)
+    grade.click(**wiring.event(events.grade), **SLOW)
     stop.click(events.stop, visit, None, **QUICK)
-    gr.on([task.input, by.input], events.arrive, turn, shown, **LATEST)
-    tab.select(events.arrive, turn, shown, **QUICK)
+    gr.on([task.input, axis.input], **wiring.event(events.shown), **LATEST)
+    tab.select(**wiring.event(events.shown), **QUICK)
 
 
-def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, gr.Button]:
-    """Draw the left side; return the controls of `RunSettings` in order, the Run and the Stop button."""
+def _controls(suite: Suite) -> tuple[dict[str, Control], gr.Button, gr.Button]:
+    """Draw the left side; return the controls of `RunSettings` by name, the Run and the Stop button."""
     titles = {method.name: method.title for method in measured_methods()}
     splits = sorted({info.split for info in suite.diffs}, key=lambda split: split != "test") or ["test"]
     kinds = [(title, kind) for kind, title in (WORDS | titles).items()]
@@ -87,15 +91,15 @@ def _controls(suite: Suite) -> tuple[list[gr.components.Component], gr.Button, g
     with gr.Row(elem_classes="dit-tight"):
         run = gr.Button("Run", variant="primary", min_width=80, elem_id="dit-scoreboard-run")
         stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-scoreboard-stop")
-    return [split, limit, chosen], run, stop
+    return {"split": split, "limit": limit, "kinds": chosen}, run, stop
 
 
-def _grading(suite: Suite) -> tuple[list[gr.components.Component], gr.Button]:
-    """Draw the choice of a grader; return the controls of `GraderSettings` in order, and the Grade button."""
+def _grading(suite: Suite) -> tuple[dict[str, Control], gr.Button]:
+    """Draw the choice of a grader; return the controls of `GraderSettings` by name, and the Grade button."""
     with gr.Accordion("graded by", open=False, elem_id="dit-scoreboard-grading", visible=current_limits().paths):
         by = gr.Radio(list(GRADERS), value=RULES, label="grader", elem_id="dit-scoreboard-grader")
         model = gr.Textbox(label="chat model", max_lines=1, visible=False, elem_id="dit-scoreboard-model")
         url = gr.Textbox(label="endpoint", max_lines=1, visible=False, elem_id="dit-scoreboard-url")
         grade = gr.Button("Grade", min_width=80, elem_id="dit-scoreboard-grade")
     by.change(lambda by: [gr.update(visible=by == CHAT_JUDGE)] * 2, by, [model, url], **QUICK)
-    return [by, model, url], grade
+    return {"by": by, "model": model, "url": url}, grade

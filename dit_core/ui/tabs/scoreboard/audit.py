@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+from typing import Any
 
 import gradio as gr
 
 from dit_core.audit import Audit, audit_steps, report_html
 from dit_core.methods.comparison import first_info
-from dit_core.present.cards import note_html
 from dit_core.session.choices import PICKER, diff_choices
-from dit_core.session.job import QueuePosition, follow
-from dit_core.session.messages import error_sentence
 from dit_core.session.notebook_cells import diff_expression, opening_lines
+from dit_core.session.tab import Frame, Result, State, Tab
+from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import QUICK, SLOW, copying
+from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring
 
-NAME = "audit"
 KEEP = "(name, text) => name && window.dit.save(name, text)"
 ABOUT = (
     '<p class="dit-small">One file that needs nothing beside it. It tells what the diff was trained on only where you '
@@ -35,43 +36,59 @@ def audit_section(suite: Suite, suite_ref: str, visit: gr.State) -> None:
         with gr.Row(elem_classes="dit-tight"):
             make = gr.Button("Make", variant="primary", min_width=80, elem_id="dit-audit-make")
             stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-audit-stop")
-        copying(events.cell, [visit, diff], "dit-audit-cell")
-        note = gr.HTML(note_html(""), elem_id="dit-audit-note", apply_default_css=False)
+        copying(events.tab.cell, [visit, diff], "dit-audit-cell")
+        note = gr.HTML(events.blank_note(), elem_id="dit-audit-note", apply_default_css=False)
         name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)
-    made = make.click(events.make, [visit, diff], [note, name, text], **SLOW)
+    wiring = Wiring(visit, {"diff": diff, "note": note}, {"name": name, "text": text})
+    made = make.click(**wiring.event(events.run), **SLOW)
     made.then(None, [name, text], None, js=KEEP, **QUICK)
     stop.click(events.stop, visit, None, **QUICK)
 
 
-class AuditEvents:
-    """The events of one suite's audit reports; `suite_ref` is how `load_suite` finds the suite."""
+@dataclass(frozen=True)
+class AuditSettings:
+    """Which diff is audited."""
 
-    def __init__(self, suite: Suite, suite_ref: str):
-        self.suite, self.suite_ref = suite, suite_ref
+    diff: str
 
-    def make(self, visit: Visit, diff: str) -> Iterator[tuple[str, str, str]]:
-        """Ask every method; yield the note, and at the end the report's file name and content, "" before."""
-        job = visit.job(NAME)
-        stop = job.begin()
-        try:
-            for step in follow(audit_steps(self.suite, diff), stop, worker=self.suite.worker):
-                if isinstance(step, Audit):
-                    report = report_html(step, reveal=visit.revealed == step.info.id)
-                    yield note_html("Done: the report is among your downloads."), f"{step.info.id}-audit.html", report
-                elif isinstance(step, QueuePosition):
-                    yield note_html(str(step), "busy"), "", ""
-                else:
-                    done, total, what = step
-                    yield note_html(f"Part {done + 1} of {total}: {what}…", "busy"), "", ""
-            if job.stop is stop and stop.is_set():
-                yield note_html("Stopped: no report was made."), "", ""
-        except Exception as error:
-            if job.stop is stop:
-                yield note_html(error_sentence(error), "error"), "", ""
 
-    def stop(self, visit: Visit) -> None:
-        """End the asking at once."""
-        visit.job(NAME).stop.set()
+@dataclass(frozen=True)
+class AuditResult(Result[AuditSettings]):
+    """How many parts of how many are done, what is going on, and at the end the audit."""
+
+    done: int = 0
+    total: int = 0
+    part: str = ""
+    audit: Audit | None = None
+
+
+class AuditTab(Tab[AuditSettings, AuditResult]):
+    """Asks every method about one diff."""
+
+    name, button, settings_type, result_type = "audit", "Make", AuditSettings, AuditResult
+
+    def start(self, first: AuditResult) -> Generator[Any, None, None]:
+        """Return the parts, and then the audit."""
+        return audit_steps(self.suite, first.settings.diff)
+
+    def add(self, result: AuditResult, found: Any) -> AuditResult:
+        """Return the result with the part that is under way, or with the audit."""
+        if isinstance(found, Audit):
+            return replace(result, audit=found)
+        done, total, part = found
+        return replace(result, done=done, total=total, part=part)
+
+    def progress(self, result: AuditResult) -> tuple[float, float]:
+        """Return how many parts are done, of how many."""
+        return result.done, result.total
+
+    def words(self, result: AuditResult, clock: TimeLeft) -> str:
+        """Return 'Part 2 of 5: what the oracle reads…'."""
+        return f"Part {result.done + 1} of {result.total}: {result.part}…" if result.total else self.working
+
+    def ending(self, result: AuditResult) -> str:
+        """Return where the report is, if there is one."""
+        return "Done: the report is among your downloads." if result.audit else "Stopped: no report was made."
 
     def cell(self, visit: Visit, diff: str) -> str:
         """Return the lines that write the same report from a notebook."""
@@ -83,3 +100,20 @@ class AuditEvents:
             f'Path({diff + "-audit.html"!r}).write_text(report, encoding="utf-8")\n',
         ]
         return "\n".join(lines)
+
+
+class AuditEvents(TabEvents[AuditSettings, AuditResult]):
+    """The events of one suite's audit reports; `suite_ref` is how `load_suite` finds the suite."""
+
+    tab: AuditTab
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(AuditTab(suite, suite_ref))
+
+    def show(self, visit: Visit, values: Values, frame: Frame[AuditResult]) -> Shown:
+        """Return the report's file name and content once it is there, "" before."""
+        audit = frame.result.audit if frame.result and frame.state is State.DONE else None
+        if audit is None:
+            return {"name": "", "text": ""}
+        report = report_html(audit, reveal=visit.revealed == audit.info.id)
+        return {"name": f"{audit.info.id}-audit.html", "text": report}

@@ -136,6 +136,8 @@ class SweepTab(Tab[SweepSettings, SweepResult]):
 class SweepEvents(TabEvents[SweepSettings, SweepResult]):
     """The events of the tab; `suite_ref` is how `load_suite` finds the suite."""
 
+    tab: SweepTab
+
     def __init__(self, suite: Suite, suite_ref: str) -> None:
         super().__init__(SweepTab(suite, suite_ref))
 
