@@ -125,7 +125,8 @@ class Tab(Generic[S, R]):
 
     def add(self, result: R, found: Any) -> R:
         """Return the result with the newest of what `start` gave: a whole result, or the `table` of one."""
-        return found if isinstance(found, Result) else replace(result, table=found)
+        new: R = found if isinstance(found, Result) else replace(result, **{"table": found})
+        return new
 
     def progress(self, result: R) -> tuple[float, float]:
         """Return how much is done, of how much; (0, 0) where that is not known."""
@@ -163,7 +164,7 @@ class Tab(Generic[S, R]):
         before: R | None = job.result
         if before is not None and before.state.busy:
             before = replace(before, state=State.STOPPED)
-        stop = job.begin()
+        stop, job.result = job.begin(), before
         try:
             first = self.first(settings, visit)
             found = self.start(first)

@@ -119,7 +119,7 @@ def _steering(suite: Suite) -> tuple[dict[str, Control | list[gr.Slider]], gr.Bu
             gr.Slider(-most, 2 * most, start, step=0.5, label="strength", min_width=130, buttons=[], elem_id=name)
             for name, start in ((f"dit-steer-{at}", start) for at, start in enumerate(STRENGTHS))
         ]
-    controls = {
+    controls: dict[str, Control | list[gr.Slider]] = {
         "layer": layer, "prompt": prompt, "strengths": strengths, "max_new_tokens": tokens, "samples": samples,
         "temperature": temperature, "seed": seed,
     }  # fmt: skip

@@ -70,7 +70,8 @@ class MethodsTab(Tab[MethodSettings, MethodResult]):
 
     def diff(self, result: MethodResult) -> str:
         """Return the id of the diff; "" for none."""
-        return next(iter(result.settings.targets.diffs), "")
+        diff = next(iter(result.settings.targets.diffs), "")
+        return diff if isinstance(diff, str) else diff.id
 
     def cell(self, visit: Visit) -> str:
         """Return the lines that run the same in a notebook; "" before anything ran."""

@@ -106,7 +106,7 @@ class SweepTab(Tab[SweepSettings, SweepResult]):
 
     def diff(self, result: SweepResult) -> str:
         """Return the id of the diff that was swept; "" for a sweep without one."""
-        return result.plan["diff"] or ""
+        return result.settings.diff if result.plan["diff"] else ""
 
     def run(self, visit: Visit, settings: SweepSettings) -> Iterator[Frame[SweepResult]]:
         """Sweep; what was stopped lacks its references' log-probabilities: they follow."""
