@@ -58,6 +58,7 @@ _ROOMS = {
     "sweep": "sweeps",
     "calibrated": "trust",
     "confidence": "trust",
+    "method_confidence": "trust",
     "reading_confidence": "trust",
 }
 

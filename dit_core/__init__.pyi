@@ -42,6 +42,7 @@ from dit_core.suite import load_suite as load_suite
 from dit_core.sweeps import sweep as sweep
 from dit_core.trust import calibrated as calibrated
 from dit_core.trust import confidence as confidence
+from dit_core.trust import method_confidence as method_confidence
 from dit_core.trust import reading_confidence as reading_confidence
 
 __version__: str

@@ -106,6 +106,16 @@ def test_the_api_and_mcp_have_it(suite, toy):
     assert "least: The fewest letters" in endpoint.__doc__  # which MCP tells of the tool
 
 
+def test_its_answers_have_evidence(suite, toy):
+    ran = command("confidence", "--diff", DIFF, "--method", "common_words", "--suite", suite.folder, "--json")
+    (shown,) = json.loads(ran.stdout)["confidence"]
+    answers = toy.METHODS[0].answers(run_method(suite, "common_words", DIFF))
+    assert shown["samples"] == len(answers) and shown["probability"] is None and shown["why"]
+    assert {"random diff", "another diff"} <= {control["kind"] for control in shown["controls"]}
+    (endpoint,) = [function for function in functions(suite, "tiny") if function.__name__ == "confidence"]
+    assert endpoint(DIFF, method="common_words")["confidence"] == [shown]
+
+
 def test_the_scoreboard_has_a_row_of_it(suite, toy):
     assert measured_kinds()[-1] == "common_words"
     rows = [score for score in run_scoreboard(suite, limit=2, kinds=["common_words"])]

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 def confidence(
     diff: Annotated[list[str], typer.Option(help="Id or reference of a diff; may be given several times.")],
     adapter: Annotated[str | None, typer.Option(help="A DIT adapter; by default that of the diff's task.")] = None,
+    method: Annotated[
+        str | None, typer.Option(help="Of any method that gives answers, with its default options, instead.")
+    ] = None,
     samples: Annotated[int, typer.Option(help="Answers per diff and control.")] = 16,
     seed: int = 0,
     suite: SuiteName = "pocket",
@@ -37,11 +40,15 @@ def confidence(
     from dit_core import trust
     from dit_core.suite import load_suite
 
-    table = trust.confidence(load_suite(suite), diff, adapter=adapter, samples=samples, seed=seed)
+    loaded = load_suite(suite)
+    if method:
+        table = trust.method_confidence(loaded, method, diff)
+    else:
+        table = trust.confidence(loaded, diff, adapter=adapter, samples=samples, seed=seed)
     if as_json:
         return print_json(table)
     for record in table:
-        _print_confidence(f"{record.diff}, adapter {record.adapter}", record)
+        _print_confidence(f"{record.diff}, {method or f'adapter {record.adapter}'}", record)
 
 
 def reading_confidence(

@@ -6,6 +6,7 @@ Each is declared once, in its own folder, as a `Method` (see `protocol`); all fa
 from __future__ import annotations
 
 from collections.abc import Generator
+from dataclasses import replace
 from functools import cache
 from importlib import import_module
 from pkgutil import iter_modules
@@ -138,7 +139,7 @@ def start(
         raise DitError(f"The method '{method.name}' takes one diff at a time: leave out all but one.")
     if targets.conditions and not method.asked:
         raise DitError(f"The method '{method.name}' takes no conditions: leave them out.")
-    return method.run(suite, targets, options)
+    return method.run(suite, replace(targets, diffs=tuple(map(suite.diff, targets.diffs))), options)
 
 
 def _several(value: Any) -> list[Any]:

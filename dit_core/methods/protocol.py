@@ -47,7 +47,7 @@ class Targets:
     """What a method is run on.
 
     Attributes:
-        diffs: ids, references or infos; none runs it on the base alone, where the method can.
+        diffs: ids, references or infos; `run` gets infos. None runs it on the base alone, where the method can.
         conditions: conditions in their written form, each with the question that it is asked, None for that of the
             diff's task; none leaves the choice to the method.
     """

@@ -29,7 +29,7 @@ from dit_core.session.job import QueuePosition, follow
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.suite import Suite
-from dit_core.trust import stream_confidence, stream_reading_confidence
+from dit_core.trust import method_confidence, stream_confidence, stream_reading_confidence
 from dit_core.ui.server.public import Server, in_a_sentence
 from dit_core.ui.tabs.explore.events import pick
 
@@ -213,8 +213,9 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
     suite = api.suite
 
     def confidence(
-        diff: str, adapter: str = "", samples: int = 16, seed: int = 0, request: gr.Request | None = None
-    ) -> dict[str, Any]:
+        diff: str, adapter: str = "", samples: int = 16, seed: int = 0, method: str = "",
+        request: gr.Request | None = None,
+    ) -> dict[str, Any]:  # fmt: skip
         """Say how far what a DIT adapter says about a diff can be trusted: samples, controls, and a probability.
 
         Args:
@@ -222,8 +223,12 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
             adapter: the name of a DIT adapter; empty for that of the diff's task.
             samples: answers per diff and control; the calibration is for 16.
             seed: the same seed gives the same samples.
+            method: the name of another method that gives answers, which runs with its default options; empty for a
+                DIT adapter's answers.
         """
         with in_a_sentence():
+            if method:
+                return method_confidence(suite, method, diff).to_json()
             tables = stream_confidence(suite, diff, adapter=adapter or None, samples=samples, seed=seed)
             return api.last(tables, "confidence", request)
 
