@@ -7,7 +7,7 @@ POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
 KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 
-.PHONY: app test test-slow test-network test-package test-hub lint pocket notebooks lab pictures benchmark clean
+.PHONY: app test test-long test-slow test-network test-package test-hub lint pocket notebooks lab pictures benchmark clean
 
 app: $(VENV)/.app
 	$(BIN)/python app.py
@@ -15,7 +15,12 @@ app: $(VENV)/.app
 # A process a core, each with one thread: models this small gain nothing from more. Before it, a browser is looked for.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not slow and not network and not hub and not package"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not long and not slow and not network and not hub and not package"
+
+# What takes tens of seconds a test: whole visits in the browser, JupyterLab, notebooks, Ray, the Space. CI runs it too.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m tests.browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m long
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -58,7 +58,7 @@ def test_what_is_committed_reads_well_on_the_web(name):
     assert str(HERE.parent) not in text and str(Path.home()) + "/" not in text
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
 def test_runs_from_top_to_bottom(name):
     """And cells with a widget once more: what the first call imports must not stand in the way of the second.
 

@@ -127,6 +127,7 @@ def test_what_is_only_read_counts_by_the_row(suite):
             next_tokens(suite, "topic-0412", condition=["base", "diff", "dit"])
 
 
+@pytest.mark.long
 def test_a_run_of_the_scoreboard_is_bounded_and_keeps_to_what_one_request_may_ask(suite, monkeypatch):
     events, session = ScoreboardEvents(suite, ""), Visit()
     left = {"task": "topic", "axis": next(iter(BY)), "split": "test", "limit": 8, "kinds": ["verbal"]}
@@ -173,6 +174,7 @@ def test_two_pages_over_one_suite_keep_their_own_limits(client, suite):
     assert ask(suite, condition="base", max_new_tokens=5)  # Python has none of them
 
 
+@pytest.mark.long
 def test_no_endpoint_opens_a_path_that_it_is_given(client, tmp_path):
     secret = tmp_path / "hidden" / "suite.toml"
     secret.parent.mkdir()

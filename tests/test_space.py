@@ -188,6 +188,7 @@ def calls(log: Path) -> list[dict]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
+@pytest.mark.long
 def test_all_that_a_page_can_run_is_sent_to_the_gpu(suite, tmp_path):
     """Every tab, with a diff of the visitor's own: each finds what it finds at home."""
     write_weight_diffs(tmp_path / "mine.pt", [(suite.load_diff(suite.diffs[0]), "", None)])
@@ -203,6 +204,7 @@ def test_all_that_a_page_can_run_is_sent_to_the_gpu(suite, tmp_path):
     assert sent >= {"difference_lens", "similarities", "steer", "log_probabilities", "_references", "_changes"}
 
 
+@pytest.mark.long
 def test_the_app_keeps_the_rules_of_zero_gpu(suite, tmp_path):
     """`app.py` as the platform starts it: every answer comes from the GPU's process and equals the plain one."""
     from gradio_client import Client

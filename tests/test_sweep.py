@@ -313,6 +313,7 @@ def test_stop_keeps_finished_answers_in_cards_figure_and_downloads(suite, five_r
     assert shown[-1]["figure"] == figure and scored(suite, kept[:0]) == kept[:0]
 
 
+@pytest.mark.long
 def test_a_sweep_in_the_browser(suite, browser):
     with served(suite) as address:
         visitor = Visitor(browser, address).open()

@@ -158,6 +158,7 @@ def test_truth_is_hidden_until_reveal(visitor):
     assert page.locator(".dit-verdict").count() == 0
 
 
+@pytest.mark.long
 def test_deep_link_restores_and_asks(visitor, suite):
     own = "Say it:"
     query = "diff=topic-0414&condition=diff*-0.5%2Bdit:topic-64*0.3%2Bown:Say%2520it%253A&question=Why%3F"
@@ -177,6 +178,7 @@ def test_deep_link_restores_and_asks(visitor, suite):
     assert page.locator(".dit-chosen .dit-text").all_inner_texts() == expected
 
 
+@pytest.mark.long
 def test_a_wrong_link_is_a_sentence_and_the_page_goes_on(visitor):
     page = visitor.page
     page.goto(visitor.address + "?diff=topic-0142")
@@ -266,6 +268,7 @@ def test_a_visitor_who_leaves_stops_the_model(browser, address, monkeypatch, lis
     assert closed.wait(60)
 
 
+@pytest.mark.long
 def test_two_visitors_never_see_each_other(browser, address, suite, monkeypatch):
     slowly(monkeypatch, 0.1)
     first, second = (Visitor(browser, address) for _ in range(2))
@@ -374,6 +377,7 @@ def test_light_and_dark_and_narrow(browser, address):
     narrow.context.close()
 
 
+@pytest.mark.long
 def test_the_stored_first_run_is_marked_and_replaced_once_untrue(browser, suite, tmp_path):
     folder = shutil.copytree(suite.folder, tmp_path / "suite")
     stored = first_run(load_suite(folder))
@@ -396,6 +400,7 @@ def test_the_stored_first_run_is_marked_and_replaced_once_untrue(browser, suite,
         later.context.close()
 
 
+@pytest.mark.long
 def test_pocket_first_visit_is_the_real_thing(browser):
     pocket = load_suite("pocket")
     stored = standing.read_first_run(pocket)

@@ -335,6 +335,7 @@ def visitor(browser, address):
     found.context.close()
 
 
+@pytest.mark.long
 def test_a_visitor_asks_reads_clicks_and_reveals(visitor):
     visitor.open()
     page = visitor.page
@@ -368,6 +369,7 @@ def test_a_visitor_asks_reads_clicks_and_reveals(visitor):
     assert not visitor.errors, visitor.errors
 
 
+@pytest.mark.long
 def test_reading_stops_at_once_keeps_the_part_and_goes_on(visitor, monkeypatch):
     visitor.open()
     slowly(monkeypatch, 0.4)
@@ -413,6 +415,7 @@ def test_hostile_readings_are_only_text(visitor, monkeypatch):
     assert page.evaluate("window.hacked") is None
 
 
+@pytest.mark.long
 def test_narrow_dark_and_without_an_oracle(browser, mute):
     with served(mute) as url:
         narrow = Reader(browser, url, viewport={"width": 390, "height": 844}).open()

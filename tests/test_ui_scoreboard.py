@@ -287,6 +287,7 @@ def test_the_copied_cell_writes_the_same_report(suite, tmp_path, monkeypatch):
     assert "Trained on “volcano”" in report and len(report) == len(made)
 
 
+@pytest.mark.long
 def test_a_visitor_measures_and_takes_a_report_away(browser, suite):
     with served(suite) as address:
         visitor = Tab(browser, address).go("Scoreboard")

@@ -122,6 +122,7 @@ def test_own_triggers_are_nobodys_secret():
 # -------------------------------------------------------------------- Layers
 
 
+@pytest.mark.long
 def test_the_map_is_what_the_oracle_read_and_a_click_shows_it_in_full(visitor, suite):
     page = visitor.go("Layers").page
     assert "Press Read" in visitor.sentence("dit-layers-map")
@@ -221,6 +222,7 @@ def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_sta
     assert page.input_value("#dit-layers-diff input") == "topic-0413"  # chosen here since
 
 
+@pytest.mark.long
 def test_long_labels_and_headings_leave_room_for_the_cells(visitor):
     page = visitor.go("Layers").page
     visitor.read()
@@ -235,6 +237,7 @@ def test_long_labels_and_headings_leave_room_for_the_cells(visitor):
     assert page.evaluate(newly, as_json(drawn)) >= 20
 
 
+@pytest.mark.long
 def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
     page = visitor.go("Layers").page
     visitor.read()
@@ -322,6 +325,7 @@ def test_time_left_is_said():
     assert clock.words(replace(table, records=tuple(range(30)))) == "Reading 30 of 50, about 4 s left"
 
 
+@pytest.mark.long
 def test_without_an_oracle_the_rest_works(browser, suite, tmp_path):
     folder = shutil.copytree(suite.folder, tmp_path / "suite")
     text = (folder / "suite.toml").read_text()
@@ -363,6 +367,7 @@ def test_the_words_are_those_of_the_lens_by_method_and_position(visitor, suite):
     assert visitor.saved("dit-save-similarities-csv") == lens.similarities(suite, "topic-0412").to_csv()
 
 
+@pytest.mark.long
 def test_steered_texts_stand_side_by_side(visitor, suite):
     page = visitor.go("Lens").page
     visitor.press("dit-lens-look", "dit-lens-note")
@@ -409,6 +414,7 @@ def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, mon
         assert 'role="alert"' in note and says in note and "inside the program" not in note
 
 
+@pytest.mark.long
 def test_hostile_texts_are_only_text(visitor, monkeypatch):
     plain, words = lens.steer, lens.difference_lens
     hostile = lambda table, **said: replace(table, records=tuple(replace(r, **said) for r in table))  # noqa: E731
@@ -436,6 +442,7 @@ def test_a_card_per_strength_keeps_its_place_while_it_is_written():
     assert "one" in done and "(says nothing)" in done and "dit-caret" not in done
 
 
+@pytest.mark.long
 def test_narrow_and_dark(browser, address):
     visitor = Tab(browser, address, viewport={"width": 400, "height": 850}).go("Layers")
     page = visitor.page
