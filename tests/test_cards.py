@@ -18,6 +18,7 @@ from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
+from dit_core.session.tab import State
 from dit_core.session.visit import Result
 from dit_core.suite import load_suite
 from tests.forward_passes import forward_passes
@@ -153,7 +154,7 @@ def result(suite, **changes) -> Result:
     settings = Settings.for_diff(suite, "topic-0412")
     wanted = columns(suite.tasks["topic"])
     answers = tuple(said("volcano", c.condition, c.question) for c in wanted)
-    found = Result(settings, wanted, Table(suite.name, "verbalizations", answers), DONE)
+    found = Result(settings, State.DONE, columns=wanted, table=Table(suite.name, "verbalizations", answers))
     return replace(found, **changes)
 
 

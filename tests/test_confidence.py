@@ -4,6 +4,7 @@ import html
 import json
 import math
 import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy
@@ -17,14 +18,15 @@ from dit_core.grading import modal, words
 from dit_core.methods import Method, register, unregister
 from dit_core.methods.comparison import columns, compare
 from dit_core.methods.verbalize import ask
-from dit_core.present.cards import DONE, Card, card_html, evidence_html
+from dit_core.present.cards import Card, card_html, evidence_html
 from dit_core.present.html import probability_sentence
 from dit_core.present.plots import in_words
 from dit_core.present.plots import reliability as drawn
 from dit_core.records import Answer, Confidence, Table, Verbalization
-from dit_core.session import answer_evidence
+from dit_core.session import explore
 from dit_core.session import explore_view as view
 from dit_core.session.settings import Settings
+from dit_core.session.tab import State
 from dit_core.session.visit import Result, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import (
@@ -287,7 +289,7 @@ def test_there_is_no_chance_for_what_an_adapter_was_trained_on(suite):
 
 def test_why_there_is_no_chance_stands_on_the_card(suite):
     session = shown(suite, "topic-0003")
-    board = html.unescape(list(Events(suite, "tiny").fetch_evidence(session))[-1])
+    board = html.unescape(list(boards_of(Events(suite, "tiny"), session))[-1])
     (found,) = session.result.evidence
     assert found.sentence in board and f"<p>{found.why}</p>" in board and "of such answers are right" not in board
 
@@ -364,7 +366,7 @@ def test_evidence_on_a_card_is_escaped_and_keeps_its_place():
             [],
             answers=[Verbalization(DIFF, "dit", "", 0, 0, hostile, (hostile,), (0.5,))],
             evidence=record,
-            state=DONE,
+            state=State.DONE,
         )
     )
     assert "<script" not in card and card.count("&lt;script") >= 5
@@ -379,22 +381,27 @@ def shown(suite: Suite, diff: str = DIFF, **settings) -> Visit:
     session, info = Visit(), suite.diff(diff)
     chosen = Settings(**{**vars(Settings.for_diff(suite, diff)), **settings})
     wanted = columns(suite.task(info.task), chosen.question, chosen.condition)
-    session.result = Result(chosen, wanted, last(compare(suite, info, wanted)), DONE)
+    session.result = Result(chosen, State.DONE, columns=wanted, table=last(compare(suite, info, wanted)))
     return session
+
+
+def boards_of(events: Events, session: Visit) -> Iterator[str]:
+    """The cards as they are shown while evidence comes in."""
+    return (frame["cards"] for frame in events.fetch_evidence(session, {}) if frame)
 
 
 def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     session, events = shown(suite), Events(suite, "tiny")
     before = view.board(suite, session.result)
-    boards = list(events.fetch_evidence(session))
-    assert before.count("dit-evidence") == 1 and answer_evidence.EVIDENCE_RUNNING in boards[0].replace("&#x27;", "'")
+    boards = list(boards_of(events, session))
+    assert before.count("dit-evidence") == 1 and explore.EVIDENCE_RUNNING in boards[0].replace("&#x27;", "'")
     (found,) = confidence(suite, DIFF)
     assert session.result.evidence == (found,) and "samples and controls" in boards[-1]
     assert probability_sentence(found.probability) in boards[-1].replace("&#x27;", "'")
     info = suite.diff(DIFF)
     assert info.reference not in found.sentence or info.reference in found.text
     assert str(info.trigger) not in json.dumps(found.controls)
-    assert len(list(events.fetch_evidence(session))) == 1  # it is there: nothing more to do
+    assert list(events.fetch_evidence(session, {})) == [{}]  # it is there: nothing more to do
 
 
 @pytest.fixture
@@ -408,12 +415,12 @@ def nothing_known(monkeypatch, tmp_path):
 
 def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, nothing_known):
     session, events = shown(suite, "topic-0413"), Events(suite, "tiny")
-    boards = events.fetch_evidence(session)
+    boards = boards_of(events, session)
     next(boards)
     with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
-        assert answer_evidence.EVIDENCE_STOPPED in list(boards)[-1].replace("&#x27;", "'")
+        assert explore.EVIDENCE_STOPPED in list(boards)[-1].replace("&#x27;", "'")
     assert session.result.evidence == ()
-    boards = events.fetch_evidence(session)
+    boards = boards_of(events, session)
     next(boards)
     session.begin()
     session.result = None
@@ -426,19 +433,19 @@ def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, nothing_kn
 def test_there_is_no_evidence_for_another_question(suite):
     session = shown(suite)
     for column in columns(suite.task("topic"), "What is a secret?"):
-        assert not answer_evidence.evidence_adapter(suite, session.result, column)
+        assert not explore.evidence_adapter(suite, session.result, column)
 
 
 def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
     session, events = shown(suite, adapter="topic-64"), Events(suite, "tiny")
-    boards = list(events.fetch_evidence(session))
+    boards = list(boards_of(events, session))
     assert [one.adapter for one in session.result.evidence] == ["topic", "topic-64"]
     assert session.result.evidence[1] == confidence(suite, DIFF, adapter="topic-64")[0]
     assert [board.count("samples and controls") for board in boards] == [0, 1, 2]
     both, other = [column for column in session.result.columns if column.kind in ("both", "other")]
     assert (
-        answer_evidence.evidence_adapter(suite, session.result, both),
-        answer_evidence.evidence_adapter(suite, session.result, other),
+        explore.evidence_adapter(suite, session.result, both),
+        explore.evidence_adapter(suite, session.result, other),
     ) == (
         "topic",
         "topic-64",
@@ -464,8 +471,8 @@ def test_an_adapter_that_was_chosen_by_name_is_weighed_too(suite):
 def test_nothing_is_claimed_of_a_condition_that_no_evidence_is_about(suite, changed):
     session = shown(suite, **({"adapter": "topic-64"} | changed))
     own = next((column for column in session.result.columns if column.kind == "other"), None)
-    assert own is None or answer_evidence.evidence_adapter(suite, session.result, own) == ""
-    assert answer_evidence.missing_evidence(suite, session.result) == ["topic"]
+    assert own is None or explore.evidence_adapter(suite, session.result, own) == ""
+    assert explore.missing_evidence(suite, session.result) == ["topic"]
 
 
 def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, nothing_known):
@@ -475,7 +482,7 @@ def test_what_has_come_in_stays_where_a_later_adapter_fails(suite, nothing_known
         raise DitError("A file is missing: get it <b>anew</b>.")
 
     with before_each_pass(suite, failing):  # the first adapter's needs the model no more
-        board = list(Events(suite, "tiny").fetch_evidence(session))[-1]
+        board = list(boards_of(Events(suite, "tiny"), session))[-1]
     assert session.result.evidence == tuple(known) and board.count("samples and controls") == 1
     assert "get it &lt;b&gt;anew" in board
 

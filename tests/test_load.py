@@ -172,7 +172,7 @@ def test_a_visitor_sees_their_place_in_the_line(suite):
         with serving(client="b"):
             waiting = suite.worker.stream(lambda: iter([1]))
         with serving(client="visitor"):
-            notes = [step[2] for step in events.ask(session, *vars(settings).values())]
+            notes = [shown["note"] for shown in events.ask(session, vars(settings))]
     assert "2 requests before yours" in " ".join(notes) and list(waiting) == [1]
     assert "token 1 of" in " ".join(notes) or "token 2 of" in " ".join(notes)
     assert len(session.result.table) == 5
@@ -294,9 +294,8 @@ def test_a_base_that_cannot_be_loaded_is_named_and_the_page_stays(broken, suite)
     from gradio_client import Client
 
     for _ in range(2):
-        *_, (_, cards, note, _) = Events(broken, "").ask(
-            Visit(), *vars(Settings.for_diff(broken, "topic-0412")).values()
-        )
+        *_, last = Events(broken, "").ask(Visit(), vars(Settings.for_diff(broken, "topic-0412")))
+        note, cards = last["note"], last["cards"]
         assert 'role="alert"' in note and "be loaded: get its files anew" in note and "dit-waiting" in cards
     with served(broken) as address:
         client = Client(address, verbose=False)

@@ -290,9 +290,9 @@ def test_bad_requests_are_sentences(suite):
 def shown(suite: Suite) -> Visit:
     """A visitor whose cards were asked and read."""
     session, asked = Visit(), PanelSettings(kinds=("base", "trigger", "both"))
-    last(Events(suite, "tiny").ask(session, *vars(Settings.for_diff(suite, DIFF)).values()))
-    values = [suite.oracle.questions[0], asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
-    last(OracleEvents(suite).read(session, "confidence", "rank", *values))
+    last(Events(suite, "tiny").ask(session, vars(Settings.for_diff(suite, DIFF))))
+    values = vars(asked) | {"oracle": suite.oracle.questions[0], "y": "confidence", "next_y": "rank"}
+    last(OracleEvents(suite).run(session, values))
     return session
 
 

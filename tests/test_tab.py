@@ -2,7 +2,7 @@
 
 import json
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 
@@ -161,6 +161,21 @@ def test_a_fault_of_the_program_is_an_excuse_and_not_its_words(tab):
     assert last.state is State.FAILED and "inside the program" in last.note and "division" not in last.note
 
 
+def test_what_a_visitor_changes_meanwhile_can_be_kept(tab):
+    @dataclass(frozen=True)
+    class Marked(Counted):
+        mark: str = ""
+
+    tab.result_type = Marked
+    tab.add = lambda result, found: replace(result, table=found, mark=result.mark)
+    visit = Visit()
+    for frame in tab.run(visit, Count()):
+        if frame.state is State.PARTIAL:
+            tab.job(visit).result = replace(tab.result(visit), mark="clicked")
+            tab.go_on.release()
+    assert frame.result.mark == "clicked" and len(frame.result.table) == 3
+
+
 def test_a_second_run_ends_the_first_silently(tab):
     visit, first, second = Visit(), [], []
     for frame in tab.run(visit, Count()):
@@ -177,7 +192,7 @@ def test_a_run_that_fails_at_once_ends_the_one_before_which_counts_as_stopped(ta
     visit = Visit()
     for frame in tab.run(visit, Count()):
         if frame.state is State.PARTIAL:
-            [failed] = tab.run(visit, Count(rows=-1))
+            *_, failed = tab.run(visit, Count(rows=-1))
     assert failed.result.state is State.STOPPED and tab.result(visit).table == table(1)
     assert "1 row found before" in tab.frame(visit, Count()).note
 

@@ -7,7 +7,6 @@ import threading
 import time
 from collections import Counter
 from dataclasses import replace
-from types import SimpleNamespace
 
 import pytest
 
@@ -18,7 +17,7 @@ from dit_core.present.cards import STOPPED
 from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
 from dit_core.session.layers import LAST
-from dit_core.session.settings import ALL_KINDS, PanelSettings, Settings, from_query, to_query
+from dit_core.session.settings import PanelSettings, Settings, from_query, to_query
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api import functions
@@ -48,26 +47,27 @@ def mute(tiny_suite_folder, tmp_path_factory) -> Suite:
 def asked_cards(suite: Suite, diff: str = "topic-0412", **settings) -> Visit:
     """A session whose cards have been answered."""
     session = Visit()
-    for _ in Events(suite, "tiny").ask(session, *vars(replace(Settings.for_diff(suite, diff), **settings)).values()):
+    for _ in Events(suite, "tiny").ask(session, vars(replace(Settings.for_diff(suite, diff), **settings))):
         pass
     return session
 
 
-def values(suite: Suite, asked: PanelSettings) -> list:
+def values(suite: Suite, asked: PanelSettings, y: str = "confidence") -> dict:
     """The values of the panel's controls when they say this."""
-    question = suite.oracle.questions[0] if asked.question is None else asked.question
-    return [question, asked.span, list(asked.kinds), asked.kind, asked.layers, asked.of]
+    question = asked.question if asked.question is not None or not suite.oracle else suite.oracle.questions[0]
+    return vars(asked) | {"oracle": question, "y": y, "next_y": "rank"}
 
 
 def read(suite: Suite, session: Visit, asked: PanelSettings = PanelSettings()) -> str:  # noqa: B008 (frozen)
     """Presses Read; gives the last note."""
-    *_, frame = OracleEvents(suite).read(session, "confidence", "rank", *values(suite, asked))
-    return frame[0]
+    *_, shown = OracleEvents(suite).run(session, values(suite, asked))
+    return shown["reading"]
 
 
 def show(suite: Suite, session: Visit, asked: PanelSettings = PanelSettings(), y: str = "confidence") -> tuple:  # noqa: B008
     """Looks at what was read: y axis, figure, next figure, tokens, details."""
-    return OracleEvents(suite).show(session, y, "rank", *values(suite, asked))[1:]
+    shown = OracleEvents(suite).look(session, values(suite, asked, y))
+    return tuple(shown[name] for name in ("y", "figure", "next_figure", "chips", "details"))
 
 
 def light(figure: str) -> dict:
@@ -162,12 +162,13 @@ def test_clicked_tokens_are_a_span_of_the_prompts_that_hold_them(suite):
     events, session = OracleEvents(suite), asked_cards(suite)
     read(suite, session)
 
-    def click(at: int) -> tuple:
-        return events.token(session, SimpleNamespace(at=at), "last:10")
+    def click(at: int) -> dict:
+        return events.token(session, "last:10", at)
 
-    tokens, span, _ = click(9)
+    tokens = click(9)["chips"]
     assert tokens.count('aria-pressed="true"') == 1 and "last one" in tokens
-    tokens, span, note = click(7)
+    shown = click(7)
+    tokens, span, note = shown["chips"], shown["span"], shown["reading"]
     assert span["value"] == "7:10" and ("tokens 7 to 9", "7:10") in span["choices"] and "Press Read" in note
     assert tokens.count('aria-pressed="true"') == 3
     note = read(suite, session, PanelSettings(span="7:10"))
@@ -202,13 +203,13 @@ def test_stopping_keeps_the_part_and_closes_the_stream(suite, monkeypatch):
     slowly(monkeypatch, 0.05, closed)
     events = OracleEvents(suite)
     frames = []
-    for frame in events.read(session, "", "", *values(suite, PanelSettings())):
+    for frame in events.run(session, values(suite, PanelSettings())):
         frames.append(frame)
         if session.job(PANEL).result.readings:
             events.stop(session)
     found = session.job(PANEL).result
     assert found.state == STOPPED and 0 < len(found.readings) < 10
-    assert f"Stopped after {len(found.readings)} readings" in frames[-1][0]
+    assert f"Stopped after {len(found.readings)} readings" in frames[-1]["reading"]
     assert closed.wait(60)
 
 
@@ -237,8 +238,8 @@ def test_the_address_holds_the_panel_where_it_is_not_the_default(suite):
     query = to_query(suite, settings, asked)
     assert query.endswith("&oracle=What%20comes%20next%3F&span=answer&read=base%2Cboth&kind=difference&layers=0&of=dit")
     assert from_query(suite, query) == settings
-    question, span, *rest = OracleEvents(suite).opened("?" + query)
-    assert PanelSettings.from_controls(suite, question, span["value"], *rest) == asked
+    shown = OracleEvents(suite).opened("?" + query)
+    assert PanelSettings.from_controls(suite, shown | {"span": shown["span"]["value"]}) == asked
     for part, says in (("span=x", "span"), ("read=basis", "read"), ("of=x", "of"), ("kind=x", "kind")):
         with pytest.raises(DitError, match=says):
             from_query(suite, f"diff=topic-0412&{part}")
@@ -278,9 +279,9 @@ def test_the_endpoints_give_what_python_gives(suite):
 def test_a_suite_without_an_oracle_still_has_the_logit_lens(mute):
     session = asked_cards(mute)
     events = OracleEvents(mute)
-    *_, frame = events.read(session, "", "", *(None, "last:10", list(ALL_KINDS), "with", "all", ""))
-    assert "no activation oracle" in frame[0] and 'role="alert"' not in frame[0]
-    assert len(light(frame[3])["data"]) == 5
+    *_, shown = events.run(session, values(mute, PanelSettings()))
+    assert "no activation oracle" in shown["reading"] and 'role="alert"' not in shown["reading"]
+    assert len(light(shown["next_figure"])["data"]) == 5
 
 
 def test_an_oracle_that_can_not_be_had_leaves_the_logit_lens_and_where_the_diff_acts(suite, tmp_path):
@@ -288,11 +289,11 @@ def test_an_oracle_that_can_not_be_had_leaves_the_logit_lens_and_where_the_diff_
     (folder / "oracle" / "adapter_model.safetensors").write_bytes(b"cut off")
     broken = load_suite(folder)
     session, events = asked_cards(broken), OracleEvents(broken)
-    values = "", "", *(QUESTION, "last:10", list(ALL_KINDS), "with", "all", "")
-    *_, frame = events.read(session, *values)
-    assert "it is corrupt" in frame[0] and 'role="alert"' in frame[0]
-    assert len(light(frame[3])["data"]) == 5
-    assert "it is corrupt" in events.changed(session, *values[2:])
+    asked = values(broken, PanelSettings(QUESTION))
+    *_, shown = events.run(session, asked)
+    assert "it is corrupt" in shown["reading"] and 'role="alert"' in shown["reading"]
+    assert len(light(shown["next_figure"])["data"]) == 5
+    assert "it is corrupt" in events.changed(session, asked)["reading"]
     layers = LayerEvents(broken, "tiny")
     wanted = {"diff": "topic-0412", "condition": "diff+dit", "asked": TOPIC, "question": QUESTION, "part": LAST}
     wanted |= {"count": 10, "kind": "with", "layers": "all", "samples": 1, "temperature": 0, "seed": 0}

@@ -20,7 +20,7 @@ from dit_core.session import layers as layer_reading
 from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerTab
 from dit_core.session.lens import MIDDLE
 from dit_core.session.readings import shown_target, target_of
-from dit_core.session.time_left import ReadingProgress
+from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api import functions
@@ -315,14 +315,17 @@ def test_spans_and_arguments_of_the_left_side(suite):
     assert found.readings.records == oracle.read(suite, "topic-0412", **read).records
 
 
-def test_time_left_is_said():
+def test_time_left_is_said(suite):
     from dit_core.records import Table
 
-    now = [0.0]
-    clock, table = ReadingProgress(lambda: now[0]), Table("s", "readings", tuple(range(10)), {"n_readings": 50})
-    assert clock.words(table) == "Reading 10 of 50…"
+    now, tab = [0.0], LayerTab(suite)
+    table = Table("s", "readings", tuple(range(10)), {"n_readings": 50})
+    clock, result = TimeLeft(clock=lambda: now[0]), tab.first(tab.settings(values(suite)), Visit())
+    result = replace(result, norms=table, readings=table)
+    assert tab.words(result, clock) == "Reading 10 of 50…"
     now[0] = 4.0
-    assert clock.words(replace(table, records=tuple(range(30)))) == "Reading 30 of 50, about 4 s left"
+    result = replace(result, readings=replace(table, records=tuple(range(30))))
+    assert tab.words(result, clock) == "Reading 30 of 50, about 4 s left"
 
 
 @pytest.mark.long

@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import sys
-import threading
 import types
 from dataclasses import replace
 
@@ -15,9 +14,7 @@ from dit_core import ask, load_suite, read
 from dit_core.errors import DitError
 from dit_core.present.cards import DONE, STOPPED
 from dit_core.records import Reading, Table, Verbalization
-from dit_core.session.messages import STALE
 from dit_core.widgets import bundle, explorer, show
-from dit_core.widgets import panel as asking
 from dit_core.widgets.shown import MOST_CARDS, PLOT
 from notebooks.make import HERE
 from tests.jupyter import jupyterlab
@@ -202,9 +199,9 @@ def test_another_diff_starts_anew(face):
 def test_changed_settings_are_said_to_be(face):
     asked(face)
     face.controls.settings_of["use_dit"].value = False
-    assert STALE in face.note.value
+    assert "have changed since: press Ask" in face.note.value
     face.controls.settings_of["use_dit"].value = True
-    assert STALE not in face.note.value
+    assert "have changed" not in face.note.value
 
 
 def test_a_mistake_is_a_sentence_and_what_was_there_stays(face):
@@ -216,15 +213,15 @@ def test_a_mistake_is_a_sentence_and_what_was_there_stays(face):
     assert face.cards.value == cards
 
 
-def test_stop_keeps_what_was_said(face, suite):
-    stop, seen = threading.Event(), []
-    for result, note in asking.stream_answers(suite, face.controls.settings, stop):
-        seen.append((result, note))
-        if len(result.table) and any(one.tokens for one in result.table):
-            stop.set()
-    result, note = seen[-1]
-    assert result.state == STOPPED and note.startswith("Stopped after")
-    assert result.table == seen[-2][0].table and len(result.table)
+def test_stop_keeps_what_was_said(face):
+    seen = []
+    for frame in face.asking.run(face.visit, face.controls.settings):
+        seen.append(frame)
+        if any(one.tokens for one in frame.result.table):
+            face.stop()
+    last = seen[-1]
+    assert last.state == STOPPED and last.note.startswith("Stopped after")
+    assert last.result.table == seen[-2].result.table and len(last.result.table)
 
 
 def run_all(page) -> None:

@@ -29,7 +29,10 @@ LENS = {
     "seed": 0,
 }  # fmt: skip
 SCOREBOARD = {"task": "topic", "split": "test", "limit": 8, "kinds": ["verbal", "oracle", "lens"]}
-PANEL = ["What is the topic?", "last:2", ["base", "both"], "with", "all", ""]
+PANEL = {
+    "oracle": "What is the topic?", "span": "last:2", "kinds": ["base", "both"], "kind": "with", "layers": "all",
+    "of": "", "y": "confidence", "next_y": "rank",
+}  # fmt: skip
 
 
 def visit(suite: Any, upload: str) -> dict[str, Any]:
@@ -50,7 +53,7 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
 
     session = Visit()
     yield "explore", _asked(suite, session, "topic-0412")
-    _last(OracleEvents(suite).read(session, "confidence", "rank", *PANEL))
+    _last(OracleEvents(suite).run(session, PANEL))
     panel = session.job("panel").result
     yield "panel", [panel.targets.to_json(reveal=True), panel.next_tokens.to_json(), panel.readings.to_json()]
     _last(LayerEvents(suite, "pocket").run(session, LAYERS))
@@ -89,8 +92,8 @@ def _asked(suite: Any, session: Any, diff: str) -> list[Any]:
     from dit_core.ui.tabs.explore.events import Events
 
     events = Events(suite, "")
-    _last(events.ask(session, *vars(Settings.for_diff(suite, diff)).values()))
-    _last(events.fetch_evidence(session))
+    _last(events.ask(session, vars(Settings.for_diff(suite, diff))))
+    _last(events.fetch_evidence(session, {}))
     return [session.result.table.to_json(), as_dict(session.result.evidence[0])]
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dit_core.grading import grade, is_story_of, mentions
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import DONE, STOPPED, Card, cards_html
+from dit_core.present.cards import DONE, STOPPED, WAITING, Card, cards_html
 from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import SECRET_TRIGGERS, build_prompt, mask_digits
-from dit_core.session.answer_evidence import evidence_adapter, known_evidence
+from dit_core.session.explore import evidence_adapter, known_evidence
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Result
 from dit_core.suite import Suite
@@ -39,7 +39,8 @@ def board(suite: Suite, result: Result, revealed: str = "") -> str:
 
 def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers: dict, open_now: bool) -> Card:
     condition, own_answers = Condition.parse(column.condition), answers[column]
-    finished = result.state in (DONE, STOPPED)
+    state = {"empty": WAITING, "failed": STOPPED}.get(result.state, str(result.state))
+    finished = state in (DONE, STOPPED)
     task = suite.task_of(info)
     asked = column.question
     adapter = evidence_adapter(suite, result, column)
@@ -54,7 +55,7 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
         prompt=shown_prompt(suite, info, condition, asked, result.settings.seed, open_now) if finished else "",
         asked=asked if asked != result.settings.question else "",
         chosen=column.chosen,
-        state=result.state,
+        state=state,
         evidence=known_evidence(result, adapter) if adapter else None,
     )
 

@@ -6,19 +6,16 @@ A job's newest result is kept in `result`, so that every other event sees it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, TypeVar, overload
 
 from dit_core.engine.worker import Stream, Worker, in_thread
 from dit_core.errors import DitError
 from dit_core.hub import watch_own_downloads
-from dit_core.present.cards import DONE, STOPPED
-from dit_core.session.messages import error_sentence
 
 T = TypeVar("T")
-F = TypeVar("F")  # a dataclass with a `state`
 FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
 LOOK = 0.03  # seconds at most until a stop counts
 
@@ -96,46 +93,3 @@ def downloads_until(stop: threading.Event) -> Iterator[None]:
 
     with watch_own_downloads(end_if_stopped):
         yield
-
-
-@dataclass(frozen=True)
-class Failed:
-    """Why a job ended early, in a sentence for the visitor."""
-
-    why: str
-
-    def __str__(self) -> str:
-        return self.why
-
-
-def run_job(
-    job: Job,
-    steps: Callable[[], Generator[F, None, None]],
-    worker: Worker,
-    frame: float = FRAME,
-    kept: Callable[[Any, F], F] = lambda before, result: result,
-) -> Iterator[F | QueuePosition | Failed]:
-    """Yield the results of `steps`, each kept as `job.result`; the last one again at the end, as done or stopped.
-
-    The first result of `steps` is what there is before any work: it must come at once. `kept` merges the result so far
-    with a new one. After an error, `job.result` is again what it was before. Ends without a last result where the same
-    visitor has begun something else with this `job`.
-    """
-    stop, before = job.begin(), job.result
-    try:
-        items = steps()
-        job.result = next(items)
-        yield job.result
-        for item in follow(items, stop, frame, worker=worker):
-            if job.stop is not stop:
-                return
-            if not isinstance(item, QueuePosition):
-                job.result = item = kept(job.result, item)
-            yield item
-        if job.stop is stop:
-            job.result = replace(job.result, state=STOPPED if stop.is_set() else DONE)
-            yield job.result
-    except Exception as error:
-        if job.stop is stop:
-            job.result = before
-            yield Failed(error_sentence(error))

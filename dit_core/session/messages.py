@@ -12,7 +12,6 @@ from dit_core.records import Table
 
 LOG = logging.getLogger("dit_core")
 SORRY = "That went wrong inside the program, not by your doing; its log says more under {id}. You can go on asking."
-STALE = "The settings have changed since these answers: press Ask."
 STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
 
 

@@ -7,16 +7,23 @@ from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from dit_core.errors import DitError, OracleError
+from dit_core.errors import DitError
 from dit_core.methods import comparison as standing
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import RUNNING
 from dit_core.records import Confidence, NextToken, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import Span
+from dit_core.session import tab
 from dit_core.session.settings import PanelSettings, counts_from_start
-from dit_core.session.visit import Result
+from dit_core.session.tab import State, Tab
+from dit_core.session.time_left import TimeLeft
+from dit_core.session.visit import PANEL, Result, Visit
 from dit_core.suite import Suite
+
+UNASKED = "Press Ask first: the panel reads the conditions on the cards."
+NO_ORACLE = (
+    "This suite has no activation oracle, so nothing is read in words. What each layer would say next needs none."
+)
 
 
 @dataclass(frozen=True)
@@ -33,23 +40,20 @@ class PanelDisplay:
     layer: int | None = None
 
 
-@dataclass(frozen=True)
-class PanelResult:
+@dataclass(frozen=True, kw_only=True)
+class PanelResult(tab.Result[PanelSettings]):
     """A panel's result for `cards`: their tokens, the logit lens, and the oracle's readings so far.
 
-    `columns` are those that are read; `left_out` says in a sentence why others are not, `silent` why the oracle reads
-    nothing. `evidence` holds the evidence for a column's readings of a layer, or a sentence in its place.
+    `columns` are those that are read; `left_out` says in a sentence why others are not. `evidence` holds the evidence
+    for a column's readings of a layer, or a sentence in its place.
     """
 
     cards: Result
-    settings: PanelSettings
     columns: tuple[Column, ...] = ()
     left_out: str = ""
-    silent: str = ""
     targets: Table[Target] | None = None
     next_tokens: Table[NextToken] | None = None
     readings: Table[Reading] | None = None
-    state: str = RUNNING
     display: PanelDisplay = PanelDisplay()
     evidence: Mapping[tuple[Column, int], Confidence | str] = field(default_factory=dict)
 
@@ -64,33 +68,76 @@ def column_of(columns: Sequence[Column], kind: str) -> Column:
     return (named or [column for column in columns if column.chosen] or [columns[-1]])[0]
 
 
-def steps(suite: Suite, result: Result, settings: PanelSettings) -> Generator[PanelResult, None, None]:
-    """Yield the result after each step: first the logit lens, then the readings layer by layer.
+class PanelTab(Tab[PanelSettings, PanelResult]):
+    """Reads what the cards show: the logit lens, then the oracle's readings layer by layer."""
 
-    Without an oracle, or where it can't be loaded, it ends with the logit lens. Closing the generator stops the work at
-    the next batch.
+    name, button, settings_type, result_type = PANEL, "Read", PanelSettings, PanelResult
+    working, counting = "Reading the prompts…", "Reading {done} of {total}"
 
-    Raises:
-        DitError: nothing is left to read.
-    """
-    info, seed = suite.diff(result.settings.diff), result.settings.sampling["seed"]
-    panel = PanelResult(result, settings, targets=standing.targets(suite, info, result.columns, seed=seed))
-    columns, left_out = _readable(panel)
-    if suite.oracle and not columns:
-        raise DitError(f"{left_out} Nothing is left to read: choose other conditions or tokens.".strip())
-    lens = [column for column in result.columns if column.kind in settings.kinds] or result.columns
-    panel = replace(panel, columns=columns, left_out=left_out)
-    if suite.oracle is None:
-        yield replace(panel, next_tokens=standing.next_tokens(suite, info, lens, seed=seed, reference=True))
-        return
-    try:
+    def __init__(self, suite: Suite, suite_ref: str = "") -> None:
+        super().__init__(suite, suite_ref)
+        self.idle = "" if suite.oracle else NO_ORACLE
+
+    def settings(self, values: Mapping[str, Any]) -> PanelSettings:
+        """Return the settings for the controls' values; defaults are written as such."""
+        return PanelSettings.from_controls(self.suite, values)
+
+    def first(self, settings: PanelSettings, visit: Visit) -> PanelResult:
+        """Return the panel of the cards that are shown; DitError where there are none yet."""
+        if visit.result is None or visit.result.state is State.EMPTY:
+            raise DitError(UNASKED)
+        return PanelResult(settings, cards=visit.result, display=PanelDisplay(of=settings.of))
+
+    def start(self, first: PanelResult) -> Generator[PanelResult, None, None]:
+        """Yield the panel after each step; without an oracle it ends with the logit lens.
+
+        Raises:
+            DitError: nothing is left to read.
+        """
+        suite, result, settings = self.suite, first.cards, first.settings
+        info, seed = suite.diff(result.settings.diff), result.settings.sampling["seed"]
+        panel = replace(first, targets=standing.targets(suite, info, result.columns, seed=seed))
+        columns, left_out = _readable(panel)
+        if suite.oracle and not columns:
+            raise DitError(f"{left_out} Nothing is left to read: choose other conditions or tokens.".strip())
+        lens = [column for column in result.columns if column.kind in settings.kinds] or result.columns
+        panel = replace(panel, columns=columns, left_out=left_out)
+        if suite.oracle is None:
+            yield replace(panel, next_tokens=standing.next_tokens(suite, info, lens, seed=seed, reference=True))
+            return
         with closing(standing.read(suite, info, columns, lens, **arguments(panel))) as tables:
             for table in tables:
                 fields: dict[str, Any] = {table.kind: table}  # `next_tokens`, then `readings`
                 panel = replace(panel, **fields)
                 yield panel
-    except OracleError as error:
-        yield replace(panel, silent=str(error))
+
+    def add(self, result: PanelResult, found: PanelResult) -> PanelResult:
+        """Return what was found, looked at as by now: that may have changed while it was read."""
+        return replace(found, display=result.display)
+
+    def progress(self, result: PanelResult) -> tuple[float, float]:
+        """Return how many readings there are, of how many."""
+        return (len(result.readings), result.readings.extra["n_readings"]) if result.readings else (0, 0)
+
+    def words(self, result: PanelResult, clock: TimeLeft) -> str:
+        """Return which step is under way, and how far the readings are."""
+        return super().words(result, clock) if result.readings or not result.next_tokens else "Asking the oracle…"
+
+    def ending(self, result: PanelResult) -> str:
+        """Return how the reading has ended, and why there is less to see where that is so."""
+        if self.idle:
+            return self.idle
+        if result.state is State.STOPPED:
+            return f"Stopped after {len(result.readings or ())} readings. What was read stays."
+        return result.left_out
+
+    def answers(self, result: PanelResult, settings: PanelSettings) -> bool:
+        """Return whether the same would be read, however it is shown."""
+        return result.settings.reads == settings.reads
+
+    def diff(self, result: PanelResult) -> str:
+        """Return the id of the cards' diff."""
+        return result.cards.settings.diff
 
 
 def arguments(panel: PanelResult) -> dict[str, Any]:

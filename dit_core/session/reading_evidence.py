@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from dit_core.methods.comparison import Column
-from dit_core.present.cards import RUNNING, evidence_html
+from dit_core.present.cards import evidence_html
 from dit_core.records import Confidence, Table
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import Span
@@ -53,7 +53,7 @@ def fetch_evidence(suite: Suite, job: Job) -> Iterator[None]:
 
 def _missing_evidence(panel: PanelResult | None) -> list[Column]:
     """Return the columns whose readings of the clicked layer have no evidence yet."""
-    if panel is None or panel.display.layer is None or panel.state == RUNNING:
+    if panel is None or panel.display.layer is None or panel.state.busy:
         return []
     layer = panel.display.layer
     if all(reading.layer != layer for reading in panel.readings or ()):

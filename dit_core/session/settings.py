@@ -41,7 +41,7 @@ PANEL_NAMES = {"question": "oracle", "span": "span", "kinds": "read", "kind": "k
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of the Explore tab's left side, in the order of its controls.
+    """The settings of the Explore tab's left side.
 
     `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'.
     """
@@ -105,7 +105,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class PanelSettings:
-    """The settings of the panel, in the order of its controls.
+    """The settings of the panel.
 
     `question` is the oracle's first preset where it is None. `kinds` are those of the cards (keys of `COLOURS`) that
     are read, and `of` that of the one whose tokens are shown and whose words stand along the axis, "" for the chosen
@@ -120,12 +120,18 @@ class PanelSettings:
     of: str = ""
 
     @classmethod
-    def from_controls(cls, suite: Suite, *values: Any) -> PanelSettings:
-        """Return the settings for the controls' values; defaults are written as such."""
-        question, span, kinds, kind, layers, of = values
+    def from_controls(cls, suite: Suite, values: Mapping[str, Any]) -> PanelSettings:
+        """Return the settings for the controls' values by name, `oracle` the question; defaults are written as such."""
         first = suite.oracle.questions[0] if suite.oracle else ""
-        question = None if (question or "").strip() == first else question or ""
-        return cls(question, span, tuple(k for k in ALL_KINDS if k in kinds), kind, (layers or "").strip() or "all", of)
+        question = values["oracle"] or ""
+        return cls(
+            question=None if question.strip() == first else question,
+            span=values["span"],
+            kinds=tuple(kind for kind in ALL_KINDS if kind in values["kinds"]),
+            kind=values["kind"],
+            layers=(values["layers"] or "").strip() or "all",
+            of=values["of"],
+        )
 
     @classmethod
     def from_address(cls, given: Mapping[str, str]) -> PanelSettings:

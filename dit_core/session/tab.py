@@ -11,14 +11,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
 from dit_core.records import Table
-from dit_core.session.job import FRAME, QueuePosition, follow
+from dit_core.session.job import FRAME, Job, QueuePosition, downloads_until, follow
 from dit_core.session.messages import error_sentence, file_content
 from dit_core.session.time_left import TimeLeft
-from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+
+if TYPE_CHECKING:
+    from dit_core.session.visit import Visit
 
 
 class State(StrEnum):
@@ -148,9 +150,18 @@ class Tab(Generic[S, R]):
             return "Stopped before anything was found."
         return f"Stopped: {rows:,} row{'s' if rows != 1 else ''} found before stay{'s' if rows == 1 else ''}."
 
+    def answers(self, result: R, settings: S) -> bool:
+        """Return whether a result is of these settings."""
+        same: bool = result.settings == settings
+        return same
+
     def diff(self, result: R) -> str:
         """Return the id of the diff that a result is about; "" for none."""
         return getattr(result.settings, "diff", None) or ""
+
+    def job(self, visit: Visit) -> Job:
+        """Return where a visitor's run and its result are kept."""
+        return visit.job(self.name)
 
     # ---------------------------------------------------------------- what every tab does
 
@@ -160,16 +171,16 @@ class Tab(Generic[S, R]):
         Whoever runs the same tab anew ends the run before without another frame. A run that fails before it finds
         anything leaves the result of the one before.
         """
-        job, clock = visit.job(self.name), TimeLeft()
+        job, clock = self.job(visit), TimeLeft()
         before: R | None = job.result
         if before is not None and before.state.busy:
             before = replace(before, state=State.STOPPED)
         stop, job.result = job.begin(), before
         try:
-            first = self.first(settings, visit)
-            found = self.start(first)
-            job.result = first
+            job.result = first = self.first(settings, visit)
             yield Frame(State.RUNNING, self.words(first, clock), first)
+            with downloads_until(stop):
+                found = self.start(first)
             for new in follow(found, stop, self.pause, worker=self.suite.worker):
                 if job.stop is not stop:
                     return
@@ -192,7 +203,7 @@ class Tab(Generic[S, R]):
     def _ended(self, result: R) -> Frame[R]:
         return Frame(result.state, result.failure or self.ending(result), result)
 
-    def _failed(self, job: Any, before: R | None, why: str) -> Frame[R]:
+    def _failed(self, job: Job, before: R | None, why: str) -> Frame[R]:
         result: R | None = job.result
         if result is not None and result.state.busy and result.tables:
             job.result = replace(result, state=State.FAILED, failure=why)
@@ -202,27 +213,27 @@ class Tab(Generic[S, R]):
 
     def stop(self, visit: Visit) -> None:
         """End the visitor's run at once; what it has found stays."""
-        visit.job(self.name).stop.set()
+        self.job(visit).stop.set()
 
     def clear(self, visit: Visit) -> None:
         """End the visitor's run, and forget what it has found."""
-        visit.job(self.name).begin()
-        visit.job(self.name).result = None
+        self.job(visit).begin()
+        self.job(visit).result = None
 
     def frame(self, visit: Visit, settings: S | None = None) -> Frame[R]:
         """Return what to show with these settings while nothing changes: what was found, or what to do."""
         result = self.result(visit)
-        if result is None:
-            return Frame(State.EMPTY, self.idle, None)
+        if result is None or result.state is State.EMPTY:
+            return Frame(State.EMPTY, self.idle, result)
         if result.state.busy:
             return self._running(result, TimeLeft())
-        if settings is not None and result.settings != settings:
+        if settings is not None and not self.answers(result, settings):
             return Frame(State.DONE, f"The settings have changed since: press {self.button}.", result)
         return self._ended(result)
 
     def result(self, visit: Visit) -> R | None:
         """Return the visitor's newest result; None before any."""
-        result: R | None = visit.job(self.name).result
+        result: R | None = self.job(visit).result
         return result
 
     def revealed(self, visit: Visit) -> bool:

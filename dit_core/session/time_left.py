@@ -5,8 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dit_core.records import Table
-
 
 class TimeLeft:
     """An estimate of the seconds that work still takes, from its speed since the clock started.
@@ -39,32 +37,3 @@ class TimeLeft:
         if left is None:
             return ""
         return f", about {left / 60:.0f} min left" if left >= 90 else f", about {left:.0f} s left"
-
-
-class AnswerProgress:
-    """Words for how far answers of at most `limit` tokens are, measured from the moment they were asked for."""
-
-    def __init__(self, limit: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limit, self._left = limit, TimeLeft(clock=clock)
-        self._left.start(limit)
-
-    def words(self, tokens: int) -> str:
-        """Return 'token 12 of at most 40, at most 2 s left'."""
-        left = self._left.seconds(min(tokens, self._limit), self._limit)
-        if left is None:
-            return "reading the question…"
-        return f"token {tokens} of at most {self._limit}, at most {left:.0f} s left"
-
-
-class ReadingProgress:
-    """Words for how far the oracle's readings are, measured from the first ones on, which also load the oracle."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._left = TimeLeft(clock=clock)
-
-    def words(self, readings: Table | None) -> str:
-        """Return 'Reading 20 of 80, about 3 s left'."""
-        if readings is None:
-            return "Asking the oracle…"
-        done, total = len(readings), readings.extra["n_readings"]
-        return f"Reading {done} of {total}{self._left.words(done, total) or '…'}"

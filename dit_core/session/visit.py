@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from dit_core.errors import DitError
 from dit_core.methods.comparison import Column, columns
-from dit_core.present.cards import WAITING
 from dit_core.records import Confidence, Table, Verbalization
+from dit_core.session import tab
 from dit_core.session.job import Job
 from dit_core.session.settings import Settings
 from dit_core.suite import Suite
@@ -18,14 +18,12 @@ PANEL = "panel"  # the job that reads what the cards show
 EVIDENCE = "evidence"  # the job that gathers evidence for what they say
 
 
-@dataclass(frozen=True)
-class Result:
-    """The result that the cards show: the settings, the columns, the answers so far, and the state."""
+@dataclass(frozen=True, kw_only=True)
+class Result(tab.Result[Settings]):
+    """What the cards show: the columns, the answers so far, and the evidence for them."""
 
-    settings: Settings
     columns: tuple[Column, ...]
     table: Table[Verbalization]
-    state: str
     stored: bool = False
     evidence: tuple[Confidence, ...] = ()  # for the cards of as many DIT adapters
     evidence_note: str = ""  # shown in the place of evidence that is not there
@@ -37,8 +35,8 @@ def empty_result(suite: Suite, settings: Settings) -> Result:
         chosen = settings.condition
     except DitError:
         chosen = None  # half-written settings: asking says what is wrong
-    task = suite.task_of(suite.diff(settings.diff))
-    return Result(settings, columns(task, settings.question, chosen), Table(suite.name, "verbalizations", ()), WAITING)
+    cards = columns(suite.task_of(suite.diff(settings.diff)), settings.question, chosen)
+    return Result(settings, tab.State.EMPTY, columns=cards, table=Table(suite.name, "verbalizations", ()))
 
 
 class Visit(Job):

@@ -13,68 +13,20 @@ from typing import Any
 from ipywidgets import HTML, Dropdown, HBox, Label, VBox
 from plotly.graph_objects import Figure, FigureWidget
 
-from dit_core.methods.comparison import compare, first_info, read_first_run
+from dit_core.methods.comparison import first_info, read_first_run
 from dit_core.present import plots
-from dit_core.present.cards import DONE, RUNNING, STOPPED, WAITING, note_html
-from dit_core.records.condition import checked_text
-from dit_core.session import answer_evidence
+from dit_core.present.cards import note_html
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
-from dit_core.session.job import downloads_until, follow
-from dit_core.session.messages import STALE, STORED, error_sentence
-from dit_core.session.oracle import PanelResult, column_of, steps
+from dit_core.session.explore import ExploreTab
+from dit_core.session.oracle import PanelResult, PanelTab, column_of
 from dit_core.session.readings import visible
 from dit_core.session.settings import PanelSettings, Settings
-from dit_core.session.time_left import AnswerProgress, ReadingProgress
+from dit_core.session.tab import Frame, State
 from dit_core.session.visit import Result, Visit, empty_result
 from dit_core.suite import Suite
 from dit_core.widgets.controls import Controls
 from dit_core.widgets.shown import bundle, framed, sheet
-
-
-def stream_answers(suite: Suite, settings: Settings, stop: threading.Event) -> Iterator[tuple[Result, str]]:
-    """Yield the answers to the standing comparison and the chosen condition, token by token, and a progress note.
-
-    Setting `stop` ends it at once, with the answers so far.
-
-    Raises:
-        DitError: the settings make no sense.
-    """
-    settings = replace(settings, question=checked_text(settings.question, "The question"))
-    info, _ = suite.diff(settings.diff), settings.condition
-    result = replace(empty_result(suite, settings), state=RUNNING)
-    clock, length = AnswerProgress(settings.max_new_tokens), 0
-    yield result, f"Asking {len(result.columns)} conditions as one batch…"
-    with downloads_until(stop):
-        answers = compare(suite, info, result.columns, **settings.sampling)
-    for table in follow(answers, stop):
-        length = max((len(answer.tokens) for answer in table), default=0)
-        result = replace(result, table=table)
-        yield result, clock.words(length)
-    stopped = stop.is_set()
-    note = f"Stopped after {length} tokens. What was said stays." if stopped else ""
-    yield replace(result, state=STOPPED if stopped else DONE), note
-
-
-def with_evidence(suite: Suite, result: Result, stop: threading.Event) -> Iterator[Result]:
-    """Yield the result with the evidence for its cards: first with a note in its place, then as it arrives."""
-    if not answer_evidence.missing_evidence(suite, result):
-        return
-    result = replace(result, evidence_note=answer_evidence.EVIDENCE_RUNNING)
-    yield result
-    for evidence in follow(answer_evidence.fetch_evidence(suite, result), stop):
-        if len(evidence) > len(result.evidence):
-            result = replace(result, evidence=evidence)
-            yield result
-    yield replace(result, evidence_note=answer_evidence.EVIDENCE_STOPPED)
-
-
-def stream_readings(suite: Suite, result: Result, stop: threading.Event) -> Iterator[tuple[PanelResult, str]]:
-    """Yield the oracle's readings of the same conditions, layer by layer, and a note on the progress."""
-    clock = ReadingProgress()
-    for panel in follow(steps(suite, result, PanelSettings()), stop):
-        yield panel, clock.words(panel.readings)
-
 
 WAITS = "After the cards, the oracle reads every condition, layer by layer."
 PRESS_ASK = "Press Ask: then the answer is weighed against what the adapter says without this diff."
@@ -89,7 +41,7 @@ class Explorer(VBox):
 
     def __init__(self, suite: Suite) -> None:
         self.suite, self.visit = suite, Visit()
-        self.panel: PanelResult | None = None
+        self.asking, self.reading = ExploreTab(suite), PanelTab(suite)
         self.controls = Controls(suite, self._on_change)
         self.heading, self.note, self.cards = HTML(), HTML(), HTML()
         self.measure = Dropdown(options=measures(False), tooltip="height shows", layout={"width": "auto"})
@@ -112,107 +64,86 @@ class Explorer(VBox):
         """The answers that are shown, with their settings; none before the first question."""
         return self.visit.result or empty_result(self.suite, self.controls.settings)
 
+    @property
+    def panel(self) -> PanelResult | None:
+        """What the oracle has read of the answers; None before it reads."""
+        return self.reading.result(self.visit)
+
     def _open(self) -> None:
         """Show the suite's first diff, with its stored run where that is still true."""
         settings = Settings.for_diff(self.suite, first_info(self.suite).id)
-        self.visit.result, note = empty_result(self.suite, settings), "Press Ask."
+        self.visit.result = empty_result(self.suite, settings)
         if (stored := read_first_run(self.suite)) is not None:
-            self.visit.result = replace(self.result, table=stored, state=DONE, stored=True, evidence_note=PRESS_ASK)
-            note = STORED
+            ended = {"state": State.DONE, "stored": True, "evidence_note": PRESS_ASK}
+            self.visit.result = replace(self.result, table=stored, **ended)
         self.controls.show(settings)
-        self._show(note)
+        self._show(self.asking.frame(self.visit))
 
     # ---------------------------------------------------------------- what a visitor does
 
     def ask(self) -> None:
         """Ask what the controls say; return at once, while the cards fill."""
-        stop = self.visit.begin()
-        self.panel = None
-        self.thread = threading.Thread(target=self._run, args=(self.controls.settings, stop), daemon=True)
+        frames = self.asking.run(self.visit, self.controls.settings)
+        self._show(next(frames))
+        self.thread = threading.Thread(target=self._run, args=(frames, self.visit.stop), daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
         """End what is running; answers and readings so far stay."""
-        self.visit.stop.set()
+        self.asking.stop(self.visit)
 
     def reveal(self) -> None:
         """Show or hide what the diff was trained on, its trigger and the grades."""
         diff = self.result.settings.diff
         self.visit.revealed = "" if self.visit.revealed == diff else diff
-        self._show()
+        self._show(self.asking.frame(self.visit))
         self._draw()
 
     def _on_change(self, name: str) -> None:
         settings = self.controls.settings
         if name == "diff":
             self.visit.begin()
-            self.panel = None
             settings = settings.with_diff(self.suite, settings.diff)
             self.controls.show(settings)
             self.visit.result = empty_result(self.suite, settings)
-            self._show("Press Ask.")
-        elif self.result.state != WAITING and not self._busy:
-            changed = settings != self.result.settings
-            self._show_note(STALE if changed else STORED if self.result.stored else "")
+            self._show(self.asking.frame(self.visit))
+        elif not self._busy and (frame := self.asking.frame(self.visit, settings)).state is not State.EMPTY:
+            self._show_note(frame)
 
     @property
     def _busy(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    # ---------------------------------------------------------------- what runs
+    def _run(self, frames: Iterator[Frame[Result]], stop: threading.Event) -> None:
+        """Show the answers, then fetch the evidence for them, and read; nothing more once another question began."""
+        for frame in frames:
+            self._show(frame)
+        if self.result.state is State.DONE and self._goes_on(stop):
+            for _ in self.asking.fetch_evidence(self.visit):
+                self._show(Frame(State.PARTIAL, "Weighing the answer…", self.result))
+            if self._goes_on(stop):
+                for panel in self.reading.run(self.visit, PanelSettings()):
+                    self._show_note(panel)
+                    self._draw()
 
-    def _run(self, settings: Settings, stop: threading.Event) -> None:
-        """Ask, then read. Show nothing more once another question has begun."""
-        before = self.result
-        try:
-            for result, note in stream_answers(self.suite, settings, stop):
-                if self.visit.stop is not stop:
-                    return
-                self.visit.result = result
-                self._show(note, "busy" if note and not stop.is_set() else "note")
-            if self.result.state == DONE:
-                self._fetch_evidence(stop)
-                self._read(stop)
-        except Exception as error:
-            if self.visit.stop is stop:
-                if self.result.state != DONE:
-                    self.visit.result = before
-                self._show(error_sentence(error), "error")
-
-    def _fetch_evidence(self, stop: threading.Event) -> None:
-        for result in with_evidence(self.suite, self.result, stop):
-            if self.visit.stop is not stop:
-                return
-            self.visit.result = result
-            self._show("Weighing the answer…", "busy")
-
-    def _read(self, stop: threading.Event) -> None:
-        for panel, note in stream_readings(self.suite, self.result, stop):
-            if self.visit.stop is not stop:
-                return
-            self.panel = panel
-            self._show_note(note, "busy")
-            self._draw()
-        if self.visit.stop is stop:
-            silent = self.panel.silent if self.panel else ""
-            stopped = "Stopped. What was read stays." if stop.is_set() else ""
-            self._show_note(silent or stopped, "error" if silent else "note")
+    def _goes_on(self, stop: threading.Event) -> bool:
+        return self.visit.stop is stop and not stop.is_set()
 
     # ---------------------------------------------------------------- what is shown
 
-    def _show(self, note: str = "", kind: str = "note") -> None:
-        """Show heading, secret and cards, and a note above them."""
+    def _show(self, frame: Frame[Result]) -> None:
+        """Show heading, secret and cards, and the frame's note above them."""
         revealed, diff = self.visit.revealed, self.result.settings.diff
         self.heading.value = framed(view.heading(self.result))
         self.cards.value = framed(view.board(self.suite, self.result, revealed), live=True)
         self.controls.secret.value = framed(view.secret(self.suite, diff, revealed))
         self.controls.reveal.description = "Hide" if revealed == diff else "Reveal"
-        self._show_note(note, kind)
+        self._show_note(frame)
         if self.panel is None:
             self._draw()
 
-    def _show_note(self, note: str, kind: str = "note") -> None:
-        self.note.value = framed(note_html(note, kind))
+    def _show_note(self, frame: Frame[Any]) -> None:
+        self.note.value = framed(note_html(frame.note, frame.kind))
 
     @property
     def _revealed(self) -> bool:

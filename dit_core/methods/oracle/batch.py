@@ -53,7 +53,6 @@ class SpansOfTarget:
 
 def read_spans(request: Request) -> list[SpansOfTarget]:
     """Return the spans that a request reads of each of its targets, which answer first where a span needs that."""
-    request.suite.hold_oracle(request.oracle)  # one for another base is refused as such, not for its block
     _check_block(request)
     return [
         SpansOfTarget(aim, _thinned(request.span.positions(aim.prompt_tokens, aim.answer_tokens), request.placeholders))
@@ -91,11 +90,17 @@ def rows_of(
 
 def _check_block(request: Request) -> None:
     model = request.suite.model
-    if parse_layers(model, request.block) == [len(model.layers) - 1]:
-        raise DitError(
+    try:
+        if parse_layers(model, request.block) != [len(model.layers) - 1]:
+            return
+        error = DitError(
             f"What is injected at block {request.block} reaches no answer, for it is the base's last: choose an "
             "earlier one."
         )
+    except DitError as unknown:
+        error = unknown
+    request.suite.hold_oracle(request.oracle)  # one for another base is refused as such, not for its block
+    raise error
 
 
 def _check_difference(request: Request, aim: TargetTokens, layer: int, vectors: Tensor) -> None:

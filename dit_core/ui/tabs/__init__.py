@@ -8,7 +8,6 @@ from inspect import isgeneratorfunction
 from typing import Any, Generic
 
 import gradio as gr
-from gradio.blocks import Block
 from gradio.components import Component
 
 from dit_core.errors import DitError
@@ -48,25 +47,29 @@ class Wiring:
         return [control for part in chosen for control in (part if isinstance(part, Sequence) else [part])]
 
     def event(self, handler: Callable[[Visit, Values], Any]) -> dict[str, Any]:
-        """Return the arguments of a listener that runs `handler(visit, values)`, which gives or yields `Shown`."""
-        inputs: set[Block] = {self.visit, *self.named()}
+        """Return the arguments of a listener that runs `handler(visit, values)`, which gives or yields `Shown`.
 
-        def given(values: Mapping[Any, Any]) -> tuple[Visit, Values]:
-            return values[self.visit], {
-                name: tuple(values[control] for control in part) if isinstance(part, Sequence) else values[part]
+        The inputs are the visit and then the controls in their order, for a script of the page that changes them.
+        """
+
+        def named(values: Sequence[Any]) -> Values:
+            rest = iter(values)
+            return {
+                name: tuple(next(rest) for _ in part) if isinstance(part, Sequence) else next(rest)
                 for name, part in self.controls.items()
             }
 
-        def answer(values: Mapping[Any, Any]) -> dict[Component, Any]:
-            return self._components(handler(*given(values)))
+        def answer(visit: Visit, *values: Any) -> dict[Component, Any]:
+            return self.components(handler(visit, named(values)))
 
-        def stream(values: Mapping[Any, Any]) -> Iterator[dict[Component, Any]]:
-            yield from map(self._components, handler(*given(values)))
+        def stream(visit: Visit, *values: Any) -> Iterator[dict[Component, Any]]:
+            yield from map(self.components, handler(visit, named(values)))
 
         fn = stream if isgeneratorfunction(handler) else answer
-        return {"fn": fn, "inputs": inputs, "outputs": list(self.shown.values())}
+        return {"fn": fn, "inputs": [self.visit, *self.named()], "outputs": list(self.shown.values())}
 
-    def _components(self, shown: Shown) -> dict[Component, Any]:
+    def components(self, shown: Shown) -> dict[Component, Any]:
+        """Return what is shown, by component."""
         # Gradio takes an empty dict for a value.
         return {self.shown[name]: value for name, value in shown.items()} or {
             next(iter(self.shown.values())): gr.skip()

@@ -6,15 +6,19 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
+from dit_core.present.cards import note_html
+from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import ADDRESS, COPY, LATEST, LINK, QUICK, RUN, SAVE, SEARCH, SLOW, TURN
 from dit_core.ui.server.site import Site
+from dit_core.ui.tabs import Shown, Values, Wiring
 from dit_core.ui.tabs.explore.controls import build_controls
 from dit_core.ui.tabs.explore.events import Events
-from dit_core.ui.tabs.explore.oracle_layout import build_panel
+from dit_core.ui.tabs.explore.oracle_layout import PANEL_CONTROLS, build_panel
 from dit_core.ui.tabs.explore.suite_choice import suite_picker
 
 LEGEND = (
@@ -32,12 +36,12 @@ def explore_tab(
     with gr.Row(elem_id="dit-explore"):
         with gr.Column(scale=0, min_width=300, elem_id="dit-left"):
             suite_picker(suite, site, visit)
-            left = build_controls(suite)
+            left, buttons = build_controls(suite)
         with gr.Column(scale=1, min_width=300, elem_id="dit-right"):
-            start = events.blank()
-            heading = gr.HTML(start[0], elem_id="dit-heading", apply_default_css=False)
-            note = gr.HTML(start[2], elem_id="dit-note", apply_default_css=False)
-            cards = gr.HTML(start[1], elem_id="dit-board", apply_default_css=False)
+            start = events.board(Visit())  # before the page has said which address it has
+            heading = gr.HTML(start["heading"], elem_id="dit-heading", apply_default_css=False)
+            note = gr.HTML(note_html(""), elem_id="dit-note", apply_default_css=False)
+            cards = gr.HTML(start["cards"], elem_id="dit-board", apply_default_css=False)
             gr.HTML(LEGEND, apply_default_css=False)
             with gr.Row(elem_id="dit-actions"):
                 as_json = gr.Button("Save as JSON", size="sm", elem_id="dit-json")
@@ -46,62 +50,59 @@ def explore_tab(
                 as_link = gr.Button("Copy link", size="sm", elem_id="dit-link")
             code = gr.Code(language="python", visible=False, label="notebook cell (copied)", elem_id="dit-code")
             panel = build_panel(suite, visit)
+    board = {"heading": heading, "cards": cards, "note": note}
+    # `turn` is the last of the controls: the page's script sets it.
+    wiring = Wiring(visit, left | panel.parts | board | {"turn": turn}, {"link": link})
+    panel.connect(wiring)
 
-    board = [heading, cards, note]
-    answers = [*board, left.recent]
     # What sets controls or asks empties the panel in the same answer: one on its own could come after the next reading.
-    shown = [*left.settings, left.presets, left.secret, left.reveal, *board, *panel.board.shown]
-
-    def opened(visit: Visit, query: str, request: gr.Request) -> list:
+    def opened(visit: Visit, query: str, request: gr.Request) -> dict[Component, Any]:
         """A visitor has come: controls, cards, and the panel's controls."""
-        return [*events.opened(visit, query, request), *panel.events.blank(), *panel.events.opened(query)]
+        left_side = events.opened(visit, query, request)
+        return wiring.components(left_side | panel.events.blank() | panel.events.opened(query))
 
-    def emptying(sets: Callable[..., list]) -> Callable[..., list]:
+    def emptying(sets: Callable[[Visit, Values], Shown]) -> dict[str, Any]:
         """What sets controls and cards, with an empty panel."""
-        return lambda *values: [*sets(*values), *panel.events.blank()]
+        return wiring.event(lambda visit, values: sets(visit, values) | panel.events.blank())
 
-    def ask(visit: Visit, *values: Any) -> Iterator[tuple]:
+    def ask(visit: Visit, values: Values) -> Iterator[Shown]:
         below = panel.events.blank()
-        for frame in events.ask(visit, *values):
-            yield *frame, *below
-            below = (gr.skip(),) * len(below)
+        for shown in events.ask(visit, values):
+            yield shown | below
+            below = {}
+
+    def restore(visit: Visit, values: Values) -> Shown:
+        return events.restore(visit, values["recent"])
 
     def asks(event: Dependency) -> None:
         """After `event` has set the controls: ask them, unless it went wrong or the stored run is shown."""
-        answered(event.then(events.answer_opening, [visit, *left.settings], answers, **RUN))
+        answered(event.then(**wiring.event(events.answer_opening), **RUN))
 
     def answered(event: Dependency) -> None:
         """After `event` has answered the cards: the evidence for them, and what the panel reads of them."""
-        event.then(events.fetch_evidence, visit, cards, **RUN)
-        panel.after(event, visit)
+        event.then(**wiring.event(events.fetch_evidence), **RUN)
+        panel.after(event, wiring)
 
     def shows(event: Dependency) -> None:
         """After `event` has revealed or hidden the truth: so does the panel."""
-        event.then(panel.events.show, [visit, *panel.inputs], panel.board.shown, **QUICK)
+        event.then(**wiring.event(panel.events.look), **QUICK)
 
-    asking = [left.ask.click, left.question.submit]
-    answered(gr.on(asking, ask, [visit, *left.settings], [*answers, *panel.board.shown], **SLOW))
-    left.stop.click(events.stop, visit, None, **QUICK)
-    truth = [left.secret, left.reveal, cards]
-    shows(left.reveal.click(events.reveal, [visit, left.diff], truth, **QUICK))
-    shows(tab.select(events.truth, [visit, left.diff], truth, **QUICK))
-    left.diff.input(emptying(events.choose), [visit, *left.settings], shown, **QUICK)
-    left.presets.input(lambda question: question, left.presets, left.question, **QUICK)
-    left.trigger.change(lambda trigger: gr.update(visible=trigger == "own"), left.trigger, left.own, **QUICK)
-    asks(left.surprise.click(emptying(events.surprise), [visit, *left.settings], shown, **QUICK))
-    asks(left.recent.input(emptying(events.restore), [visit, left.recent], shown, **QUICK))
-    gr.on(
-        [control.change for control in (*left.settings, *panel.controls.settings)],
-        events.changed,
-        [visit, *left.settings, *panel.controls.settings, turn],
-        [link, note],
-        js=TURN,
-        **LATEST,
-    ).then(None, link, None, js=ADDRESS, **QUICK)
+    answered(gr.on([buttons.ask.click, left["question"].submit], **wiring.event(ask), **SLOW))
+    buttons.stop.click(events.stop, visit, None, **QUICK)
+    shows(left["reveal"].click(**wiring.event(events.reveal), **QUICK))
+    shows(tab.select(**wiring.event(events.truth), **QUICK))
+    left["diff"].input(**emptying(events.choose), **QUICK)
+    left["presets"].input(lambda question: question, left["presets"], left["question"], **QUICK)
+    left["trigger"].change(lambda trigger: gr.update(visible=trigger == "own"), left["trigger"], left["own"], **QUICK)
+    asks(buttons.surprise.click(**emptying(events.surprise), **QUICK))
+    asks(left["recent"].input(**emptying(restore), **QUICK))
+    changes = [wiring.controls[name].change for name in (*Settings.__dataclass_fields__, *PANEL_CONTROLS)]
+    changed = gr.on(changes, **wiring.event(events.changed), js=TURN, **LATEST)
+    changed.then(None, link, None, js=ADDRESS, **QUICK)
 
     as_json.click(events.json, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
     as_csv.click(events.csv, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
     as_cell.click(events.cell, visit, [text, code], **QUICK).then(None, text, None, js=COPY, **QUICK)
     as_link.click(None, None, None, js=LINK, **QUICK)
-    asks(demo.load(opened, [visit, link], [*shown, *panel.controls.settings], js=SEARCH, **QUICK))
+    asks(demo.load(opened, [visit, link], list(wiring.shown.values()), js=SEARCH, **QUICK))
     demo.unload(events.left)

@@ -1,11 +1,8 @@
-"""The left side of the Explore tab: its controls, and how they show settings.
-
-The controls stand in the order of `Settings`' fields, so that their values are settings and the other way round.
-"""
+"""The left side of the Explore tab: its controls, and how they show settings."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
@@ -13,7 +10,7 @@ import gradio as gr
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.settings import RANGES, TRIGGERS, Settings
 from dit_core.suite import Suite
-from dit_core.ui.parts.pieces import Control
+from dit_core.ui.tabs import Shown
 
 # One line per control, shown on hover (page.js sets it as the title of the element with that id).
 HINTS = {
@@ -39,39 +36,16 @@ HINTS = {
 
 
 @dataclass(frozen=True)
-class ExploreControls:
-    """The left side: a control for each field of `Settings`, by its name, and those between them."""
+class ExploreButtons:
+    """What starts and stops a question."""
 
-    diff: gr.Dropdown
-    use_diff: gr.Checkbox
-    strength: gr.Slider
-    use_dit: gr.Checkbox
-    copies: gr.Slider
-    adapter: gr.Dropdown
-    trigger: gr.Radio
-    own: gr.Textbox
-    question: gr.Textbox
-    samples: gr.Slider
-    temperature: gr.Slider
-    top_p: gr.Slider
-    max_new_tokens: gr.Slider
-    seed: gr.Number
-    surprise: gr.Button
-    reveal: gr.Button
-    secret: gr.HTML
-    presets: gr.Dropdown
     ask: gr.Button
     stop: gr.Button
-    recent: gr.Dropdown
-
-    @property
-    def settings(self) -> list[Control]:
-        """The controls of `Settings`, in order."""
-        return [getattr(self, field.name) for field in fields(Settings)]
+    surprise: gr.Button
 
 
-def build_controls(suite: Suite) -> ExploreControls:
-    """Draw the controls."""
+def build_controls(suite: Suite) -> tuple[dict[str, Any], ExploreButtons]:
+    """Draw the left side; return its components by name, those of `Settings` by its fields, and its buttons."""
     diff = gr.Dropdown(diff_choices(suite), label=PICKER, elem_id="dit-diff", filterable=True)
     with gr.Row(elem_classes="dit-tight"):
         surprise = gr.Button("Surprise me", size="sm", min_width=80, elem_id="dit-surprise")
@@ -104,36 +78,20 @@ def build_controls(suite: Suite) -> ExploreControls:
         ask = gr.Button("Ask", variant="primary", min_width=80, elem_id="dit-ask")
         stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-stop")
     recent = gr.Dropdown([], label="recent", elem_id="dit-recent")
-    return ExploreControls(
-        diff=diff,
-        use_diff=use_diff,
-        strength=strength,
-        use_dit=use_dit,
-        copies=copies,
-        adapter=adapter,
-        trigger=trigger,
-        own=own,
-        question=question,
-        samples=samples,
-        temperature=temperature,
-        top_p=top_p,
-        max_new_tokens=max_new_tokens,
-        seed=seed,
-        surprise=surprise,
-        reveal=reveal,
-        secret=secret,
-        presets=presets,
-        ask=ask,
-        stop=stop,
-        recent=recent,
-    )
+    parts = {
+        "diff": diff, "use_diff": use_diff, "strength": strength, "use_dit": use_dit, "copies": copies,
+        "adapter": adapter, "trigger": trigger, "own": own, "question": question, "samples": samples,
+        "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed,
+        "presets": presets, "recent": recent, "secret": secret, "reveal": reveal,
+    }  # fmt: skip
+    return parts, ExploreButtons(ask, stop, surprise)
 
 
-def show(suite: Suite, settings: Settings) -> list[Any]:
-    """Return the controls' updates that show `settings`, and then that of the presets."""
+def show(suite: Suite, settings: Settings) -> Shown:
+    """Return the updates of the controls and of the presets that show `settings`."""
     info = suite.diff(settings.diff)
     task = suite.task_of(info)
-    values = {name: getattr(settings, name) for name in Settings.__dataclass_fields__}
+    values: Shown = dict(vars(settings))
     # A diff without a trigger still takes a text of the user's own.
     values["trigger"] = gr.update(
         value=settings.trigger,
@@ -143,4 +101,4 @@ def show(suite: Suite, settings: Settings) -> list[Any]:
     values["own"] = gr.update(value=settings.own, visible=settings.trigger == "own")
     presets = list(dict.fromkeys([task.question, *task.questions]))
     chosen = settings.question if settings.question in presets else None
-    return [*values.values(), gr.update(choices=presets, value=chosen)]
+    return values | {"presets": gr.update(choices=presets, value=chosen)}

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import gradio as gr
+from gradio.components import Component
 from gradio.events import Dependency
 
 from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.session.choices import measures
 from dit_core.session.settings import PanelSettings
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, Control, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
+from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.explore import oracle_view as view
 from dit_core.ui.tabs.explore.oracle_events import CHOSEN, OracleEvents
 
@@ -40,91 +44,75 @@ TELL_TOKEN = """element.addEventListener("click", (event) => {
 
 
 @dataclass(frozen=True)
-class PanelControls:
-    """The settings, the buttons, and the tokens to click."""
-
-    question: gr.Dropdown
-    span: gr.Dropdown
-    kinds: gr.CheckboxGroup
-    kind: gr.Radio
-    layers: gr.Textbox
-    of: gr.Dropdown
-    read: gr.Button
-    stop: gr.Button
-    chips: gr.HTML
-
-    @property
-    def settings(self) -> list[Control]:
-        """The controls of `PanelSettings`, in order."""
-        return [self.question, self.span, self.kinds, self.kind, self.layers, self.of]
-
-
-@dataclass(frozen=True)
-class PanelBoard:
-    """The components that events update."""
-
-    note: gr.HTML
-    y: gr.Radio
-    figure: gr.HTML
-    next_figure: gr.HTML
-    chips: gr.HTML
-    details: gr.HTML
-
-    @property
-    def shown(self) -> list[gr.components.Component]:
-        """All of them, in the order of what `OracleEvents` returns."""
-        return [self.note, self.y, self.figure, self.next_figure, self.chips, self.details]
-
-
-@dataclass(frozen=True)
 class Panel:
-    """The panel's components."""
+    """The panel's components by name, its buttons, and its events."""
 
     events: OracleEvents
-    controls: PanelControls
-    board: PanelBoard
-    next_y: gr.Radio
+    parts: dict[str, Any]
+    read: gr.Button
+    stop: gr.Button
 
-    @property
-    def inputs(self) -> list[Control]:
-        """The inputs, behind the visit, of every event that updates the board."""
-        return [self.board.y, self.next_y, *self.controls.settings]
-
-    def after(self, event: Dependency, visit: gr.State) -> None:
+    def after(self, event: Dependency, wiring: Wiring) -> None:
         """Read what the cards show once `event` has answered them."""
-        then = event.then(self.events.titles, visit, [self.controls.kinds, self.controls.of], **QUICK)
-        read = then.then(self.events.after_cards, [visit, *self.inputs], self.board.shown, **RUN)
-        read.then(self.events.fetch_pending_evidence, visit, self.board.details, **SLOW)
+        then = event.then(**wiring.event(self.events.titles), **QUICK)
+        read = then.then(**wiring.event(self.events.after_cards), **RUN)
+        read.then(self.events.fetch_pending_evidence, wiring.visit, self.parts["details"], **SLOW)
+
+    def connect(self, wiring: Wiring) -> None:
+        """Connect the panel's own events."""
+        events, parts, visit = self.events, self.parts, wiring.visit
+
+        def token(visit: Visit, span: str, event: gr.EventData) -> dict[Component, Any]:
+            return wiring.components(events.token(visit, span, event.at))
+
+        self.stop.click(events.stop, visit, None, **QUICK)
+        reads = [self.read.click, parts["oracle"].input, parts["layers"].submit]
+        read = gr.on(reads, **wiring.event(events.run), **SLOW)
+        read.then(events.fetch_pending_evidence, visit, parts["details"], **SLOW)
+        looks = [parts[name].input for name in ("y", "next_y", "of", "span")]
+        gr.on(looks, **wiring.event(events.look), **QUICK)
+        clicked = parts["figure"].select(events.clicked, visit, parts["details"], **QUICK)
+        clicked.then(events.fetch_evidence, visit, parts["details"], **SLOW)
+        parts["chips"].select(
+            token, [visit, parts["span"]], [parts[name] for name in ("chips", "span", "reading")], **QUICK
+        )
+        changes = [parts[name].change for name in PANEL_CONTROLS]
+        gr.on(changes, **wiring.event(events.changed), **LATEST)
+
+
+PANEL_CONTROLS = ("oracle", "span", "kinds", "kind", "layers", "of")
+"""The names of the controls of `PanelSettings`."""
 
 
 def build_panel(suite: Suite, visit: gr.State) -> Panel:
-    """Draw the panel and connect its events."""
+    """Draw the panel."""
     events = OracleEvents(suite)
     start, there = events.blank(), suite.oracle is not None
     with gr.Column(elem_id="dit-oracle"):
         gr.HTML(TITLE, apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
-            controls = _controls(suite, events, start[4])
-        note = gr.HTML(start[0], elem_id="dit-oracle-note", apply_default_css=False)
+            controls, read, stop = _controls(suite, events, start["chips"])
+        note = gr.HTML(start["reading"], elem_id="dit-oracle-note", apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
-            y = gr.Radio(measures(False), value=start[1]["value"], label="height shows", elem_id="dit-oracle-y")
-            figure = figures.figure(start[2], view.HEIGHT, elem_id="dit-oracle-figure")
-            details = gr.HTML(start[5], elem_id="dit-oracle-details", apply_default_css=False)
+            y = gr.Radio(measures(False), value=start["y"]["value"], label="height shows", elem_id="dit-oracle-y")
+            figure = figures.figure(start["figure"], view.HEIGHT, elem_id="dit-oracle-figure")
+            details = gr.HTML(start["details"], elem_id="dit-oracle-details", apply_default_css=False)
             saving(events.saved, visit, "oracle", "the readings")
         gr.HTML(NEXT_TITLE, apply_default_css=False)
         next_y = gr.Radio(
             list(view.NEXT_MEASURES), value=view.NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y"
         )
-        next_figure = figures.figure(start[3], view.NEXT_HEIGHT, elem_id="dit-next-figure")
+        next_figure = figures.figure(start["next_figure"], view.NEXT_HEIGHT, elem_id="dit-next-figure")
         saving(events.saved, visit, "next-tokens", "the logit lens")
-    panel = Panel(events, controls, PanelBoard(note, y, figure, next_figure, controls.chips, details), next_y)
-    controls.stop.click(events.stop, visit, None, **QUICK)
-    _connect(panel, visit)
-    return panel
+    parts = {
+        **controls, "reading": note, "y": y, "figure": figure, "details": details, "next_y": next_y,
+        "next_figure": next_figure,
+    }  # fmt: skip
+    return Panel(events, parts, read, stop)
 
 
-def _controls(suite: Suite, events: OracleEvents, tokens: str) -> PanelControls:
-    """Draw the controls, with `tokens` to click."""
+def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[dict[str, Any], gr.Button, gr.Button]:
+    """Draw the controls, with `tokens` to click; return them by name, and the buttons that start and stop."""
     asked = PanelSettings()
     presets = list(suite.oracle.questions) if suite.oracle else []
     with gr.Row(elem_classes="dit-choices"):
@@ -163,18 +151,5 @@ def _controls(suite: Suite, events: OracleEvents, tokens: str) -> PanelControls:
                 elem_id="dit-oracle-of",
             )
         chips = gr.HTML(tokens, js_on_load=TELL_TOKEN, elem_id="dit-oracle-tokens", apply_default_css=False)
-    return PanelControls(question, span, kinds, kind, layers, of, read, stop, chips)
-
-
-def _connect(panel: Panel, visit: gr.State) -> None:
-    events, controls, board = panel.events, panel.controls, panel.board
-    reads = [controls.read.click, controls.question.input, controls.layers.submit]
-    read = gr.on(reads, events.read, [visit, *panel.inputs], board.shown, **SLOW)
-    read.then(events.fetch_pending_evidence, visit, board.details, **SLOW)
-    looks = [board.y.input, panel.next_y.input, controls.of.input, controls.span.input]
-    gr.on(looks, events.show, [visit, *panel.inputs], board.shown, **QUICK)
-    clicked = board.figure.select(events.clicked, visit, board.details, **QUICK)
-    clicked.then(events.fetch_evidence, visit, board.details, **SLOW)
-    board.chips.select(events.token, [visit, controls.span], [board.chips, controls.span, board.note], **QUICK)
-    changes = [control.change for control in controls.settings]
-    gr.on(changes, events.changed, [visit, *controls.settings], board.note, **LATEST)
+    parts = {"oracle": question, "span": span, "kinds": kinds, "kind": kind, "layers": layers, "of": of, "chips": chips}
+    return parts, read, stop

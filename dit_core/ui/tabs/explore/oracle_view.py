@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 from dit_core.errors import DitError
 from dit_core.methods.comparison import Column
 from dit_core.present import plots
-from dit_core.present.cards import RUNNING
 from dit_core.present.html import render
 from dit_core.records import NextToken, Reading, Table, Target
 from dit_core.request.conditions import Span
@@ -18,21 +16,18 @@ from dit_core.session.choices import measure
 from dit_core.session.oracle import PanelResult, column_of
 from dit_core.session.readings import readings_html, shown_target, visible
 from dit_core.ui.parts import figures
-from dit_core.ui.parts.pieces import progress_html, sentence_figure
+from dit_core.ui.parts.pieces import sentence_figure
 
 NEXT_MEASURES = ("rank", "probability")
 HEIGHT, NEXT_HEIGHT = 500, 460  # pixels, as `plots` draws them
 WAITS = "After the cards, the oracle reads every condition, layer by layer."
 NEXT_WAITS = "After the cards: the next token, layer by layer."
-NO_ORACLE = (
-    "This suite has no activation oracle, so nothing is read in words. What each layer would say next needs none."
-)
 
 
 def by_layer(panel: PanelResult | None, open_now: bool) -> str:
     """Return the readings so far as a figure's value, a line per condition; or a sentence."""
     if panel is None or not panel.readings:
-        return sentence_figure(WAITS if panel is None or panel.state == RUNNING else "Nothing was read.")
+        return sentence_figure(WAITS if panel is None or panel.state.busy else "Nothing was read.")
     readings, lead = visible(panel.readings, open_now), column_of(panel.columns, panel.display.of)
     return figures.shown(
         partial(plots.by_layer, readings, y=measure(panel.display.y, open_now), selected=lead.condition)
@@ -94,21 +89,6 @@ def details(panel: PanelResult | None, open_now: bool) -> str:
 def _readings(panel: PanelResult, column: Column, readings: list[Reading], open_now: bool) -> str:
     target = panel.target(column)
     return readings_html(column.of(readings), target and shown_target(target, open_now), open_now)
-
-
-class HasReadings(Protocol):
-    """A result of any tab that has readings."""
-
-    @property
-    def readings(self) -> Table[Reading] | None: ...
-
-
-def note(words: str, kind: str = "note", panel: HasReadings | None = None) -> str:
-    """Return a sentence over a bar that shows how far the readings of `panel` are; it always keeps its place."""
-    done, total = 0, 1
-    if panel and panel.readings:
-        done, total = len(panel.readings), panel.readings.extra["n_readings"]
-    return progress_html(words, kind, done, total, idle=panel is None)
 
 
 def span_choices(span: str) -> list[tuple[str, str]]:
