@@ -9,7 +9,6 @@ import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import gradio as gr
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -125,15 +124,20 @@ def test_norms_of_the_figure_are_those_of_the_weights(suite, own, uploads):
     assert not changed_modules(Table("", "changes", ())).data
 
 
+def fields(files, title: str = "", source: str = "", position: int | None = 0, own: str | None = None) -> dict:
+    """The controls' values."""
+    return {"files": files, "source": source, "title": title, "task": "topic", "position": position, "own": own}
+
+
 def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_path, monkeypatch):
     other = random_adapter(tiny_model(layers=5, seed=3), rank=1, seed=0)
     write_weight_diffs(tmp_path / "other.pt", [(other, "", None)])
-    events, session = BringEvents(suite, 2), Visit()
+    events, session = BringEvents(suite, ["first", "second"]), Visit()
 
     def says(files, source="", position=0) -> str:
-        note, *rest = events.bring(session, files, source, "", "topic", position)
-        assert 'role="alert"' in note and "inside the program" not in note and len(rest) == 6
-        return note
+        shown = events.bring(session, fields(files, "", source, position))
+        assert 'role="alert"' in shown["note"] and "inside the program" not in shown["note"] and len(shown) == 1
+        return shown["note"]
 
     assert "nothing to check" in says(None)
     assert "take one of them away" in says(again(uploads), "owner/name")
@@ -146,28 +150,27 @@ def test_what_does_not_fit_or_is_too_much_is_one_sentence(suite, uploads, tmp_pa
 
 
 def test_what_a_visitor_brought_leaves_with_them(suite, uploads):
-    events, session, other = BringEvents(suite, 1), Visit(), Visit()
-    *_, mine, lists = events.bring(session, uploads["pt"], "", "mine", "topic", 0)
-    id = mine["value"]
-    assert lists["choices"][0] == ("mine  (your own)", id)
-    assert events.forget(other, id)[0].count("nothing to forget")
+    events, session, other = BringEvents(suite, ["list"]), Visit(), Visit()
+    shown = events.bring(session, fields(uploads["pt"], "mine"))
+    id = shown["own"]["value"]
+    assert shown["list"]["choices"][0] == ("mine  (your own)", id)
+    assert "nothing to forget" in events.forget(other, fields(None, own=id))["note"]
     for _ in range(MOST - 1):
-        events.bring(session, again(uploads), "", "more", "topic", 0)
-    assert "forget one first" in events.bring(session, again(uploads), "", "", "topic", 0)[0]
+        events.bring(session, fields(again(uploads), "more"))
+    assert "forget one first" in events.bring(session, fields(again(uploads)))["note"]
     session.leave()
     with pytest.raises(DitError):
         suite.diff(id)
 
 
 def test_uploads_are_gone_once_they_are_read_taken_back_or_left_behind(suite, uploads):
-    events, session = BringEvents(suite, 0), Visit()
-    assert "2.0 GB at most" in events.empty()
+    events, session = BringEvents(suite, []), Visit()
+    assert "2.0 GB at most" in events.blank()["facts"]
     first, second, third = (again(uploads) for _ in range(3))
-    assert "number 7" in events.bring(session, first, "", "", "topic", 7)[0]
+    assert "number 7" in events.bring(session, fields(first, position=7))["note"]
     assert Path(*first).exists(), "the number can be put right"
-    *_, field, _ = events.bring(session, first, "", "", "topic", 0)
-    assert field is None and not Path(*first).exists()
-    assert "choose them again" in events.bring(session, first, "", "", "topic", 0)[0]
+    assert events.bring(session, fields(first))["files"] is None and not Path(*first).exists()
+    assert "choose them again" in events.bring(session, fields(first))["note"]
     events.uploaded(session, second)
     events.uploaded(session, third)
     assert Path(*third).exists() and not Path(*second).exists()
@@ -178,8 +181,8 @@ def test_uploads_are_gone_once_they_are_read_taken_back_or_left_behind(suite, up
 def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
     norm = suite.worker.run(lambda: suite.model.base.model.norm.weight.detach() * 3)
     save_file({"model.norm.weight": norm}, tmp_path / "model.safetensors")
-    events, session = BringEvents(suite, 0), Visit()
-    *_, mine = events.bring(session, [str(tmp_path / "model.safetensors")], "", "", "topic", 0)
+    events, session = BringEvents(suite, []), Visit()
+    mine = events.bring(session, fields([str(tmp_path / "model.safetensors")]))["own"]
     assert not any(tmp_path.iterdir())
     base, changed = ask(suite, diff=mine["value"], condition=["base", "diff"], max_new_tokens=1)
     assert base.token_probabilities != changed.token_probabilities
@@ -187,20 +190,20 @@ def test_whole_weights_are_asked_after_their_upload_is_gone(suite, tmp_path):
 
 
 def test_what_is_checked_when_its_visitor_leaves_is_forgotten(suite, uploads):
-    events, session = BringEvents(suite, 1), Visit()
+    events, session = BringEvents(suite, ["list"]), Visit()
     gate, before = threading.Event(), set(suite._user_diffs._by_id)
     with ThreadPoolExecutor(1) as pool:
         busy = suite.worker.stream(lambda: iter([gate.wait(120)]))
-        brought = pool.submit(events.bring, session, again(uploads), "", "mine", "topic", 0)
+        brought = pool.submit(events.bring, session, fields(again(uploads), "mine"))
         end = time.monotonic() + 60
         while not suite.worker.jobs_ahead(None) and not brought.done() and time.monotonic() < end:
             time.sleep(0.01)
         session.leave()  # while it waits to be checked
         gate.set()
-        assert list(busy) == [True] and set(map(str, brought.result())) == {str(gr.skip())}
+        assert list(busy) == [True] and brought.result() == {}
     assert not session.job("bring").result and set(suite._user_diffs._by_id) == before
     # Somebody whose connection was only late stays a visitor.
-    *_, mine, _ = events.bring(session, again(uploads), "", "mine", "topic", 0)
+    mine = events.bring(session, fields(again(uploads), "mine"))["own"]
     assert suite.diff(mine["value"])
     session.leave()
 

@@ -75,7 +75,8 @@ def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     yield "audit", [name, re.sub(r"[\d.]+(e-?\d+)?", "0", text)]
     copied = Path(tempfile.mkdtemp()) / Path(upload).name  # an upload is deleted once it is read
     shutil.copy(upload, copied)
-    note, *_ = BringEvents(suite, 0).bring(session, [str(copied)], "", "mine", "topic", 0)
+    described = {"source": "", "title": "mine", "task": "topic", "position": 0, "own": None}
+    note = BringEvents(suite, []).bring(session, {"files": [str(copied)], **described})["note"]
     copied.parent.rmdir()
     [(own, arrival)] = session.job("bring").result.items()
     yield "bring", [note, [vars(change) for change in arrival.changes]]

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from dit_core.records import Table
 from dit_core.session.job import FRAME, Job, QueuePosition, downloads_until, follow
@@ -127,8 +127,7 @@ class Tab(Generic[S, R]):
 
     def add(self, result: R, found: Any) -> R:
         """Return the result with the newest of what `start` gave: a whole result, or the `table` of one."""
-        new: R = found if isinstance(found, Result) else replace(result, **{"table": found})
-        return new
+        return cast(R, found) if isinstance(found, Result) else replace(result, **{"table": found})
 
     def progress(self, result: R) -> tuple[float, float]:
         """Return how much is done, of how much; (0, 0) where that is not known."""

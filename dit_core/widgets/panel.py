@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 from ipywidgets import HTML, Dropdown, HBox, Label, VBox
@@ -74,8 +75,8 @@ class Explorer(VBox):
         settings = Settings.for_diff(self.suite, first_info(self.suite).id)
         self.visit.result = empty_result(self.suite, settings)
         if (stored := read_first_run(self.suite)) is not None:
-            ended = {"state": State.DONE, "stored": True, "evidence_note": PRESS_ASK}
-            self.visit.result = replace(self.result, table=stored, **ended)
+            done = replace(self.result, table=stored, state=State.DONE, stored=True)
+            self.visit.result = replace(done, evidence_note=PRESS_ASK)
         self.controls.show(settings)
         self._show(self.asking.frame(self.visit))
 
@@ -84,8 +85,8 @@ class Explorer(VBox):
     def ask(self) -> None:
         """Ask what the controls say; return at once, while the cards fill."""
         frames = self.asking.run(self.visit, self.controls.settings)
-        self._show(next(frames))
-        self.thread = threading.Thread(target=self._run, args=(frames, self.visit.stop), daemon=True)
+        begun = next(frames)
+        self.thread = threading.Thread(target=self._run, args=(begun, frames, self.visit.stop), daemon=True)
         self.thread.start()
 
     def stop(self) -> None:
@@ -114,11 +115,11 @@ class Explorer(VBox):
     def _busy(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
 
-    def _run(self, frames: Iterator[Frame[Result]], stop: threading.Event) -> None:
+    def _run(self, begun: Frame[Result], frames: Iterator[Frame[Result]], stop: threading.Event) -> None:
         """Show the answers, then fetch the evidence for them, and read; nothing more once another question began."""
-        for frame in frames:
+        for frame in chain([begun], frames):
             self._show(frame)
-        if self.result.state is State.DONE and self._goes_on(stop):
+        if frame.state is State.DONE and self._goes_on(stop):
             for _ in self.asking.fetch_evidence(self.visit):
                 self._show(Frame(State.PARTIAL, "Weighing the answer…", self.result))
             if self._goes_on(stop):

@@ -21,7 +21,7 @@ SEARCH = "() => [null, window.location.search]"
 GO = "(path) => window.dit.go(path)"
 LINK = "() => window.dit.copy(window.location.href)"
 
-Control = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.Number | gr.Radio | gr.Slider | gr.Textbox
+Control = gr.Checkbox | gr.CheckboxGroup | gr.Dropdown | gr.File | gr.Number | gr.Radio | gr.Slider | gr.Textbox
 """What a visitor sets a value with."""
 
 

@@ -7,7 +7,8 @@ import gradio as gr
 from dit_core.suite import Suite
 from dit_core.ui.parts import figures
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, saving
-from dit_core.ui.tabs.bring.events import BringEvents, change_figure
+from dit_core.ui.tabs import Wiring
+from dit_core.ui.tabs.bring.events import BringEvents
 
 HINTS = {
     "dit-bring-files": "A PEFT LoRA (adapter_config.json and its weights), a .pt in the published layout, a finetuned "
@@ -24,7 +25,9 @@ HINTS = {
 
 def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None:
     """Draw the tab and connects it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
-    events = BringEvents(suite, len(pickers))
+    lists = {f"list {at}": picker for at, picker in enumerate(pickers)}
+    events = BringEvents(suite, list(lists))
+    start = events.blank()
     with gr.Row(elem_classes="dit-page", elem_id="dit-bring"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             files = gr.File(
@@ -40,13 +43,16 @@ def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None
             own = gr.Dropdown([], label="yours", elem_id="dit-bring-own")
             forget = gr.Button("Forget it", size="sm", elem_id="dit-bring-forget")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
-            note = gr.HTML(events.idle(), elem_id="dit-bring-note", apply_default_css=False)
-            facts = gr.HTML(events.empty(), elem_id="dit-bring-told", apply_default_css=False)
-            figure = figures.figure(change_figure(None), elem_id="dit-bring-figure")
+            note = gr.HTML(start["note"], elem_id="dit-bring-note", apply_default_css=False)
+            facts = gr.HTML(start["facts"], elem_id="dit-bring-told", apply_default_css=False)
+            figure = figures.figure(start["figure"], elem_id="dit-bring-figure")
             saving(events.saved, visit, "changes", "what it changes")
-    shown = [note, facts, figure]
-    asked = [files, source, title, task, position]
+    parts = {
+        "files": files, "source": source, "title": title, "task": task, "position": position, "own": own, "note": note,
+        "facts": facts, "figure": figure,
+    }  # fmt: skip
+    wiring = Wiring(visit, parts, lists)
     gr.on([files.upload, files.delete, files.clear], events.uploaded, [visit, files], **QUICK)
-    check.click(events.bring, [visit, *asked], [*shown, files, own, *pickers], **SLOW)
-    forget.click(events.forget, [visit, own], [*shown, own, *pickers], **QUICK)
-    own.input(events.chosen, [visit, own], shown, **LATEST)
+    check.click(**wiring.event(events.bring), **SLOW)
+    forget.click(**wiring.event(events.forget), **QUICK)
+    own.input(**wiring.event(events.chosen), **LATEST)

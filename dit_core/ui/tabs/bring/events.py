@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
@@ -21,6 +21,7 @@ from dit_core.suite.limits import current_limits
 from dit_core.suite.user_diffs import AddedDiff, bring_files, bring_source
 from dit_core.ui.parts import figures
 from dit_core.ui.server.public import Uploads
+from dit_core.ui.tabs import Shown, Values
 
 WAITING = "What your diff touches shows here once it is checked."
 
@@ -57,21 +58,18 @@ IDLE = "Bring a finetune of this suite's base: choose its files or give a hub id
 
 
 class BringEvents:
-    """The events of one suite's tab; `lists` is how many lists of diffs the other tabs have."""
+    """The events of one suite's tab; `lists` are the names of the other tabs' lists of diffs."""
 
-    def __init__(self, suite: Suite, lists: int):
+    def __init__(self, suite: Suite, lists: Sequence[str]) -> None:
         self.suite, self.lists = suite, lists
 
-    def idle(self) -> str:
-        """Return the note before anything has been brought."""
-        return note_html(IDLE, "note")
+    def blank(self) -> Shown:
+        """Return what a first visitor sees."""
+        return {"note": note_html(IDLE)} | self._empty()
 
-    def empty(self) -> str:
-        """Return what stands in the place of the diff's facts."""
-        return empty(current_limits().upload_bytes)
-
-    def bring(self, visit: Visit, files: list[str] | None, source: str, title: str, task: str, position: Any) -> tuple:
+    def bring(self, visit: Visit, values: Values) -> Shown:
         """Check the visitor's files or hub id and add the diff; on an error, say it and leave everything else."""
+        files, source = values["files"], values["source"]
         token, uploads = visit.token, self._kept(visit, files)
         try:
             arrivals = self._arrivals(visit)
@@ -79,41 +77,37 @@ class BringEvents:
                 raise DitError(f"You have brought {MOST} diffs already: forget one first.")
             if files and source.strip():
                 raise DitError("There are files and a hub id: take one of them away.")
-            described = title.strip(), task, integer(position)
+            described = values["title"].strip(), values["task"], integer(values["position"])
             if files:
                 arrival = bring_files(self.suite, files, *described)
             else:
                 arrival = bring_source(self.suite, source, *described)
         except Exception as error:
-            return note_html(error_sentence(error), "error"), *(gr.skip(),) * (
-                4 + self.lists
-            )  # the files too: press again
+            return {"note": note_html(error_sentence(error), "error")}  # the files stay: press again
         uploads.clear()
         if not visit.at_leaving(partial(self.suite.forget, arrival.info.id), token):
-            return (gr.skip(),) * (5 + self.lists)  # they have left while it was checked: nobody is told
+            return {}  # they have left while it was checked: nobody is told
         arrivals[arrival.info.id] = arrival
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
-        return note_html(note, "note"), *self._of(arrival), None, *self._lists(visit, arrival.info.id)
+        return self._of(arrival, note) | {"files": None} | self._lists(visit, arrival.info.id)
 
     def uploaded(self, visit: Visit, files: list[str] | None) -> None:
         """Keep the files that the field shows now, and delete all others that it showed."""
         self._kept(visit, files)
 
-    def forget(self, visit: Visit, id: str | None) -> tuple:
+    def forget(self, visit: Visit, values: Values) -> Shown:
         """Take a diff out of the lists and out of memory."""
-        arrival = self._arrivals(visit).pop(id or "", None)
+        arrival = self._arrivals(visit).pop(values["own"] or "", None)
         if arrival is None:
-            return note_html("There is nothing to forget: bring a diff first.", "error"), *(gr.skip(),) * (
-                3 + self.lists
-            )
+            return {"note": note_html("There is nothing to forget: bring a diff first.", "error")}
         self.suite.forget(arrival.info.id)
-        note = f"“{arrival.title}” is forgotten."
-        return note_html(note, "note"), self.empty(), change_figure(None), *self._lists(visit, None)
+        note = note_html(f"“{arrival.title}” is forgotten.")
+        return {"note": note} | self._empty() | self._lists(visit, None)
 
-    def chosen(self, visit: Visit, id: str | None) -> tuple:
+    def chosen(self, visit: Visit, values: Values) -> Shown:
         """Show another of the visitor's diffs."""
-        arrival = self._arrivals(visit).get(id or "")
-        return (gr.skip(),) * 3 if arrival is None else (note_html("", "note"), *self._of(arrival))
+        arrival = self._arrivals(visit).get(values["own"] or "")
+        return {} if arrival is None else self._of(arrival)
 
     def saved(self, visit: Visit, what: str, form: str) -> tuple[str, str]:
         """Return file name and content of what the newest diff changes; ("", "") where there is none."""
@@ -133,11 +127,14 @@ class BringEvents:
         job.result = job.result if job.result is not None else {}
         return job.result
 
-    def _of(self, arrival: AddedDiff) -> tuple[str, str]:
-        return facts_html(arrival), change_figure(arrival.changes)
+    def _of(self, arrival: AddedDiff, note: str = "") -> Shown:
+        return {"note": note_html(note), "facts": facts_html(arrival), "figure": change_figure(arrival.changes)}
 
-    def _lists(self, visit: Visit, shown: str | None) -> tuple:
+    def _empty(self) -> Shown:
+        return {"facts": empty(current_limits().upload_bytes), "figure": change_figure(None)}
+
+    def _lists(self, visit: Visit, shown: str | None) -> Shown:
         """The tab's own list, and those of the other tabs."""
         own = [(arrival.title, id) for id, arrival in self._arrivals(visit).items()]
         listed = gr.update(choices=diff_choices(self.suite, own))
-        return gr.update(choices=own, value=shown), *(listed,) * self.lists
+        return {"own": gr.update(choices=own, value=shown)} | dict.fromkeys(self.lists, listed)

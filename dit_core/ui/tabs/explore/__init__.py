@@ -96,8 +96,8 @@ def explore_tab(
     left["trigger"].change(lambda trigger: gr.update(visible=trigger == "own"), left["trigger"], left["own"], **QUICK)
     asks(buttons.surprise.click(**emptying(events.surprise), **QUICK))
     asks(left["recent"].input(**emptying(restore), **QUICK))
-    changes = [wiring.controls[name].change for name in (*Settings.__dataclass_fields__, *PANEL_CONTROLS)]
-    changed = gr.on(changes, **wiring.event(events.changed), js=TURN, **LATEST)
+    settings = wiring.named(*Settings.__dataclass_fields__, *PANEL_CONTROLS)
+    changed = gr.on([control.change for control in settings], **wiring.event(events.changed), js=TURN, **LATEST)
     changed.then(None, link, None, js=ADDRESS, **QUICK)
 
     as_json.click(events.json, visit, [name, text], **QUICK).then(None, [name, text], None, js=SAVE, **QUICK)
