@@ -25,7 +25,7 @@ from dit_core.grading.fit import fit_scale
 from dit_core.grading.grades import Scale
 from dit_core.grading.judge import BaseChat, Endpoint, Judge, grade_in
 from dit_core.grading.rules import Rules, World, word_overlap
-from dit_core.hub.key_value_cache import KeyValueCache
+from dit_core.hub.cache import KeyValueCache
 from dit_core.session.explore_view import verdict
 
 

@@ -8,7 +8,7 @@ import threading
 import pytest
 
 from dit_core.errors import DitError
-from dit_core.hub.key_value_cache import KeyValueCache
+from dit_core.hub.cache import KeyValueCache
 
 
 def test_values_come_back_in_another_process(tmp_path):
@@ -16,7 +16,7 @@ def test_values_come_back_in_another_process(tmp_path):
     cache = KeyValueCache(path)
     assert cache.get("nothing") is None and not path.exists()
     cache.put({("a", 1): [1.5, "x"], ("a", None): {"b": True}}.items())
-    code = f"from dit_core.hub.key_value_cache import KeyValueCache as C; print(C({str(path)!r}).get('a', 1))"
+    code = f"from dit_core.hub.cache import KeyValueCache as C; print(C({str(path)!r}).get('a', 1))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[1.5, 'x']\n"
     cache.put([(("a", 1), 2)])
     assert cache.get("a", 1) == KeyValueCache(path).get("a", 1) == 2

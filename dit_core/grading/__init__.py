@@ -60,7 +60,7 @@ def grader(
 
 def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache: Path | str | None) -> Grader:
     from dit_core.grading.judge import BaseChat, Endpoint, Judge
-    from dit_core.hub.key_value_cache import KeyValueCache
+    from dit_core.hub.cache import KeyValueCache
 
     grade_cache = KeyValueCache(cache) if cache else None
     if model and suite is None:

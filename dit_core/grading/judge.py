@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from dit_core.errors import DitError
 from dit_core.grading.grades import Grader, GradeResult, Progress
-from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
+from dit_core.hub.cache import KeyValueCache, user_cache_folder
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite

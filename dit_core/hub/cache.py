@@ -1,10 +1,17 @@
-"""The content of the hub client's cache on this disk, and how to delete from it."""
+"""Caches on this disk: what the hub's client fetched, and how to delete of it; results by key in one SQLite file."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+import logging
+import os
+import sqlite3
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dit_core.errors import DitError, did_you_mean
 
@@ -66,3 +73,71 @@ def _scan() -> HFCacheInfo:
 
     # The folder that downloads go to now: the client's own default is the one that was set when it was imported.
     return scan_cache_dir(constants.HF_HUB_CACHE)
+
+
+WAIT_SECONDS = 30  # for another process that is writing
+CREATE = "CREATE TABLE IF NOT EXISTS cache (key TEXT PRIMARY KEY, value TEXT NOT NULL)"
+SELECT = "SELECT value FROM cache WHERE key = ?"
+INSERT = "INSERT OR REPLACE INTO cache VALUES (?, ?)"
+T = TypeVar("T")
+
+_log = logging.getLogger("dit_core")
+
+
+def user_cache_folder() -> Path:
+    """Return this project's folder in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dit_core"
+
+
+class KeyValueCache:
+    """JSON values by key; a key is any JSON-ready sequence, of which a hash is kept.
+
+    The file is made when the first value is put. One that is damaged, or no database, is moved aside (`.damaged`), and
+    a new one begun. Every method raises DitError where the file can't be read or written.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+
+    def get(self, *key: Any) -> Any:
+        """Return the value kept under a key, or None."""
+        if not self.path.exists():
+            return None
+        row = self._run(lambda database: database.execute(SELECT, [_digest(key)]).fetchone())
+        try:
+            return json.loads(row[0]) if row else None
+        except (ValueError, TypeError, RecursionError):
+            return None  # another program's value: as good as none
+
+    def put(self, items: Iterable[tuple[tuple[Any, ...], Any]]) -> None:
+        """Keep values by their keys, all or none of them; of two for the same key the last counts."""
+        rows = [(_digest(key), json.dumps(value)) for key, value in items]
+        self._run(lambda database: database.executemany(INSERT, rows))
+
+    def _run(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        """Do something in one transaction; where the file turns out damaged, once more in a new one."""
+        try:
+            try:
+                return self._transaction(action)
+            except sqlite3.DatabaseError as error:
+                # Its subclasses mean no room, no rights or a lock: then the file itself is sound.
+                if type(error) is not sqlite3.DatabaseError:
+                    raise
+                aside = self.path.with_name(f"{self.path.name}.damaged")
+                _log.warning("the cache '%s' is damaged (%s) and is now '%s'", self.path, error, aside.name)
+                self.path.replace(aside)
+                return self._transaction(action)
+        except (OSError, sqlite3.Error) as error:
+            raise DitError(
+                f"The cache '{self.path}' can't be used ({error}): free the disk, or choose another file."
+            ) from error
+
+    def _transaction(self, action: Callable[[sqlite3.Connection], T]) -> T:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(self.path, timeout=WAIT_SECONDS)) as database, database:
+            database.execute(CREATE)
+            return action(database)
+
+
+def _digest(key: tuple[Any, ...]) -> str:
+    return hashlib.sha256(json.dumps(key).encode()).hexdigest()

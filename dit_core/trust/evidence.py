@@ -17,7 +17,7 @@ from typing import Any, Protocol, TypedDict, TypeVar
 from dit_core.errors import DitError
 from dit_core.grading import modal
 from dit_core.hub import parse_source
-from dit_core.hub.key_value_cache import KeyValueCache, user_cache_folder
+from dit_core.hub.cache import KeyValueCache, user_cache_folder
 from dit_core.project import VERSION
 from dit_core.records import Condition, DiffInfo
 from dit_core.suite import Suite
