@@ -20,7 +20,7 @@ from dit_core.present.html import probability_sentence
 from dit_core.present.plots import in_words
 from dit_core.records.condition import Condition
 from dit_core.records.scores import SILENT_DIT, SILENT_TRIGGER
-from dit_core.session import reading_evidence
+from dit_core.session import oracle as panel
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
@@ -304,7 +304,7 @@ def clicked(events: OracleEvents, session: Visit, layer: int) -> list:
 def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     session, events = shown(suite), OracleEvents(suite)
     frames = clicked(events, session, 1)
-    assert len(frames) == 3 and frames[0].count(reading_evidence.EVIDENCE_RUNNING) == 2
+    assert len(frames) == 3 and frames[0].count(panel.EVIDENCE_RUNNING) == 2
     (right,) = reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     (both,) = reading_confidence(suite, DIFF, layers=1)
     assert list(session.job(PANEL).result.evidence.values()) == [right, both]
@@ -327,7 +327,7 @@ def nothing_known(monkeypatch, tmp_path):
 def test_weighing_stops_at_once_and_waits_for_the_reading(suite, nothing_known):
     session, events = shown(suite), OracleEvents(suite)
     with stopped_in_its_first_pass(suite, lambda: events.stop(session)) as passes:
-        assert clicked(events, session, 1)[-1].count(reading_evidence.EVIDENCE_STOPPED) == 2
+        assert clicked(events, session, 1)[-1].count(panel.EVIDENCE_STOPPED) == 2
     with forward_passes(suite) as whole:
         reading_confidence(suite, DIFF, condition="diff+right", asked=EVERYDAY, layers=1)
     assert 0 < len(passes) < len(whole), "what was stopped did not go on for nobody"

@@ -1,4 +1,4 @@
-"""Jobs that run for one visitor: streamed to them, and stopped at once by another event.
+"""Jobs that run for one visitor: their states and results, streamed to them, and stopped at once by another event.
 
 A job's newest result is kept in `result`, so that every other event sees it.
 """
@@ -8,16 +8,51 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, TypeVar, overload
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any, Generic, TypeVar, overload
 
 from dit_core.engine.worker import Stream, Worker, in_thread
 from dit_core.errors import DitError
 from dit_core.hub import watch_own_downloads
+from dit_core.records import Table
 
+S = TypeVar("S")
 T = TypeVar("T")
 FRAME = 0.08  # seconds between two looks of the page: a calm stream, and little work for the browser
 LOOK = 0.03  # seconds at most until a stop counts
+
+
+class State(StrEnum):
+    """How far a tab's work is."""
+
+    EMPTY = "empty"
+    QUEUED = "queued"
+    RUNNING = "running"
+    PARTIAL = "partial"
+    DONE = "done"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+    @property
+    def busy(self) -> bool:
+        """Whether it goes on."""
+        return self in (State.QUEUED, State.RUNNING, State.PARTIAL)
+
+
+@dataclass(frozen=True)
+class Result(Generic[S]):
+    """What was run, and how far it is; a subclass has what was found, each table in a field."""
+
+    settings: S
+    state: State = State.RUNNING
+    failure: str = ""
+
+    @property
+    def tables(self) -> dict[str, Table[Any]]:
+        """The tables so far that have any rows, by the names of their fields."""
+        found = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: table for name, table in found.items() if isinstance(table, Table) and table}
 
 
 class Job:

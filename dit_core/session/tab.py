@@ -10,11 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
-from enum import StrEnum
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from dit_core.records import Table
-from dit_core.session.job import FRAME, Job, QueuePosition, downloads_until, follow
+from dit_core.session.job import FRAME, Job, QueuePosition, Result, State, downloads_until, follow
 from dit_core.session.messages import error_sentence, file_content
 from dit_core.session.time_left import TimeLeft
 from dit_core.suite import Suite
@@ -23,41 +21,7 @@ if TYPE_CHECKING:
     from dit_core.session.visit import Visit
 
 
-class State(StrEnum):
-    """How far a tab's work is."""
-
-    EMPTY = "empty"
-    QUEUED = "queued"
-    RUNNING = "running"
-    PARTIAL = "partial"
-    DONE = "done"
-    STOPPED = "stopped"
-    FAILED = "failed"
-
-    @property
-    def busy(self) -> bool:
-        """Whether it goes on."""
-        return self in (State.QUEUED, State.RUNNING, State.PARTIAL)
-
-
 S = TypeVar("S")
-
-
-@dataclass(frozen=True)
-class Result(Generic[S]):
-    """What was run, and how far it is; a subclass has what was found, each table in a field."""
-
-    settings: S
-    state: State = State.RUNNING
-    failure: str = ""
-
-    @property
-    def tables(self) -> dict[str, Table[Any]]:
-        """The tables so far that have any rows, by the names of their fields."""
-        found = {field.name: getattr(self, field.name) for field in fields(self)}
-        return {name: table for name, table in found.items() if isinstance(table, Table) and table}
-
-
 R = TypeVar("R", bound=Result[Any])
 
 

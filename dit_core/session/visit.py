@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from dit_core.errors import DitError
 from dit_core.methods.comparison import Column, columns
 from dit_core.records import Confidence, Table, Verbalization
-from dit_core.session import tab
-from dit_core.session.job import Job
+from dit_core.session.job import Job, State
+from dit_core.session.job import Result as TabResult
 from dit_core.session.settings import Settings
 from dit_core.suite import Suite
 
@@ -19,7 +19,7 @@ EVIDENCE = "evidence"  # the job that gathers evidence for what they say
 
 
 @dataclass(frozen=True, kw_only=True)
-class Result(tab.Result[Settings]):
+class Result(TabResult[Settings]):
     """What the cards show: the columns, the answers so far, and the evidence for them."""
 
     columns: tuple[Column, ...]
@@ -36,7 +36,7 @@ def empty_result(suite: Suite, settings: Settings) -> Result:
     except DitError:
         chosen = None  # half-written settings: asking says what is wrong
     cards = columns(suite.task_of(suite.diff(settings.diff)), settings.question, chosen)
-    return Result(settings, tab.State.EMPTY, columns=cards, table=Table(suite.name, "verbalizations", ()))
+    return Result(settings, State.EMPTY, columns=cards, table=Table(suite.name, "verbalizations", ()))
 
 
 class Visit(Job):

@@ -24,7 +24,7 @@ from dit_core.session.choices import PICKER  # noqa: E402
 from dit_core.session.visit import Visit  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
 from dit_core.ui.api import endpoints  # noqa: E402
-from dit_core.ui.parts import figures, theme  # noqa: E402
+from dit_core.ui.parts import pieces, theme  # noqa: E402
 from dit_core.ui.server import space  # noqa: E402
 from dit_core.ui.server.public import Server  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
@@ -134,7 +134,7 @@ def launch(
 
 def served_as(server: Server, site: Site | None = None) -> dict[str, Any]:
     """Return how a page is served, as Gradio takes it; with a `site`, what is asked for below the root goes there."""
-    app: dict[str, Any] = {"middleware": [Middleware(OwnHostOnly)], "routes": [figures.files()]}
+    app: dict[str, Any] = {"middleware": [Middleware(OwnHostOnly)], "routes": [pieces.plotly_files()]}
     if site:
         app["middleware"].append(Middleware(FurtherPages, site=site))
         app["lifespan"] = site.lifespan

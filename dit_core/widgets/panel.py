@@ -20,10 +20,11 @@ from dit_core.present.cards import note_html
 from dit_core.session import explore_view as view
 from dit_core.session.choices import measure, measures
 from dit_core.session.explore import ExploreTab
+from dit_core.session.job import State
 from dit_core.session.oracle import PanelResult, PanelTab, column_of
 from dit_core.session.readings import visible
 from dit_core.session.settings import PanelSettings, Settings
-from dit_core.session.tab import Frame, State
+from dit_core.session.tab import Frame
 from dit_core.session.visit import Result, Visit, empty_result
 from dit_core.suite import Suite
 from dit_core.widgets.controls import Controls

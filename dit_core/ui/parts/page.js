@@ -97,7 +97,7 @@ window.dit = (() => {
       document.body.classList.toggle("dark", dark);
     },
 
-    // A figure of figures.py: `props.value` holds it for light and for dark; `tell` gets the point that was clicked.
+    // A figure of pieces.py: `props.value` holds it for light and for dark; `tell` gets the point that was clicked.
     figure(element, props, watch, tell) {
       const place = element.querySelector(".dit-figure");
       const draw = async () => {

@@ -1,17 +1,21 @@
-"""Pieces of the page that tabs share: how events run, a figure that is a sentence, buttons that save a table."""
+"""Pieces of the page that tabs share: how events run, figures that follow the theme, buttons that save a table."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal, TypedDict
+from pathlib import Path
+from typing import Any, Literal, TypedDict
 
 import gradio as gr
+import plotly
+from starlette.routing import Mount
+from starlette.staticfiles import StaticFiles
 
 from dit_core.present import plots
 from dit_core.present.cards import note_html
 from dit_core.present.html import render
-from dit_core.ui.parts import figures
+from dit_core.present.plots import as_json
 
 TURN = "(...values) => [...values.slice(0, -1), window.dit.turn()]"
 ADDRESS = "(query) => window.dit.address(query)"
@@ -47,7 +51,7 @@ EMPTY = 260  # pixels of a figure that has nothing to show yet
 
 def sentence_figure(text: str) -> str:
     """Return the value of a figure that is only a sentence."""
-    return figures.shown(partial(plots.sentence, text, height=EMPTY))
+    return figure_value(partial(plots.sentence, text, height=EMPTY))
 
 
 def progress_html(text: str, kind: str, done: float | str, total: float, *, idle: bool = False, label: str = "") -> str:
@@ -75,3 +79,27 @@ def copying(cell: Callable[..., str], inputs: Sequence[gr.components.Component],
     code = gr.Textbox(visible=False)
     button = gr.Button("Copy as notebook cell", size="sm", elem_id=elem_id)
     button.click(cell, inputs, code, **QUICK).then(None, code, None, js=COPY, **QUICK)
+
+
+PLACE = "plotly"  # below the page's address; page.js fetches `plotly/plotly.min.js`
+
+
+def figure(value: str = "", height: int = 360, **options: Any) -> gr.HTML:
+    """Draw a place of `height` pixels for what `figure_value` gives; `options` go to `gr.HTML`."""
+    return gr.HTML(
+        value,
+        html_template=f'<div class="dit-figure" style="height:{height}px"></div>',
+        js_on_load="window.dit.figure(element, props, watch, (point) => trigger('select', point))",
+        apply_default_css=False,
+        **options,
+    )
+
+
+def figure_value(draw: Callable[..., Any]) -> str:
+    """Return `draw(dark=False)` and `draw(dark=True)` as the value of a `figure`, which shows the one that fits."""
+    return f'{{"light": {as_json(draw(dark=False))}, "dark": {as_json(draw(dark=True))}}}'
+
+
+def plotly_files() -> Mount:
+    """Return the route that serves plotly's package file."""
+    return Mount(f"/{PLACE}", StaticFiles(directory=Path(plotly.__file__).parent / "package_data"), name=PLACE)

@@ -12,7 +12,8 @@ from gradio.components import Component
 
 from dit_core.errors import DitError
 from dit_core.session import explore_view
-from dit_core.session.tab import Frame, R, S, State, Tab
+from dit_core.session.job import State
+from dit_core.session.tab import Frame, R, S, Tab
 from dit_core.session.visit import Visit
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, progress_html
 

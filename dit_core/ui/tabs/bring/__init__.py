@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, saving
 from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.bring.events import BringEvents
@@ -45,7 +45,7 @@ def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(start["note"], elem_id="dit-bring-note", apply_default_css=False)
             facts = gr.HTML(start["facts"], elem_id="dit-bring-told", apply_default_css=False)
-            figure = figures.figure(start["figure"], elem_id="dit-bring-figure")
+            figure = pieces.figure(start["figure"], elem_id="dit-bring-figure")
             saving(events.saved, visit, "changes", "what it changes")
     parts = {
         "files": files, "source": source, "title": title, "task": task, "position": position, "own": own, "note": note,

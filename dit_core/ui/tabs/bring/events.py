@@ -19,7 +19,7 @@ from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.user_diffs import AddedDiff, bring_files, bring_source
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.server.public import Uploads
 from dit_core.ui.tabs import Shown, Values
 
@@ -49,7 +49,7 @@ def facts_html(arrival: AddedDiff) -> str:
 
 def change_figure(changes: Table[ModuleChange] | None) -> str:
     """Return the figure of what a diff touches; a sentence before there is one."""
-    return figures.shown(partial(plots.changed_modules, changes) if changes else partial(plots.sentence, WAITING))
+    return pieces.figure_value(partial(plots.changed_modules, changes) if changes else partial(plots.sentence, WAITING))
 
 
 NAME, UPLOADS = "bring", "uploads"

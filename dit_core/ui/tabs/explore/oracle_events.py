@@ -16,12 +16,12 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.present.palette import TITLES
 from dit_core.records import Table
-from dit_core.session import reading_evidence
 from dit_core.session.choices import measure, measures
+from dit_core.session.job import State
 from dit_core.session.messages import file_content
-from dit_core.session.oracle import PanelResult, PanelTab
+from dit_core.session.oracle import PanelResult, PanelTab, fetch_reading_evidence
 from dit_core.session.settings import ALL_KINDS, PanelSettings
-from dit_core.session.tab import Frame, State
+from dit_core.session.tab import Frame
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs import Shown, TabEvents, Values
@@ -112,7 +112,7 @@ class OracleEvents(TabEvents[PanelSettings, PanelResult]):
     def fetch_evidence(self, visit: Visit) -> Iterator[Any]:
         """Fetch the evidence for the clicked layer's readings, and show them with it."""
         yield gr.skip()  # an event that gives nothing would empty the page
-        for _ in reading_evidence.fetch_evidence(self.suite, self.tab.job(visit)):
+        for _ in fetch_reading_evidence(self.suite, self.tab.job(visit)):
             yield view.details(self.tab.result(visit), self.tab.revealed(visit))
 
     def fetch_pending_evidence(self, visit: Visit) -> Iterator[Any]:

@@ -14,7 +14,7 @@ from dit_core.session.choices import measures
 from dit_core.session.settings import PanelSettings
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
 from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.explore import oracle_view as view
@@ -95,14 +95,14 @@ def build_panel(suite: Suite, visit: gr.State) -> Panel:
         note = gr.HTML(start["reading"], elem_id="dit-oracle-note", apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
             y = gr.Radio(measures(False), value=start["y"]["value"], label="height shows", elem_id="dit-oracle-y")
-            figure = figures.figure(start["figure"], view.HEIGHT, elem_id="dit-oracle-figure")
+            figure = pieces.figure(start["figure"], view.HEIGHT, elem_id="dit-oracle-figure")
             details = gr.HTML(start["details"], elem_id="dit-oracle-details", apply_default_css=False)
             saving(events.saved, visit, "oracle", "the readings")
         gr.HTML(NEXT_TITLE, apply_default_css=False)
         next_y = gr.Radio(
             list(view.NEXT_MEASURES), value=view.NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y"
         )
-        next_figure = figures.figure(start["next_figure"], view.NEXT_HEIGHT, elem_id="dit-next-figure")
+        next_figure = pieces.figure(start["next_figure"], view.NEXT_HEIGHT, elem_id="dit-next-figure")
         saving(events.saved, visit, "next-tokens", "the logit lens")
     parts = {
         **controls, "reading": note, "y": y, "figure": figure, "details": details, "next_y": next_y,

@@ -11,11 +11,10 @@ from dit_core.present import plots
 from dit_core.present.html import render
 from dit_core.records import NextToken, Reading, Table, Target
 from dit_core.request.conditions import Span
-from dit_core.session import reading_evidence
 from dit_core.session.choices import measure
-from dit_core.session.oracle import PanelResult, column_of
+from dit_core.session.oracle import PanelResult, column_of, evidence_of_layer
 from dit_core.session.readings import readings_html, shown_target, visible
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import sentence_figure
 
 NEXT_MEASURES = ("rank", "probability")
@@ -29,7 +28,7 @@ def by_layer(panel: PanelResult | None, open_now: bool) -> str:
     if panel is None or not panel.readings:
         return sentence_figure(WAITS if panel is None or panel.state.busy else "Nothing was read.")
     readings, lead = visible(panel.readings, open_now), column_of(panel.columns, panel.display.of)
-    return figures.shown(
+    return pieces.figure_value(
         partial(plots.by_layer, readings, y=measure(panel.display.y, open_now), selected=lead.condition)
     )
 
@@ -40,7 +39,7 @@ def next_token(panel: PanelResult | None, open_now: bool) -> str:
     if panel is None or not table:
         return sentence_figure(NEXT_WAITS)
     y, lead = panel.display.next_y or "rank", column_of(panel.columns or panel.cards.columns, panel.display.of)
-    return figures.shown(partial(plots.next_token_by_layer, table, y=y, selected=lead.condition))
+    return pieces.figure_value(partial(plots.next_token_by_layer, table, y=y, selected=lead.condition))
 
 
 def shown_tokens(panel: PanelResult | None, open_now: bool) -> Table[NextToken] | None:
@@ -80,7 +79,7 @@ def details(panel: PanelResult | None, open_now: bool) -> str:
     if panel is None or not readings:
         return render("ui/tabs/explore/details.html", sections=())
     sections = [
-        (column, _readings(panel, column, readings, open_now), reading_evidence.evidence_of_layer(panel, column))
+        (column, _readings(panel, column, readings, open_now), evidence_of_layer(panel, column))
         for column in panel.columns
     ]
     return render("ui/tabs/explore/details.html", layer=panel.display.layer, sections=sections)

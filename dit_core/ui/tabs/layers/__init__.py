@@ -12,7 +12,7 @@ from dit_core.session.choices import PICKER, condition_choices, diff_choices, qu
 from dit_core.session.explore_view import secret as secret_html
 from dit_core.session.layers import ANSWER, LAST, PROMPT
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
 from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.layers import view as layer_view
@@ -48,10 +48,10 @@ def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> No
             with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
                 with gr.Row(elem_classes="dit-choices"):
                     colour = gr.Radio(offered, value=offered[0], label="colour", elem_id="dit-layers-colour")
-                heat = figures.figure(layer_view.heat_map(suite, None), elem_id="dit-layers-map")
+                heat = pieces.figure(layer_view.heat_map(suite, None), elem_id="dit-layers-map")
                 cell = gr.HTML(layer_view.CLICK, elem_id="dit-layers-cell", apply_default_css=False)
                 saving(events.saved, visit, "readings", "the readings")
-            norms = figures.figure(layer_view.acts(None), elem_id="dit-layers-norms")
+            norms = pieces.figure(layer_view.acts(None), elem_id="dit-layers-norms")
             saving(events.saved, visit, "norms", "where the diff acts")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit], "dit-layers-code")

@@ -8,7 +8,7 @@ from dit_core.present import plots
 from dit_core.session.layers import LayerResult
 from dit_core.session.readings import answer_of, readings_html, shown_target
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import sentence_figure
 
 # Words on the page for what a cell's colour says: the `colour` of `plots.heat_map`.
@@ -33,14 +33,16 @@ def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence
         return sentence_figure("Reading…" if result.state.busy else "Nothing was read.")
     labels = shown_target(result.target, open_now).tokens
     colour, answer = COLOURS[colour], answer_of(result.target)
-    return figures.shown(partial(plots.heat_map, result.readings, labels, colour=colour, model_said=answer))
+    return pieces.figure_value(partial(plots.heat_map, result.readings, labels, colour=colour, model_said=answer))
 
 
 def acts(result: LayerResult | None, open_now: bool = False) -> str:
     """Return the figure of how much the condition changes the residual stream per layer and token, or a sentence."""
     if result is None or result.norms is None or result.target is None:
         return sentence_figure("Reading…" if result and result.state.busy else PRESS_ACTS)
-    return figures.shown(partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens))
+    return pieces.figure_value(
+        partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens)
+    )
 
 
 def cell(result: LayerResult, layer: int, positions: tuple[int, ...], open_now: bool) -> str:

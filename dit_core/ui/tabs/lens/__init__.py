@@ -10,7 +10,7 @@ from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.methods.lens.tokens import METHODS
 from dit_core.session.choices import PICKER, diff_choices, everyday_choices
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, Control, copying, saving
 from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.lens import view
@@ -66,9 +66,9 @@ def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None
                 method = gr.Radio(list(METHODS), value=METHODS[0], label="method", elem_id="dit-lens-method")
                 tokens = list(range(POSITIONS))
                 position = gr.Radio(tokens, value=0, label="token of the texts", elem_id="dit-lens-position")
-            words = figures.figure(view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
+            words = pieces.figure(view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
             saving(events.saved, visit, "tokens", "the words")
-            cosine = figures.figure(view.cosine(None, 0), elem_id="dit-lens-cosine")
+            cosine = pieces.figure(view.cosine(None, 0), elem_id="dit-lens-cosine")
             saving(events.saved, visit, "similarities", "the cosines")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit, method, position], "dit-lens-code")

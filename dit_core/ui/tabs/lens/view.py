@@ -12,7 +12,7 @@ from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.present import plots
 from dit_core.present.cards import WAITING, steered_html
 from dit_core.session.lens import MIDDLE, LensResult, SteerResult
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import sentence_figure
 
 PRESS = "Press Look: the words that stand out in what the diff changes, layer by layer."
@@ -25,7 +25,7 @@ def words(result: LensResult | None, method: str, position: int) -> str:
     """Return the likeliest words per layer, by one method at one position; or a sentence."""
     if result is None or result.tokens is None:
         return sentence_figure("Looking…" if result and result.state.busy else PRESS)
-    return figures.shown(partial(plots.lens_tokens, result.tokens, method=method, position=position))
+    return pieces.figure_value(partial(plots.lens_tokens, result.tokens, method=method, position=position))
 
 
 def cosine(result: LensResult | None, position: int) -> str:
@@ -35,7 +35,7 @@ def cosine(result: LensResult | None, position: int) -> str:
     table = result.similarities
     if len(table) > MOST_PLACES**2:
         table = replace(table, records=tuple(s for s in table if {s.position, s.other_position} == {position}))
-    return figures.shown(partial(plots.cosine, table))
+    return pieces.figure_value(partial(plots.cosine, table))
 
 
 def texts(result: SteerResult | None) -> str:

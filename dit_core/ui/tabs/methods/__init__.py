@@ -11,7 +11,7 @@ from dit_core.methods.comparison import first_info
 from dit_core.present.html import render
 from dit_core.session.choices import PICKER, condition_choices, diff_choices
 from dit_core.suite import Suite
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import QUICK, Control, copying, saving, sentence_figure
 from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.methods.events import WAITING, MethodEvents
@@ -61,7 +61,7 @@ def methods_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> N
                 stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-methods-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.blank_note(), elem_id="dit-methods-note", apply_default_css=False)
-            figure = figures.figure(sentence_figure(WAITING), elem_id="dit-methods-figure")
+            figure = pieces.figure(sentence_figure(WAITING), elem_id="dit-methods-figure")
             rows = gr.HTML("", elem_id="dit-methods-rows", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit], "dit-methods-cell")

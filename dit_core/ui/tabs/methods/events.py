@@ -11,12 +11,13 @@ from dit_core.methods import Method, Option, Targets, describe_options, get_meth
 from dit_core.present import plots
 from dit_core.present.cards import rows_html
 from dit_core.records import Condition, Table
+from dit_core.session.job import Result
 from dit_core.session.notebook_cells import call
-from dit_core.session.tab import Frame, Result, Tab
+from dit_core.session.tab import Frame, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import opening_lines
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values
 
@@ -130,4 +131,4 @@ def lines(option: Option, value: Any) -> Any:
 def _figure(method: Method[Any, Any], table: Table[Any]) -> str:
     if not method.figure:
         return sentence_figure(NO_FIGURE)
-    return figures.shown(partial(getattr(plots, method.figure), table))
+    return pieces.figure_value(partial(getattr(plots, method.figure), table))

@@ -9,7 +9,7 @@ from dit_core.session.scoreboard import ALL, CHAT_JUDGE, GRADERS, RULES
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
 from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.scoreboard.audit import audit_section
@@ -57,12 +57,12 @@ def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -
             with gr.Row(elem_classes="dit-choices"):
                 task = gr.Radio(tasks, value=tasks[0], label="figures about", elem_id="dit-scoreboard-task")
                 axis = gr.Radio(list(BY), value=next(iter(BY)), label="scaling by", elem_id="dit-scoreboard-by")
-            grades = figures.figure(start["grades"], elem_id="dit-scoreboard-grades")
-            scaling = figures.figure(start["scaling"], elem_id="dit-scoreboard-scaling")
+            grades = pieces.figure(start["grades"], elem_id="dit-scoreboard-grades")
+            scaling = pieces.figure(start["scaling"], elem_id="dit-scoreboard-scaling")
             gr.HTML('<h2 class="dit-heading">Do the methods fail together?</h2>', apply_default_css=False)
             votes = gr.HTML(start["votes"], elem_id="dit-scoreboard-votes", apply_default_css=False)
-            named = figures.figure(start["named"], elem_id="dit-scoreboard-named")
-            correlations = figures.figure(start["correlations"], elem_id="dit-scoreboard-correlations")
+            named = pieces.figure(start["named"], elem_id="dit-scoreboard-named")
+            correlations = pieces.figure(start["correlations"], elem_id="dit-scoreboard-correlations")
             saving(events.saved, visit, "agreement", "the agreement")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit, task], "dit-scoreboard-cell")

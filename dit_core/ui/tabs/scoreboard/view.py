@@ -18,7 +18,7 @@ from dit_core.scoreboard.stored import published_points
 from dit_core.session.messages import file_content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, measured_reliability
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import saving, sentence_figure
 
 BY = {"number of training diffs": TRAINING_DIFFS, "rank of the diffs": RANK}
@@ -90,24 +90,24 @@ def origin(board: Board | None) -> str:
 
 def grades(board: Board | None, task: str) -> str:
     """Return the figure of how the answers about a task's diffs were graded."""
-    return figures.shown(partial(plots.grade_bars, board.scores if board else (), task))
+    return pieces.figure_value(partial(plots.grade_bars, board.scores if board else (), task))
 
 
 def scaling(suite: Suite, board: Board | None, by: str) -> str:
     """Return the figure of the suite's own scaling curve beside the published ones."""
     own = read_scaling(suite) or scaling_points(suite, board.scores if board else ())
-    return figures.shown(partial(plots.scaling, [*own, *published_points()], BY[by]))
+    return pieces.figure_value(partial(plots.scaling, [*own, *published_points()], BY[by]))
 
 
 def named(board: Board | None, task: str, revealed: str) -> str:
     """Return the figure of which methods named which diffs; by id only the one that was revealed."""
     own = _of(board, task)
-    return figures.shown(partial(plots.who_named, own, shown=revealed)) if own else sentence_figure(EMPTY)
+    return pieces.figure_value(partial(plots.who_named, own, shown=revealed)) if own else sentence_figure(EMPTY)
 
 
 def correlations(board: Board | None, task: str) -> str:
     """Return the figure of how the errors of methods go together."""
-    return figures.shown(partial(plots.correlations, board.agreement, task)) if board else sentence_figure(EMPTY)
+    return pieces.figure_value(partial(plots.correlations, board.agreement, task)) if board else sentence_figure(EMPTY)
 
 
 def votes(board: Board | None, task: str) -> str:
@@ -143,7 +143,7 @@ def trust_section(suite: Suite, visit: gr.State) -> None:
         if of == "readings" and suite.oracle is None:
             continue
         table = reliability_table(suite, of)
-        figures.figure(reliability_figure(table), elem_id=f"dit-trust-{of}")
+        pieces.figure(reliability_figure(table), elem_id=f"dit-trust-{of}")
         gr.HTML(reliability_html(table), elem_id=f"dit-trust-{of}-words", apply_default_css=False)
         saving(partial(reliability_file, suite, of), visit, f"trust-{of}", f"the figures of {plots.NAMES[of]}")
 
@@ -158,7 +158,7 @@ def reliability_table(suite: Suite, of: str) -> Table[Reliability] | str:
 
 def reliability_figure(table: Table[Reliability] | str) -> str:
     """Return the figure of a reliability table, or the sentence in its place."""
-    return sentence_figure(table) if isinstance(table, str) else figures.shown(partial(plots.reliability, table))
+    return sentence_figure(table) if isinstance(table, str) else pieces.figure_value(partial(plots.reliability, table))
 
 
 def reliability_html(table: Table[Reliability] | str) -> str:

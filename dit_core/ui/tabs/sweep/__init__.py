@@ -9,7 +9,7 @@ from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.explore_view import secret as secret_html
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import PRESETS, STEP
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
 from dit_core.ui.tabs import Wiring, connect
 from dit_core.ui.tabs.sweep import view as sweep_view
@@ -61,7 +61,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
             offered = sweep_view.measures(open_now=False)
             with gr.Row(elem_classes="dit-choices"):
                 measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")
-            figure = figures.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
+            figure = pieces.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
             cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit], "dit-sweep-cell")

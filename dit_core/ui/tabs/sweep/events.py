@@ -12,9 +12,10 @@ import gradio as gr
 from dit_core.errors import DitError
 from dit_core.records import SweepPoint, Table
 from dit_core.records.condition import checked_number
+from dit_core.session.job import Result, State
 from dit_core.session.messages import integer, number
 from dit_core.session.notebook_cells import call, opening_lines
-from dit_core.session.tab import Frame, Result, State, Tab
+from dit_core.session.tab import Frame, Tab
 from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite

@@ -10,7 +10,7 @@ from dit_core.present import plots
 from dit_core.present.html import render
 from dit_core.present.plots.sweep import MEASURES, settings, written
 from dit_core.records import SweepPoint, Table
-from dit_core.ui.parts import figures
+from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import sentence_figure
 
 NEEDS_REFERENCE = "log_prob_reference"
@@ -26,7 +26,7 @@ def measures(open_now: bool) -> list[tuple[str, str]]:
 
 def figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str:
     """Return the figure's value; a sentence while there is nothing."""
-    return figures.shown(partial(plots.sweep_figure, table, measure)) if table else sentence_figure(WAITING)
+    return pieces.figure_value(partial(plots.sweep_figure, table, measure)) if table else sentence_figure(WAITING)
 
 
 def cards(table: Table[SweepPoint]) -> str:
