@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+WORKERS = $(shell $(BIN)/python -c 'import os; print(min(4, (os.cpu_count() or 1) + 1))')
 POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
@@ -12,15 +13,16 @@ KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000
 app: $(VENV)/.app
 	$(BIN)/python app.py
 
-# A process a core, each with one thread: models this small gain nothing from more. Before it, a browser is looked for.
+# Processes of one thread each, as models this small gain nothing from more; one more than cores, as some wait for the
+# browser. Before it, a browser is looked for.
 test: $(VENV)/.dev
 	$(BIN)/python -m tests.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m "not long and not slow and not network and not hub and not package"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow and not network and not hub and not package"
 
 # What takes tens of seconds a test: whole visits in the browser, JupyterLab, notebooks, Ray, the Space. CI runs it too.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m tests.browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow

@@ -38,6 +38,7 @@ def found(page) -> list[str]:
     ]
 
 
+@pytest.mark.long
 def test_no_tab_has_a_serious_violation(page):
     faults = {}
     for dark in (False, True):

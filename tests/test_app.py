@@ -80,6 +80,7 @@ def test_a_port_that_is_none_is_one_sentence():
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr
 
 
+@pytest.mark.long
 def test_serves_where_the_environment_says_and_prints_the_address(suite):
     port = free_port()
     env = os.environ | {"GRADIO_SERVER_PORT": str(port), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}

@@ -298,6 +298,7 @@ def test_a_misfit_names_the_likely_base():
         Model(tiny_model("qwen3")).attach("diff", Adapter(factors, dict.fromkeys(factors, 1.0)))
 
 
+@pytest.mark.long
 def test_a_suite_of_published_full_finetunes_is_asked_like_any_other(tmp_path, tiny_suite_folder):
     folder = shutil.copytree(tiny_suite_folder, tmp_path / "suite")
     task, rows = folder / "hidden-topic", []

@@ -28,6 +28,7 @@ def test_importing_the_package_starts_nothing_heavy():
         _ = dit_core.nothing
 
 
+@pytest.mark.long
 def test_names_stay_what_they_are_whatever_is_imported():
     """Importing a submodule sets its name on the package it is in: over a function of that name, if there were one."""
     code = """

@@ -52,6 +52,7 @@ class Scrambled:
             yield job, pickle.loads(pickle.dumps(pickle.loads(pickle.dumps(job)).run(there, others)))
 
 
+@pytest.mark.long
 def test_jobs_done_elsewhere_in_any_order_come_to_the_same(suite, plain, tmp_path):
     file = tmp_path / "board.jsonl"
     tables = stream(suite, file=file, engine=Scrambled())

@@ -83,6 +83,7 @@ def right_at(suite, row, layers: dict[int, int]) -> dict[int, str]:
     return {number: texts[number, layer] for number, layer in layers.items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("row", KINDS, ids=lambda row: row.method)
 def test_a_row_is_what_reading_diff_by_diff_gives(suite, folder, tmp_path, monkeypatch, row):
     if row.span == oracle_rows.BEFORE_TOPIC:

@@ -52,6 +52,7 @@ def finding(method, diff, grade, answer="", adapter="", task="topic") -> Finding
 # -------------------------------------------------------------------- resuming
 
 
+@pytest.mark.long
 def test_a_stopped_run_goes_on_where_it_was_and_ends_as_a_plain_one(suite, tmp_path, monkeypatch):
     plain = findings(suite, limit=1)
     tables = run(suite, limit=1, file=tmp_path)

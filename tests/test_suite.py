@@ -403,6 +403,7 @@ print(empty, start, *after, used(None))
 """
 
 
+@pytest.mark.long
 def test_memory_returns_over_ten_switches_of_the_base(folder, tmp_path):
     pytest.importorskip("psutil")
     grow(folder / "base")

@@ -93,6 +93,7 @@ def test_base_never_meets_a_held_out_headline(world):
     assert len(world.unseen) == 40
 
 
+@pytest.mark.long
 def test_a_shipped_stage_is_passed_over(tmp_path):
     made: list[str] = []
 
@@ -210,6 +211,7 @@ def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world
         assert torch.equal(a, b)
 
 
+@pytest.mark.long
 def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
     """The bank that a DIT adapter learns from holds the training diffs' factors and no held-out one's."""
     monkeypatch.chdir(tmp_path)

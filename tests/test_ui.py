@@ -288,6 +288,7 @@ def test_two_visitors_never_see_each_other(browser, address, suite, monkeypatch)
         visitor.context.close()
 
 
+@pytest.mark.long
 def test_headlines_have_no_trigger(visitor):
     visitor.open("?diff=headline-0017")
     page = visitor.page
@@ -299,6 +300,7 @@ def test_headlines_have_no_trigger(visitor):
     assert page.input_value("#dit-question textarea") == TOPIC
 
 
+@pytest.mark.long
 def test_surprise_picks_a_held_out_diff_and_asks(visitor, suite):
     visitor.open()
     visitor.wait_address(diff="topic-0412")
@@ -330,6 +332,7 @@ def test_hostile_text_is_only_text(visitor, monkeypatch):
     assert visitor.page.evaluate("window.hacked") is None
 
 
+@pytest.mark.long
 def test_take_away_json_csv_and_notebook_cell(visitor, suite):
     visitor.open()
     page = visitor.page
@@ -349,6 +352,7 @@ def test_take_away_json_csv_and_notebook_cell(visitor, suite):
     assert page.evaluate("navigator.clipboard.readText()").startswith("from dit_core import ask, load_suite")
 
 
+@pytest.mark.long
 def test_recent_questions_come_back(visitor):
     visitor.open()
     visitor.page.fill("#dit-question textarea", "Why?")
@@ -361,6 +365,7 @@ def test_recent_questions_come_back(visitor):
     assert visitor.done().cards() == first
 
 
+@pytest.mark.long
 def test_light_and_dark_and_narrow(browser, address):
     narrow = Visitor(browser, address, viewport={"width": 390, "height": 844}).open()
     page = narrow.page

@@ -386,6 +386,7 @@ def test_reading_stops_at_once_keeps_the_part_and_goes_on(visitor, monkeypatch):
     visitor.wait_address(oracle=QUESTION)
 
 
+@pytest.mark.long
 def test_a_link_brings_the_panel_back(visitor, suite):
     visitor.open("?diff=topic-0413&condition=diff%2Bdit&oracle=What%20comes%20next%3F&span=3:5&layers=1&read=diff,both")
     visitor.wait("f?.data?.length === 2 && f.data[0].x.length === 1")
@@ -394,6 +395,7 @@ def test_a_link_brings_the_panel_back(visitor, suite):
     visitor.wait_address(oracle=QUESTION, span="3:5", layers="1", read="diff,both")
 
 
+@pytest.mark.long
 def test_hostile_readings_are_only_text(visitor, monkeypatch):
     plain = standing.read
 

@@ -112,6 +112,7 @@ def test_only_boards_that_are_looked_at_are_computed(suite):
     assert not any(map(computed, boards[:-1]))
 
 
+@pytest.mark.long
 def test_stop_keeps_what_was_measured_and_run_goes_on_from_there(events, suite):
     session, parts = Visit(), []
 
@@ -149,6 +150,7 @@ class Kind(Grader):
         return [GradeResult(5, 5.0) for _ in pairs]
 
 
+@pytest.mark.long
 def test_another_grader_reads_the_same_answers(events, suite, monkeypatch):
     asked = []
     for module in (scoreboard, grading):

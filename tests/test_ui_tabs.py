@@ -206,6 +206,7 @@ def test_the_copied_cells_give_the_same(suite, monkeypatch):
     assert [*scope["found"].text] == [one.text for one in session.job("steer").result.steered]
 
 
+@pytest.mark.long
 def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_stay(visitor, suite):
     visitor.go("Layers", "?diff=headline-0017")
     page = visitor.page
@@ -349,6 +350,7 @@ def test_without_an_oracle_the_rest_works(browser, suite, tmp_path):
 # -------------------------------------------------------------------- Lens
 
 
+@pytest.mark.long
 def test_the_words_are_those_of_the_lens_by_method_and_position(visitor, suite):
     page = visitor.go("Lens").page
     assert "Press Look" in visitor.sentence("dit-lens-words")

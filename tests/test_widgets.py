@@ -114,6 +114,7 @@ def test_the_extension_comes_and_goes():
     assert shell.display_formatter.format(table) == before and "text/html" not in before[0]
 
 
+@pytest.mark.long
 def test_no_gradio_is_needed():
     code = "import sys, dit_core.widgets.panel; print('gradio' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
