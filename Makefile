@@ -19,7 +19,7 @@ test: $(VENV)/.dev
 	$(BIN)/python -m tests.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow and not network and not hub and not package"
 
-# What takes tens of seconds a test: whole visits in the browser, JupyterLab, notebooks, Ray, the Space. CI runs it too.
+# What takes tens of seconds a test: whole visits in the browser, notebooks. CI runs it too.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m tests.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m long

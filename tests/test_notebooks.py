@@ -17,6 +17,7 @@ from notebooks.make import HERE, LIVE, notebooks, prepared, run
 
 NAMES = [path.name for path in notebooks()]
 KILOBYTES = 300
+LATER = {"02": pytest.mark.long, "04": pytest.mark.long} | dict.fromkeys(("03", "05", "06"), pytest.mark.slow)
 TRAINING_STEPS = re.compile(r"\bsteps=\d+")
 REPOSITORY = re.compile(r"colab\.research\.google\.com/github/(.+?)/blob/")
 
@@ -58,7 +59,7 @@ def test_what_is_committed_reads_well_on_the_web(name):
     assert str(HERE.parent) not in text and str(Path.home()) + "/" not in text
 
 
-@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=pytest.mark.long) for name in NAMES[1:])])
+@pytest.mark.parametrize("name", [NAMES[0], *(pytest.param(name, marks=LATER[name[:2]]) for name in NAMES[1:])])
 def test_runs_from_top_to_bottom(name):
     """And cells with a widget once more: what the first call imports must not stand in the way of the second.
 

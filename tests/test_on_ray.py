@@ -224,7 +224,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once(suite, address):
 # -------------------------------------------------------------------- Ray itself
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_ray_finds_what_one_process_finds_though_an_actor_is_killed(suite, plain, tmp_path):
     killed = []
     for table in stream(suite, file=tmp_path, engine=OnRay(actors=2)):

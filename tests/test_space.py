@@ -188,7 +188,7 @@ def calls(log: Path) -> list[dict]:
     return [json.loads(line) for line in log.read_text().splitlines()]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_all_that_a_page_can_run_is_sent_to_the_gpu(suite, tmp_path):
     """Every tab, with a diff of the visitor's own: each finds what it finds at home."""
     write_weight_diffs(tmp_path / "mine.pt", [(suite.load_diff(suite.diffs[0]), "", None)])

@@ -269,7 +269,7 @@ def test_the_list_has_all_suites_and_without_a_site_its_own_alone(suite):
     assert [value for _, value in lists[0].choices] == [suite.name]
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_pick_open_ask_and_come_back_in_the_browser(suite, hub, browser):
     with served(suite) as address:
         visitor = Visitor(browser, address).open()

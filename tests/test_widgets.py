@@ -235,7 +235,7 @@ def run_all(page) -> None:
     page.wait_for_selector(".jp-InputPrompt:has-text('*')")
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_in_jupyterlab(browser, tmp_path):
     """The first notebook in a real JupyterLab: run all, move the slider, ask, and read what Python gives."""
     shutil.copy(HERE / "01_what_changed.ipynb", tmp_path)
