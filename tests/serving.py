@@ -26,3 +26,21 @@ def served(suite: Suite, **options: Any) -> Iterator[str]:
     finally:
         demo.close(verbose=False)
         suite.worker.run(lambda: None)  # what still runs there ends before the process may
+
+
+def mcp_tools(address: str) -> dict[str, str]:
+    """What an MCP client finds at a page: the tools' descriptions by name."""
+    import asyncio
+
+    from mcp import ClientSession
+    from mcp.client.streamable_http import streamablehttp_client
+
+    async def visit() -> dict[str, str]:
+        async with (
+            streamablehttp_client(f"{address}gradio_api/mcp/") as (read, write, _),
+            ClientSession(read, write) as session,
+        ):
+            await session.initialize()
+            return {tool.name: f"{tool.description} {tool.inputSchema}" for tool in (await session.list_tools()).tools}
+
+    return asyncio.run(visit())

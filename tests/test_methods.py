@@ -28,7 +28,7 @@ from dit_core.methods import (
 from dit_core.scoreboard import measured_kinds
 from dit_core.session.visit import Visit
 from dit_core.ui.api import functions
-from tests.serving import served
+from tests.serving import mcp_tools, served
 
 DIFF = "topic-0412"
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "adding-a-method.md"
@@ -100,10 +100,8 @@ def test_the_api_and_mcp_have_it(suite, toy):
         assert (
             found["words"] == run_method(suite, "common_words", DIFF, options=toy.Options(least=2)).to_json()["words"]
         )
-        schema = json.dumps(client.view_api(return_format="dict"))
-        assert toy.CommonWords.summary in schema
-    (endpoint,) = [function for function in functions(suite, "tiny") if function.__name__ == "common_words"]
-    assert "least: The fewest letters" in endpoint.__doc__  # which MCP tells of the tool
+        (tool,) = [text for name, text in mcp_tools(address).items() if name.endswith("common_words")]
+        assert toy.CommonWords.summary in tool and "The fewest letters" in tool
 
 
 def test_its_answers_have_evidence(suite, toy):
@@ -248,6 +246,11 @@ class Made:
 
 class Holder:
     name, options = "made", Made
+
+
+def test_own_options_stand_before_those_that_are_inherited():
+    names = [one.name for one in describe_options(get_method("oracle").options)]
+    assert names[:2] == ["layers", "span"] and names[-4:] == ["samples", "temperature", "max_new_tokens", "seed"]
 
 
 def test_options_are_read_from_plain_values():

@@ -230,11 +230,24 @@ def option(
     return field(default=default, metadata={"help": help, "local": local, **shown})
 
 
+@dataclass(frozen=True)
+class SampledOptions:
+    """The options by which texts are sampled, which every method that generates inherits; ranges are those of `ask`."""
+
+    samples: int = option(1, "Texts of each kind asked for; more than one needs a temperature above 0.", minimum=1)
+    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
+    max_new_tokens: int | None = option(None, "Of a text; the suite's own number by default.", minimum=1)
+    seed: int = option(0, "Of the noise, and of the digits around triggers.")
+
+
 @cache
 def describe_options(options: type) -> tuple[Option, ...]:
-    """Return the options of a dataclass whose fields are made by `option`, in order."""
+    """Return the options of a dataclass whose fields are made by `option`: its own, then those that it inherits."""
     hints = get_type_hints(options)
-    return tuple(_described(own, hints[own.name]) for own in fields(options))
+    bases = [base for base in options.__bases__ if dataclasses.is_dataclass(base)]
+    inherited = {own.name for base in bases for own in fields(base)}
+    ordered = sorted(fields(options), key=lambda own: own.name in inherited)
+    return tuple(_described(own, hints[own.name]) for own in ordered)
 
 
 def _described(own: dataclasses.Field[Any], hint: Any) -> Option:

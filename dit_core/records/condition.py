@@ -126,12 +126,6 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def parse_conditions(condition: Any) -> list[Condition]:
-    """Return one condition or several, written or made, as conditions, each once."""
-    made = (value if isinstance(value, Condition) else Condition.parse(value) for value in as_list(condition))
-    return list(dict.fromkeys(made))
-
-
 def parse_asked(condition: Any, questions: Sequence[Q]) -> list[tuple[Condition, Q | str]]:
     """Return conditions with what they are asked, each once: all `questions`, or where it is a pair, that of the pair.
 

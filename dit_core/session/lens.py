@@ -114,9 +114,7 @@ class SteerTab(Tab[SteerSettings, SteerResult]):
         yield replace(first, steered=self._steered(first.settings))
 
     def _steered(self, settings: SteerSettings) -> Table[SteeredText]:
-        layer = settings.layer
-        if layer == MIDDLE:
-            layer = self.suite.worker.run(lambda: len(self.suite.model.layers)) // 2
+        layer = None if settings.layer == MIDDLE else settings.layer
         return lens.steer(self.suite, settings.diff, layer=layer, **settings.arguments)
 
     def words(self, result: SteerResult, clock: TimeLeft) -> str:

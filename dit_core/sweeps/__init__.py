@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
 from dit_core.records import Answer, Condition, SweepPoint, Table
 
@@ -26,7 +26,7 @@ __getattr__, __dir__ = lazy_exports(__name__, dict.fromkeys(("finished", "scored
 
 
 @dataclass(frozen=True)
-class SweepOptions:
+class SweepOptions(SampledOptions):
     """What varies, and how answers are sampled."""
 
     preset: str = option("", "What varies: a name below, or the beginning of one; by default a copies one.")
@@ -35,11 +35,7 @@ class SweepOptions:
     strength: tuple[float, ...] = option((), "Instead of the preset's: numbers, like -1,0,1.")
     trigger: str = option("absent", "absent, right, wrong, or own:TEXT (percent-encoded).")
     adapter: tuple[str, ...] = option((), "DIT adapters; all defaults if none.")
-    samples: int = option(1, "Answers per setting; more than one needs a temperature above 0.", minimum=1)
-    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
     question: str | None = option(None, "By default that of the adapter's task.")
-    max_new_tokens: int | None = option(None, "Of an answer; the suite's own number by default.", minimum=1)
-    seed: int = option(0, "Of the noise.")
 
 
 class Sweep(Method[SweepOptions, SweepPoint]):

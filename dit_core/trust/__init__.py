@@ -11,6 +11,7 @@ from dit_core.trust.answer_confidence import (
     confidence,
     method_confidence,
     stream_confidence,
+    stream_method_confidence,
 )
 from dit_core.trust.assess import assess
 from dit_core.trust.calibrate import calibrated, labelled_batches, recalibrate, reliability
@@ -57,6 +58,7 @@ __all__ = [
     "recalibrate",
     "reliability",
     "stream_confidence",
+    "stream_method_confidence",
     "stream_reading_confidence",
     "valid_calibration",
     "write_calibration",

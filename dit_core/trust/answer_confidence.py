@@ -160,12 +160,19 @@ def method_confidence(suite: Suite, method: str, diff: Diffs, *, options: Any = 
     Raises:
         DitError: an unknown diff or method, a method that gives no answers, or one that the suite lacks something for.
     """
+    *_, table = stream_method_confidence(suite, method, diff, options=options)
+    return table
+
+
+def stream_method_confidence(
+    suite: Suite, method: str, diff: Diffs, *, options: Any = None
+) -> Generator[Table[Confidence], None, None]:
+    """Measure confidence, as `method_confidence` does, yielding the table while it fills: closing it stops the work."""
     subject = MethodSubject(suite, get_method(method), options)
     if not subject.method.gives_answers:
         raise DitError(f"The method '{method}' gives no answers in words: choose another for confidence.")
     queries = [subject.query(info) for info in named_diffs(suite, diff)]
-    *_, table = assess(suite, "confidence", [(subject, queries)], 1)
-    return table
+    return assess(suite, "confidence", [(subject, queries)], 1)
 
 
 @dataclass(frozen=True)

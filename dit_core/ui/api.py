@@ -29,7 +29,7 @@ from dit_core.session.job import QueuePosition, follow
 from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.suite import Suite
-from dit_core.trust import method_confidence, stream_confidence, stream_reading_confidence
+from dit_core.trust import stream_confidence, stream_method_confidence, stream_reading_confidence
 from dit_core.ui.server.public import Server, in_a_sentence
 from dit_core.ui.tabs.explore.events import pick
 
@@ -151,12 +151,14 @@ def _endpoint(api: Api, method: Method[Any, Any]) -> Callable[..., Any]:
     described = [option for option in describe_options(method.options) if not option.local]
 
     def endpoint(*positional: Any, **named: Any) -> dict[str, Any]:
-        values = signature.bind(*positional, **named).arguments
-        given = {one.name: values[one.name] for one in described if one.given(values.get(one.name))}
+        bound = signature.bind(*positional, **named)
+        bound.apply_defaults()
+        values = bound.arguments
+        given = {one.name: values[one.name] for one in described if one.given(values[one.name])}
         with in_a_sentence():
             targets = _targets(api, method, values)
             tables = start(method, api.suite, targets, options_from(method, given))
-            return api.last(tables, method.kind, values.get("request"))
+            return api.last(tables, method.kind, values["request"])
 
     parameters = [*_target_parameters(method), *map(_parameter, described)]
     signature = Signature([own for own, _ in parameters] + [_REQUEST], return_annotation=dict[str, Any])
@@ -204,7 +206,7 @@ def _targets(api: Api, method: Method[Any, Any], values: Mapping[str, Any]) -> T
     if not method.asked:
         return Targets(tuple(filter(None, [values["diff"]])))
     info = api.suite.diff(values["diff"])
-    cards = api.cards(info, values.get("conditions"), values.get(method.asked, ""))
+    cards = api.cards(info, values["conditions"], values[method.asked])
     return Targets((info.id,), tuple((card.condition, card.question) for card in cards))
 
 
@@ -228,7 +230,7 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
         """
         with in_a_sentence():
             if method:
-                return method_confidence(suite, method, diff).to_json()
+                return api.last(stream_method_confidence(suite, method, diff), "confidence", request)
             tables = stream_confidence(suite, diff, adapter=adapter or None, samples=samples, seed=seed)
             return api.last(tables, "confidence", request)
 

@@ -12,7 +12,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
 from dit_core.records import Answer, LensToken, NextToken, Norm, SteeredText, Table
 
@@ -147,19 +147,15 @@ class NextTokens(Method[NextTokenOptions, NextToken]):
 
 
 @dataclass(frozen=True)
-class SteerOptions:
+class SteerOptions(SampledOptions):
     """Where and how strongly the base is steered, and how its texts are sampled."""
 
-    layer: str = option("", "One or several, like 3 or 2-4; that in the middle by default.")
+    layer: str | None = option(None, "One or several, like 3 or 2-4; that in the middle by default.")
     strengths: tuple[float, ...] = option((0.0, 2.0, 4.0, 8.0, 16.0), "Of the mean change, like 0,2,8; 0 is the base.")
     prompt: tuple[str, ...] = option(
         (), "What the base is asked; by default the task's first everyday question.", label="the base is asked"
     )
     positions: int = option(5, TEXT_POSITIONS, minimum=1, maximum=100)
-    samples: int = option(1, "Texts per strength; more than one needs a temperature above 0.", minimum=1)
-    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
-    max_new_tokens: int | None = option(None, "Of a text; the suite's own number by default.", minimum=1)
-    seed: int = option(0, "Of the noise.")
 
 
 class Steering(Method[SteerOptions, SteeredText]):
@@ -178,8 +174,7 @@ class Steering(Method[SteerOptions, SteeredText]):
     def run(self, suite: Suite, targets: Targets, options: SteerOptions) -> Generator[Table[SteeredText], None, None]:
         from dit_core.methods.lens.steering import steer
 
-        layer = options.layer or str(suite.worker.run(lambda: len(suite.model.layers)) // 2)
-        own = vars(options) | {"layer": layer, "prompt": options.prompt or None}
+        own = vars(options) | {"prompt": options.prompt or None}
         yield steer(suite, targets.diffs, **own)
 
     def answers(self, table: Table[SteeredText]) -> Sequence[Answer]:

@@ -30,7 +30,7 @@ def steer(
     suite: Suite,
     diff: Diffs,
     *,
-    layer: Layers,
+    layer: Layers | None = None,
     strengths: float | Sequence[float] = STRENGTHS,
     prompt: str | Sequence[str] | None = None,
     samples: int = 1,
@@ -49,7 +49,7 @@ def steer(
     Args:
         suite: what `load_suite` gave.
         diff: ids or references.
-        layer: one layer, or several: numbers, or text like `0,3-5` or `all`.
+        layer: one layer, or several: numbers, or text like `0,3-5` or `all`; by default the one in the middle.
         strengths: any real numbers; 0 is the base itself.
         prompt: user messages; by default the first everyday question of the diff's task, or its question.
         samples: answers per combination (1 by default); more than one needs a temperature above 0.
@@ -103,9 +103,10 @@ class _Row:
 
 
 def _rows(
-    request: DifferenceRequest, info: DiffInfo, layers: Layers, combinations: Iterable[tuple[float, str, int]]
+    request: DifferenceRequest, info: DiffInfo, layers: Layers | None, combinations: Iterable[tuple[float, str, int]]
 ) -> list[_Row]:
-    numbers = parse_layers(request.suite.model, layers)
+    model = request.suite.model
+    numbers = parse_layers(model, len(model.layers) // 2 if layers is None else layers)
     mean = mean_difference(request, info, numbers)
     return [_Row(info.id, layer, mean.at(layer), *values) for layer, values in product(numbers, combinations)]
 

@@ -11,7 +11,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
 from dit_core.records import Answer, Reading, Table
 
@@ -32,18 +32,15 @@ AT_ONCE = 50  # readings of a batch: what somebody who stops it loses at most
 
 
 @dataclass(frozen=True)
-class OracleOptions:
+class OracleOptions(SampledOptions):
     """What the oracle reads, and how its answers are sampled."""
 
     layers: str = option("all", "'all', or numbers like 0,3-5.")
     span: str = option("last:10", "Tokens to read: prompt, last:10, 7, 3:9, answer, answer:3, each:prompt.")
     question: tuple[str, ...] = option((), "To the oracle; its first preset by default.", label="the oracle is asked")
     kind: str = option("with", "Activations.", choices=("with", "without", "difference"))
-    samples: int = option(1, "Answers per reading; more than one needs a temperature above 0.", minimum=1)
-    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
     max_new_tokens: int = option(10, "Of the oracle's answer.", minimum=1)
     answer_tokens: int | None = option(None, "Of the condition's answer, where it is read.", minimum=1)
-    seed: int = option(0, "Of the noise, and of the digits around triggers.")
     oracle: str | None = option(None, "A PEFT LoRA's folder or hub id; else the suite's own.", local=True)
     block: int | None = option(None, "Decoder block to inject at; by default the oracle's.", local=True)
     coefficient: float = option(1.0, "How strongly, as a share of what is there.")

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from dit_core.methods.protocol import Method, Need, Targets, TextRows, option
+from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
 from dit_core.records import Answer, Table, Verbalization
 
@@ -22,14 +22,10 @@ __getattr__, __dir__ = lazy_exports(__name__, {"ask": "answers", "stream": "answ
 
 
 @dataclass(frozen=True)
-class AskOptions:
+class AskOptions(SampledOptions):
     """How answers are sampled."""
 
-    samples: int = option(1, "Answers per condition and question; more than one needs a temperature.", minimum=1)
-    temperature: float = option(0.0, "0 takes the likeliest token each time.", minimum=0, maximum=100)
     top_p: float = option(1.0, "Sample among the likeliest tokens that together have this probability.", label="top-p")
-    max_new_tokens: int | None = option(None, "The longest answer; the suite's own number by default.", minimum=1)
-    seed: int = option(0, "Of the noise, and of the digits around triggers.")
 
 
 class Ask(Method[AskOptions, Verbalization]):
