@@ -10,12 +10,12 @@ KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=1000
 
 .PHONY: app test test-long test-slow test-network test-package test-hub lint pocket notebooks lab pictures benchmark clean
 
-app: $(VENV)/.app
+app: $(VENV)/.app $(VENV)/.smol
 	$(BIN)/python app.py
 
 # Processes of one thread each, as models this small gain nothing from more; one more than cores, as some wait for the
 # browser. Before it, a browser is looked for.
-test: $(VENV)/.dev
+test: $(VENV)/.dev $(VENV)/.smol
 	$(BIN)/python -m tests.browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not long and not slow and not network and not hub and not package"
 
@@ -69,6 +69,11 @@ benchmark: $(VENV)/.app
 $(VENV)/.app: requirements.txt constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt -c constraints.txt
+	touch $@
+
+# The base of the suite smol, asked for once: where it can't be had, a line says so, and pocket does without.
+$(VENV)/.smol: | $(VENV)/.app
+	$(BIN)/python -m dit_core suites get smol || true
 	touch $@
 
 # Tests go through every extra but the embedding models, which are large.

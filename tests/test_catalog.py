@@ -31,7 +31,7 @@ NAMES = {
 
 
 def test_every_published_experiment_and_model_is_a_suite():
-    assert {listing.name for listing in listings()} == {"pocket", *NAMES}
+    assert {listing.name for listing in listings()} == {"pocket", "smol", *NAMES}
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -149,10 +149,8 @@ def test_the_command_lists_them_without_a_network(run):
     code, out, err = run("suites", "--json")
     assert code == 0 and not err
     rows = json.loads(out)["suites"]
-    assert {row["name"] for row in rows} == {"pocket", *NAMES} and all(row["gigabytes"] > 0 for row in rows)
-    assert all(
-        published_entries(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] != "pocket"
-    )
+    assert {row["name"] for row in rows} == {"pocket", "smol", *NAMES} and all(row["gigabytes"] > 0 for row in rows)
+    assert all(published_entries(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] in NAMES)
     code, out, err = run("suites")
     assert code == 0 and "hidden-topic/gemma3-4b" in out and "8.6 GB" in out
 
@@ -162,6 +160,14 @@ def test_the_command_says_what_a_suite_takes(run):
     assert code == 0 and "is on this disk, needs" in out
     code, out, err = run("suites", "hidden-topic/qwen3-4b")
     assert code == 2 and "HF_HUB_OFFLINE" in err and "Traceback" not in err
+
+
+def test_the_command_gets_all_that_a_suite_needs(run):
+    code, out, _ = run("suites", "get", "pocket")
+    assert code == 0 and "is on this disk, needs" in out
+    for wanted in (["get", "hidden-topic/qwen3-4b"], ["get", "pocket", "smol"]):
+        code, _, err = run("suites", *wanted)
+        assert code == 2 and err.startswith("Error: ") and err.count("\n") == 1
 
 
 def test_layers_are_known_of_published_oracles_and_of_no_other():

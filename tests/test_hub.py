@@ -59,6 +59,7 @@ def hub(folders, tmp_path, monkeypatch):
         for repo, folder in folders.items():
             hub.publish(repo, folder)
         connect(monkeypatch, hub.url, tmp_path / "cache")
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "own-cache"))
         anew()
         yield hub
         anew()

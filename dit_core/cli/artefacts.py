@@ -94,17 +94,30 @@ def convert(
 
 
 def suites(
-    name: Annotated[str | None, typer.Argument(help="Say what this suite takes to load, and whether it fits.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[get] [NAME]",
+            help="Say what this suite takes to load, and whether it fits; with 'get' before it, fetch all its files.",
+        ),
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16.")] = None,
     quantize: Annotated[str | None, typer.Option(help="8bit or 4bit, on an NVIDIA GPU.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the suites by name; with a name, say what its base downloads and needs, and what there is."""
+    """List the suites by name; say what one downloads and needs; or get all its files ahead of time."""
     from dit_core.records import Table
     from dit_core.suite.catalog import listings
 
-    if name is not None:
-        return _requirements(name, dtype, quantize, as_json)
+    match names or []:
+        case []:
+            pass
+        case ["get", name]:
+            return _get(name, dtype, quantize, as_json)
+        case [name]:
+            return _requirements(name, dtype, quantize, as_json)
+        case _:
+            raise DitError("Give the name of one suite, or 'get' and the name: `suites get smol`.")
     table = Table("", "suites", tuple(listings()))
     if as_json:
         return print_json(table)
@@ -119,7 +132,7 @@ def cache(
     remove: Annotated[list[str] | None, typer.Option(help="Delete this repository; repeatable.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List what was fetched from the hub and is kept on this disk, or delete some of it."""
+    """List what was fetched, from the hub or in a package, and is kept on this disk, or delete some of it."""
     from dit_core.hub.cache import cached_repositories, delete_repositories
     from dit_core.records import Table
 
@@ -182,6 +195,16 @@ def _joint_norm(changes: "list[ModuleChange]") -> str:
     shares = [change.relative for change in changes if change.relative is not None]
     share = f" ({100 * sum(shares) / len(shares):.2g} % of the base's)" if shares else ""
     return f"{hypot(*norms):.4g}{share}"
+
+
+def _get(name: str, dtype: str | None, quantize: str | None, as_json: bool) -> None:
+    """Fetch all files of a suite: base, indices, diffs, DIT adapters, oracle and world."""
+    from dit_core.suite import load_suite
+
+    suite = load_suite(name, dtype, quantize)
+    suite.fetch(suite.diffs, suite.adapters, oracle=True)
+    suite.world  # noqa: B018  fetches it
+    _requirements(name, dtype, quantize, as_json)
 
 
 def _requirements(name: str, dtype: str | None, quantize: str | None, as_json: bool) -> None:

@@ -164,6 +164,7 @@ class BaseShape(NamedTuple):
 # As in the bases' own config.json; query and key are heads times head size.
 KNOWN_BASES = {
     "the pocket base": BaseShape(192, 8, 512, 192, 192),
+    "SmolLM2-135M": BaseShape(576, 30, 1536, 576, 192),
     "Qwen3-0.6B": BaseShape(1024, 28, 3072, 2048, 1024),
     "Qwen3-1.7B": BaseShape(2048, 28, 6144, 2048, 1024),
     "Qwen3-4B": BaseShape(2560, 36, 9728, 4096, 1024),

@@ -1,4 +1,4 @@
-"""Caches on this disk: what the hub's client fetched, and how to delete of it; results by key in one SQLite file."""
+"""Caches on this disk: what was fetched from hub and package index, and how to delete of it; results in SQLite."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
@@ -21,7 +22,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class CachedRepository:
-    """One repository in the cache: its size in bytes, its commits, and the day when it was last used."""
+    """One repository in the cache: its size in bytes, its commits, and the day when it was last used.
+
+    A base that came in a Python package is one too, `package:NAME`, whose versions are its commits.
+    """
 
     repo: str
     size: int
@@ -38,6 +42,11 @@ def cached_repositories() -> list[CachedRepository]:
         day = datetime.fromtimestamp(repo.last_accessed, UTC).date().isoformat()
         commits = tuple(sorted(revision.commit_hash for revision in repo.revisions))
         found.append(CachedRepository(repo.repo_id, repo.size_on_disk, commits, day))
+    for name, folder in _packages().items():
+        files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+        day = datetime.fromtimestamp(max((file.st_atime for file in files), default=0), UTC).date().isoformat()
+        versions = tuple(sorted(path.name for path in folder.glob("[!.]*/")))
+        found.append(CachedRepository(name, sum(file.st_size for file in files), versions, day))
     return sorted(found, key=lambda repo: (-repo.size, repo.repo))
 
 
@@ -47,16 +56,22 @@ def delete_repositories(names: Sequence[str]) -> int:
     Raises:
         DitError: one is not there; then nothing is deleted.
     """
-    there = {repo.repo_id: repo for repo in _models()}
+    sizes = {repo.repo: repo.size for repo in cached_repositories()}
     for name in names:
-        if name not in there:
+        if name not in sizes:
             raise DitError(
-                f"The cache holds no '{name}'.{did_you_mean(name, there)} `dit_core cache` lists what it has."
+                f"The cache holds no '{name}'.{did_you_mean(name, sizes)} `dit_core cache` lists what it has."
             )
-    commits = [revision.commit_hash for name in names for revision in there[name].revisions]
-    plan = _scan().delete_revisions(*commits)
-    plan.execute()
-    return plan.expected_freed_size
+    freed = 0
+    for name, folder in _packages().items():
+        if name in names:
+            freed += sizes[name]
+            shutil.rmtree(folder)
+    if commits := [revision.commit_hash for repo in _models() if repo.repo_id in names for revision in repo.revisions]:
+        plan = _scan().delete_revisions(*commits)
+        plan.execute()
+        freed += plan.expected_freed_size
+    return freed
 
 
 def _models() -> list[CachedRepoInfo]:
@@ -66,6 +81,11 @@ def _models() -> list[CachedRepoInfo]:
         return [repo for repo in _scan().repos if repo.repo_type == "model"]
     except CacheNotFound:
         return []
+
+
+def _packages() -> dict[str, Path]:
+    """Return the folders of bases that came in Python packages, by the bases' names."""
+    return {f"package:{folder.name}": folder for folder in sorted(packages_folder().glob("*/"))}
 
 
 def _scan() -> HFCacheInfo:
@@ -87,6 +107,11 @@ _log = logging.getLogger("dit_core")
 def user_cache_folder() -> Path:
     """Return this project's folder in the user's cache (`XDG_CACHE_HOME`, else `~/.cache`)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "dit_core"
+
+
+def packages_folder() -> Path:
+    """Return the folder of the bases that came in Python packages: `<package>/<version>` below it."""
+    return user_cache_folder() / "packages"
 
 
 class KeyValueCache:

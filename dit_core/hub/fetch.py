@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dit_core.errors import DitError
+from dit_core.hub.packages import BaseSource, PackagedBase, fetch_packaged_base
 from dit_core.hub.progress import progress_bar_class
 from dit_core.hub.sources import HubPath, Source
 
@@ -82,7 +83,7 @@ class Fetcher:
         self._here[source, ()] = path
         return path
 
-    def folder(self, source: Source, patterns: Sequence[str]) -> Path:
+    def folder(self, source: BaseSource, patterns: Sequence[str]) -> Path:
         """Return the path of a folder with all files of these patterns, fetched where they are not here yet.
 
         Raises:
@@ -91,6 +92,9 @@ class Fetcher:
         """
         if isinstance(source, Path):
             return source
+        if isinstance(source, PackagedBase):
+            self.revisions[str(source)] = source.version
+            return fetch_packaged_base(source)
         if (here := self._here.get((source, tuple(patterns)))) and _any_match(here, patterns):
             return here
         from huggingface_hub import snapshot_download
@@ -113,10 +117,13 @@ class Fetcher:
         self._here[source, tuple(patterns)] = folder
         return folder
 
-    def size(self, source: Source, patterns: Sequence[str]) -> Size:
+    def size(self, source: BaseSource, patterns: Sequence[str]) -> Size:
         """Return how large the files of these patterns in a folder are; nothing is fetched."""
         if isinstance(source, Path):
             return Size(_bytes(source, patterns), 0)
+        if isinstance(source, PackagedBase):
+            missing = 0 if source.is_here else source.wheel_bytes
+            return Size(missing or _bytes(source.folder, patterns), missing)
         from huggingface_hub import snapshot_download
 
         wanted, revision = _inside(source, patterns), self._revision(source)

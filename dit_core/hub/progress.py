@@ -82,3 +82,17 @@ def progress_bar_class(what: str, silent: bool = False) -> Iterator[type | None]
     yield Bar
     if most:
         report(most)
+
+
+@contextmanager
+def without_loading_bars() -> Iterator[None]:
+    """Hide the progress bars of transformers: a small base is loaded before anybody could read them."""
+    from transformers.utils import logging as bars
+
+    shown = bars.is_progress_bar_enabled()
+    bars.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if shown:
+            bars.enable_progress_bar()

@@ -4,8 +4,7 @@ import gc
 import logging
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,7 +12,16 @@ from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats.files import read_json
-from dit_core.hub import BASE_FILES, Fetcher, HubPath, Source, format_bytes
+from dit_core.hub import (
+    BASE_FILES,
+    BaseSource,
+    Fetcher,
+    HubPath,
+    PackagedBase,
+    dequantized_twin,
+    format_bytes,
+    without_loading_bars,
+)
 
 if TYPE_CHECKING:
     from dit_core.engine.model import Model
@@ -108,25 +116,28 @@ class Requirements:
             )
 
 
-def check_requirements(source: Source, fetcher: Fetcher, loading: LoadOptions, freed: int = 0) -> Requirements:
-    """Return what loading a base needs; fetches only the base's config.
+def check_requirements(source: BaseSource, fetcher: Fetcher, loading: LoadOptions, freed: int = 0) -> Requirements:
+    """Return what loading a base needs; fetches only the base's config, and of a packaged base nothing.
 
     `freed` is how many bytes of memory will be given back before the base is loaded.
     """
     from huggingface_hub import constants
 
-    config = _config(fetcher.folder(source, ["config.json"]))
-    weights = fetcher.size(source, ["model*.safetensors"])
+    if isinstance(source, PackagedBase):
+        weights, stored_type, disk = source.weight_bytes, "bfloat16", source.folder
+    else:
+        config = _config(fetcher.folder(source, ["config.json"]))
+        weights, disk = fetcher.size(source, ["model*.safetensors"]).total, Path(constants.HF_HUB_CACHE)
+        stored_type = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
     files = fetcher.size(source, BASE_FILES)
-    stored_type = str(config.get("dtype") or config.get("torch_dtype") or "float32").removeprefix("torch.")
     stored_bytes = BYTES_PER_PARAMETER.get(stored_type, 4.0)
     number_type = loading.quantize or loading.number_type()
     device, memory_free = _memory()
     return Requirements(
         base=str(source),
         download=files.missing,
-        disk_free=_free_disk(Path(constants.HF_HUB_CACHE)),
-        memory=int(weights.total / stored_bytes * BYTES_PER_PARAMETER[number_type] * MEMORY_FACTOR),
+        disk_free=_free_disk(disk),
+        memory=int(weights / stored_bytes * BYTES_PER_PARAMETER[number_type] * MEMORY_FACTOR),
         memory_free=None if memory_free is None else memory_free + freed,
         device=device,
         on_disk=files.total - files.missing,
@@ -168,7 +179,7 @@ LARGE_BYTES = 1_000_000_000  # memory or download that is logged before it is us
 _log = logging.getLogger("dit_core")
 
 
-def fetch_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str, freed: int = 0) -> Requirements:
+def fetch_base(source: BaseSource, fetcher: Fetcher, loading: LoadOptions, suite: str, freed: int = 0) -> Requirements:
     """Fetch a base's files, after a check that they fit; a large download is logged first.
 
     `freed` is how many bytes of memory will be given back before the base is loaded.
@@ -191,7 +202,7 @@ def fetch_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: st
     return needs
 
 
-def load_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str) -> "Model":
+def load_base(source: BaseSource, fetcher: Fetcher, loading: LoadOptions, suite: str) -> "Model":
     """Load a base; its files are fetched first where they are not on this disk.
 
     Raises:
@@ -207,9 +218,16 @@ def load_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str
     large = needs.memory > LARGE_BYTES
     if large and needs.download <= LARGE_BYTES:  # else `fetch_base` logged it
         _log.info("%s", needs)
+    if twin := dequantized_twin(source):
+        _log.warning(
+            "'%s' is the original of '%s', on whose dequantized weights the figures of its suites were measured: "
+            "answers differ here and there.",
+            source,
+            twin,
+        )
     try:
         # A repository's own code is never run. Left out, the option would ask on a terminal.
-        with nullcontext() if large else _without_progress_bars():
+        with nullcontext() if large else without_loading_bars():
             base = AutoModelForCausalLM.from_pretrained(
                 folder, local_files_only=True, trust_remote_code=False, **options
             )
@@ -219,7 +237,7 @@ def load_base(source: Source, fetcher: Fetcher, loading: LoadOptions, suite: str
             f"{needs} That was not enough: choose a smaller base, or set DIT_QUANTIZE=8bit on a GPU."
         ) from error
     except Exception as error:  # damaged files raise anything, from OSError to the parsers' own errors
-        raise DitError(f"The base in '{source}' can't be loaded: get its files anew. {_reason(error)}") from error
+        raise DitError(f"The base in '{source}' can't be loaded: {_remedy(source)}. {_reason(error)}") from error
     return Model(base.eval(), tokenizer)
 
 
@@ -236,20 +254,6 @@ def release_memory() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
     except (OSError, AttributeError):  # the C library is not glibc
         pass
-
-
-@contextmanager
-def _without_progress_bars() -> Iterator[None]:
-    """Hide the progress bars of transformers: a small base is loaded before anybody could read them."""
-    from transformers.utils import logging as bars
-
-    shown = bars.is_progress_bar_enabled()
-    bars.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shown:
-            bars.enable_progress_bar()
 
 
 def _options(loading: LoadOptions) -> dict[str, Any]:
@@ -275,6 +279,12 @@ def _quantization(quantize: str, dtype: Any) -> Any:
     if quantize == "8bit":
         return BitsAndBytesConfig(load_in_8bit=True)
     return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype)
+
+
+def _remedy(source: BaseSource) -> str:
+    if isinstance(source, PackagedBase):
+        return f"delete it with `python -m dit_core cache --remove {source}`, and it is fetched anew"
+    return "get its files anew"
 
 
 def _reason(error: Exception) -> str:

@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
+from dit_core.hub import Fetcher, PackagedBase, parse_base
 from dit_core.project import assets
 from dit_core.suite.base import LoadOptions
 from dit_core.suite.spec import Entry, TaskEntry, read_entries, read_spec, suite_spec
 from dit_core.suite.suite import Suite
 
 SUITE_FILE = "suite.toml"
-SUITES = {"pocket": assets() / "pocket"}
+SUITES = {name: assets() / name for name in ("pocket", "smol")}
 """Embedded suites and their folders, by name."""
 ORACLE_PERCENTS = (25.0, 50.0, 75.0)
 """The depths that published activation oracles were trained at (arXiv 2512.15674)."""
@@ -100,9 +101,10 @@ def listings() -> Iterator[Listing]:
 
 def _on_this_disk(name: str, folder: Path) -> Listing:
     entries = tomllib.loads((folder / SUITE_FILE).read_text(encoding="utf-8"))
-    weights = sum(path.stat().st_size for path in (folder / entries["base"]).glob("*.safetensors")) / 1e9
+    base = parse_base(entries["base"], folder)
+    weights = base.weight_bytes if isinstance(base, PackagedBase) else Fetcher().size(base, ["*.safetensors"]).total
     oracle = entries.get("oracle", {}).get("source", "")
-    return Listing(name, entries["title"], entries["base"], weights, tuple(entries["adapters"]), oracle)
+    return Listing(name, entries["title"], entries["base"], weights / 1e9, tuple(entries.get("adapters", ())), oracle)
 
 
 def published_entries(name: str) -> dict[str, Any]:
@@ -243,7 +245,7 @@ def generic_suite(
     What the diff was trained on is not known, so its answers get no grades.
 
     Args:
-        base: a path or hub id, as are `diff`, `adapter` and `oracle`.
+        base: a path or hub id (or `package:NAME`), as are `diff`, `adapter` and `oracle`.
         diff: a PEFT LoRA, a checkpoint of full weights or a published file; its id in the suite is `diff`.
         adapter: a PEFT LoRA or a published DIT adapter; its name in the suite is `dit`.
         oracle: an activation oracle, a PEFT LoRA.

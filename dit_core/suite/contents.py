@@ -10,7 +10,7 @@ from typing import Any
 
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.hub import Fetcher, anonymous_fetcher
+from dit_core.hub import Fetcher, PackagedBase, anonymous_fetcher
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.diffs import OWN, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
 from dit_core.suite.lazy import lazy_property
@@ -178,7 +178,8 @@ class SuiteContents:
     def fingerprint(self) -> str:
         """A fingerprint of the suite, 16 hex digits: over names, sizes and contents of its files.
 
-        Of sources on the hub, only their names count, and the revision where the description pins one.
+        Of sources on the hub, only their names count, and the revision where the description pins one. A base in a
+        package counts by its weights, whether they are on this disk or not.
         """
         digest = hashlib.sha256()
         sources = [self.spec.file, self.spec.world, self.spec.base, self.spec.diff]
@@ -186,6 +187,8 @@ class SuiteContents:
         sources += [self.spec.at(info.file) for info in self.adapters.values()]
         if self.spec.file is None:
             digest.update(json.dumps(self.spec.entries, sort_keys=True).encode())
+        if isinstance(self.spec.base, PackagedBase):
+            digest.update(self.spec.base.weights.encode())
         local = [source for source in sources if isinstance(source, Path)]
         for path in sorted({path for source in local for path in (source, *source.rglob("*")) if path.is_file()}):
             name = path.relative_to(self.folder) if path.is_relative_to(self.folder) else path

@@ -1,6 +1,7 @@
 """The description of a suite, from a TOML file or the catalogue: tasks, DIT adapters, oracle and their sources.
 
-The shortest complete file; each source is a path relative to the file, or `owner/name[@revision][/path]` on the hub:
+The shortest complete file; each source is a path relative to the file, or `owner/name[@revision][/path]` on the hub
+(a base can also be `package:NAME`, one of those that travel in Python packages):
 
     name = "mine"
     base = "Qwen/Qwen3-0.6B"
@@ -24,7 +25,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from dit_core.errors import DitError, did_you_mean
-from dit_core.hub import Source, parse_source
+from dit_core.hub import BaseSource, Source, parse_base, parse_source
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class SuiteSpec:
     name: str
     title: str
     folder: Path
-    base: Source
+    base: BaseSource
     trigger_format: str
     max_new_tokens: int
     first_diff: str
@@ -199,7 +200,7 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
         name=entry.name,
         title=entry.title or entry.name,
         folder=folder,
-        base=parse_source(entry.base, folder),
+        base=parse_base(entry.base, folder),
         trigger_format=_trigger_format(source, entry),
         max_new_tokens=entry.max_new_tokens,
         first_diff=entry.first_diff,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from dit_core.engine.worker import Worker
 from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
-from dit_core.hub import Fetcher, HubPath, Source, parse_source
+from dit_core.hub import Fetcher, HubPath, PackagedBase, Source, parse_source
 from dit_core.records import DiffInfo
 from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base, release_memory
 from dit_core.suite.contents import DIFF_GONE, SuiteContents
@@ -223,6 +223,8 @@ class Suite(SuiteContents):
         base = self.spec.base
         if isinstance(base, Path):
             return str(base), max((path.stat().st_mtime_ns for path in base.glob("*")), default=0), self.loading
+        if isinstance(base, PackagedBase):
+            return str(base), base.weights, self.loading
         self._fetcher.folder(base, ["config.json"])  # so that the commit is known
         return str(base), self._fetcher.commit(base), self.loading
 

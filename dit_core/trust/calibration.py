@@ -15,7 +15,7 @@ import numpy
 from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from dit_core.errors import DitError
-from dit_core.hub import Source, parse_source
+from dit_core.hub import BaseSource, PackagedBase, Source, parse_source
 from dit_core.records import DiffInfo, Reliability, Table
 from dit_core.request.conditions import question_of
 from dit_core.stats import fit_logistic, logistic
@@ -189,9 +189,12 @@ def adapter_digest(suite: Suite, name: str) -> str:
         digest.update(question_of(suite, name).encode())
         own = suite.spec.at(suite.adapter(name).file)
     files: list[Source] = [*sorted(own.glob("adapter_*"))] if isinstance(own, Path) else []
-    for source in (*(files or [own]), suite.spec.base):
+    sources: tuple[BaseSource, ...] = (*(files or [own]), suite.spec.base)
+    for source in sources:
         digest.update(b"|")
-        if not isinstance(source, Path):
+        if isinstance(source, PackagedBase):
+            digest.update(source.weights.encode())
+        elif not isinstance(source, Path):
             digest.update(str(source).encode())
         elif source.is_file():
             digest.update(source.read_bytes())

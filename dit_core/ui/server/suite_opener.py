@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 
 from starlette.responses import HTMLResponse
 
@@ -106,7 +107,8 @@ def download(found: Requirements) -> str:
 def requirements_html(suite: Suite, found: Requirements) -> str:
     """Return what opening a suite takes, as HTML."""
     has = "" if found.memory_free is None else f", has {format_bytes(found.memory_free)}"
-    facts = [("base", suite.spec.base.repo)] if isinstance(suite.spec.base, HubPath) else []
+    base = suite.spec.base
+    facts = [("base", base.repo if isinstance(base, HubPath) else str(base))] if not isinstance(base, Path) else []
     facts += [
         ("disk", f"{download(found)}; has {format_bytes(found.disk_free)} left"),
         ("memory", f"needs {format_bytes(found.memory)} on {found.device}{has}"),
