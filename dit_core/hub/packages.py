@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 from zipfile import ZipFile
 
 from dit_core.errors import DitError, did_you_mean
@@ -166,8 +166,14 @@ def _run_pip(*arguments: str, base: PackagedBase, folder: Path) -> None:
 
     command = [sys.executable, "-m", "pip", *arguments, "--progress-bar=off", "--disable-pip-version-check"]
     # pip has no report of its progress that all its versions give: what it writes lies in its temporary folder.
-    where = {"cwd": folder, "env": os.environ | {"TMPDIR": str(folder)}}
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **where)
+    process = subprocess.Popen(
+        command,
+        cwd=folder,
+        env=os.environ | {"TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
     try:
         with (
             progress_bar_class(str(base)) as bar_class,
@@ -227,7 +233,7 @@ def _dequantize(gguf: Path, folder: Path, base: PackagedBase) -> None:
     from safetensors.torch import save_file
 
     here = {"gguf_file": gguf.name, "local_files_only": True, "trust_remote_code": False}
-    options = {"dtype": torch.bfloat16}
+    options: dict[str, Any] = {"dtype": torch.bfloat16}
     if hasattr(transformers, "GgufConfig"):  # a version that would keep weights packed where it finds kernels for that
         options["quantization_config"] = transformers.GgufConfig(dequantize=True)
     model = transformers.AutoModelForCausalLM.from_pretrained(gguf.parent, **here, **options)
@@ -254,7 +260,7 @@ def weights_digest(weights: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256()
     for name in sorted(weights):
         digest.update(f"{name} {list(weights[name].shape)} ".encode())
-        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy())
+        digest.update(weights[name].contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
