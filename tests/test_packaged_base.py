@@ -31,6 +31,7 @@ from dit_core.hub import (
 )
 from dit_core.hub.cache import cached_repositories, delete_repositories
 from dit_core.hub.packages import fetch_packaged_base
+from dit_core.methods.comparison import first_info
 from dit_core.suite import Suite
 from dit_core.suite import suite as whole
 from dit_core.suite.base import LoadOptions
@@ -304,6 +305,11 @@ def test_a_fingerprint_is_of_the_weights_wherever_they_come_from(base):
     assert suite_of(replace(base, weights="0" * 64)).fingerprint != known
     fetch_packaged_base(base)
     assert suite_of(base).fingerprint == known
+
+
+def test_a_base_without_diffs_has_none_to_begin_with(base):
+    with pytest.raises(DitError, match="lists no diff"):
+        first_info(suite_of(base))
 
 
 def test_names_of_packaged_bases():

@@ -172,9 +172,17 @@ def _ordered(cards: Sequence[Column], table: Table[R]) -> Table[R]:
 
 
 def first_info(suite: Suite) -> DiffInfo:
-    """Return the diff that a first visitor meets: the suite's `first_diff`, else its first held-out one."""
+    """Return the diff that a first visitor meets: the suite's `first_diff`, else its first held-out one.
+
+    Raises:
+        DitError: the suite lists no diff.
+    """
     if suite.first_diff:
         return suite.diff(suite.first_diff)
+    if not suite.diffs:
+        raise DitError(
+            f"The suite '{suite.name}' lists no diff to begin with: choose another, or bring your own to it."
+        )
     return next((d for d in suite.diffs if d.split == "test"), suite.diffs[0])
 
 
