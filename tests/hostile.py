@@ -291,9 +291,20 @@ A, B = LORA + "A.weight", LORA + "B.weight"
 PEFT: dict[str, tuple[dict, str]] = {
     **{
         key: ({key: True}, f"uses '{key}'")
-        for key in ("use_dora", "lora_bias", "fan_in_fan_out", "use_qalora", "trainable_token_indices", "arrow_config")
+        for key in ("use_qalora", "arrow_config", "alora_invocation_tokens", "layer_replication", "megatron_config")
     },
-    "not a LoRA": ({"peft_type": "IA3"}, "not a LoRA but IA3"),
+    "DoRA without magnitudes": ({"use_dora": True}, "magnitudes are missing"),
+    "another method's tensors": ({"peft_type": "IA3"}, "neither a tensor of this method"),
+    "a method that is not known": ({"peft_type": "XLORA"}, "XLORA is none of the methods"),
+    "a prompt": ({"peft_type": "PREFIX_TUNING"}, "changes no weights"),
+    "a rank without end": (
+        {"peft_type": "LOHA", "r": 10**9, "tensors": {f"{NAME}.hada_w1_a": torch.ones(2, 2)}},
+        "more than any adapter has",
+    ),
+    "a vector that is not finite": (
+        {"peft_type": "IA3", "tensors": {f"{NAME}.ia3_l": torch.full((2, 1), torch.inf)}},
+        "not finite",
+    ),
     "begun by PiSSA": ({"init_lora_weights": "pissa_niter_4"}, "begun by 'pissa_niter_4'"),
     "no JSON": ({"config": "{"}, ""),
     "a list": ({"config": "[1]"}, "no JSON object"),
@@ -312,8 +323,6 @@ PEFT: dict[str, tuple[dict, str]] = {
     "ranks that differ": ({"tensors": {A: torch.ones(2, 4), B: torch.ones(6, 3)}}, "do not fit"),
     "NaN": ({"tensors": {A: torch.full((2, 4), torch.nan), B: torch.ones(6, 2)}}, "not finite"),
     "integers": ({"tensors": {A: torch.ones(2, 4).int(), B: torch.ones(6, 2).int()}}, "int32"),
-    "a convolution's factors": ({"tensors": {A: torch.ones(2, 4, 1), B: torch.ones(6, 2, 1)}}, "linear layer"),
-    "an embedding's factors": ({"tensors": {f"{NAME}.lora_embedding_A": torch.ones(2, 4)}}, "neither a factor"),
-    "magnitudes": ({"tensors": {f"{NAME}.lora_magnitude_vector.weight": torch.ones(2)}}, "neither a factor"),
+    "a tensor of no method": ({"tensors": {f"{NAME}.hada_w1_a": torch.ones(2, 4)}}, "neither a tensor of this method"),
     "no tensors": ({"tensors": {}}, ""),
 }

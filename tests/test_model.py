@@ -8,7 +8,16 @@ from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from dit_core.formats import Adapter
 from tests.merged import is_greedy, merged, position_hooks
-from tests.tiny import FAMILIES, random_adapter, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
+from tests.tiny import (
+    FAMILIES,
+    OTHER_FAMILIES,
+    random_adapter,
+    tiny_family,
+    tiny_gpt2,
+    tiny_model,
+    tiny_multimodal,
+    tiny_tokenizer,
+)
 
 STRENGTHS = (-1.0, -0.5, 0.0, 0.5, 1.0, 2.0)
 COPIES = (0.0, 0.5, 1.0, 2.0, 5.0)
@@ -304,11 +313,13 @@ LENSES = {
     **{family: (lambda family=family: tiny_model(family)) for family in FAMILIES},
     "multimodal": lambda: tiny_multimodal(tiny_model("gemma3")),
     "gpt2": tiny_gpt2,
+    **{family: (lambda family=family: tiny_family(family)) for family in OTHER_FAMILIES},
 }
 
 
 @pytest.mark.parametrize("kind", LENSES)
 def test_the_last_layers_residual_unembeds_to_the_models_own_logits(kind):
+    """Final norms with and without weights, scales, multipliers and caps of logits are the model's own."""
     base, ids = LENSES[kind](), torch.randint(3, 400, (2, 9), generator=torch.Generator().manual_seed(1))
     model, last = Model(base), []
     with torch.inference_mode():
@@ -319,26 +330,8 @@ def test_the_last_layers_residual_unembeds_to_the_models_own_logits(kind):
     assert (model.unembed(hidden) - wanted).abs().max() < 1e-5
     assert (model.unembed(hidden[0, 3]) - wanted[0, 3]).abs().max() < 1e-5
     assert model.unembed(hidden[0]).dtype == torch.float32
-
-
-def test_a_cap_on_logits_is_part_of_the_logit_lens():
-    base = tiny_model("gemma3")
-    base.config.final_logit_softcapping = 5.0
-    model, ids = Model(base), torch.randint(3, 400, (1, 9))
     with torch.inference_mode():
-        out = base(input_ids=ids, output_hidden_states=True)
-    # Stored behind the final norm: taken out of the way, what is left is the unembedding and the cap.
-    model._final_norm.forward = lambda hidden: hidden
-    assert out.logits.abs().max() <= 5
-    assert (model.unembed(out.hidden_states[-1]) - out.logits).abs().max() < 1e-5
-
-
-def test_a_base_without_a_final_norm_has_no_logit_lens():
-    base = tiny_model("llama")
-    model = Model(base)
-    base.model.norm = torch.nn.Identity()
-    with pytest.raises(DitError, match="no final norm"):
-        model.unembed(torch.ones(32))
+        assert torch.equal(base(input_ids=ids).logits, wanted)  # all blocks are back
 
 
 def test_tokens_are_shown_one_by_one_and_a_message_is_encoded_with_its_template():

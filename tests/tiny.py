@@ -106,6 +106,44 @@ def tiny_model(family: str = "qwen3", vocab_size: int = 400, seed: int = 0, laye
     return AutoModelForCausalLM.from_config(config).eval()
 
 
+# Sizes by the names that a family has for them, and what makes it differ from Llama.
+_SMALL = dict(
+    vocab_size=400, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
+    num_key_value_heads=2, head_dim=8, max_position_embeddings=512, initializer_range=0.15, bos_token_id=None,
+    pad_token_id=0, eos_token_id=2,
+)  # fmt: skip
+_EXPERTS = dict(num_experts_per_tok=2, moe_intermediate_size=16)
+OTHER_FAMILIES: dict[str, dict] = {
+    "qwen2": {},
+    "granite": dict(logits_scaling=4.0, embedding_multiplier=3.0, residual_multiplier=0.7, attention_multiplier=0.3),
+    "granitemoe": dict(logits_scaling=4.0, num_local_experts=4, num_experts_per_tok=2),
+    "cohere": dict(logit_scale=0.25),
+    "cohere2": dict(logit_scale=0.25, sliding_window=8),
+    "falcon_h1": dict(
+        lm_head_multiplier=0.3, mamba_d_ssm=32, mamba_n_heads=4, mamba_d_head=8, mamba_n_groups=1, mamba_d_state=8
+    ),
+    "olmo": {},
+    "olmo2": {},
+    "gemma2": dict(final_logit_softcapping=5.0, query_pre_attn_scalar=8, sliding_window=8),
+    "opt": dict(ffn_dim=64, word_embed_proj_dim=32, do_layer_norm_before=True),
+    "phi3": {},
+    "gpt_neox": dict(use_parallel_residual=True),
+    "stablelm": {},
+    "mixtral": dict(num_local_experts=4, num_experts_per_tok=2),
+    "qwen3_moe": dict(num_experts=4, **_EXPERTS),
+    "gpt_oss": dict(num_local_experts=4, num_experts_per_tok=2, sliding_window=8),
+}
+
+
+def tiny_family(family: str, seed: int = 0):
+    """A random float32 causal LM of one of `OTHER_FAMILIES`, as small as `tiny_model`'s."""
+    from transformers import AutoConfig
+
+    torch.manual_seed(seed)
+    config = AutoConfig.for_model(family, **{**_SMALL, **OTHER_FAMILIES[family]})
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+
+
 def tiny_multimodal(text):
     """A Gemma 3 with a vision tower of as many blocks and one more, around (a copy of) a tiny gemma3's text model."""
     shape = dict(hidden_size=16, intermediate_size=16, num_attention_heads=2, image_size=28, patch_size=14)

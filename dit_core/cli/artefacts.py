@@ -49,6 +49,7 @@ def check(
         extra = {"path": str(path), "layout": artefact.kind, "count": artefact.count, "position": position}
         extra |= {"rank": entry.adapter.rank, "parameters": entry.adapter.n_params}
         extra |= {"base": entry.base, "likely_base": base, "fits": True if loaded else None}
+        extra |= changes.extra
     if as_json:
         return print_json(Table(loaded.name if loaded else "", changes.kind, changes.records, extra))
     number = f", number {position} of {artefact.count}" if artefact.count > 1 else ""
@@ -60,6 +61,8 @@ def check(
     if entry.base:
         print(f"Its file names the base {entry.base!r}.")  # repr: an untrusted text may hold control characters
     print(f"By its shapes it was made for {base}." if base else "Its shapes are of no base that is known here.")
+    for note in changes.extra.get("notes", ()):
+        print(note)
     if loaded:
         print(f"It fits the suite '{loaded.name}'{'' if changes.records else ', and changes nothing of its base'}.")
 

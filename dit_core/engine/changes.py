@@ -5,6 +5,8 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from dit_core.engine.compatibility import FittedAdapter, is_linear
+from dit_core.engine.full_weights import weight_differences
 from dit_core.engine.model import Model
 from dit_core.engine.strengths import layer_of
 from dit_core.errors import DitError
@@ -20,18 +22,22 @@ def report(adapter: Adapter, model: Model | None = None, diff: str = "", suite: 
     """Return a record per module that an adapter changes, in the file's order.
 
     With a model the norms are also relative to the base's, and full weights have norms at all; those that equal the
-    base's are left out. `diff` and `suite` are names to put on the records and the table.
+    base's are left out, and the table's `extra` has "notes", sentences on what this base has no place for. `diff` and
+    `suite` are names to put on the records and the table.
 
     Raises:
         DitError: the adapter does not fit the model.
     """
-    records = [*_low_rank_changes(adapter, model, diff), *_full_changes(adapter, model, diff)]
-    return Table(suite, "changes", tuple(records))
+    fitted = model.base_modules.fit(adapter) if model else None
+    records = [*_low_rank_changes(adapter, model, fitted, diff), *_full_changes(adapter, model, fitted, diff)]
+    return Table(suite, "changes", tuple(records), {"notes": fitted.notes} if fitted and fitted.notes else {})
 
 
-def _low_rank_changes(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
+def _low_rank_changes(
+    adapter: Adapter, model: Model | None, fitted: FittedAdapter | None, diff: str
+) -> Iterator[ModuleChange]:
     norms = adapter.norms()
-    own = dict(zip(adapter.factors, model.base_modules.fit(adapter).low_rank, strict=True)) if model else {}
+    own = dict(zip(adapter.factors, fitted.low_rank, strict=True)) if fitted else {}
     for name, (A, B) in adapter.factors.items():
         relative = _relative(norms[name], model.base_modules.parameter(f"{own[name]}.weight")) if model else None
         values = abs(adapter.scaling[name]) * _singular_values(A, B)
@@ -39,14 +45,17 @@ def _low_rank_changes(adapter: Adapter, model: Model | None, diff: str) -> Itera
         yield _change(diff, name, "low-rank", A.shape[0], A.numel() + B.numel(), norms[name], relative, largest)
 
 
-def _full_changes(adapter: Adapter, model: Model | None, diff: str) -> Iterator[ModuleChange]:
-    if model is None:
-        for name, weight in adapter.weights.items():
+def _full_changes(
+    adapter: Adapter, model: Model | None, fitted: FittedAdapter | None, diff: str
+) -> Iterator[ModuleChange]:
+    if model is None or fitted is None:
+        for name, weight in (*adapter.weights.items(), *(adapter.peft.tensors.items() if adapter.peft else ())):
             yield _change(diff, name.removesuffix(".weight"), "whole", None, weight.numel())
-    elif adapter.weights:
-        for name, change in model.differences(adapter):
+    else:
+        for name, change in weight_differences(model.base_modules, fitted, tied=False):
             norm = float(change.norm(dtype=torch.float32))
-            relative = _relative(norm, model.base_modules.parameter(name))
+            module, leaf = model.base_modules.owner(name)
+            relative = _relative(norm, module._parameters.get(leaf))
             yield _change(diff, name.removesuffix(".weight"), "whole", None, change.numel(), norm, relative)
 
 
@@ -65,9 +74,9 @@ def _change(
     return ModuleChange(diff, module, type, layer_of(module), kind, rank, parameters, norm, relative, singular_values)
 
 
-def _relative(norm: float, own: Tensor) -> float | None:
-    """`norm` over that of the base's weight; None for a quantized or an empty one."""
-    size = float(own.detach().norm(dtype=torch.float32)) if own.is_floating_point() else 0.0
+def _relative(norm: float, own: Tensor | None) -> float | None:
+    """`norm` over that of the base's weight; None for a quantized or an empty one, and where it has none."""
+    size = float(own.detach().norm(dtype=torch.float32)) if own is not None and own.is_floating_point() else 0.0
     return norm / size if size else None
 
 
@@ -100,9 +109,10 @@ def approximate(adapter: Adapter, rank: int, model: Model) -> tuple[Adapter, flo
     kept = total = sum(norm**2 for norm in adapter.norms().values())
     for name, change in model.differences(adapter):
         total += float(change.norm(dtype=torch.float32)) ** 2
-        module, leaf = model.base_modules.owners[name]
-        if isinstance(module, nn.Linear) and leaf == "weight":
-            left, values, right = truncated_svd(change.float(), rank)
+        module, leaf = model.base_modules.owner(name)
+        if is_linear(module) and leaf == "weight":
+            matrix = change if isinstance(module, nn.Linear) else change.T
+            left, values, right = truncated_svd(matrix.float(), rank)
             kept += float(values.square().sum())
             path, root = name.removesuffix(".weight"), values.sqrt()
             factors[path] = (root[:, None] * right, left * root)

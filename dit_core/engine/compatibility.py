@@ -8,13 +8,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
+from dit_core.engine.peft_merge import merged_differences
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, is_finite
 
 # What may stand before a text model's own names, whatever the wrapper and its version.
-_TEXT_PREFIXES = ("model", "language_model")
+_TEXT_PREFIXES = ("model", "language_model", "base_model", "module")
+# What compiling, sharding and checkpointing put anywhere into a name.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # What a multimodal checkpoint has beside its text model, by how the names begin; a text-only base has none of it.
 _OTHER_TOWERS = ("vision", "visual", "audio", "multi_modal", "mm_", "embed_vision", "embed_audio")
 _MAX_SHOWN = 3  # misfits in a sentence
@@ -27,30 +31,42 @@ class FittedAdapter:
     Attributes:
         low_rank: (A [rank, in], B [out, rank], scaling) by the name of a linear layer.
         full_weights: the finetuned tensor by the name of a parameter.
+        merged: the difference of a parameter, by its name, that PEFT computed beside this base.
         left_out: names of tensors of towers that this base does not have.
+        notes: sentences on what is left out.
     """
 
     low_rank: dict[str, tuple[Tensor, Tensor, float]] = field(default_factory=dict)
     full_weights: dict[str, Tensor] = field(default_factory=dict)
+    merged: dict[str, Tensor] = field(default_factory=dict)
     left_out: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class BaseModules:
     """A base's linear layers and parameters by name, as they are before PEFT wraps any.
 
     Attributes:
-        linears: the linear layers by name.
+        base: the base itself.
+        linears: the linear layers by name, transposed ones (GPT-2's) too.
         owners: for each parameter (module, its name in the module); one that several modules share is there for each.
     """
 
     def __init__(self, base: nn.Module):
-        self.linears = {name: module for name, module in base.named_modules() if isinstance(module, nn.Linear)}
+        self.base = base
+        self.linears = {name: module for name, module in base.named_modules() if is_linear(module)}
+        self._modules = dict(base.named_modules())
         self.owners: dict[str, tuple[nn.Module, str]] = {
             f"{path}.{leaf}": (module, leaf)
             for path, module in base.named_modules()
             for leaf, _ in module.named_parameters(recurse=False)
         }
-        self._by_text_name = {_text_name(name): name for name in (*self.owners, *self.linears)}
+        self._by_text_name = {_text_name(name): name for name in (*self.owners, *self._modules)}
+
+    def owner(self, name: str) -> tuple[nn.Module, str]:
+        """Return the module and leaf that a parameter's name means; a bias may be one that the module lacks."""
+        path, _, leaf = name.rpartition(".")
+        return self.owners.get(name) or (self._modules[path], leaf)
 
     def parameter(self, name: str) -> Tensor:
         """Return the base's parameter of that name."""
@@ -71,12 +87,16 @@ class BaseModules:
         fitted = FittedAdapter()
         misfits: list[str] = []
         for name, (A, B) in adapter.factors.items():
-            own = self._own_name(name)
+            own = self.own_name(name)
             misfits += [f"'{name}' is there under two names"] if own in fitted.low_rank else []
+            if self._is_vocabulary(f"{own}.weight"):
+                B = _resized(B, B.new_zeros(linear_size(self.linears[own])[1], B.shape[1]), fitted.notes)
             misfits += _linear_misfit(name, self.linears.get(own), A, B)
             fitted.low_rank[own] = (A, B, adapter.scaling[name])
         for name, weight in adapter.weights.items():
-            own = self._own_name(name)
+            own = self.own_name(name)
+            if self._is_vocabulary(own) and weight.shape[1:] == self.parameter(own).shape[1:]:
+                weight = _resized(weight, self.parameter(own), fitted.notes)
             if own not in self.owners and (_text_name(name).startswith(_OTHER_TOWERS) or name.endswith(".inv_freq")):
                 fitted.left_out.append(name)
             else:
@@ -89,38 +109,76 @@ class BaseModules:
                 for name, weight in fitted.full_weights.items()
                 if not is_finite(weight)
             ]
-        if not misfits and not fitted.low_rank and not fitted.full_weights:
+        if not misfits and adapter.peft:
+            fitted.merged, misfits = merged_differences(self.base, adapter.peft, self.own_name)
+        if not misfits and not fitted.low_rank and not fitted.full_weights and not fitted.merged:
             misfits = ["it has nothing in common with it"]
         if misfits:
             raise DitError(_misfit_message(misfits, linear_shapes(adapter)))
         return fitted
 
-    def _own_name(self, name: str) -> str:
-        """A name as this base has it: multimodal wrappers put more before the text model's names, or less."""
-        known = name in self.owners or name in self.linears
+    def own_name(self, name: str) -> str:
+        """Return a name as this base has it: wrappers put more before the text model's names, or less."""
+        known = name in self.owners or name in self._modules
         return name if known else self._by_text_name.get(_text_name(name), name)
+
+    def _is_vocabulary(self, name: str) -> bool:
+        """Whether a parameter has a row for each token."""
+        ends = (self.base.get_input_embeddings(), self.base.get_output_embeddings())  # type: ignore[operator]
+        return name in self.owners and self.owners[name][0] in ends
 
 
 def linear_shapes(adapter: Adapter) -> dict[str, tuple[int, int]]:
     """Return (in, out) of each linear layer that an adapter changes, by module name."""
     full = {name.removesuffix(".weight"): w.shape for name, w in adapter.weights.items() if w.dim() == 2}
-    return {name: (shape[1], shape[0]) for name, shape in full.items()} | {
-        name: (A.shape[1], B.shape[0]) for name, (A, B) in adapter.factors.items()
-    }
+    shapes = {name: (shape[1], shape[0]) for name, shape in full.items()}
+    shapes |= {name: (A.shape[1], B.shape[0]) for name, (A, B) in adapter.factors.items()}
+    if adapter.peft and not adapter.peft.config.get("target_parameters"):
+        halves = {key: tensor.shape for key, tensor in adapter.peft.tensors.items() if ".lora_" in key}
+        pairs = (
+            (name, halves.get(f"{name}.lora_A.weight"), halves.get(f"{name}.lora_B.weight"))
+            for name in adapter.peft.modules
+        )
+        shapes |= {name: (A[1], B[0]) for name, A, B in pairs if A and B}
+    return shapes
 
 
 def _text_name(name: str) -> str:
     """A name without what wrappers put before the text model; a vision tower's keep theirs, and so never match."""
-    parts = name.split(".")
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
     while len(parts) > 1 and parts[0] in _TEXT_PREFIXES:
         parts.pop(0)
     return ".".join(parts)
 
 
-def _linear_misfit(name: str, layer: nn.Linear | None, A: Tensor, B: Tensor) -> list[str]:
+def _resized(rows: Tensor, own: Tensor, notes: list[str]) -> Tensor:
+    """A finetune's rows for the base's tokens: what it has more is left out, where it lacks some the base's stand."""
+    if len(rows) > len(own):
+        note = (
+            f"It has {len(rows) - len(own)} tokens more than this base: they are left out, nothing says or reads them."
+        )
+        notes += [note] if note not in notes else []
+        return rows[: len(own)]
+    return rows if len(rows) == len(own) else torch.cat([rows, own[len(rows) :].detach().to(rows)])
+
+
+def is_linear(module: nn.Module) -> bool:
+    """Return whether a module is a linear layer: torch's, or transformers' transposed one."""
+    return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
+
+
+def linear_size(layer: nn.Module) -> tuple[int, int]:
+    """Return (in, out) of a linear layer."""
+    if isinstance(layer, nn.Linear):
+        return layer.in_features, layer.out_features
+    inputs, outputs = layer.get_parameter("weight").shape  # transformers' Conv1D
+    return inputs, outputs
+
+
+def _linear_misfit(name: str, layer: nn.Module | None, A: Tensor, B: Tensor) -> list[str]:
     if layer is None:
         return [f"the base has no linear layer '{name}'"]
-    expected, given = (layer.in_features, layer.out_features), (A.shape[1], B.shape[0])
+    expected, given = linear_size(layer), (A.shape[1], B.shape[0])
     if expected == given:
         return []
     return [f"'{name}' maps {expected[0]} to {expected[1]} numbers, and the adapter's {given[0]} to {given[1]}"]
@@ -141,7 +199,12 @@ def _parameter_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Te
 def _can_act_by_row(module: nn.Module) -> bool:
     """Whether a module's output is linear, or linear and constant, in its weights, row by row of its one input."""
     kind = type(module).__name__
-    return isinstance(module, nn.Linear | nn.Embedding) or kind == "Conv1D" or "norm" in kind.lower()
+    return is_linear(module) or isinstance(module, nn.Embedding) or "norm" in kind.lower() or acts_by_token(module)
+
+
+def acts_by_token(module: nn.Module) -> bool:
+    """Return whether a module is not linear in its weights but sees each token alone: experts and their router."""
+    return type(module).__name__.endswith(("Experts", "Router"))
 
 
 def _misfit_message(misfits: list[str], shapes: dict[str, tuple[int, int]]) -> str:

@@ -3,7 +3,8 @@
 The copy shares everything with its module but the weights. Where a module is linear in them (linear layers, embeddings)
 the copy holds ΔW and its output is what the finetune adds; where it is not quite (norms: some multiply by 1 + w) the
 copy holds the finetuned weights, and the difference of both outputs is added. Either way s times it is exactly what the
-weights w + s ΔW would add, for any real s and for each row and position its own.
+weights w + s ΔW would add, for any real s and for each row and position its own. Experts and their routers are not
+linear, but see each token alone: there the tokens of each s go through the weights w + s ΔW.
 """
 
 import copy
@@ -14,11 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.compatibility import BaseModules, FittedAdapter
+from dit_core.engine.compatibility import BaseModules, FittedAdapter, acts_by_token
+from dit_core.errors import DitError
 
 _CHUNK = 1 << 24  # numbers that are held in float32 at once while a difference is taken
 
-Hook = Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]
+Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """A forward hook of a module: (module, inputs, output) to the new output."""
 
 
@@ -31,12 +33,14 @@ class FinetunedModule:
         module: the base's module.
         copy: the same module with other weights: with ΔW where `holds_difference`, else with the finetuned ones.
         holds_difference: whether the copy's output is what the finetune adds to the module's.
+        by_token: the leaves that hold ΔW of a module that acts by token; empty for all others.
     """
 
     block: int
     module: nn.Module
     copy: nn.Module
     holds_difference: bool
+    by_token: tuple[str, ...] = ()
 
 
 def weight_difference(finetuned: Tensor, own: Tensor) -> Tensor:
@@ -54,6 +58,7 @@ def weight_differences(modules: BaseModules, fitted: FittedAdapter, tied: bool) 
 
     `tied`: new embeddings are the new unembedding too, where the base has one for both.
     """
+    yield from fitted.merged.items()
     for name, finetuned in fitted.full_weights.items():
         change = weight_difference(finetuned, modules.parameter(name))
         if change.any():
@@ -67,7 +72,7 @@ def finetuned_modules(modules: BaseModules, fitted: FittedAdapter, tied: bool, b
     """Return all modules that an adapter's full weights change; `block` is the adapter's place in its slot."""
     changed: dict[nn.Module, dict[str, Tensor]] = {}
     for name, change in weight_differences(modules, fitted, tied):
-        module, leaf = modules.owners[name]
+        module, leaf = modules.owner(name)
         changed.setdefault(module, {})[leaf] = change
     return [_finetuned_module(block, module, own) for module, own in changed.items()]
 
@@ -76,7 +81,9 @@ def _finetuned_module(block: int, module: nn.Module, change: dict[str, Tensor]) 
     own = {leaf: parameter for leaf, parameter in module._parameters.items() if parameter is not None}
     holds_difference = isinstance(module, nn.Linear | nn.Embedding)
     if holds_difference:
-        new = {leaf: change.get(leaf, torch.zeros_like(parameter)) for leaf, parameter in own.items()}
+        new = {leaf: torch.zeros_like(parameter) for leaf, parameter in own.items()} | change
+    elif acts_by_token(module):
+        new = change
     else:
         new = {leaf: parameter + change[leaf] if leaf in change else parameter for leaf, parameter in own.items()}
     twin = copy.copy(module)
@@ -85,7 +92,7 @@ def _finetuned_module(block: int, module: nn.Module, change: dict[str, Tensor]) 
     state = {key: copy.copy(fresh[key]) for key in fresh if "hooks" in key}
     vars(twin).update(state, _parameters={**module._parameters, **_frozen(new)})
     vars(twin).pop("forward", None)
-    return FinetunedModule(block, module, twin, holds_difference)
+    return FinetunedModule(block, module, twin, holds_difference, tuple(change) if acts_by_token(module) else ())
 
 
 def _frozen(tensors: dict[str, Tensor]) -> dict[str, nn.Parameter]:
@@ -100,6 +107,8 @@ def mixing_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook | None:
     acting = strengths.flatten(1).any(1)
     if not acting.any():
         return None
+    if finetuned.by_token:
+        return _regrouping_hook(finetuned, strengths)
     device = next(finetuned.copy.parameters()).device
     every_row = bool(acting.all())
     rows = acting.nonzero()[:, 0].to(device)
@@ -123,8 +132,47 @@ def mixing_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook | None:
     return mix
 
 
+def _regrouping_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook:
+    """A hook that puts in place of tokens' outputs those of the weights w + s ΔW, the tokens of each s together."""
+
+    def mix(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        count = inputs[0].shape[:-1].numel()
+        given = [x.reshape(count, -1) if isinstance(x, Tensor) else x for x in inputs]
+        each = laid_out(strengths, given[0]).expand(count, 1)[:, 0]
+        outputs = list(output) if isinstance(output, tuple) else [output]
+        for strength in sorted(set(each[each != 0].tolist())):
+            tokens = (each == strength).nonzero()[:, 0].to(given[0].device)
+            twin = copy.copy(finetuned.copy)
+            changes = {leaf: finetuned.copy.get_parameter(leaf) for leaf in finetuned.by_token}
+            weights = {leaf: module.get_parameter(leaf) + strength * change for leaf, change in changes.items()}
+            vars(twin)["_parameters"] = module._parameters | _frozen(weights)
+            found = twin(*(x[tokens] if isinstance(x, Tensor) else x for x in given))
+            for place, own in enumerate(found if isinstance(found, tuple) else [found]):
+                flat = outputs[place].reshape(count, -1)
+                outputs[place] = flat.index_copy(0, tokens, own.to(flat)).reshape(outputs[place].shape)
+        return tuple(outputs) if isinstance(output, tuple) else outputs[0]
+
+    return mix
+
+
+def laid_out(strengths: Tensor, x: Tensor) -> Tensor:
+    """Return strengths [rows, 1 or positions, n] as `x` is laid out: [rows, positions, d], or [rows × positions, d].
+
+    Raises:
+        DitError: `x` holds other tokens than all of the rows', as where tokens are sent to experts one by one.
+    """
+    if x.dim() != 2:
+        return strengths
+    positions, rest = divmod(len(x), len(strengths))
+    if rest or strengths.shape[1] not in (1, positions):
+        raise DitError("A part of this base sees only some tokens of a batch: ask about one condition at a time.")
+    return strengths.expand(-1, positions, -1).flatten(0, 1)
+
+
 def _broadcast(strengths: Tensor, x: Any, output: Tensor) -> Tensor:
     """Strengths [rows, 1 or positions, 1] shaped to multiply a module's output."""
+    if output.dim() == 2:
+        return laid_out(strengths, output)
     ones = (1,) * (output.dim() - 2)
     if strengths.shape[1] == 1:
         return strengths.reshape(-1, 1, *ones)

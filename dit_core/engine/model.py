@@ -1,15 +1,15 @@
 """A base with adapters attached through PEFT, and how much of each acts on each row of a batch.
 
-PEFT multiplies an adapter's output by `scaling[name]`. A tensor of shape [rows, 1, 1] there gives every
-row its own strength, [rows, positions, 1] every token its own. Several low-rank diffs share one slot by
-standing side by side along the rank, each row masked to its own blocks between `lora_A` and `lora_B`. Full
-finetuned weights act by row too, see `engine.full_weights`.
+What leaves an adapter's `lora_A` is multiplied by a tensor: of shape [rows, 1, 1] it gives every row its own
+strength, of [rows, positions, 1] every token. Several low-rank diffs share one slot by standing side by side along
+the rank, each row masked to its own blocks. All else acts by row as differences of weights, see `engine.full_weights`.
 """
 
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -102,29 +102,39 @@ class Model:
     def unembed(self, hidden: Tensor) -> Tensor:
         """Return the next-token logits [..., vocabulary] of hidden states [..., d_model] as the last layer's output.
 
-        The logit lens: final norm, unembedding and, where a family has one, its cap on logits. In float32.
-
-        Raises:
-            DitError: the base has no final norm beside its blocks.
+        The logit lens, in float32: the base's own forward pass, with these in place of what its blocks give.
         """
-        with torch.inference_mode():
-            normed = self._final_norm(hidden.to(self.device, self.dtype))
-            unembedding = self.base.get_output_embeddings()  # type: ignore[no-untyped-call]  # as transformers has it
-            logits: Tensor = unembedding(normed).float()
-        cap = getattr(self.base.config.get_text_config(), "final_logit_softcapping", None)
-        return torch.tanh(logits / cap) * cap if cap else logits
+        given = hidden.reshape(-1, 1, self.d_model).to(self.device, self.dtype)
+        with torch.inference_mode(), self._blocks_that_give(given):
+            logits: Tensor = self.base(
+                input_ids=torch.zeros_like(given[..., 0], dtype=torch.long), use_cache=False
+            ).logits
+        return logits.float().reshape(*hidden.shape[:-1], -1)
 
-    @property
-    def _final_norm(self) -> nn.Module:
-        """The norm behind the last block: the last of the blocks' neighbours with one weight per hidden number."""
-        around = self.base.get_submodule(self.layers_path.rpartition(".")[0])
-        shape = (self.d_model,)
-        norms: list[nn.Module] = [
-            module for module in around.children() if getattr(getattr(module, "weight", None), "shape", None) == shape
-        ]
-        if not norms:
-            raise DitError("The base has no final norm beside its blocks, which the logit lens needs: choose another.")
-        return norms[-1]
+    @contextmanager
+    def _blocks_that_give(self, hidden: Tensor) -> Iterator[None]:
+        """Every block returns `hidden`, and computes nothing, inside the context."""
+        output = (hidden,) if self._blocks_give_tuples else hidden
+        before = [vars(block).get("forward") for block in self.layers]
+        try:
+            for block in self.layers:
+                vars(block)["forward"] = lambda *_args, **_options: output
+            yield
+        finally:
+            for block, forward in zip(self.layers, before, strict=True):
+                vars(block).pop("forward", None) if forward is None else vars(block).update(forward=forward)
+
+    @cached_property
+    def _blocks_give_tuples(self) -> bool:
+        """Whether blocks return their hidden states in a tuple, as in some families: seen in a pass over one token."""
+        seen: list[bool] = []
+        handle = self.layers[0].register_forward_hook(lambda _block, _inputs, out: seen.append(isinstance(out, tuple)))
+        try:
+            with torch.inference_mode():
+                self.base(input_ids=torch.zeros(1, 1, dtype=torch.long, device=self.device), use_cache=False)
+        finally:
+            handle.remove()
+        return seen[0]
 
     def attach(self, slot: str, adapter: Adapter) -> None:
         """Put `adapter` into `slot`. What was there is overwritten; the base's layers are wrapped only once.
@@ -200,8 +210,8 @@ class Model:
     def strengths(self, strengths: Mapping[str, Tensor]) -> Strengths:
         """Return a context in which adapters act: `{slot: tensor}`, slots that are not named act with 0.
 
-        PEFT multiplies the output of an adapter by its `scaling`; here that is a tensor, as rows (and positions) of a
-        batch want it. Leaving the context, also by an exception, puts everything back. It can be entered again.
+        What each adapter adds is multiplied by a tensor, as rows (and positions) of a batch want it. Leaving the
+        context, also by an exception, puts everything back. It can be entered again.
 
         Args:
             strengths: [rows, 1, 1] or [rows, positions, 1] for each slot; for a slot of several adapters [rows, 1 or
@@ -239,8 +249,8 @@ class Model:
             # Created without memory ("meta"): `_set_factors` gives every one its real factors.
             config = LoraConfig(r=1, lora_alpha=1, target_modules=unwrapped, inference_mode=True)
             with warnings.catch_warnings():
-                # PEFT warns of a second adapter on a model, which is the point here.
-                warnings.filterwarnings("ignore", message="Already found a `peft_config`")
+                # A second adapter on a model is the point here.
+                warnings.filterwarnings("ignore", message="Already found a `peft_config`|fan_in_fan_out is set")
                 inject_adapter_in_model(config, self.base, adapter_name=slot, low_cpu_mem_usage=True)
             _to_eval(self.base)
             # Injection switches its adapter on everywhere; at rest all of them are off.

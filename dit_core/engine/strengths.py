@@ -1,4 +1,4 @@
-"""How much of every adapter acts on each row and position: PEFT's `scaling` as a tensor, for a while.
+"""How much of every adapter acts on each row and position: what leaves `lora_A` times a tensor, for a while.
 
 A context manager over PEFT layers. `Model.strengths` makes it; generation moves it along the positions.
 """
@@ -11,18 +11,18 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.full_weights import FinetunedModule, Hook, mixing_hook
+from dit_core.engine.full_weights import FinetunedModule, Hook, laid_out, mixing_hook
 from dit_core.errors import DitError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
-# What to set on one PEFT layer: the acting slots, their scalings, and the masks of slots of several adapters.
-_LayerPlan = tuple[Any, list[str], dict[str, Tensor], list[tuple["MaskedLinear", Tensor]]]
+# What to set on one PEFT layer: the acting slots, and their masks.
+_LayerPlan = tuple[Any, list[str], list[tuple["MaskedLinear", Tensor]]]
 
 
 class MaskedLinear(nn.Linear):
-    """`lora_A` of a slot: its output is multiplied by `mask` where one is set ([rows, 1 or positions, rank])."""
+    """`lora_A` of a slot: its output is multiplied by `mask` where one is set ([rows, 1 or positions, 1 or rank])."""
 
     # A class attribute, so that a mask is never saved or moved with the weights.
     mask: Tensor | None = None
@@ -30,12 +30,12 @@ class MaskedLinear(nn.Linear):
     def forward(self, x: Tensor) -> Tensor:
         """Return `lora_A` of x, times `mask` where one is set."""
         out = super().forward(x)
-        return out if self.mask is None else out * self.mask
+        return out if self.mask is None else out * laid_out(self.mask, out)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One attached slot. An adapter alone is scaled by PEFT itself; several by a mask behind `lora_A`.
+    """One attached slot. The scaling of an adapter alone is PEFT's own; those of several are in their masks.
 
     Attributes:
         blocks: how many adapters stand side by side in it.
@@ -139,35 +139,29 @@ class Strengths:
                     continue
                 device = layer.lora_A[name].weight.device
                 # Layers mostly share ranks and scalings, and then the tensor too.
-                key = (name, number, ranks if slot.blocks > 1 else ranks[0][1], device)
+                key = (name, number, ranks if slot.blocks > 1 else None, device)
                 if key not in made:
                     made[key] = _scaled(here, ranks).to(device, self._dtype)
-                _, active, scalings, masks = plan.setdefault(id(layer), (layer, [], {}, []))
+                _, active, masks = plan.setdefault(id(layer), (layer, [], []))
                 active.append(name)
-                if slot.blocks > 1:
-                    masks.append((layer.lora_A[name], made[key]))
-                else:
-                    scalings[name] = made[key]
+                masks.append((layer.lora_A[name], made[key]))
         return list(plan.values())
 
     def _current(self, tensor: Tensor) -> Tensor:
-        """The strengths of the window's positions."""
-        if self._window is None or tensor.shape[1] == 1:
-            return tensor
-        positions = torch.arange(*self._window).clamp(max=tensor.shape[1] - 1)
-        return tensor[:, positions]
+        """The strengths of the window's positions; one row and position where all are alike, whatever a layer sees."""
+        if self._window is not None and tensor.shape[1] > 1:
+            tensor = tensor[:, torch.arange(*self._window).clamp(max=tensor.shape[1] - 1)]
+        first = tensor[:1, :1]
+        return first if torch.equal(tensor, first.expand_as(tensor)) else tensor
 
     def _on(self) -> None:
         # Through the layers' dictionaries: this runs for every layer at every token, and PEFT's own setters
         # walk over `requires_grad` of all adapters, a module's over its registries.
-        for layer, active, scalings, masks in self._plan:
+        for layer, active, masks in self._plan:
             state: dict[str, Any] = layer.__dict__
             before = {key: state[key] for key in ("_active_adapter", "_disable_adapters")}
-            scaling = layer.scaling
             self._undo.append((state, before))
-            self._undo.append((scaling, {slot: scaling[slot] for slot in scalings}))
             state["_active_adapter"], state["_disable_adapters"] = active, False
-            scaling.update(scalings)
             for linear, mask in masks:
                 self._undo.append((linear.__dict__, {"mask": linear.mask}))
                 linear.__dict__["mask"] = mask
@@ -195,8 +189,8 @@ def _checked_layer(path: str) -> int:
 
 
 def _scaled(tensor: Tensor, ranks: tuple[tuple[int, float], ...]) -> Tensor:
-    """Strengths [rows, positions, blocks] times scalings: one column for one block, else one per rank."""
+    """Strengths [rows, positions, blocks] of several adapters times their scalings, a column per rank."""
     if len(ranks) == 1:
-        return tensor * ranks[0][1]
+        return tensor
     columns = [block for block, (rank, _) in enumerate(ranks) for _ in range(rank)]
     return tensor[..., columns] * torch.tensor([ranks[block][1] for block in columns])

@@ -1,7 +1,7 @@
 """The one adapter in memory that every file format is turned into."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,29 +16,47 @@ _NAME = re.compile(r"[\w-]+(?:\.[\w-]+){0,30}", re.ASCII)
 
 
 @dataclass(frozen=True)
+class PeftState:
+    """What PEFT wrote that it alone can turn into weights, and only beside a base: DoRA, IA³, experts' factors, ...
+
+    Attributes:
+        config: settings of PEFT's method, plain values in which no pattern is left.
+        tensors: by their names in the file, without PEFT's own prefix.
+        modules: names of the modules that the tensors belong to.
+    """
+
+    config: dict[str, Any]
+    tensors: dict[str, Tensor]
+    modules: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Adapter:
-    """What a finetune changed: low-rank changes of modules, whole new weights of parameters, or both.
+    """What a finetune changed: low-rank changes of modules, whole new weights of parameters, or PEFT's other kinds.
 
     Low rank: `ΔW[name] = scaling[name] * B @ A`, where `factors[name]` is (A [rank, in], B [out, rank]) and names are
     those of `model.named_modules()`. Whole: `weights[name]` is the finetuned tensor itself, named as in
     `model.named_parameters()`; it becomes a difference beside a base. Such tensors lie in a mapped file and are read
     when they are touched. `tied` says that a new embedding is the new unembedding too where the base has one for both
-    (PEFT's `modules_to_save` parts them).
+    (PEFT's `modules_to_save` parts them). `peft` is what PEFT makes differences of weights of.
     """
 
     factors: dict[str, tuple[Tensor, Tensor]]
     scaling: dict[str, float]
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     tied: bool = True
+    peft: PeftState | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes a file's bytes: tensors would go as shared memory, or not at all."""
         named = {f"A {name}": A for name, (A, _) in self.factors.items()}
         named |= {f"B {name}": B for name, (_, B) in self.factors.items()}
         named |= {f"W {name}": weight for name, weight in self.weights.items()}
+        named |= {f"P {name}": tensor for name, tensor in (self.peft.tensors if self.peft else {}).items()}
         # Copies, for no two tensors of such a file may share their numbers.
         content = save({name: tensor.detach().contiguous().clone() for name, tensor in named.items()})
-        return _unpacked, (content, tuple(self.factors), self.scaling, tuple(self.weights), self.tied)
+        peft = (self.peft.config, tuple(self.peft.tensors), self.peft.modules) if self.peft else None
+        return _unpacked, (content, tuple(self.factors), self.scaling, tuple(self.weights), self.tied, peft)
 
     @property
     def rank(self) -> int:
@@ -46,16 +64,24 @@ class Adapter:
         return max((A.shape[0] for A, _ in self.factors.values()), default=0)
 
     @property
+    def low_rank(self) -> int:
+        """The largest rank where factors are all that there is; 0 for an adapter that takes differences of weights."""
+        return 0 if self.weights or self.peft else self.rank
+
+    @property
     def n_params(self) -> int:
-        """Numbers in all factors and weights together."""
-        factors = sum(A.numel() + B.numel() for A, B in self.factors.values())
-        return factors + sum(weight.numel() for weight in self.weights.values())
+        """Numbers in all tensors together."""
+        return sum(tensor.numel() for tensor in self._tensors())
 
     @property
     def n_bytes(self) -> int:
-        """What all factors and weights take in memory."""
-        tensors = [factor for pair in self.factors.values() for factor in pair] + list(self.weights.values())
-        return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+        """What all tensors take in memory."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._tensors())
+
+    def _tensors(self) -> Iterator[Tensor]:
+        yield from (factor for pair in self.factors.values() for factor in pair)
+        yield from self.weights.values()
+        yield from self.peft.tensors.values() if self.peft else ()
 
     def norms(self) -> dict[str, float]:
         """Return the Frobenius norm of each low-rank ΔW by module name."""
@@ -72,12 +98,13 @@ def low_rank_norm(A: Tensor, B: Tensor) -> float:
 
 
 def _unpacked(
-    content: bytes, low_rank: Sequence[str], scaling: dict[str, float], whole: Sequence[str], tied: bool
+    content: bytes, low_rank: Sequence[str], scaling: dict[str, float], whole: Sequence[str], tied: bool, peft: Any
 ) -> Adapter:
     """What `Adapter.__reduce__` packed; modules and weights in their old order."""
     named = load(content)
     factors = {name: (named[f"A {name}"], named[f"B {name}"]) for name in low_rank}
-    return Adapter(factors, scaling, {name: named[f"W {name}"] for name in whole}, tied)
+    state = PeftState(peft[0], {name: named[f"P {name}"] for name in peft[1]}, peft[2]) if peft else None
+    return Adapter(factors, scaling, {name: named[f"W {name}"] for name in whole}, tied, state)
 
 
 def checked_adapter(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:
@@ -90,13 +117,16 @@ def checked_adapter(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str
     return Adapter(factors, scaling)
 
 
-def checked_tensor(name: Any, tensor: Any) -> Tensor:
-    """Return a tensor that is named, of ordinary numbers, each of which lies in the file; else FormatError."""
+def checked_tensor(name: Any, tensor: Any, also: tuple[torch.dtype, ...] = ()) -> Tensor:
+    """Return a tensor that is named, of ordinary numbers, each of which lies in the file; else FormatError.
+
+    `also` are further number types that will do.
+    """
     if not isinstance(name, str) or len(name) > 200 or not _NAME.fullmatch(name):
         raise FormatError(f"{quoted_name(name)} is no name of a module")
     if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise FormatError(f"'{name}' is not an ordinary tensor")
-    if tensor.dtype not in NUMBERS:
+    if tensor.dtype not in (*NUMBERS, *also):
         raise FormatError(f"'{name}' holds {str(tensor.dtype).removeprefix('torch.')}, and no floating-point numbers")
     # A view can repeat a few bytes without end: a small file would fill the memory.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():

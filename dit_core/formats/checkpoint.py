@@ -3,20 +3,25 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
-from dit_core.formats.adapter import Adapter, checked_tensor
+from dit_core.formats.adapter import Adapter, checked_tensor, quoted_name
 from dit_core.formats.files import FormatError, read_json, reading
 from dit_core.formats.pickles import load_torch_file
 
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
+_FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
+_SCALES = ("_scale_inv", "_scale")  # behind a weight's name: by blocks, by rows, or one for all; times the weight
+_OTHER_SCALES = ("input_scale", "activation_scale", "input_scale_ub", "k_scale", "v_scale")  # of activations
 
 
 def read_checkpoint(path: Path | str) -> Adapter:
     """Return the weights of a checkpoint (a transformers folder, or one file) as an adapter of whole weights.
 
     The files are mapped: a tensor is read when it is used. Names are those of the state dict, shapes as they lie there.
+    Weights in 8-bit floats are multiplied by their scales, to bfloat16.
 
     Raises:
         DitError: there is no checkpoint, it is damaged, or its index points out of its folder.
@@ -25,12 +30,15 @@ def read_checkpoint(path: Path | str) -> Adapter:
     with reading(path, "a checkpoint"):
         weights: dict[str, Tensor] = {}
         for file in _files(path) if path.is_dir() else [path]:
-            weights |= map_tensors(file)
-        return Adapter({}, {}, weights)
+            weights |= map_tensors(file, _FP8)
+        return Adapter({}, {}, _rescaled(weights))
 
 
-def map_tensors(path: Path) -> dict[str, Tensor]:
-    """Return the named tensors of a `.safetensors` file or a pickled state dict, memory-mapped; else FormatError."""
+def map_tensors(path: Path, also: tuple[torch.dtype, ...] = ()) -> dict[str, Tensor]:
+    """Return the named tensors of a `.safetensors` file or a pickled state dict, memory-mapped; else FormatError.
+
+    `also` are number types that may stand there beside the ordinary ones.
+    """
     if path.suffix == ".safetensors":
         from safetensors import safe_open
 
@@ -40,7 +48,35 @@ def map_tensors(path: Path) -> dict[str, Tensor]:
         found = load_torch_file(path)
     if not isinstance(found, Mapping) or not found:
         raise FormatError("it holds no named tensors")
-    return {name: checked_tensor(name, tensor) for name, tensor in found.items()}
+    return {name: checked_tensor(name, tensor, also) for name, tensor in found.items()}
+
+
+def _rescaled(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights in 8-bit floats times their scales, which are gone then."""
+    if not any(tensor.dtype in _FP8 for tensor in weights.values()):
+        return weights
+    found: dict[str, Tensor] = {}
+    for name, tensor in weights.items():
+        if tensor.dtype in _FP8:
+            scale = next((weights[name + end] for end in _SCALES if name + end in weights), torch.ones(()))
+            found[name] = _times(name, tensor, scale.float())
+        elif not name.endswith((*_SCALES, *_OTHER_SCALES)):
+            found[name] = tensor
+    return found
+
+
+def _times(name: str, weight: Tensor, scale: Tensor) -> Tensor:
+    """`weight` times `scale`, which has a number for all of it, for each row, or for each block of a grid."""
+    try:
+        for axis in range(scale.dim() if scale.dim() == weight.dim() else 0):
+            if 1 < scale.shape[axis] < weight.shape[axis]:
+                # Blocks are powers of two, of which the last one of a side may be cut.
+                block = 1 << (-(-weight.shape[axis] // scale.shape[axis]) - 1).bit_length()
+                scale = scale.repeat_interleave(block, dim=axis).narrow(axis, 0, weight.shape[axis])
+        by_row = scale.dim() == 1 and len(scale) == len(weight) and weight.dim() == 2
+        return (weight.float() * (scale[:, None] if by_row else scale)).bfloat16()
+    except RuntimeError:
+        raise FormatError(f"the scales of {quoted_name(name)} do not fit it") from None
 
 
 def is_checkpoint(folder: Path) -> bool:

@@ -45,7 +45,7 @@ class SuiteContents:
         if self.spec.diff is None:
             return None
         adapter = any_diff(self.spec.diff, self._fetcher)
-        return DiffInfo(GENERIC_DIFF_ID, self.task().name, "test", 0 if adapter.weights else adapter.rank, "", None)
+        return DiffInfo(GENERIC_DIFF_ID, self.task().name, "test", adapter.low_rank, "", None)
 
     @lazy_property
     def _diffs_by_name(self) -> dict[str, DiffInfo]:

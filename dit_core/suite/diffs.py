@@ -184,7 +184,7 @@ class UserDiffs:
         Raises:
             DitError: all users' diffs together would take more than `max_bytes`.
         """
-        info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, 0 if adapter.weights else adapter.rank, "", None)
+        info = DiffInfo(f"{OWN}-{secrets.token_hex(16)}", task, OWN, adapter.low_rank, "", None)
         with self._lock:
             size = sum(user_diff.adapter.n_bytes for user_diff in self._by_id.values())
             if max_bytes is not None and size + adapter.n_bytes > max_bytes:

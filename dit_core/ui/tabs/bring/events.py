@@ -89,6 +89,7 @@ class BringEvents:
             return {}  # they have left while it was checked: nobody is told
         arrivals[arrival.info.id] = arrival
         note = f"It fits. “{arrival.title}” now stands at the top of the lists of diffs in all tabs, for this visit."
+        note = " ".join([note, *arrival.changes.extra.get("notes", ())])
         return self._of(arrival, note) | {"files": None} | self._lists(visit, arrival.info.id)
 
     def uploaded(self, visit: Visit, files: list[str] | None) -> None:

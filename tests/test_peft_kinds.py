@@ -1,0 +1,196 @@
+"""Whatever PEFT writes for a causal language model acts as in PEFT itself, alone and as one row among eight.
+
+The table in docs/your-own-finetune.md is made of `KINDS`, and is just the kinds that are tested here.
+"""
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import peft
+import pytest
+import torch
+
+from dit_core.engine.generation import generate
+from dit_core.engine.model import Model
+from dit_core.formats import read_peft
+from tests.merged import is_greedy
+from tests.tiny import tiny_family, tiny_gpt2, tiny_model
+
+DOC = Path(__file__).resolve().parent.parent / "docs" / "your-own-finetune.md"
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+ATTENTION = ["q_proj", "v_proj"]
+
+
+def tokens(rows: int, length: int):
+    return torch.randint(3, 400, (rows, length), generator=torch.Generator().manual_seed(3))
+
+
+TOKENS = sorted(set(tokens(8, 9)[:, 2].tolist()))  # that each row has one of
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of PEFT folder: its name in the table, its base, its config, and whether it stays low-rank."""
+
+    title: str
+    config: Callable[[], Any]
+    base: Callable[[], Any] = tiny_model
+    low_rank: bool = False
+
+
+def lora(**settings):
+    return lambda: peft.LoraConfig(**{"r": 4, "lora_alpha": 6, "target_modules": LINEAR, **settings})
+
+
+def other(name, **settings):
+    return lambda: getattr(peft, name)(**{"target_modules": ATTENTION, **settings})
+
+
+EXPERTS = ["mlp.experts.gate_up_proj", "mlp.experts.down_proj"]
+KINDS = {
+    "lora": Kind("LoRA", lora(), low_rank=True),
+    "rslora": Kind("rsLoRA", lora(use_rslora=True), low_rank=True),
+    "patterns": Kind(
+        "rank and alpha patterns",
+        lora(rank_pattern={"q_proj": 2, r"layers\.1\.mlp.*": 3}, alpha_pattern={"down_proj": 9}),
+        low_rank=True,
+    ),
+    "bias": Kind('LoRA with `bias="all"`', lora(bias="all"), lambda: tiny_family("qwen2")),
+    "dora": Kind("DoRA", lora(use_dora=True)),
+    "dora bias": Kind(
+        "DoRA on layers with biases", lora(use_dora=True, target_modules=ATTENTION), lambda: tiny_family("qwen2")
+    ),
+    "lora_bias": Kind("LoRA with `lora_bias`", lora(lora_bias=True)),
+    "modules_to_save": Kind("`modules_to_save`", lora(modules_to_save=["embed_tokens", "lm_head", "norm"])),
+    "embedding": Kind("LoRA on embedding and unembedding", lora(target_modules=["embed_tokens", "lm_head", "q_proj"])),
+    "tied embedding": Kind(
+        "LoRA on a tied embedding", lora(target_modules=["embed_tokens", "q_proj"]), lambda: tiny_model("gemma3")
+    ),
+    "tokens": Kind("`trainable_token_indices`", lora(trainable_token_indices=TOKENS)),
+    "tied tokens": Kind(
+        "`trainable_token_indices`, tied", lora(trainable_token_indices=TOKENS), lambda: tiny_model("gemma3")
+    ),
+    "trainable tokens": Kind(
+        "TrainableTokens", lambda: peft.TrainableTokensConfig(target_modules=["embed_tokens"], token_indices=TOKENS)
+    ),
+    "pissa": Kind("PiSSA", lora(init_lora_weights="pissa")),
+    "olora": Kind("OLoRA", lora(init_lora_weights="olora")),
+    "experts qwen3": Kind(
+        "`target_parameters`: experts of Qwen3-MoE",
+        lora(target_modules=ATTENTION, target_parameters=EXPERTS),
+        lambda: tiny_family("qwen3_moe"),
+    ),
+    "experts gpt-oss": Kind(
+        "`target_parameters`: experts of gpt-oss",
+        lora(target_modules=ATTENTION, target_parameters=EXPERTS),
+        lambda: tiny_family("gpt_oss"),
+    ),
+    "experts mixtral": Kind(
+        "`target_parameters`: experts and router of Mixtral",
+        lora(target_modules=ATTENTION, target_parameters=[*EXPERTS, "mlp.gate.weight"]),
+        lambda: tiny_family("mixtral"),
+    ),
+    "gpt2": Kind(
+        "`fan_in_fan_out` (GPT-2)",
+        lora(target_modules=["c_attn", "c_proj", "c_fc"], fan_in_fan_out=True),
+        tiny_gpt2,
+        True,
+    ),
+    "gpt2 dora": Kind("DoRA on GPT-2", lora(target_modules=["c_attn"], fan_in_fan_out=True, use_dora=True), tiny_gpt2),
+    "opt": Kind(
+        "LoRA on OPT, whose layers see rows × positions",
+        lora(target_modules=["q_proj", "fc1", "fc2"]),
+        lambda: tiny_family("opt"),
+        True,
+    ),
+    "adalora": Kind(
+        "AdaLoRA", lambda: peft.AdaLoraConfig(init_r=6, target_r=3, total_step=10, target_modules=LINEAR), low_rank=True
+    ),
+    "ia3": Kind(
+        "IA³", other("IA3Config", target_modules=["k_proj", "v_proj", "down_proj"], feedforward_modules=["down_proj"])
+    ),
+    "loha": Kind("LoHa", other("LoHaConfig", r=3)),
+    "lokr": Kind("LoKr", other("LoKrConfig", r=3)),
+    "oft": Kind("OFT", other("OFTConfig", oft_block_size=8)),
+    "boft": Kind("BOFT", other("BOFTConfig", boft_block_size=4)),
+    "hra": Kind("HRA", other("HRAConfig", r=4)),
+    "vera": Kind("VeRA", other("VeraConfig", r=8)),
+    "fourierft": Kind("FourierFT", other("FourierFTConfig", n_frequency=20)),
+    "ln_tuning": Kind("LayerNorm tuning", other("LNTuningConfig", target_modules=["input_layernorm", "norm"])),
+    "shira": Kind("SHiRA", other("ShiraConfig", r=2)),
+    "c3a": Kind("C3A", other("C3AConfig", block_size=8)),
+    "miss": Kind("MiSS", other("MissConfig", r=4)),
+    "randlora": Kind("RandLoRA", other("RandLoraConfig", r=4)),
+    "delora": Kind("DeLoRA", other("DeloraConfig", r=4)),
+    "gralora": Kind("GraLoRA", other("GraloraConfig", r=4)),
+    "waveft": Kind("WaveFT", other("WaveFTConfig", n_frequency=20)),
+}
+
+
+def trained(kind: Kind, folder: Path):
+    """Writes the folder of a kind with random weights in all that would be trained; PEFT's own model, read again."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = peft.get_peft_model(kind.base(), kind.config())
+        generator = torch.Generator().manual_seed(1)
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.requires_grad:
+                    parameter += 0.1 * torch.randn(parameter.shape, generator=generator)
+        model.save_pretrained(folder)
+        return peft.PeftModel.from_pretrained(kind.base(), folder).eval()
+
+
+def column(values):
+    return torch.tensor(values)[:, None, None]
+
+
+@torch.inference_mode()
+def differences(kind: Kind, theirs, folder: Path) -> tuple[float, float, float]:
+    """Largest difference of logits from PEFT's: alone, as rows among eight, and of the rows where nothing acts."""
+    base = kind.base()
+    model, ids = Model(base), tokens(8, 9)
+    plain = [base(input_ids=ids[row : row + 1]).logits[0] for row in range(8)]
+    wanted = [theirs(input_ids=ids[row : row + 1]).logits[0] for row in range(8)]
+    assert max(float((own - before).abs().max()) for own, before in zip(wanted, plain, strict=True)) > 1e-2
+    model.attach("it", read_peft(folder))
+    assert torch.equal(base(input_ids=ids[:1]).logits[0], plain[0])
+    with model.strengths({"it": column([1.0])}):
+        alone = float((base(input_ids=ids[:1]).logits[0] - wanted[0]).abs().max())
+    with model.strengths({"it": column([1.0, 0.0, 1.0, 0.0, 0.5, -1.0, 1.0, 0.0])}):
+        batch = base(input_ids=ids).logits
+    among = max(float((batch[row] - wanted[row]).abs().max()) for row in (0, 2, 6))
+    rest = max(float((batch[row] - plain[row]).abs().max()) for row in (1, 3, 7))
+    prompts, said = [ids[0].tolist(), ids[1, :5].tolist()], [[], []]
+    for step in generate(model, prompts, {"it": column([1.0, 0.5])}, 3, stop_at_end=False):
+        for text, token in zip(said, step.tokens, strict=True):
+            text.append(token)
+    assert is_greedy(theirs, prompts[0], said[0])
+    return alone, among, rest
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_kind_acts_as_in_peft(name, tmp_path):
+    kind = KINDS[name]
+    theirs = trained(kind, tmp_path)
+    assert bool(read_peft(tmp_path).low_rank) == kind.low_rank
+    alone, among, rest = differences(kind, theirs, tmp_path)
+    assert max(alone, among, rest) < 1e-5, (alone, among, rest)
+
+
+def table() -> str:
+    lines = ["| what PEFT wrote | acts as |", "|---|---|"]
+    return "\n".join(
+        lines
+        + [
+            f"| {kind.title} | {'low-rank factors' if kind.low_rank else 'a difference of weights'} |"
+            for kind in KINDS.values()
+        ]
+    )
+
+
+def test_the_documents_table_is_what_is_tested_here():
+    assert table() in DOC.read_text(encoding="utf-8")
