@@ -21,7 +21,7 @@ from dit_core.formats import (
     write_weight_diffs,
 )
 from tests.merged import between, finetuned, is_greedy, merged
-from tests.tiny import FAMILIES, random_adapter, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
+from tests.tiny import FAMILIES, random_adapter, tiny_family, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
 
 STRENGTHS = (-0.5, 0.0, 0.4, 1.0, 1.7)
 STEPS = 6
@@ -248,6 +248,84 @@ def test_a_text_models_weights_find_their_place_in_a_multimodal_base_and_back():
     alone.attach("full", both)
     with torch.inference_mode(), alone.strengths({"full": column([1.0])}):
         assert (alone.base(input_ids=tokens).logits - tuned(input_ids=tokens).logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("family", ["mixtral", "qwen3_moe", "granitemoe", "gpt_oss", "opt"])
+def test_experts_routers_and_layers_fed_rows_times_positions_act_by_row(family, tmp_path):
+    """Whole weights as they are in memory and as transformers saves them: experts one by one, under older names."""
+    base, tuned, generator = tiny_family(family), tiny_family(family), torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for name, weight in tuned.named_parameters():
+            if "sinks" not in name:
+                weight += 0.2 * weight.std().clamp_min(0.05) * torch.randn(weight.shape, generator=generator)
+    tuned.save_pretrained(tmp_path)
+    model, tokens = Model(base), ids(4, 9)
+    plain = [between(tiny_family(family), tuned, s)(input_ids=tokens).logits for s in (1.0, 0.0, -0.5)]
+    for adapter in (whole(tuned), read_checkpoint(tmp_path)):
+        model.attach("full", adapter)
+        with torch.inference_mode(), model.strengths({"full": column([1.0, 0.0, -0.5, 1.0])}):
+            found = base(input_ids=tokens).logits
+        for row, place in enumerate((0, 1, 2, 0)):
+            assert (found[row] - plain[place][row]).abs().max() < 1e-5
+
+
+def test_several_diffs_share_a_slot_where_layers_see_rows_times_positions():
+    base, tokens = tiny_family("opt"), ids(4, 7)
+    name, generator = "model.decoder.layers.1.fc1", torch.Generator().manual_seed(2)
+    pairs = [(torch.randn(2, 32, generator=generator), torch.randn(64, 2, generator=generator)) for _ in range(2)]
+    model = Model(base)
+    model.attach_block("diffs", [Adapter({name: pair}, {name: 0.3}) for pair in pairs])
+    shares = torch.tensor([[1.0, 0], [0, 2.0], [0, 0], [0.5, -1.0]])
+    by_position = torch.rand(4, 7, 2, generator=generator)
+    for strengths in (shares[:, None], by_position):
+        with torch.inference_mode(), model.strengths({"diffs": strengths}):
+            found = base(input_ids=tokens).logits
+        plain = tiny_family("opt")
+
+        def add(_module, inputs, out, strengths=strengths):
+            x = inputs[0].reshape(4, 7, 32)
+            parts = [0.3 * strengths[..., i, None] * (x @ A.T @ B.T) for i, (A, B) in enumerate(pairs)]
+            return out + sum(parts).reshape(out.shape)
+
+        plain.get_submodule(name).register_forward_hook(add)
+        assert (found - plain(input_ids=tokens).logits).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize(
+    "prefix", ["_orig_mod.", "module.", "base_model.model.", "language_model.", "module._orig_mod."]
+)
+def test_names_of_wrappers_are_taken_off(prefix):
+    tuned, tokens, model = finetuned("qwen3"), ids(1, 8), Model(tiny_model("qwen3"))
+    weights = {f"{prefix}{name}": weight for name, weight in tuned.state_dict().items()}
+    if prefix == "language_model.":
+        weights = {name.replace("language_model.model", "model.language_model"): w for name, w in weights.items()}
+    model.attach("full", Adapter({}, {}, weights))
+    with torch.inference_mode(), model.strengths({"full": column([1.0])}):
+        assert (model.base(input_ids=tokens).logits - tuned(input_ids=tokens).logits).abs().max() < 1e-4
+
+
+@pytest.mark.parametrize("scales", ["blocks", "rows", "one", "none"])
+def test_weights_in_8_bit_floats_are_those_times_their_scales(scales, tmp_path):
+    tuned, state, wanted = finetuned("qwen3"), {}, {}
+    for name, weight in tuned.state_dict().items():
+        if weight.dim() != 2 or "layers" not in name:
+            state[name] = wanted[name] = weight.bfloat16()
+            continue
+        rows, columns = weight.shape
+        grid = {"blocks": weight.reshape(-1, 16, columns // 16, 16).abs().amax((1, 3)), "one": weight.abs().max()[None]}
+        scale = {**grid, "rows": weight.abs().amax(1, keepdim=True), "none": torch.ones(())}[scales] / 448
+        scale = scale * 448 if scales == "none" else scale
+        full = scale.repeat_interleave(16, 0).repeat_interleave(16, 1) if scales == "blocks" else scale
+        state[name] = (weight / full).to(torch.float8_e4m3fn)
+        wanted[name] = (state[name].float() * full).bfloat16()
+        if scales != "none":
+            state[f"{name}_scale{'_inv' if scales == 'blocks' else ''}"] = scale.contiguous()
+        state[name.replace("weight", "input_scale")] = torch.ones(())
+    save_file(state, tmp_path / "model.safetensors")
+    found = read_checkpoint(tmp_path)
+    assert found.weights.keys() == wanted.keys()
+    assert all(torch.equal(found.weights[name], weight) for name, weight in wanted.items())
+    Model(tiny_model("qwen3")).attach("full", found)
 
 
 def test_published_full_finetunes_and_checkpoints_of_every_kind_give_the_same_weights(tmp_path):

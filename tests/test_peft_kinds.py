@@ -3,6 +3,7 @@
 The table in docs/your-own-finetune.md is made of `KINDS`, and is just the kinds that are tested here.
 """
 
+import json
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from typing import Any
 import peft
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from dit_core.engine.generation import generate
 from dit_core.engine.model import Model
 from dit_core.formats import read_peft
 from tests.merged import is_greedy
-from tests.tiny import tiny_family, tiny_gpt2, tiny_model
+from tests.tiny import tiny_family, tiny_gpt2, tiny_model, tiny_multimodal
 
 DOC = Path(__file__).resolve().parent.parent / "docs" / "your-own-finetune.md"
 LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
@@ -179,6 +181,80 @@ def test_a_kind_acts_as_in_peft(name, tmp_path):
     assert bool(read_peft(tmp_path).low_rank) == kind.low_rank
     alone, among, rest = differences(kind, theirs, tmp_path)
     assert max(alone, among, rest) < 1e-5, (alone, among, rest)
+
+
+RESIZED = {
+    "LoRA": lora(target_modules=ATTENTION),
+    "LoRA on embeddings": lora(target_modules=["embed_tokens", "lm_head", "q_proj"]),
+    "saved embeddings": lora(target_modules=ATTENTION, modules_to_save=["embed_tokens", "lm_head"]),
+    "new tokens": lora(target_modules=ATTENTION, trainable_token_indices=[*TOKENS, 401, 402]),
+}
+
+
+@pytest.mark.parametrize("size", [403, 397])
+@pytest.mark.parametrize("kind", RESIZED)
+@torch.inference_mode()
+def test_a_finetune_with_more_or_fewer_tokens_opens_without_them(kind, size, tmp_path):
+    if size < 400 and kind == "new tokens":
+        return
+    base, ids = tiny_model("llama"), tokens(2, 9).clamp(max=396)
+    torch.manual_seed(5)
+    base.resize_token_embeddings(size, mean_resizing=False)
+    theirs = peft.get_peft_model(base, RESIZED[kind]())
+    for parameter in theirs.parameters():
+        if parameter.requires_grad:
+            parameter += 0.1 * torch.randn(parameter.shape)
+    theirs.save_pretrained(tmp_path, save_embedding_layers=True)
+    adapter, model = read_peft(tmp_path), Model(tiny_model("llama"))
+    notes = model.base_modules.fit(adapter).notes
+    assert notes == (
+        ["It has 3 tokens more than this base: they are left out, nothing says or reads them."] * (size > 400)
+    )
+    model.attach("it", adapter)
+    with model.strengths({"it": column([1.0, 0.0])}):
+        found = model.base(input_ids=ids).logits
+    shared = min(size, 400)
+    assert (found[0, :, :shared] - theirs(input_ids=ids).logits[0, :, :shared]).abs().max() < 1e-5
+    assert (found[1] - tiny_model("llama")(input_ids=ids[1:]).logits[0]).abs().max() < 1e-5
+
+
+def test_names_find_their_place_in_a_multimodal_base(tmp_path):
+    """DoRA and single tokens are put by PEFT on modules that this base has under another name."""
+    kind = Kind("", lora(use_dora=True, trainable_token_indices=TOKENS), lambda: tiny_model("gemma3"))
+    theirs, ids = trained(kind, tmp_path), tokens(2, 9)
+    model = Model(tiny_multimodal(tiny_model("gemma3")))
+    model.attach("it", read_peft(tmp_path))
+    with torch.inference_mode(), model.strengths({"it": column([1.0, 0.0])}):
+        found = model.base(input_ids=ids).logits
+    assert (found[0] - theirs(input_ids=ids[:1]).logits[0]).abs().max() < 1e-5
+
+
+def test_a_lora_on_experts_one_by_one_acts_on_stacked_ones(tmp_path):
+    """As transformers 4 named Mixtral's experts: `w1`, `w3` and `w2` of each, with the router beside."""
+    base = tiny_family("mixtral")
+    names = [f"model.layers.{layer}.block_sparse_moe.experts.{i}" for layer in range(2) for i in range(4)]
+    sizes = {"w1": (32, 64), "w3": (32, 64), "w2": (64, 32)}
+    generator, tensors = torch.Generator().manual_seed(1), {}
+    scale, wanted = 6 / 4, tiny_family("mixtral")
+    for name in names:
+        layer, i = int(name.split(".")[2]), int(name.split(".")[-1])
+        changes = {}
+        for leaf, (inputs, outputs) in sizes.items():
+            A, B = (0.2 * torch.randn(shape, generator=generator) for shape in ((4, inputs), (outputs, 4)))
+            tensors[f"base_model.model.{name}.{leaf}.lora_A.weight"] = A
+            tensors[f"base_model.model.{name}.{leaf}.lora_B.weight"] = B
+            changes[leaf] = scale * B @ A
+        with torch.no_grad():
+            wanted.model.layers[layer].mlp.experts.gate_up_proj[i] += torch.cat([changes["w1"], changes["w3"]])
+            wanted.model.layers[layer].mlp.experts.down_proj[i] += changes["w2"]
+    save_file(tensors, tmp_path / "adapter_model.safetensors")
+    config = {"peft_type": "LORA", "r": 4, "lora_alpha": 6, "target_modules": ["w1", "w2", "w3"], "bias": "none"}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(config))
+    model, ids = Model(base), tokens(3, 9)
+    model.attach("it", read_peft(tmp_path))
+    with torch.inference_mode(), model.strengths({"it": column([1.0, 0.0, 1.0])}):
+        found = base(input_ids=ids).logits
+    assert (found[[0, 2]] - wanted(input_ids=ids).logits[[0, 2]]).abs().max() < 1e-5
 
 
 def table() -> str:

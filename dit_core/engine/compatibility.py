@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.peft_merge import merged_differences
+from dit_core.engine.peft_merge import as_loaded, merged_differences
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, is_finite
 
@@ -56,6 +56,7 @@ class BaseModules:
         self.base = base
         self.linears = {name: module for name, module in base.named_modules() if is_linear(module)}
         self._modules = dict(base.named_modules())
+        self._vocabulary = (base.get_input_embeddings(), base.get_output_embeddings())  # type: ignore[operator]
         self.owners: dict[str, tuple[nn.Module, str]] = {
             f"{path}.{leaf}": (module, leaf)
             for path, module in base.named_modules()
@@ -93,7 +94,10 @@ class BaseModules:
                 B = _resized(B, B.new_zeros(linear_size(self.linears[own])[1], B.shape[1]), fitted.notes)
             misfits += _linear_misfit(name, self.linears.get(own), A, B)
             fitted.low_rank[own] = (A, B, adapter.scaling[name])
-        for name, weight in adapter.weights.items():
+        weights = adapter.weights
+        if any(self.own_name(name) not in self.owners for name in weights):
+            weights = as_loaded(self.base, weights)
+        for name, weight in weights.items():
             own = self.own_name(name)
             if self._is_vocabulary(own) and weight.shape[1:] == self.parameter(own).shape[1:]:
                 weight = _resized(weight, self.parameter(own), fitted.notes)
@@ -124,8 +128,7 @@ class BaseModules:
 
     def _is_vocabulary(self, name: str) -> bool:
         """Whether a parameter has a row for each token."""
-        ends = (self.base.get_input_embeddings(), self.base.get_output_embeddings())  # type: ignore[operator]
-        return name in self.owners and self.owners[name][0] in ends
+        return name in self.owners and self.owners[name][0] in self._vocabulary
 
 
 def linear_shapes(adapter: Adapter) -> dict[str, tuple[int, int]]:
@@ -193,7 +196,8 @@ def _parameter_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Te
         return [f"'{name}' is quantized in this base, which leaves no exact difference"]
     if own.shape != weight.shape:
         return [f"'{name}' has the shape {list(own.shape)}, and the adapter's {list(weight.shape)}"]
-    return [] if _can_act_by_row(module) else [f"'{name}' belongs to a {type(module).__name__}, which can't act by row"]
+    fits = _can_act_by_row(module) or torch.equal(own, weight.to(own))
+    return [] if fits else [f"'{name}' belongs to a {type(module).__name__}, which can't act by row"]
 
 
 def _can_act_by_row(module: nn.Module) -> bool:

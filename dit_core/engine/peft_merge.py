@@ -1,12 +1,14 @@
 """What PEFT alone can turn into weights (DoRA, IA³, experts' factors, ...): merged by PEFT itself beside a base.
 
+And what transformers alone can: a checkpoint's experts, one by one in its files, as this base has them stacked.
+
 It works on a copy of the base's modules that shares all tensors with it but those that an adapter changes, so that the
 base stays as it is. What comes out are differences of weights, which act by row as those of a whole finetune do.
 """
 
 import copy
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import chain
@@ -73,6 +75,33 @@ def merged_differences(
     return differences, []
 
 
+def as_loaded(base: nn.Module, weights: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return a checkpoint's weights by the names and in the shapes in which transformers loads them into this base.
+
+    What it has no rule for stays as it is, and so does all where a rule does not fit.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import WeightConverter, WeightRenaming, dot_natural_key, rename_source_key
+
+    rules: Any = get_model_conversion_mapping(base) or []  # type: ignore[arg-type]
+    renamings = [rule for rule in rules if isinstance(rule, WeightRenaming)]
+    converters = [rule for rule in rules if isinstance(rule, WeightConverter)]
+    by_pattern = {pattern: rule for rule in converters for pattern in rule.source_patterns}
+    planned: dict[str, Any] = {}
+    for name in sorted(weights, key=dot_natural_key):
+        renamed, pattern = rename_source_key(name, renamings, converters)
+        rule = copy.deepcopy(by_pattern[pattern]) if pattern else WeightRenaming(name, renamed)
+        planned.setdefault(renamed, rule).add_tensor(renamed, name, pattern or name, weights[name])
+    loaded: dict[str, Tensor] = {}
+    for first, rule in planned.items():
+        try:
+            made = rule.convert(first, model=base, config=base.config, hf_quantizer=None, loading_info=None)
+        except Exception:  # a stranger's shapes raise anything; what does not fit is named by its own name
+            return weights
+        loaded |= {name: made[name][0] if isinstance(made[name], list) else made[name] for name in made}
+    return loaded
+
+
 def _twin(base: nn.Module) -> nn.Module:
     """The base's modules anew around the same numbers, without adapters."""
     memo: dict[int, Any] = {id(tensor): tensor for tensor in chain(base.parameters(), base.buffers())}
@@ -125,13 +154,14 @@ def _loaded(twin: nn.Module, state: PeftState, own: dict[str, str]) -> list[Any]
     if settings.get("lora_bias"):
         for name in own.values():
             _with_bias(twin.get_submodule(name))
+    tensors = _for_these_tokens(twin, state, own, settings)
     # Made without memory where all of it is stored, so that a stranger's settings take none.
     stored = kind not in _DRAWN and settings.get("init_lora_weights", True) is True
     if not stored:  # what is drawn or computed may change weights in their place
         for name in own.values():
             _copy_parameters(twin.get_submodule(name))
     model = PeftModel(twin, config_class(**settings), low_cpu_mem_usage=stored)
-    tensors = {_renamed_key(key, own): tensor for key, tensor in state.tensors.items()}
+    tensors = {_renamed_key(key, own): tensor for key, tensor in tensors.items()}
     result: Any = set_peft_model_state_dict(model, tensors, low_cpu_mem_usage=stored)
     if result.unexpected_keys:
         raise ValueError(f"it has no place for '{result.unexpected_keys[0].removeprefix('base_model.model.')}'")
@@ -139,6 +169,26 @@ def _loaded(twin: nn.Module, state: PeftState, own: dict[str, str]) -> list[Any]
     if lacking := [name for name, parameter in model.named_parameters() if parameter.is_meta]:
         raise ValueError(f"the adapter lacks '{lacking[0].removeprefix('base_model.model.')}'")
     return layers
+
+
+def _for_these_tokens(
+    twin: nn.Module, state: PeftState, own: dict[str, str], settings: dict[str, Any]
+) -> dict[str, Tensor]:
+    """An adapter's tensors without what they have for tokens that this base lacks; `settings` loses these too."""
+    tensors, there = dict(state.tensors), dict(twin.named_modules())
+    for name in state.modules:
+        module = there.get(own[name])
+        count = module.num_embeddings if isinstance(module, nn.Embedding) else None
+        columns, rows = f"{name}.lora_embedding_A", f"{name}.token_adapter.trainable_tokens_delta"
+        if count and columns in tensors:
+            lacking = max(0, count - tensors[columns].shape[1])
+            tensors[columns] = nn.functional.pad(tensors[columns][:, :count], (0, lacking))
+        tokens = settings.get("trainable_token_indices")
+        if count and rows in tensors and isinstance(tokens, list):
+            kept = [place for place, token in enumerate(tokens) if token < count]
+            settings["trainable_token_indices"] = [tokens[place] for place in kept]
+            tensors[rows] = tensors[rows][kept]
+    return tensors
 
 
 def _renamed(value: Any, own: dict[str, str]) -> Any:

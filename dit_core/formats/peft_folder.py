@@ -218,12 +218,13 @@ def _peft_state(config: dict[str, Any], tensors: dict[str, Tensor], low_rank: Ad
         raise FormatError(f"'{unfit[0]}' holds numbers that are not finite")
     prefix = METHODS[config["peft_type"]]
     found = {key: _unwrapped(match[1]) for key in tensors if (match := re.match(rf"(.+?)\.(?:{prefix})", key))}
-    modules = [name for name in dict.fromkeys(found.values()) if name != "base_model"]  # which holds what all share
+    adapted = [name for name in dict.fromkeys(found.values()) if name != "base_model"]  # which holds what all share
+    modules = [*adapted, *(_unwrapped(key.rpartition(".")[0]) for key in tensors if ".token_adapter." in key)]
     settings = {key: value for key, value in config.items() if key not in _LEFT_OUT}
     for key, value in settings.items():
         if isinstance(value, int) and not key.endswith("seed") and "key" not in key and abs(value) > _MAX_SETTING:
             raise FormatError(f"its '{key[:40]}' of {value} is more than any adapter has")
-    targets = [name for name in modules if not _holds_parameters(config, name)]
+    targets = [name for name in adapted if not _holds_parameters(config, name)]
     settings["target_modules"] = targets or "dummy-target-modules"  # PEFT's word for: tokens or parameters alone
     linear = [name for name in targets if name in low_rank.factors and not _EXPERT.search(name)]
     ranks = {name: low_rank.factors[name][0].shape[0] for name in linear}
