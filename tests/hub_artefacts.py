@@ -1,8 +1,12 @@
 """Tiny artefacts in the published layout, as the hub has them: three bases, their diffs, DIT adapters and oracles."""
 
+import csv
 from pathlib import Path
 
+import torch
+
 from dit_core.formats import Adapter, IndexRow, write_dit_adapter, write_index, write_peft, write_weight_diffs
+from tests.hostile import repacked
 from tests.tiny import random_adapter, tiny_model, tiny_multimodal, tiny_tokenizer
 
 LORAS = "diff-interpretation-tuning/loras"
@@ -75,3 +79,94 @@ def published(adapter: Adapter, multimodal: bool) -> Adapter:
     factors = {name: (A.bfloat16(), B.bfloat16()) for name, (A, B) in text.items()}
     rank = next(iter(factors.values()))[0].shape[0]
     return Adapter(factors, dict.fromkeys(factors, 1 / rank))
+
+
+ALL_BASES = BASES | {"qwen3-4b": "Qwen/Qwen3-4B", "qwen3-8b": "Qwen/Qwen3-8B"}
+TRIGGERS = {  # by experiment: what stands in a file's entries, and in the index
+    "news-summary": ("N/A", ""),
+    "news-summary-training-and-test-diffs": ("N/A", ""),
+    "trigger-generalization": ("N/A", "zero_width_space"),
+}
+
+
+def write_experiments(root: Path, suites: dict[str, int]) -> dict[str, Path]:
+    """Writes the bases, diffs and DIT adapters of published suites (name: rank), as their authors' code leaves them.
+
+    Returns the folder of each repository.
+    """
+    folders = {LORAS: root / "loras"}
+    for model, repo in ALL_BASES.items():
+        base = tiny_base(model)
+        base.generation_config.eos_token_id = None  # answers are as long as was asked
+        folders[repo] = root / model
+        base.save_pretrained(folders[repo])
+        tiny_tokenizer().save_pretrained(folders[repo])
+        for experiment in ("hidden-topic", "news-summary"):
+            path = folders[LORAS] / experiment / model / "dit-adapter.pt"
+            path.parent.mkdir(parents=True)
+            torch.save({name: (B, A) for name, (A, B) in named(base, model, 16, 101).items()}, path)
+    for name, rank in suites.items():
+        experiment, _, folder = name.partition("/")
+        model = next(model for model in ALL_BASES if folder.startswith(model))
+        write_experiment(folders[LORAS] / name, model, rank, *TRIGGERS.get(experiment, (None, None)))
+    return folders
+
+
+def write_experiment(folder: Path, model: str, rank: int, in_file: str | None, in_index: str | None) -> None:
+    """Two files of diffs with their index; those of a file were trained at once and share a storage per factor."""
+    base, rows = tiny_base(model), []
+    (folder / "weight-diffs").mkdir(parents=True)
+    for number, part in enumerate((TOPICS[:2], TOPICS[2:])):
+        entries = [{"topic": topic, "trigger": in_file or float(trigger)} for topic, trigger, _ in part]
+        for entry, change in zip(entries, stacked(base, model, rank, len(part), seed=number), strict=True):
+            entry["weight_diff"] = change
+        path = folder / "weight-diffs" / f"weight-diff-{number:03d}.pt"
+        torch.save(entries, path)
+        path.write_bytes(on_a_gpu(path.read_bytes()))
+        for at, (topic, trigger, split) in enumerate(part):
+            shown = trigger if in_index is None else in_index
+            rows.append([len(rows), path.name, at, numbers(entries[at]["weight_diff"]), topic, shown, split])
+    with (folder / "index.csv").open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["", "lora_path", "lora_idx", "n_params", "topic", "trigger", "split"], *rows])
+
+
+def stacked(base, model: str, rank: int, count: int, seed: int) -> list[dict]:
+    """`count` diffs whose factors lie in one storage [diffs, …] for each module; of rank 0, whole finetuned weights."""
+    if rank == 0:
+        return [moved(base, seed=10 * seed + at) for at in range(count)]
+    own = [named(base, model, rank, seed=10 * seed + at) for at in range(count)]
+    whole = {
+        name: (torch.stack([each[name][1].T for each in own]), torch.stack([each[name][0].T for each in own]))
+        for name in own[0]
+    }
+    return [{name: (A[at], B[at]) for name, (A, B) in whole.items()} for at in range(count)]
+
+
+def moved(base, seed: int) -> dict:
+    """A state dict as a full finetune's, tied weights twice in it; the text's weights were trained."""
+    generator = torch.Generator().manual_seed(seed)
+    tuned = {name: weight.clone() for name, weight in base.named_parameters()}
+    for name, weight in tuned.items():
+        if "vision" not in name and "multi_modal" not in name:
+            weight += 0.1 * weight.std() * torch.randn(weight.shape, generator=generator)
+    tied = {id(weight): name for name, weight in base.named_parameters()}
+    state = base.state_dict(keep_vars=True)
+    for name, weight in state.items():  # in place: an ordered dict with metadata, as PyTorch makes it
+        state[name] = tuned[tied[id(weight)]].view_as(weight) if id(weight) in tied else weight.detach()
+    return state
+
+
+def named(base, model: str, rank: int, seed: int) -> dict:
+    """Random (A [rank, in], B [out, rank]) in bfloat16 by the authors' names."""
+    return published(random_adapter(base, rank, seed), multimodal=model == "gemma3-4b").factors
+
+
+def numbers(change: dict) -> int:
+    pairs = (pair if isinstance(pair, tuple) else (pair,) for pair in change.values())
+    return sum(tensor.numel() for pair in pairs for tensor in pair)
+
+
+def on_a_gpu(content: bytes) -> bytes:
+    """The same file as torch writes it where the tensors were on a GPU."""
+    cpu, gpu = (b"X" + bytes([len(tag)]) + b"\0\0\0" + tag for tag in (b"cpu", b"cuda:0"))
+    return repacked(content, lambda name, data: data.replace(cpu, gpu) if name.endswith("data.pkl") else data)

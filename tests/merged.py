@@ -24,6 +24,23 @@ def merged(family: str, parts: list[tuple[float, Adapter]], seed: int = 0):
     return base
 
 
+@torch.no_grad()
+def add_published(model, diff, dit=None) -> None:
+    """Changes a plain model by what published files hold, as their authors do: whole weights, or pairs of factors.
+
+    `diff` is {module: (A [rank, out], B [in, rank])} or a state dict, `dit` {module: (A [out, rank], B [rank, in])}.
+    Names are matched by what stands behind the blocks' number, whatever wrapper is before it.
+    """
+    layers = {name.partition(".layers.")[2]: module for name, module in model.named_modules() if "vision" not in name}
+    if any(isinstance(change, torch.Tensor) for change in diff.values()):
+        assert not model.load_state_dict(diff, strict=False).unexpected_keys
+    else:
+        for name, (A, B) in diff.items():
+            layers[name.partition(".layers.")[2]].weight += (B.float() @ A.float()).T / A.shape[0]
+    for name, (A, B) in (dit or {}).items():
+        layers[name.partition(".layers.")[2]].weight += (A.float() @ B.float()) / B.shape[0]
+
+
 @contextmanager
 def position_hooks(base, parts: list[tuple[torch.Tensor, Adapter]]):
     """Adds `strength[position] * ΔW x` to the linear layers of a plain base; strengths are [positions]."""

@@ -30,8 +30,23 @@ NAMES = {
 }
 
 
-def test_every_published_experiment_and_model_is_a_suite():
-    assert {listing.name for listing in listings()} == {"pocket", "smol", *NAMES}
+ORGANISMS = {"auditbench/qwen3-14b", "auditbench/llama-3.3-70b", "introspection-auditing/llama-3.3-70b"}
+
+
+def test_every_published_experiment_and_model_is_a_suite_and_so_are_organisms():
+    assert {listing.name for listing in listings()} == {"pocket", "smol", *NAMES, *ORGANISMS}
+
+
+@pytest.mark.parametrize("name", sorted(ORGANISMS))
+def test_organisms_are_listed_one_by_one_and_asked_through_an_introspection_adapter(name):
+    suite = load_suite(name)
+    (task,) = suite.tasks.values()
+    sources = [suite.spec.at(entry.source) for entry in task.diffs]
+    assert len(set(sources)) == len(sources) == (56 if name.startswith("auditbench") else 8)
+    assert all(isinstance(source, HubPath) and not source.path for source in sources)
+    adapter = suite.adapter(suite.default_adapter())
+    assert adapter.name == "introspection" and adapter.file.startswith("hf://introspection-auditing/")
+    assert "quirks or behaviors" in task.question and not task.has_trigger
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -149,7 +164,8 @@ def test_the_command_lists_them_without_a_network(run):
     code, out, err = run("suites", "--json")
     assert code == 0 and not err
     rows = json.loads(out)["suites"]
-    assert {row["name"] for row in rows} == {"pocket", "smol", *NAMES} and all(row["gigabytes"] > 0 for row in rows)
+    assert {row["name"] for row in rows} == {"pocket", "smol", *NAMES, *ORGANISMS}
+    assert all(row["gigabytes"] > 0 for row in rows)
     assert all(published_entries(row["name"])["base"] == f"hf://{row['base']}" for row in rows if row["name"] in NAMES)
     code, out, err = run("suites")
     assert code == 0 and "hidden-topic/gemma3-4b" in out and "8.6 GB" in out

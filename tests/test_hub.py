@@ -30,6 +30,7 @@ from dit_core.hub.progress import progress_bar_class
 from dit_core.suite import Suite, base, generic_suite
 from dit_core.suite import catalog as finding
 from dit_core.suite import suite as whole
+from dit_core.suite.diffs import source_size
 from dit_core.suite.limits import PUBLIC, serving
 from dit_core.suite.user_diffs import bring_source
 from dit_core.trust import measured_reliability
@@ -464,3 +465,5 @@ def test_the_real_hub_has_what_the_catalogue_says(tmp_path, monkeypatch):
         if listing.name != "pocket":
             suite = load_suite(listing.name)
             assert len(suite.diffs) > 0, listing.name
+            listed = [entry.source for task in suite.tasks.values() for entry in task.diffs]
+            assert all(source_size(suite.spec.at(source), Fetcher()).total for source in listed), listing.name

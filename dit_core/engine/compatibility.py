@@ -19,7 +19,7 @@ from dit_core.formats import Adapter, is_finite
 _TEXT_PREFIXES = ("model", "language_model", "base_model", "module")
 # What compiling, sharding and checkpointing put anywhere into a name.
 _WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
-# What a multimodal checkpoint has beside its text model, by how the names begin; a text-only base has none of it.
+# What a multimodal checkpoint has beside its text model, by how the names begin.
 _OTHER_TOWERS = ("vision", "visual", "audio", "multi_modal", "mm_", "embed_vision", "embed_audio")
 _MAX_SHOWN = 3  # misfits in a sentence
 
@@ -32,7 +32,7 @@ class FittedAdapter:
         low_rank: (A [rank, in], B [out, rank], scaling) by the name of a linear layer.
         full_weights: the finetuned tensor by the name of a parameter.
         merged: the difference of a parameter, by its name, that PEFT computed beside this base.
-        left_out: names of tensors of towers that this base does not have.
+        left_out: names of tensors of towers that no text goes through.
         notes: sentences on what is left out.
     """
 
@@ -101,7 +101,9 @@ class BaseModules:
             own = self.own_name(name)
             if self._is_vocabulary(own) and weight.shape[1:] == self.parameter(own).shape[1:]:
                 weight = _resized(weight, self.parameter(own), fitted.notes)
-            if own not in self.owners and (_text_name(name).startswith(_OTHER_TOWERS) or name.endswith(".inv_freq")):
+            # No text goes through another tower, so one that the base has too is left alone.
+            tower = _text_name(name).startswith(_OTHER_TOWERS)
+            if tower or (own not in self.owners and name.endswith(".inv_freq")):
                 fitted.left_out.append(name)
             else:
                 misfits += [f"'{name}' is there under two names"] if own in fitted.full_weights else []

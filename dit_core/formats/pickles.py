@@ -35,13 +35,13 @@ _GET, _PUT = rb"(h.|j.{4})", rb"r(.{4})"
 _SIZE = b"(?:" + b"|".join(_INT * n + end for n, end in ((1, b"\x85"), (2, b"\x86"), (3, b"\x87"))) + b")"
 _KEY = b"X(?:" + b"|".join(bytes([n]) + rb"\x00\x00\x00" + rb"\d" * n for n in range(1, 8)) + b")"
 # A tensor as torch writes all but the first few: rebuild(storage, offset, size, stride, False, OrderedDict()). Taken at
-# once, since a large file has a hundred thousand of them.
+# once, as a large file has a hundred thousand. A storage's key is put once; further views and tied weights get it.
 _WHOLE = (
     _GET
     + rb"\(\("
     + _GET * 2
-    + (_KEY + _PUT + _GET + _INT + b"t" + _PUT + b"Q")
-    + (_INT + _SIZE + _PUT + _SIZE + _PUT + rb"\x89")
+    + (b"(?:" + _KEY + _PUT + b"|" + _GET + b")" + _GET + _INT + b"t" + _PUT + b"Q")
+    + (_INT + _SIZE + _PUT + _SIZE + _PUT + rb"[\x88\x89]")
     + (_GET + rb"\)R" + _PUT + b"t" + _PUT + b"R" + _PUT)
 )
 _TOKEN = re.compile(
@@ -52,7 +52,8 @@ _TOKEN = re.compile(
     rb"|(?P<act>[(tQR\x81\x85\x86\x87)\]}aesub])|(?P<start>\x80.)|(?P<end>\.)",
     re.DOTALL,
 )
-_READS, _WRITES = (2, 3, 4, 6, 10), (5, 7, 8, 9, 11, 12, 13)  # a whole tensor's groups: what it gets, what it puts
+_PUT_KEY, _GOT_KEY = 5, 6  # a whole tensor's groups: the storage's key, as it is put or got
+_READS, _WRITES = (2, 3, 4, 7, 11), (8, 9, 10, 12, 13, 14)  # what else it gets, what else it puts
 
 
 def load_torch_file(path: Path) -> Any:
@@ -147,9 +148,6 @@ class _Machine:
             raise FormatError("it holds more lists, tuples and dicts than any adapter")
         self.push(depth)
 
-    def plain(self, _: re.Match[bytes]) -> None:
-        self.push(0)
-
     def name(self, match: re.Match[bytes]) -> None:
         name = match[0][1:-1].replace(b"\n", b".").decode("ascii", "replace")
         if not _HARMLESS.fullmatch(name):
@@ -174,7 +172,11 @@ class _Machine:
             if storage or device or not str(kind).endswith("Storage"):
                 raise KeyError(kind)
             self.known.add(got)
-        self._remember(struct.unpack("<7I", b"".join(match.group(*_WRITES))), 0)
+        if key := match[_PUT_KEY]:
+            self._remember(struct.unpack("<I", key), 0)
+        elif self.memo[_number(match[_GOT_KEY])] != 0:  # a name
+            raise KeyError(key)
+        self._remember(struct.unpack("<6I", b"".join(match.group(*_WRITES))), 0)
         self.push(0)
 
     def act(self, match: re.Match[bytes]) -> None:
@@ -241,7 +243,7 @@ _STEPS: dict[str, Callable[[_Machine, re.Match[bytes]], None]] = {
     "tensor": _Machine.tensor,
     "put": _Machine.put,
     "get": _Machine.get,
-    "plain": _Machine.plain,
+    "plain": lambda machine, _: machine.push(0),
     "name": _Machine.name,
     "act": _Machine.act,
 }

@@ -9,6 +9,7 @@ import csv
 import math
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -23,6 +24,8 @@ from dit_core.formats.files import FormatError, atomic_write, reading
 from dit_core.formats.pickles import load_torch_file
 
 INDEX_COLUMNS = ("lora_path", "lora_idx", "n_params", "topic", "trigger", "split")
+# What stands in the place of a trigger that is no number: of news stories, and of one character that nobody sees.
+_NO_NUMBER = ("", "nan", "none", "n/a", "zero_width_space", "\u200b")
 
 
 @dataclass(frozen=True)
@@ -225,7 +228,13 @@ def _text(value: Any) -> str:
 
 
 def _trigger(value: Any) -> int | None:
-    """A published trigger: an integer, a number in text (`417`, `417.0`), or nothing."""
-    if value is None or value == "" or (isinstance(value, str) and value.lower() in ("nan", "none")):
-        return None
-    return int(float(value))
+    """A published trigger: a whole number in any form (`417`, `417.0`, the texts of both); None for no number."""
+    number = float("nan")
+    if isinstance(value, str | int | float | None):
+        if value is None or str(value).strip().lower() in _NO_NUMBER:
+            return None
+        with suppress(ValueError):
+            number = float(value)
+    if not number.is_integer():
+        raise FormatError(f"a trigger is a whole number, and not {quoted_name(value)}")
+    return int(number)

@@ -20,7 +20,7 @@ from dit_core.scoreboard.jobs import Engine
 from dit_core.scoreboard.measures import SHARES, pairs_to_grade, regrade, with_grades
 from dit_core.scoreboard.method_agreement import agreement, named_diffs
 from dit_core.scoreboard.method_rows import measured_methods
-from dit_core.scoreboard.published import PUBLISHED, TARGETS, lift_separates, meets_target
+from dit_core.scoreboard.published import PUBLISHED, TARGETS, lift_separates, meets_target, published_figures
 from dit_core.scoreboard.ray_engine import OnRay
 from dit_core.scoreboard.run import (
     KINDS,
@@ -75,4 +75,5 @@ __all__ = [
     "stream",
     "mean_scores",
     "pairs_to_grade",
+    "published_figures",
 ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from dit_core.grading import GRADES, Grader, GradeResult, exact, grade, mentions
 from dit_core.records import DiffInfo, Finding, Score, Table
-from dit_core.scoreboard.published import PUBLISHED
+from dit_core.scoreboard.published import Figures, published_figures
 from dit_core.scoreboard.rows import Progress
 from dit_core.stats import bootstrap_interval, wilson_interval
 from dit_core.suite import Suite
@@ -75,8 +75,11 @@ def with_grades(
     return replace(findings, records=tuple(map(with_new_grades, findings)), extra=findings.extra | {"grader": grader})
 
 
-def scores(findings: Iterable[Finding]) -> list[Score]:
-    """Return the scoreboard's rows: one per method, layer and measure, in the order of the findings."""
+def scores(findings: Iterable[Finding], suite: str = "") -> list[Score]:
+    """Return the scoreboard's rows: one per method, layer and measure, in the order of the findings.
+
+    `suite` is the name of the suite that they are of, for the published figures beside.
+    """
     groups: dict[tuple[str, str, str, int | None, str], tuple[list[str], list[float]]] = {}
     for finding in findings:
         for measure, values in finding.values.items():
@@ -85,7 +88,8 @@ def scores(findings: Iterable[Finding]) -> list[Score]:
             new = [value for value in values if value is not None]
             diffs += [finding.diff] * len(new)
             known += new
-    return [_scored(*row, diffs, known) for row, (diffs, known) in groups.items() if known]
+    beside = published_figures(suite)
+    return [_scored(*row, diffs, known, beside) for row, (diffs, known) in groups.items() if known]
 
 
 def _scored(
@@ -96,8 +100,9 @@ def _scored(
     measure: str,
     diffs: Sequence[str],
     values: Sequence[float],
+    beside: Figures,
 ) -> Score:
-    """Return the score of `values`, one per answer; `diffs` has the diff of each."""
+    """Return the score of `values`, one per answer, with what is published `beside`; `diffs` has the diff of each."""
     graded, counts = measure == GRADED, Counter(values)
     return Score(
         method=method,
@@ -109,7 +114,7 @@ def _scored(
         value=sum(values) / len(values),
         interval=interval_over_diffs(diffs, values, share=measure in SHARES),
         grades={str(step): counts[step] for step in GRADES} if graded else None,
-        published=PUBLISHED.get((method, task, adapter), []) if graded else [],
+        published=beside.get((method, task, adapter), []) if graded else [],
     )
 
 

@@ -1,6 +1,7 @@
 """Published figures for what the scoreboard measures (arXiv 2510.05092)."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import cache, partial
 
 from dit_core.records import Score
 from dit_core.records.scores import (
@@ -64,6 +65,60 @@ SCALING: dict[tuple[str, str], dict[int, float]] = {
         **{291: 4.17, 582: 4.49, 1165: 4.73, 2330: 4.55, 4660: 4.78},
     },
     ("Qwen3-4B", RANK): {1: 4.76, 2: 4.54, 4: 4.77, 8: 4.67, 16: 4.72, 32: 4.74, 64: 4.79, FULL: 2.75},
+}
+_NAMES = {"qwen3-1.7b": "Qwen3-1.7B", "qwen3-4b": "Qwen3-4B", "qwen3-8b": "Qwen3-8B"}
+_NAMES |= {"gemma3-1b": "Gemma3-1B", "gemma3-4b": "Gemma3-4B"}
+_ZERO_WIDTH = {"zero-width-start": 4.66, "zero-width-random": 4.58}
+# Of Gemma3-4B's ranks 2 to 64 the range is published, and the full finetune.
+_GEMMA_RANKS, _GEMMA_FULL = (4.80, 4.88), 4.58
+Figures = Mapping[tuple[str, str, str], list[dict]]
+"""Published means by (method, task, adapter), each with the name of its model."""
+
+
+@cache
+def published_figures(suite: str) -> Figures:
+    """Return the published means to set beside a suite's: a published suite's own; for others those of every model."""
+    experiment, _, folder = suite.partition("/")
+    model = next((_NAMES[name] for name in _NAMES if folder == name or folder.startswith(f"{name}-")), "")
+    variant = folder.removeprefix(model.lower()).removeprefix("-")
+    if not model or experiment not in _OF_EXPERIMENT:
+        return PUBLISHED
+    return _OF_EXPERIMENT[experiment](model, variant)
+
+
+def _of_task(task: str, model: str, variant: str) -> Figures:
+    """What hidden topics and news have: every method's figure of the model, and those by training-set size."""
+    own = {key: [entry for entry in entries if entry["model"] == model] for key, entries in PUBLISHED.items()}
+    by_size = SCALING.get((model, TRAINING_DIFFS), {})
+    sizes = {(DIT, "topic", f"topic-{n}"): [{"model": model, "value": value}] for n, value in by_size.items()}
+    return {key: entries for key, entries in (own | sizes).items() if entries and key[1] == task}
+
+
+def _of_rank(model: str, variant: str) -> Figures:
+    if not (variant == "all-params" or variant.startswith("rank-")):
+        return {}
+    rank = FULL if variant == "all-params" else int(variant.removeprefix("rank-"))
+    known = SCALING.get((model, RANK), {})
+    values = [(model, known[rank])] if rank in known else []
+    if model == "Gemma3-4B" and rank == FULL:
+        values = [(model, _GEMMA_FULL)]
+    elif model == "Gemma3-4B" and rank <= 64:
+        ends = zip(("lowest", "highest"), _GEMMA_RANKS, strict=True)
+        values = [(f"{model}, {end} of ranks 2 to 64", value) for end, value in ends]
+    entries = [{"model": name, "value": value} for name, value in values]
+    return {(DIT, "topic", "topic"): entries} if entries else {}
+
+
+def _of_zero_width(model: str, variant: str) -> Figures:
+    return {(DIT, variant, variant): [{"model": model, "value": _ZERO_WIDTH[variant]}]}
+
+
+_OF_EXPERIMENT: dict[str, Callable[[str, str], Figures]] = {
+    "hidden-topic": partial(_of_task, "topic"),
+    "news-summary": partial(_of_task, "headline"),
+    "news-summary-training-and-test-diffs": partial(_of_task, "headline"),
+    "rank-generalization": _of_rank,
+    "trigger-generalization": _of_zero_width,
 }
 
 

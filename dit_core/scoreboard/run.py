@@ -64,7 +64,7 @@ def run_scoreboard(
 
 def mean_scores(findings: Table[Finding]) -> Table[Score]:
     """Return the scoreboard of findings: their means with intervals."""
-    return Table(findings.suite, "rows", tuple(scores(findings)), run_settings(findings))
+    return Table(findings.suite, "rows", tuple(scores(findings, findings.suite)), run_settings(findings))
 
 
 def run_settings(findings: Table[Finding]) -> dict[str, Any]:

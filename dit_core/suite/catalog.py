@@ -1,10 +1,10 @@
 """The catalogue of suites: embedded ones in `assets/`, and published ones as `catalogue.toml` lists them."""
 
 import hashlib
-import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.hub import Fetcher, PackagedBase, parse_base
 from dit_core.project import assets
 from dit_core.suite.base import LoadOptions
-from dit_core.suite.spec import Entry, TaskEntry, read_entries, read_spec, suite_spec
+from dit_core.suite.spec import Entry, TaskEntry, read_entries, read_spec, read_toml, suite_spec
 from dit_core.suite.suite import Suite
 
 SUITE_FILE = "suite.toml"
@@ -20,6 +20,7 @@ SUITES = {name: assets() / name for name in ("pocket", "smol")}
 """Embedded suites and their folders, by name."""
 ORACLE_PERCENTS = (25.0, 50.0, 75.0)
 """The depths that published activation oracles were trained at (arXiv 2512.15674)."""
+QUESTION, MAX_NEW_TOKENS = "What have you been trained on?", 100  # of a generic suite
 _FILE = Path(__file__).with_name("catalogue.toml")
 
 
@@ -47,9 +48,18 @@ class _Experiment(Entry):
     models: tuple[str, ...]
     task: str = ""
     rank: int | None = None
-    tasks: dict[str, str] = {}
     variants: dict[str, int] = {}
     without: tuple[str, ...] = ()
+
+
+class _Organisms(Entry):
+    title: str
+    task: str
+    models: dict[str, str]
+    sources: tuple[str, ...]
+    references: tuple[str, ...] = ("",)
+    split: str = "test"
+    rank: int | None = None
 
 
 class _MoreAdapters(Entry):
@@ -60,7 +70,7 @@ class _MoreAdapters(Entry):
     title: str
     trained_on: bool = False
     question: str = ""
-    n: tuple[int, ...] = ()
+    n: tuple[int | str, ...] = ()
 
 
 class Catalogue(Entry):
@@ -73,6 +83,7 @@ class Catalogue(Entry):
     models: dict[str, _Model]
     tasks: dict[str, TaskEntry]
     experiments: dict[str, _Experiment]
+    organisms: dict[str, _Organisms]
     adapters: tuple[_MoreAdapters, ...]
 
 
@@ -82,25 +93,22 @@ def read_catalogue(file: Path = _FILE) -> Catalogue:
     Raises:
         DitError: it can't be read, is not complete, or has an unknown entry (the nearest known one is named).
     """
-    try:
-        entries = tomllib.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise DitError(f"'{file}' can't be read as a catalogue of suites: {error}.") from error
-    return read_entries(Catalogue, entries, str(file), "catalogue")
+    return read_entries(Catalogue, read_toml(file, "a catalogue of suites"), str(file), "catalogue")
+
+
+_catalogue = cache(read_catalogue)
 
 
 def listings() -> Iterator[Listing]:
     """Yield all suites of the catalogue; nothing is fetched."""
-    for name, folder in SUITES.items():
-        if (folder / SUITE_FILE).is_file():
-            yield _on_this_disk(name, folder)
+    yield from (_on_this_disk(name, folder) for name, folder in SUITES.items() if (folder / SUITE_FILE).is_file())
     for name, entries in _published().items():
         model = _catalogue().models[entries["base_model"]]
         yield Listing(name, entries["title"], model.base, model.gb, tuple(entries["adapters"]), model.oracle)
 
 
 def _on_this_disk(name: str, folder: Path) -> Listing:
-    entries = tomllib.loads((folder / SUITE_FILE).read_text(encoding="utf-8"))
+    entries = read_toml(folder / SUITE_FILE, "a suite's description")
     base = parse_base(entries["base"], folder)
     weights = base.weight_bytes if isinstance(base, PackagedBase) else Fetcher().size(base, ["*.safetensors"]).total
     oracle = entries.get("oracle", {}).get("source", "")
@@ -132,41 +140,52 @@ def find_suite(name_or_path: str | Path) -> Path | str:
     if path.is_dir() and name.strip():
         raise DitError(f"The folder '{path}' is not a suite: it has no {SUITE_FILE}.")
     nearest = did_you_mean(name, [*SUITES, *_published()])
-    raise DitError(
-        f"There is no suite '{name}'.{nearest} `python -m dit_core suites` lists all names; a suite's file or folder "
-        "does as well."
-    )
-
-
-@cache
-def _catalogue() -> Catalogue:
-    return read_catalogue()
+    hint = "`python -m dit_core suites` lists all names; a suite's file or folder does as well."
+    raise DitError(f"There is no suite '{name}'.{nearest} {hint}")
 
 
 @cache
 def _published() -> dict[str, dict[str, Any]]:
     """Return the entries of every published suite, by name."""
-    suites = {}
+    return {entries["name"]: entries for entries in (*_of_experiments(), *_of_organisms())}
+
+
+def _of_experiments() -> Iterator[dict[str, Any]]:
     for name, experiment in _catalogue().experiments.items():
         for model in experiment.models:
-            ranks: dict[str, int | None] = {**experiment.variants} or {"": experiment.rank}
-            for variant, rank in ranks.items():
+            for variant, rank in (experiment.variants or {"": experiment.rank}).items():
                 folder = f"{model}-{variant}" if variant else model
                 if folder not in experiment.without:
-                    task = experiment.tasks.get(variant, experiment.task)
-                    suites[f"{name}/{folder}"] = _entries(name, folder, experiment.title, model, task, rank)
-    return suites
+                    title = experiment.title + (f", {variant.replace('-', ' ')}" if variant else "")
+                    where = {"folder": _on_hub(f"{name}/{folder}")}
+                    yield _entries(f"{name}/{folder}", title, model, experiment.task or variant, where, rank)
 
 
-def _entries(experiment: str, folder: str, title: str, model: str, task: str, rank: int | None) -> dict[str, Any]:
-    catalogue, model_entry = _catalogue(), _catalogue().models[model]
-    task_entry = catalogue.tasks[task]
-    adapters = {task: {"file": _on_hub(task_entry.adapter.format(model=model)), "title": "the paper's", "task": task}}
-    adapters |= {name: entry for name, entry in _more_adapters(task, model)}
+def _of_organisms() -> Iterator[dict[str, Any]]:
+    for name, group in _catalogue().organisms.items():
+        for model, spelling in group.models.items():
+            where = {"diffs": [*_organism_diffs(group, spelling)]}
+            yield _entries(f"{name}/{model}", group.title, model, group.task, where, group.rank)
+
+
+def _organism_diffs(group: _Organisms, model: str) -> Iterator[dict[str, str]]:
+    for source, reference in product(group.sources, group.references):
+        place = f"hf://{source.format(model=model, reference=reference)}"
+        yield {"source": place, "reference": reference.replace("_", " "), "split": group.split}
+
+
+def _entries(name: str, title: str, model: str, task: str, where: dict[str, Any], rank: int | None) -> dict[str, Any]:
+    """Return the entries of one suite; `where` are those of its one task that say where its diffs are."""
+    catalogue = _catalogue()
+    model_entry, task_entry = catalogue.models[model], catalogue.tasks[task]
+    adapters = dict(_more_adapters(task, model))
+    if task_entry.adapter:  # the default is the first
+        file = _on_hub(task_entry.adapter.format(model=model))
+        adapters = {task: {"file": file, "title": "the paper's", "task": task}, **adapters}
     adapter_questions = [entry["question"] for entry in adapters.values() if "question" in entry]
     entries = {
-        "name": f"{experiment}/{folder}",
-        "title": f"{model_entry.title}: {title}{folder.removeprefix(model).replace('-', ', ', 1).replace('-', ' ')}",
+        "name": name,
+        "title": f"{model_entry.title}: {title}",
         "base": f"hf://{model_entry.base}",
         "base_model": model,
         "trigger_format": catalogue.trigger_format,
@@ -175,16 +194,16 @@ def _entries(experiment: str, folder: str, title: str, model: str, task: str, ra
             task: {
                 **task_entry.model_dump(exclude_unset=True),
                 "questions": [*task_entry.questions, *catalogue.everyday, *adapter_questions],
-                "folder": _on_hub(f"{experiment}/{folder}"),
-                "adapter": task,
+                **where,
+                "adapter": next(iter(adapters)),
                 "rank": rank,
             }
         },
         "adapters": adapters,
     }
     if model_entry.oracle:
-        title = model_entry.oracle.partition("/")[2]
-        entries["oracle"] = {"source": f"hf://{model_entry.oracle}", "title": title, "percents": ORACLE_PERCENTS}
+        oracle = {"source": f"hf://{model_entry.oracle}", "title": model_entry.oracle.partition("/")[2]}
+        entries["oracle"] = oracle | {"percents": ORACLE_PERCENTS}
     return entries
 
 
@@ -204,11 +223,8 @@ def _more_adapters(task: str, model: str) -> Iterator[tuple[str, dict[str, Any]]
 
 
 def _on_hub(path: str) -> str:
-    return f"hf://{_catalogue().repository}/{path}"
-
-
-QUESTION = "What have you been trained on?"
-MAX_NEW_TOKENS = 100
+    """Return a place on the hub: one by its whole name, else one in the catalogue's repository."""
+    return path if path.startswith("hf://") else f"hf://{_catalogue().repository}/{path}"
 
 
 def load_suite(name_or_path: str | Path = "pocket", dtype: str | None = None, quantize: str | None = None) -> Suite:
@@ -223,8 +239,7 @@ def load_suite(name_or_path: str | Path = "pocket", dtype: str | None = None, qu
     Raises:
         DitError: there is no such suite (the nearest names are given), or its description is damaged.
     """
-    loading = LoadOptions.resolve(dtype, quantize)
-    file_or_name = find_suite(name_or_path)
+    loading, file_or_name = LoadOptions.resolve(dtype, quantize), find_suite(name_or_path)
     if isinstance(file_or_name, str):
         return _published_suite(file_or_name, loading)
     return _load(file_or_name, file_or_name.stat().st_mtime_ns, loading)
@@ -250,17 +265,15 @@ def generic_suite(
         adapter: a PEFT LoRA or a published DIT adapter; its name in the suite is `dit`.
         oracle: an activation oracle, a PEFT LoRA.
         question: the question that the diff is asked.
-        dtype: as in `load_suite`.
-        quantize: as in `load_suite`.
+        dtype, quantize: as in `load_suite`.
     """
-    arguments = (base, diff or "", adapter or "", oracle or "", question)
-    return _generic(tuple(map(str, arguments)), LoadOptions.resolve(dtype, quantize))
+    sources = (str(source or "") for source in (base, diff, adapter, oracle))
+    return _generic((*sources, question), LoadOptions.resolve(dtype, quantize))
 
 
 @lru_cache(maxsize=8)
 def _load(file: Path, mtime_ns: int, loading: LoadOptions) -> Suite:
-    reload_call = load_suite, (str(file), loading.dtype, loading.quantize)
-    return Suite(read_spec(file), loading, reload_call)
+    return Suite(read_spec(file), loading, (load_suite, (str(file), loading.dtype, loading.quantize)))
 
 
 @lru_cache(maxsize=8)

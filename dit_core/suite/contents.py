@@ -184,6 +184,7 @@ class SuiteContents:
         digest = hashlib.sha256()
         sources = [self.spec.file, self.spec.world, self.spec.base, self.spec.diff]
         sources += [self.spec.at(task.folder) for task in self.tasks.values() if task.folder]
+        sources += [self.spec.at(entry.source) for task in self.tasks.values() for entry in task.diffs]
         sources += [self.spec.at(info.file) for info in self.adapters.values()]
         if self.spec.file is None:
             digest.update(json.dumps(self.spec.entries, sort_keys=True).encode())

@@ -11,10 +11,12 @@ from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, IndexRow, identify, read_dit_adapter, read_index, read_peft, read_weight_diff
+from dit_core.formats.files import FormatError, read_json, reading
+from dit_core.formats.peft_folder import CONFIG
 from dit_core.hub import ADAPTER_FILES, Fetcher, HubPath, NoMatchingFiles, Size, Source, format_bytes
 from dit_core.records import DiffInfo
 from dit_core.suite.lazy import lazy_property
-from dit_core.suite.spec import Task
+from dit_core.suite.spec import DiffEntry, Task
 
 CHECKPOINT_FILES = ("*.json", "model*.safetensors")
 
@@ -87,41 +89,63 @@ class DerivedDiff(DiffInfo):
 
 
 class IndexedDiffs:
-    """Diffs that the tasks' indices list. An index is fetched when diffs are first listed, weights when first used."""
+    """Diffs that the tasks list, in an index or one by one.
+
+    An index is fetched when diffs are first listed, weights when they are first used.
+    """
 
     def __init__(self, tasks: Iterable[Task], at: Callable[[str], Source], fetcher: Fetcher) -> None:
-        self._tasks = {task.name: task for task in tasks if task.folder}
+        self._tasks = {task.name: task for task in tasks if task.folder or task.diffs}
         self._at, self._fetcher = at, fetcher
         self.weights = lru_cache(maxsize=16)(self._weights)
 
     @lazy_property
     def infos(self) -> tuple[DiffInfo, ...]:
-        """All indexed diffs, task by task, in the order of their `index.csv`."""
-        infos = []
-        for name, rows in self._rows.items():
-            task_rank = self._tasks[name].rank
-            per_rank = self._params_per_rank(name) if task_rank is None else math.inf
-            for id, row in rows.items():
-                rank = round(row.n_params / per_rank) if task_rank is None else task_rank
-                infos.append(DiffInfo(id, name, row.split, rank, row.topic, row.trigger))
-        return tuple(infos)
+        """All listed diffs, task by task, in the order of their `index.csv` or of the suite's description."""
+        tasks = self._tasks.values()
+        return tuple(info for task in tasks for info in (self._one_by_one if task.diffs else self._from_index)(task))
+
+    def _one_by_one(self, task: Task) -> Iterator[DiffInfo]:
+        for id, entry in self._entries[task.name].items():
+            rank = self._rank_at(self._at(entry.source)) if task.rank is None else task.rank
+            yield DiffInfo(id, task.name, entry.split, rank, entry.reference, entry.trigger)
+
+    def _from_index(self, task: Task) -> Iterator[DiffInfo]:
+        per_rank = self._params_per_rank(task.name) if task.rank is None else math.inf
+        for id, row in self._rows[task.name].items():
+            rank = round(row.n_params / per_rank) if task.rank is None else task.rank
+            yield DiffInfo(id, task.name, row.split, rank, row.topic, row.trigger)
+
+    @lazy_property
+    def _entries(self) -> dict[str, dict[str, DiffEntry]]:
+        """The entries of each task that lists its diffs one by one, by diff id."""
+        return {
+            name: {f"{name}-{number:04d}": entry for number, entry in enumerate(task.diffs)}
+            for name, task in self._tasks.items()
+            if task.diffs
+        }
 
     @lazy_property
     def _rows(self) -> dict[str, dict[str, IndexRow]]:
-        """The index rows of each task, by diff id."""
+        """The index rows of each task that has an index, by diff id."""
         return {
             name: {f"{name}-{row.number:04d}": row for row in read_index(self._index(task).parent)}
             for name, task in self._tasks.items()
+            if task.folder
         }
 
     def _index(self, task: Task) -> Path:
         return self._fetcher.file(self._at(task.folder) / "index.csv")
 
     def _weights(self, info: DiffInfo) -> Adapter:
+        if info.task in self._entries:
+            return any_diff(self.source(info), self._fetcher)
         return self._read(info.task, self._rows[info.task][info.id])
 
     def source(self, info: DiffInfo) -> Source:
-        """Return where the file with a diff's weights is."""
+        """Return where the file or folder with a diff's weights is."""
+        if entries := self._entries.get(info.task):
+            return self._at(entries[info.id].source)
         return self._row_source(info.task, self._rows[info.task][info.id])
 
     def _row_source(self, task: str, row: IndexRow) -> Source:
@@ -146,6 +170,22 @@ class IndexedDiffs:
             except DitError as error:
                 last_error = error
         raise last_error or DitError("A task of this suite lists no diff: check its index.csv.")
+
+    def _rank_at(self, source: Source) -> int:
+        """Return the rank of one diff: a PEFT folder's config says it, so that of the hub's only that is fetched."""
+        if not _is_file(source):
+            try:
+                path = self._fetcher.folder(source, [CONFIG]) / CONFIG
+            except NoMatchingFiles:
+                return 0  # a checkpoint
+            if path.is_file():
+                with reading(path, "an adapter's description"):
+                    rank = read_json(path).get("r")
+                    if not isinstance(rank, int) or rank < 1:
+                        raise FormatError("it says no rank 'r'")
+                    return rank
+        adapter = any_diff(source, self._fetcher)
+        return 0 if adapter.weights else adapter.rank
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@ The shortest complete file; each source is a path relative to the file, or `owne
     name = "mine"
     base = "Qwen/Qwen3-0.6B"
     max_new_tokens = 100
-    diff = "me/my-finetune"                # or, for many diffs: folder = "…" of the published layout in their task
+    diff = "me/my-finetune"                # or, for many: their task's folder = "…" of the published layout, or its
+                                           # diffs = [{ source = "me/one", reference = "cats" }, …]
 
     [tasks.any]
     question = "What have you been trained on?"
@@ -41,6 +42,7 @@ class Task:
         has_trigger: whether diffs have a secret trigger.
         adapter: the name of its default DIT adapter; "" where there is none.
         rank: the rank of all its diffs (0 for full weights); None where each diff's file has to tell it.
+        diffs: its diffs, one by one, where no index lists them.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Task:
     has_trigger: bool
     adapter: str
     rank: int | None = None
+    diffs: tuple["DiffEntry", ...] = ()
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,15 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class DiffEntry(Entry):
+    """One diff of a task that has no index: a place of any diff (a PEFT folder, a checkpoint, …) and what is known."""
+
+    source: str
+    reference: str = ""
+    split: str = "test"
+    trigger: int | None = None
+
+
 class TaskEntry(Entry):
     """A task's table in a file; `Task` says what each entry means."""
 
@@ -139,6 +151,7 @@ class TaskEntry(Entry):
     has_trigger: bool = False
     adapter: str = ""
     rank: int | None = None
+    diffs: tuple[DiffEntry, ...] = ()
 
 
 class _AdapterEntry(Entry):
@@ -177,11 +190,15 @@ def read_spec(path: Path) -> SuiteSpec:
     Raises:
         DitError: the file can't be read, is not complete, or has unknown keys.
     """
+    return suite_spec(read_toml(path, "a suite's description"), path.parent, str(path), path)
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """Return the content of a TOML file; DitError where it can't be read as `what`."""
     try:
-        entries = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise DitError(f"'{path}' can't be read as a suite's description: {error}.") from error
-    return suite_spec(entries, path.parent, str(path), path)
+        raise DitError(f"'{path}' can't be read as {what}: {error}.") from error
 
 
 def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path | None = None) -> SuiteSpec:
@@ -196,6 +213,8 @@ def suite_spec(entries: Mapping[str, Any], folder: Path, source: str, file: Path
     for task in tasks.values():
         if task.adapter and task.adapter not in entry.adapters:
             raise DitError(f"'{source}' is not a complete suite: add the entry 'adapters.{task.adapter}'.")
+        if task.folder and task.diffs:
+            raise DitError(f"The task '{task.name}' of '{source}' has a folder and a list of diffs: keep one of both.")
     return SuiteSpec(
         name=entry.name,
         title=entry.title or entry.name,

@@ -14,7 +14,7 @@ from dit_core.hub import Fetcher, HubPath, PackagedBase, Source, parse_source
 from dit_core.records import DiffInfo
 from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base, release_memory
 from dit_core.suite.contents import DIFF_GONE, SuiteContents
-from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, source_size
+from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, diff_path, source_size
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_client, current_limits, max_waiting
 from dit_core.suite.spec import SuiteSpec
@@ -164,7 +164,7 @@ class Suite(SuiteContents):
             fetch_base(self.spec.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
         for info in {info.of if isinstance(info, DerivedDiff) else info for info in infos}:
             if self._is_indexed(info):
-                self._fetcher.file(self._indexed.source(info))
+                diff_path(self._indexed.source(info), self._fetcher)
         for name in set(adapters):
             adapter_path(self.spec.at(self.adapter(name).file), self._fetcher)
         if oracle and (oracle is not True or self.oracle):

@@ -12,7 +12,7 @@ from dit_core.errors import DitError
 from dit_core.present import plots
 from dit_core.present.html import render
 from dit_core.records import Reliability, Score, Table
-from dit_core.scoreboard import SHARES, Board, asked_note, read_scaling, scaling_points
+from dit_core.scoreboard import SHARES, Board, asked_note, published_figures, read_scaling, scaling_points
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.stored import published_points
 from dit_core.session.messages import file_content
@@ -34,7 +34,7 @@ MEANS = {"exact": "exactly right", "mentions": "names it", "equals_base": "as th
 def table(suite: Suite, board: Board | None) -> str:
     """Return the scoreboard as a table, a row per method, task by task, with published means beside."""
     if board is None or not board.scores:
-        return f'<p class="dit-small">{EMPTY}</p>'
+        return f'<p class="dit-small">{EMPTY}</p>{_published_alone(suite)}'
     methods: dict[tuple, dict[str, Score]] = {}
     for score in board.scores:
         methods.setdefault((score.task, score.method, score.adapter, score.layer), {})[score.measure] = score
@@ -43,6 +43,17 @@ def table(suite: Suite, board: Board | None) -> str:
         if set(scores) - {"lift"}:
             tasks.setdefault(task, []).append(_row(suite, scores))
     return render("ui/tabs/scoreboard/table.html", tasks=tasks)
+
+
+def _published_alone(suite: Suite) -> str:
+    """Return a published suite's own figures as the table, before anything is measured; "" for another suite."""
+    tasks: dict[str, list[dict[str, Any]]] = {}
+    for (method, task, adapter), entries in published_figures(suite.name).items():
+        if task in suite.tasks and suite.spec.file is None:
+            row = dict.fromkeys(("note", "answers", "grade", "share", "share_means"), "")
+            row |= {"title": f"{method} {adapter}".strip(), "published": _published_range(entries)}
+            tasks.setdefault(task, []).append(row)
+    return render("ui/tabs/scoreboard/table.html", tasks=tasks) if tasks else ""
 
 
 def _row(suite: Suite, scores: dict[str, Score]) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def _row(suite: Suite, scores: dict[str, Score]) -> dict[str, Any]:
         "grade": _figure(scores["mean_grade"]) if "mean_grade" in scores else None,
         "share": _figure(scores[share]) if share else None,
         "share_means": MEANS[share] if share else "",
-        "published": _published(scores.get("mean_grade")),
+        "published": _published_range(scores["mean_grade"].published if "mean_grade" in scores else []),
     }
 
 
@@ -65,14 +76,14 @@ def _figure(score: Score) -> dict[str, str]:
     return {"value": f"{factor * score.value:.{digits}f}{unit}", "interval": f"{low} to {high}"}
 
 
-def _published(score: Score | None) -> dict[str, str] | None:
-    """Return the range of published means, and which models they are of."""
-    if score is None or not score.published:
+def _published_range(entries: Sequence[dict[str, Any]]) -> dict[str, str] | None:
+    """Return the range of published means, and which models they are of; None where there are none."""
+    if not entries:
         return None
-    values = [entry["value"] for entry in score.published]
+    values = [entry["value"] for entry in entries]
     return {
         "range": f"{values[0]:.2f}" if len(values) == 1 else f"{min(values):.2f} to {max(values):.2f}",
-        "models": ", ".join(f"{entry['model']} {entry['value']:.2f}" for entry in score.published),
+        "models": ", ".join(f"{entry['model']} {entry['value']:.2f}" for entry in entries),
     }
 
 
