@@ -129,16 +129,8 @@ def test_a_key_that_is_got_must_be_a_storages_key(tmp_path):
             return data
         view = re.compile(rb"(\(\(h.)(h.)(h.|j.{4})(h.[KMJ])", re.DOTALL)
         found = list(view.finditer(data))[-1]
-        return (
-            data[: found.start()]
-            + found[1]
-            + found[2]
-            + b"j"
-            + found[2][1:]
-            + bytes(3)
-            + found[4]
-            + data[found.end() :]
-        )
+        as_key = b"".join((found[1], found[2], b"j", found[2][1:], bytes(3), found[4]))
+        return data[: found.start()] + as_key + data[found.end() :]
 
     path.write_bytes(hostile.repacked(path.read_bytes(), spoilt))
     with pytest.raises(DitError):
