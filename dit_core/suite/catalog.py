@@ -48,7 +48,7 @@ class _Experiment(Entry):
     models: tuple[str, ...]
     task: str = ""
     rank: int | None = None
-    variants: dict[str, int] = {}
+    variants: dict[str, int | None] = {}
     without: tuple[str, ...] = ()
 
 

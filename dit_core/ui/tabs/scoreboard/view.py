@@ -50,7 +50,7 @@ def _published_alone(suite: Suite) -> str:
     tasks: dict[str, list[dict[str, Any]]] = {}
     for (method, task, adapter), entries in published_figures(suite.name).items():
         if task in suite.tasks and suite.spec.file is None:
-            row = dict.fromkeys(("note", "answers", "grade", "share", "share_means"), "")
+            row: dict[str, Any] = dict.fromkeys(("note", "answers", "grade", "share", "share_means"), "")
             row |= {"title": f"{method} {adapter}".strip(), "published": _published_range(entries)}
             tasks.setdefault(task, []).append(row)
     return render("ui/tabs/scoreboard/table.html", tasks=tasks) if tasks else ""
