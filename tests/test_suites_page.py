@@ -263,7 +263,8 @@ def test_nor_does_a_visitor_make_it_download_much_by_a_hub_id(suite, hub):
 def test_the_list_has_all_suites_and_without_a_site_its_own_alone(suite):
     site = Site(suite, OPEN, lambda *_: None, dict)
     names = [offer.name for offer in site.offers]
-    assert names[0] == suite.name and len(names) == len(set(names)) and set(names[1:]) == {one.name for one in finding.listings()}
+    assert names[0] == suite.name and len(names) == len(set(names))
+    assert set(names[1:]) == {one.name for one in finding.listings()}
     assert sum("Gemma" in offer.label for offer in site.offers) > 8
     lists = [one for one in page.build(suite).blocks.values() if getattr(one, "elem_id", "") == "dit-suite"]
     assert [value for _, value in lists[0].choices] == [suite.name]
