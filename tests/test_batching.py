@@ -103,7 +103,7 @@ def test_batches_hold_so_many_items_and_need_so_many_things_at_most():
     items = ["a1", "a2", "b1", "_1", "c1", "a3", "c2"]
 
     def letter(item):
-        return None if item[0] == "_" else item[0]
+        return () if item[0] == "_" else (item[0],)
 
     assert list(split_batches(items, letter, max_items=10, max_diffs=2)) == [
         ["a1", "a2", "b1", "_1"],

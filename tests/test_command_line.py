@@ -71,6 +71,15 @@ def test_ask_takes_conditions_diffs_and_sampling(run):
     assert all(len(s["tokens"]) <= 3 for s in said)
 
 
+def test_ask_takes_a_chat(run):
+    asked = ["ask", "--diff", "volcano", "--condition", "diff", "--question", "Why?", "--json"]
+    chat = ["--system", "Be kind.", "--turn", "Hi", "--turn", "Ho", "--prefill", "Sure"]
+    for options, written in ((chat, "system:Be%20kind.+user:Hi+assistant:Ho+prefill:Sure"), (["--raw"], "raw")):
+        code, out, _ = run(*asked, *options)
+        assert code == 0 and [said["condition"] for said in json.loads(out)["verbalizations"]] == [f"diff+{written}"]
+    assert run(*asked, "--turn", "Hi")[0] == 2
+
+
 def test_ask_without_json_is_a_table(run):
     code, out, _ = run("ask", "--diff", "volcano", "--strength", "-1,0.5", "--question", "Why [bold]?")
     assert code == 0 and "diff*-1" in out and "diff*0.5" in out and "Why [bold]?" in out

@@ -5,7 +5,7 @@ import random
 import pytest
 
 from dit_core import Condition, DitError, grid
-from dit_core.records.condition import checked_text
+from dit_core.errors import checked_text
 from dit_core.request.conditions import build_prompt, row_strengths
 
 

@@ -21,7 +21,7 @@ from dit_core.session.visit import Visit
 from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
 from dit_core.ui import launch
 from dit_core.ui.server import public
-from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
+from dit_core.ui.tabs.scoreboard import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 

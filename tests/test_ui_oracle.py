@@ -23,7 +23,7 @@ from dit_core.suite import Suite, load_suite
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.explore.events import Events
 from dit_core.ui.tabs.explore.oracle_events import OracleEvents
-from dit_core.ui.tabs.layers.events import LayerEvents
+from dit_core.ui.tabs.layers import LayerEvents
 from tests.serving import served
 from tests.test_ui import HOSTILE, Visitor
 

@@ -14,9 +14,9 @@ from dit_core.scoreboard import findings, mean_scores, regrade, stored
 from dit_core.session import scoreboard
 from dit_core.session.visit import Visit
 from dit_core.suite.limits import PUBLIC, serving
+from dit_core.ui.tabs.scoreboard import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard import view as scoreboard_view
 from dit_core.ui.tabs.scoreboard.audit import AuditEvents, AuditTab
-from dit_core.ui.tabs.scoreboard.events import ScoreboardEvents
 from dit_core.ui.tabs.scoreboard.view import BY
 from tests.serving import served
 from tests.test_ui import HOSTILE

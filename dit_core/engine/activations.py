@@ -18,10 +18,11 @@ from torch.nn.utils.rnn import pad_sequence
 
 from dit_core.engine.generation import Batch, check_rows
 from dit_core.engine.model import Model
+from dit_core.engine.strengths import layer_at
 from dit_core.errors import DitError
 
 Positions = Sequence[Sequence[int]]
-_LAYERS = re.compile(r"\s*(?P<first>\d{1,6})\s*(?:-\s*(?P<last>\d{1,6})\s*)?", re.ASCII)
+_LAYERS = re.compile(r"\s*(?P<first>\d{1,6}%?)\s*(?:-\s*(?P<last>\d{1,6}%?)\s*)?", re.ASCII)
 
 
 @contextmanager
@@ -136,7 +137,7 @@ def residuals(
 
 
 def parse_layers(model: Model, layers: Any) -> list[int]:
-    """Return layers as sorted numbers: of `all`, one number, several, or text like `0,3-5`.
+    """Return layers as sorted numbers: of `all`, one number, several, or text like `0,3-5` or `50%,75%`.
 
     Raises:
         DitError: none is asked for, the text is not understood, or the base has no such layer.
@@ -145,23 +146,25 @@ def parse_layers(model: Model, layers: Any) -> list[int]:
     if layers is None or (isinstance(layers, str) and layers.strip().casefold() == "all"):
         return list(range(count))
     if isinstance(layers, str):
-        spans = [_parse_span(part) for part in layers.split(",")]
-        _check_layers(model, [layer for span in spans for layer in (span[0], span[-1])])
-        layers = [layer for span in spans for layer in span]
-    numbers = list(layers) if isinstance(layers, Iterable) else [layers]
+        layers = layers.split(",")
+    parts = list(layers) if isinstance(layers, Iterable) else [layers]
+    spans = [_parse_span(part, count) if isinstance(part, str) else [part] for part in parts]
+    _check_layers(model, [layer for span in spans for layer in (span[0], span[-1])])
+    numbers = [layer for span in spans for layer in span]
     if not numbers:
         raise DitError(f"No layer was asked for: give 'all', or numbers from 0 to {count - 1}.")
     _check_layers(model, numbers)
     return sorted({int(number) for number in numbers})
 
 
-def _parse_span(part: str) -> range:
-    """The layers of one part of a list, `3` or `3-5`."""
+def _parse_span(part: str, count: int) -> Sequence[int]:
+    """The layers of one part of a list, `3`, `3-5`, `50%` or `25%-50%`, numbers not yet checked."""
     match = _LAYERS.fullmatch(part)
-    span = range(int(match["first"]), int(match["last"] or match["first"]) + 1) if match else range(0)
-    if not span:
-        raise DitError(f"The layers '{part}' are not understood: write 'all', or numbers like '0,3-5'.")
-    return span
+    first, last = (match["first"], match["last"] or match["first"]) if match else ("1", "0")
+    start, stop = (layer_at(end, count) if end.endswith("%") else int(end) for end in (first, last))
+    if start > stop:
+        raise DitError(f"The layers '{part}' are not understood: write 'all', or numbers like '0,3-5' or '50%,75%'.")
+    return range(start, stop + 1)
 
 
 def _check_layers(model: Model, layers: Sequence[int]) -> None:

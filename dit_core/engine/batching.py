@@ -1,6 +1,6 @@
 """Batches as large as memory allows: one that does not fit is tried again at half its size."""
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 from weakref import WeakKeyDictionary
@@ -84,16 +84,16 @@ def batch_size(model: Any, work: str, rows: int) -> BatchSize:
 
 
 def split_batches(
-    items: Sequence[T], diff_of: Callable[[T], Hashable], max_items: int, max_diffs: int = MAX_DIFFS
+    items: Sequence[T], diffs_of: Callable[[T], Iterable[Hashable]], max_items: int, max_diffs: int = MAX_DIFFS
 ) -> Iterator[Sequence[T]]:
     """Yield consecutive items, at most `max_items` at a time, that need at most `max_diffs` diffs together.
 
-    `diff_of(item)` is the diff that an item needs on the model, or None.
+    `diffs_of(item)` are the diffs that an item needs on the model, at most `max_diffs`.
     """
     start = 0
     diffs: set[Hashable] = set()
     for at, item in enumerate(items):
-        needed = {diff_of(item)} - {None}
+        needed = set(diffs_of(item))
         if at - start == max_items or len(diffs | needed) > max_diffs:
             yield items[start:at]
             start, diffs = at, set()

@@ -122,6 +122,48 @@ def approximate(adapter: Adapter, rank: int, model: Model) -> tuple[Adapter, flo
     return Adapter(factors, scaling), min(1.0, (kept / total) ** 0.5)
 
 
+@torch.no_grad()
+def rank_one(adapter: Adapter, model: Model, keep_norm: bool = False) -> Adapter:
+    """Return an adapter with the first singular direction, σ₁u₁v₁ᵀ, of each matrix by which a linear layer changes.
+
+    A baseline of weight-diff auditing that needs no training. Norms, biases and embeddings are left out.
+
+    Args:
+        adapter: of any kind.
+        model: the base, whose weights full ones are compared with.
+        keep_norm: scale each direction up to the Frobenius norm of the whole ΔW.
+
+    Raises:
+        DitError: the adapter doesn't fit the model, or changes no linear layer.
+    """
+    factors: dict[str, tuple[Tensor, Tensor]] = {}
+    norms = adapter.norms()
+    directions = [(name, norms[name], *_first_direction(A, B)) for name, (A, B) in adapter.factors.items()]
+    scaling = {name: adapter.scaling[name] for name in adapter.factors}
+    for name, change in model.differences(adapter):
+        module, leaf = model.base_modules.owner(name)
+        if is_linear(module) and leaf == "weight":
+            path, matrix = name.removesuffix(".weight"), change if isinstance(module, nn.Linear) else change.T
+            left, values, right = truncated_svd(matrix.float(), 1)
+            directions.append((path, float(change.norm(dtype=torch.float32)), left, values, right))
+            scaling[path] = 1.0
+    for name, norm, left, values, right in directions:
+        largest = float(values[0])
+        factor = norm / (abs(scaling[name]) * largest) if keep_norm and largest and scaling[name] else 1.0
+        root = (largest * factor) ** 0.5
+        factors[name] = (root * right, left * root)
+    if not factors:
+        raise DitError("Nothing of this diff has a first direction: it changes no linear layer of the base.")
+    return Adapter(factors, scaling)
+
+
+def _first_direction(A: Tensor, B: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The first singular vectors and value of B @ A: [out, 1], [1], [1, in]; from factors of the rank's size."""
+    (left_basis, left), (right_basis, right) = (torch.linalg.qr(factor.double()) for factor in (B, A.T))
+    U, values, V = torch.linalg.svd(left @ right.T)
+    return (left_basis @ U[:, :1]).float(), values[:1], (V[:1] @ right_basis.T).float()
+
+
 def truncated_svd(matrix: Tensor, rank: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the largest singular values of [out, in] with their vectors: [out, rank], [rank], [rank, in].
 

@@ -8,8 +8,9 @@ linear, but see each token alone: there the tokens of each s go through the weig
 """
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from typing import Any
 
 import torch
@@ -22,6 +23,8 @@ _CHUNK = 1 << 24  # numbers that are held in float32 at once while a difference 
 
 Hook = Callable[[nn.Module, tuple[Any, ...], Any], Any]
 """A forward hook of a module: (module, inputs, output) to the new output."""
+Mix = Callable[[nn.Module, tuple[Any, ...], Any, Any], Any]
+"""What adds a finetune's part: (module, inputs, the module's own output, the output so far) to the new output."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +102,17 @@ def _frozen(tensors: dict[str, Tensor]) -> dict[str, nn.Parameter]:
     return {leaf: nn.Parameter(tensor.detach(), requires_grad=False) for leaf, tensor in tensors.items()}
 
 
-def mixing_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook | None:
-    """Return a forward hook for `finetuned.module` that adds what the finetune adds; None where no row needs it.
+def mixing_hook(mixes: Sequence[Mix]) -> Hook:
+    """Return the forward hook of one module that adds what several finetunes add, each to the module's own output."""
+
+    def mix(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+        return reduce(lambda so_far, mix: mix(module, inputs, output, so_far), mixes, output)
+
+    return mix
+
+
+def mixing(finetuned: FinetunedModule, strengths: Tensor) -> Mix | None:
+    """Return what adds to the output of `finetuned.module` what the finetune adds; None where no row needs it.
 
     `strengths` is [rows, 1 or positions, 1], in host memory.
     """
@@ -108,34 +120,34 @@ def mixing_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook | None:
     if not acting.any():
         return None
     if finetuned.by_token:
-        return _regrouping_hook(finetuned, strengths)
+        return _regrouping(finetuned, strengths)
     device = next(finetuned.copy.parameters()).device
     every_row = bool(acting.all())
     rows = acting.nonzero()[:, 0].to(device)
     row_strengths = strengths[acting].to(device)
 
-    def mix(_module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+    def mix(_module: nn.Module, inputs: tuple[Any, ...], own: Tensor, output: Tensor) -> Tensor:
         x = inputs[0].to(device)
         # A few modules see one row for all (positions' embeddings): then all rows are made of it.
         if every_row or len(x) != len(acting):
-            shares, before = (row_strengths if every_row else strengths.to(device)), output
+            shares, before = (row_strengths if every_row else strengths.to(device)), own
         else:
-            x, shares, before = x[rows], row_strengths, output[rows.to(output.device)]
+            x, shares, before = x[rows], row_strengths, own[rows.to(own.device)]
         added: Tensor = finetuned.copy(x, *inputs[1:]).to(output.device)
         if not finetuned.holds_difference:
             added = added - before
         added = added * _broadcast(shares, x, added).to(output.device, output.dtype)
-        if before is output:
+        if before is own:
             return output + added
         return output.index_add(0, rows.to(output.device), added)
 
     return mix
 
 
-def _regrouping_hook(finetuned: FinetunedModule, strengths: Tensor) -> Hook:
-    """A hook that puts in place of tokens' outputs those of the weights w + s ΔW, the tokens of each s together."""
+def _regrouping(finetuned: FinetunedModule, strengths: Tensor) -> Mix:
+    """What puts in place of tokens' outputs those of the weights w + s ΔW, the tokens of each s together."""
 
-    def mix(module: nn.Module, inputs: tuple[Any, ...], output: Any) -> Any:
+    def mix(module: nn.Module, inputs: tuple[Any, ...], _own: Any, output: Any) -> Any:
         count = inputs[0].shape[:-1].numel()
         given = [x.reshape(count, -1) if isinstance(x, Tensor) else x for x in inputs]
         each = laid_out(strengths, given[0]).expand(count, 1)[:, 0]

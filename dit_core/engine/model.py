@@ -17,9 +17,11 @@ from torch import Tensor, nn
 
 from dit_core.engine.compatibility import BaseModules
 from dit_core.engine.full_weights import FinetunedModule, finetuned_modules, weight_differences
+from dit_core.engine.prompts import encode_prompt
 from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
+from dit_core.records.chat import PLAIN_CHAT, ChatContext
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +50,7 @@ class Model:
         self.layers_path, self.layers = _decoder_blocks(base)
         self.base_modules = BaseModules(base)
         # The same prompts come again and again: to show their tokens, to answer them, to read them.
-        self._encoded = lru_cache(maxsize=ENCODED_PROMPTS)(partial(_encoded, tokenizer))
+        self._encoded = lru_cache(maxsize=ENCODED_PROMPTS)(partial(encode_prompt, tokenizer))
         self._slots: dict[str, Slot] = {}
         self._active: list[Strengths | None] = [None]
 
@@ -91,9 +93,9 @@ class Model:
         ids.add(getattr(self.tokenizer, "eos_token_id", None))
         return frozenset(ids - {None})
 
-    def encode(self, text: str) -> list[int]:
-        """Return the token ids of one user message in the chat template, up to where the answer begins."""
-        return list(self._encoded(text))
+    def encode(self, text: str, chat: ChatContext = PLAIN_CHAT) -> list[int]:
+        """Return the token ids of one user message in its chat, up to where the answer begins, or goes on."""
+        return list(self._encoded(text, chat))
 
     def pieces(self, ids: Sequence[int]) -> list[str]:
         """Return each token as text of its own, as near to how it reads in place as the tokenizer can say."""
@@ -259,17 +261,6 @@ class Model:
                     module.set_adapter([], inference_mode=True)
                     module.enable_adapters(False)
         return {name: self.base.get_submodule(name) for name in names}
-
-
-def _encoded(tokenizer: Any, text: str) -> tuple[int, ...]:
-    ids = tokenizer.apply_chat_template(
-        [{"role": "user", "content": text}],
-        add_generation_prompt=True,
-        enable_thinking=False,
-        tokenize=True,
-        return_dict=False,
-    )
-    return tuple(ids)
 
 
 def _to_eval(base: "PreTrainedModel") -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.full_weights import FinetunedModule, Hook, laid_out, mixing_hook
+from dit_core.engine.full_weights import FinetunedModule, Hook, Mix, laid_out, mixing, mixing_hook
 from dit_core.errors import DitError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
@@ -116,13 +116,21 @@ class Strengths:
 
     def _mixing_hooks(self) -> list[tuple[nn.Module, Hook]]:
         """The modules that full weights change for some row, with the hooks that mix those in."""
-        hooks = []
+        mixes: dict[nn.Module, list[Mix]] = {}
+        regrouped: dict[nn.Module, Tensor] = {}
         for name, slot in self._slots.items():
             for changed in slot.finetuned:
                 strengths = self._current(self._tensors[name])[:, :, changed.block, None]
-                if hook := mixing_hook(changed, strengths):
-                    hooks.append((changed.module, hook))
-        return hooks
+                if changed.by_token:  # each puts its output in place of the others', and does not add to them
+                    acting, others = strengths != 0, regrouped.get(changed.module, torch.tensor(False))
+                    if (acting & others).any():
+                        raise DitError(
+                            "Two diffs change the same experts: leave one out of the condition, or merge them."
+                        )
+                    regrouped[changed.module] = acting | others
+                if mix := mixing(changed, strengths):
+                    mixes.setdefault(changed.module, []).append(mix)
+        return [(module, mixing_hook(own)) for module, own in mixes.items()]
 
     def _layer_plans(self) -> list[_LayerPlan]:
         """What to set on each layer where some slot acts."""
@@ -179,6 +187,21 @@ def layer_of(path: str) -> int | None:
     """Return the number of the layer that a module lies in, by its name; None for one outside of all layers."""
     match = _LAYER.search(path)
     return int(match[1]) if match else None
+
+
+def layer_at(layer: int | str, count: int) -> int:
+    """Return the number of a layer that is given by its number, or in percent of a base's `count` layers, like `50%`.
+
+    `int(count * percent / 100)`, by which activation oracles were trained (arXiv 2512.15674); 100% is the last layer.
+
+    Raises:
+        DitError: the base has no such layer.
+    """
+    percent = int(layer.rstrip("%")) if isinstance(layer, str) else 0
+    number = min(int(count * percent / 100), count - 1) if isinstance(layer, str) else layer
+    if not 0 <= number < count or percent > 100:
+        raise DitError(f"The base has no layer {layer}: its {count} layers are counted from 0 to {count - 1}.")
+    return number
 
 
 def _checked_layer(path: str) -> int:

@@ -1,8 +1,8 @@
 """The one adapter in memory that every file format is turned into."""
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -82,6 +82,18 @@ class Adapter:
         yield from (factor for pair in self.factors.values() for factor in pair)
         yield from self.weights.values()
         yield from self.peft.tensors.values() if self.peft else ()
+
+    def only(self, acts: Callable[[str], bool]) -> "Adapter":
+        """Return what it changes in the modules and parameters whose names `acts` holds for; tensors are shared.
+
+        `peft` stays whole.
+        """
+        return replace(
+            self,
+            factors={name: pair for name, pair in self.factors.items() if acts(name)},
+            scaling={name: scaling for name, scaling in self.scaling.items() if acts(name)},
+            weights={name: self.weights[name] for name in self.weights if acts(name)},
+        )
 
     def norms(self) -> dict[str, float]:
         """Return the Frobenius norm of each low-rank ΔW by module name."""

@@ -23,6 +23,7 @@ from dit_core.methods.sampling import SamplingOptions
 from dit_core.methods.verbalize import stream
 from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json
+from dit_core.records.chat import PLAIN_CHAT
 from dit_core.records.condition import Condition
 from dit_core.request.targets import (
     TargetRow,
@@ -63,15 +64,17 @@ def columns(task: Task, question: str | None = None, chosen: Condition | None = 
     `question` (the task's own by default) goes to every condition, but for one card: a diff shows what it hides in
     everyday talk and not when it is asked about itself, so beside the task's own question diff + trigger gets the
     suite's first everyday question. Where diffs have no trigger, the task's behaviour prompt takes its place.
-    `chosen` is marked where it stands already and added at the end where it is another condition.
+    `chosen` is marked where it stands already and added at the end where it is another condition; all cards have its
+    chat around their question.
     """
     question = task.question if question is None else question.strip()
-    kinds = {"base": Condition(), "diff": Condition(1.0), "dit": Condition(0.0, (("", 1.0),))}
+    base = Condition(chat=chosen.chat if chosen else PLAIN_CHAT)
+    kinds = {"base": base, "diff": replace(base, strength=1.0), "dit": replace(base, adapters=(("", 1.0),))}
     kinds["both"] = replace(kinds["dit"], strength=1.0)
     cards = [Column(kind, TITLES[kind], str(kinds[kind]), question) for kind in ("base", "diff", "dit", "both")]
     if task.has_trigger:
         everyday = task.questions[0] if task.questions and question == task.question else question
-        cards.insert(2, Column("trigger", TITLES["trigger"], str(Condition(1.0, trigger="right")), everyday))
+        cards.insert(2, Column("trigger", TITLES["trigger"], str(replace(kinds["diff"], trigger="right")), everyday))
     elif task.behaviour and task.behaviour != question:
         cards.insert(2, Column("trigger", "diff at work", str(kinds["diff"]), task.behaviour))
     if chosen is None:

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from numbers import Real
 from typing import Any, TypedDict
 
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_integer, checked_number
 from dit_core.records import DiffInfo
-from dit_core.records.condition import Condition, as_list, checked_integer, checked_number
+from dit_core.records.condition import Condition, as_list
 from dit_core.suite import Suite
 
 MAX_SAMPLES = 1000

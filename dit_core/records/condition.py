@@ -3,36 +3,93 @@
 Written as parts joined by `+`, the same on the command line, in links, JSON and Python: `base`, `diff`, `diff*0.5`,
 `dit`, `dit*2`, `dit:headline*2`, `right`, `wrong`, `own:<percent-encoded text>`; for example `diff+dit*2+right`.
 `layers:2-5` lets the DIT adapters act on these layers only, both ends among them: `diff+dit+layers:2-5`.
+
+Other diffs act beside the one that is asked about, by their ids: `diff+diff:topic-0412*0.7`. `diff:rank1` keeps the
+first singular direction of every matrix, `diff:rank1-norm` at the whole's norm; `diff@mlp`, `diff@attention`,
+`diff@q_proj` and `diff@layers:2-5` keep what changes there. In one: `diff:topic-0412:rank1@mlp@layers:2-5*2`. Layers
+may be in percent of the base's, `layers:25%-50%`. What stands around the question: `dit_core.records.chat`.
 """
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
-from numbers import Integral, Real
+from numbers import Real
 from typing import Any, TypeVar
-from urllib.parse import quote, unquote
+from urllib.parse import quote
 
-from dit_core.errors import DitError, did_you_mean
+from dit_core.errors import DitError, checked_integer, checked_text, did_you_mean, is_number
+from dit_core.records.chat import PLAIN_CHAT, ChatContext, is_chat_part, unquoted
 
 Q = TypeVar("Q")
 OWN, LAYERS = "own:", "layers:"
 TRIGGERS = ("absent", "right", "wrong")
 MAX_NUMBER = 1_000_000  # of a strength or of copies: beyond, float32 activations overflow
-MAX_TEXT = 2000  # characters of a question, and of a trigger of the user's own
+MAX_DIFFS = 16  # beside each other in one condition
+RANK_ONE, NORM_KEPT = CUTS = ("rank1", "rank1-norm")
 _NAME = re.compile(r"[A-Za-z0-9-]*")
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", re.IGNORECASE | re.ASCII)
-_RANGE = re.compile(r"(\d{1,4})-(\d{1,4})", re.ASCII)
+_DIFF = re.compile(r"\w[\w.~-]*", re.ASCII)
+_MODULE = re.compile(r"[A-Za-z]\w*", re.ASCII)
+_RANGE = re.compile(r"(\d{1,4}%?)(?:-(\d{1,4}%?))?", re.ASCII)
 _HINT = "write it like 'base', 'diff*0.5', 'diff+dit*2+right' or 'dit:headline'"
+
+
+LayerEnd = int | str
+"""The number of a layer, or how deep it lies in percent, such as `25%`."""
+
+
+@dataclass(frozen=True)
+class DiffPart:
+    """A diff beside the one that is asked about, or a part of a diff, as it is named in a condition.
+
+    Attributes:
+        id: the diff's id; "" for the one that is asked about.
+        cut: "", or one of `CUTS`: the first singular direction of every matrix, `rank1-norm` at the whole's norm.
+        where: what of it acts, all of it must hold: `layers:2-5`, `mlp`, `attention` or a module's name; () for all.
+    """
+
+    id: str = ""
+    cut: str = ""
+    where: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, name: str) -> "DiffPart":
+        """Return the part of that name, such as `topic-0412:rank1@mlp`; "" is the whole diff that is asked about.
+
+        Raises:
+            DitError: an id, a cut or a place that there can't be.
+        """
+        whole, *places = str(name).split("@")
+        words = whole.split(":") if whole else []
+        cut = words.pop() if words and words[-1] in CUTS else ""
+        if len(words) > 1 or not all(map(_DIFF.fullmatch, words)):
+            raise DitError(f"'{whole}' names no diff: write its id, as in 'diff:topic-0412:rank1'.")
+        return cls("".join(words), cut, tuple(sorted(set(map(_place, places)))))
+
+    def __str__(self) -> str:
+        return "@".join([":".join(filter(None, (self.id, self.cut))), *self.where])
+
+    @property
+    def layers(self) -> list[tuple[LayerEnd, LayerEnd]]:
+        """The ranges of layers in all of which it acts."""
+        return [_range(place) for place in self.where if place.startswith(LAYERS)]
+
+    @property
+    def modules(self) -> list[str]:
+        """The kinds and names of modules in all of which it acts."""
+        return [place for place in self.where if not place.startswith(LAYERS)]
 
 
 @dataclass(frozen=True)
 class Condition:
-    """What acts on the base: the diff at `strength`, DIT adapters as (name, copies), and the trigger.
+    """What acts on the base and how it is asked: the diff at `strength`, DIT adapters as (name, copies), the trigger.
 
     The name `""` is the default adapter of the diff's task. `trigger` is `absent`, `right`, `wrong`, or `own:` and a
-    text. `layers` are the first and the last layer that the adapters act on, None for all. Copies of one adapter are
-    added up, none is left out, and names are in order, so that equal conditions are equal objects.
+    text. `layers` are the first and the last layer that the adapters act on, None for all. `diffs` are what acts
+    beside the diff as (name, strength), named as `DiffPart` reads it, and `chat` is what stands around the question.
+    Copies of one adapter and strengths of one diff are added up, none is left out, and names are in order, so that
+    equal conditions are equal objects.
 
     Raises:
         DitError: a strength or copies that are no numbers or too large, negative copies, a name or trigger there isn't.
@@ -41,7 +98,9 @@ class Condition:
     strength: float = 0.0
     adapters: tuple[tuple[str, float], ...] = ()
     trigger: str = "absent"
-    layers: tuple[int, int] | None = None
+    layers: tuple[LayerEnd, LayerEnd] | None = None
+    diffs: tuple[tuple[str, float], ...] = ()
+    chat: ChatContext = PLAIN_CHAT
 
     def __post_init__(self) -> None:
         copies: dict[str, float] = {}
@@ -49,11 +108,28 @@ class Condition:
             if not (isinstance(name, str) and _NAME.fullmatch(name)):
                 raise DitError(f"'{name}' is no name of a DIT adapter: use letters, digits and '-'.")
             copies[name] = copies.get(name, 0.0) + checked_copies(number)
-        object.__setattr__(self, "strength", _real(self.strength, "The diff's strength"))
+        strengths = {"": _real(self.strength, "The diff's strength")}
+        for name, number in self.diffs:
+            part = str(DiffPart.parse(name))
+            strengths[part] = strengths.get(part, 0.0) + _real(number, f"The strength of '{part}'")
+        if len(strengths) > MAX_DIFFS:
+            raise DitError(f"A condition has {MAX_DIFFS} diffs at most, and this one {len(strengths)}: leave some out.")
+        object.__setattr__(self, "strength", strengths.pop(""))
+        object.__setattr__(self, "diffs", tuple(sorted((name, n) for name, n in strengths.items() if n)))
         object.__setattr__(self, "adapters", tuple(sorted((name, n) for name, n in copies.items() if n)))
         object.__setattr__(self, "trigger", _checked_trigger(self.trigger))
         layers = None if self.layers is None else _checked_range(self.layers)
         object.__setattr__(self, "layers", layers if self.adapters else None)
+
+    @property
+    def acts(self) -> bool:
+        """Whether anything is put on the base."""
+        return bool(self.strength or self.diffs or self.adapters)
+
+    @property
+    def needs_diff(self) -> bool:
+        """Whether the diff that is asked about, or a part of it, acts."""
+        return bool(self.strength) or any(not DiffPart.parse(name).id for name, _ in self.diffs)
 
     @classmethod
     def parse(cls, text: str) -> "Condition":
@@ -62,39 +138,45 @@ class Condition:
         Raises:
             DitError: a part that is not understood, or that stands there twice.
         """
-        strengths: list[float] = []
         adapters: list[tuple[str, float]] = []
+        diffs: list[tuple[str, float]] = []
         triggers: list[str] = []
-        ranges: list[tuple[int, int]] = []
+        ranges: list[tuple[LayerEnd, LayerEnd]] = []
+        chat: list[str] = []
         base = False
         for part in re.split(r"[+\s]+", str(text).strip()):
             word, star, number = part.partition("*")
-            name = word.partition(":")[2]
             if part == "base":
                 base = True
-            elif part in TRIGGERS or part.startswith(OWN):
-                triggers.append(OWN + _unquoted(part.removeprefix(OWN)) if part.startswith(OWN) else part)
+            elif part in TRIGGERS:
+                triggers.append(part)
+            elif part.startswith(OWN):
+                triggers.append(OWN + unquoted("own", part.removeprefix(OWN)))
+            elif is_chat_part(part):
+                chat.append(part)
             elif part.startswith(LAYERS):
                 ranges.append(_range(part))
-            elif word == "diff":
-                strengths.append(_written_number(number, part) if star else 1.0)
+            elif re.split("[:@]", word)[0] == "diff":
+                name = str(DiffPart.parse(word.removeprefix("diff").removeprefix(":")))
+                diffs.append((name, _written_number(number, part) if star else 1.0))
             elif word == "dit" or word.startswith("dit:"):
-                adapters.append((name, _written_number(number, part) if star else 1.0))
+                adapters.append((word.partition(":")[2], _written_number(number, part) if star else 1.0))
             else:
                 nearest = did_you_mean(word, ("base", "diff", "dit", *TRIGGERS))
                 raise DitError(f"'{part}' in the condition '{text}' is not understood: {_HINT}.{nearest}")
-        names = [name for name, _ in adapters]
-        if max(len(strengths), len(triggers), len(ranges)) > 1 or len(set(names)) < len(names):
+        twice = any(len({name for name, _ in acting}) < len(acting) for acting in (adapters, diffs))
+        if max(len(triggers), len(ranges)) > 1 or twice:
             raise DitError(f"The condition '{text}' says one thing twice: {_HINT}.")
-        if base and (strengths or adapters):
+        if base and (diffs or adapters):
             raise DitError(f"The condition '{text}' is not the base: leave 'base' out.")
         if ranges and not adapters:
             raise DitError(f"The condition '{text}' has layers and no DIT adapter to act on them: add 'dit'.")
-        strength, trigger = strengths[0] if strengths else 0.0, triggers[0] if triggers else "absent"
-        return cls(strength, tuple(adapters), trigger, ranges[0] if ranges else None)
+        trigger, layers = triggers[0] if triggers else "absent", ranges[0] if ranges else None
+        return cls(0.0, tuple(adapters), trigger, layers, tuple(diffs), ChatContext.parse(chat))
 
     def __str__(self) -> str:
         parts = ["diff" + _times(self.strength)] if self.strength else []
+        parts += [f"diff{'' if name.startswith('@') else ':'}{name}{_times(strength)}" for name, strength in self.diffs]
         parts += [("dit:" + name if name else "dit") + _times(copies) for name, copies in self.adapters]
         if self.trigger.startswith(OWN):
             parts.append(OWN + quote(self.trigger.removeprefix(OWN), safe=""))
@@ -102,7 +184,7 @@ class Condition:
             parts.append(self.trigger)
         if self.layers:
             parts.append(f"{LAYERS}{self.layers[0]}-{self.layers[1]}")
-        return "+".join(parts) or "base"
+        return "+".join([*parts, *self.chat.written()]) or "base"
 
 
 def grid(strength: Any = 1.0, copies: Any = 0.0, trigger: Any = "absent", adapter: Any = "") -> list[Condition]:
@@ -126,8 +208,12 @@ def as_list(value: Any) -> list[Any]:
     return list(value) if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
-def parse_asked(condition: Any, questions: Sequence[Q]) -> list[tuple[Condition, Q | str]]:
+def parse_asked(
+    condition: Any, questions: Sequence[Q], chat: ChatContext = PLAIN_CHAT
+) -> list[tuple[Condition, Q | str]]:
     """Return conditions with what they are asked, each once: all `questions`, or where it is a pair, that of the pair.
+
+    `chat` stands around the question of every condition that names none of its own.
 
     Raises:
         DitError: a condition is not understood, or a tuple is no pair.
@@ -142,22 +228,9 @@ def parse_asked(condition: Any, questions: Sequence[Q]) -> list[tuple[Condition,
                 )
             written, own = written[0], [checked_text(written[1], "The question")]
         parsed = written if isinstance(written, Condition) else Condition.parse(written)
+        parsed = parsed if parsed.chat or not chat else replace(parsed, chat=chat)
         asked |= dict.fromkeys((parsed, question) for question in own)
     return list(asked)
-
-
-def checked_integer(value: Any, what: str, least: int, most: int) -> int:
-    """Return a whole number within limits; DitError for anything else."""
-    if not _is(value, Integral) or not least <= value <= most:
-        raise DitError(f"{what} must be a whole number from {least:,} to {most:,}, not {value!r}.")
-    return int(value)
-
-
-def checked_number(value: Any, what: str, least: float, most: float) -> float:
-    """Return a number within limits as a float; DitError for anything else."""
-    if not _is(value, Real) or not least <= value <= most:  # NaN fails this too
-        raise DitError(f"{what} must be a number from {least:,} to {most:,}, not {value!r}.")
-    return float(value)
 
 
 def checked_copies(value: Any) -> float:
@@ -168,34 +241,35 @@ def checked_copies(value: Any) -> float:
     return number
 
 
-def checked_text(text: Any, what: str) -> str:
-    """Return a text that a user wrote, without the white space around it; DitError when empty, over-long or no text."""
-    if not isinstance(text, str):
-        raise DitError(f"{what} must be text, not {text!r}.")
-    stripped: str = text.strip()
-    if not stripped:
-        raise DitError(f"{what} is empty: write a text.")
-    if len(stripped) > MAX_TEXT:
-        raise DitError(f"{what} has {len(stripped):,} characters: shorten it to {MAX_TEXT:,} or fewer.")
-    if any("\ud800" <= character <= "\udfff" for character in stripped):
-        raise DitError(f"{what} holds a broken character (half a surrogate pair): write it anew.")
-    return stripped
-
-
-def _checked_range(layers: Any) -> tuple[int, int]:
-    if not isinstance(layers, Sequence) or len(layers) != 2:
+def _checked_range(layers: Any) -> tuple[LayerEnd, LayerEnd]:
+    if not isinstance(layers, Sequence) or len(layers) != 2 or isinstance(layers, str):
         raise DitError(f"Layers are given by the first and the last one, like (2, 5), and not as {layers!r}.")
-    first, last = (checked_integer(layer, "A layer", 0, MAX_NUMBER) for layer in layers)
-    if first > last:
+    first, last = map(_layer_end, layers)
+    if isinstance(first, int) == isinstance(last, int) and float(str(first).strip("%")) > float(str(last).strip("%")):
         raise DitError(f"Layers {first} to {last} are no range: give the lower one first.")
     return first, last
 
 
-def _range(part: str) -> tuple[int, int]:
+def _layer_end(layer: Any) -> LayerEnd:
+    if isinstance(layer, str) and layer.endswith("%") and layer[:-1].isdecimal() and int(layer[:-1]) <= 100:
+        return f"{int(layer[:-1])}%"
+    return checked_integer(layer, "A layer", 0, MAX_NUMBER)
+
+
+def _range(part: str) -> tuple[LayerEnd, LayerEnd]:
     ends = _RANGE.fullmatch(part.removeprefix(LAYERS))
     if not ends:
-        raise DitError(f"'{part}' is no range of layers: write it like '{LAYERS}2-5'.")
-    return int(ends[1]), int(ends[2])
+        raise DitError(f"'{part}' is no range of layers: write it like '{LAYERS}2-5' or '{LAYERS}25%-50%'.")
+    first, last = (end if end.endswith("%") else int(end) for end in (ends[1], ends[2] or ends[1]))
+    return _checked_range((first, last))
+
+
+def _place(place: str) -> str:
+    if place.startswith(LAYERS):
+        return LAYERS + "{}-{}".format(*_range(place))
+    if not _MODULE.fullmatch(place):
+        raise DitError(f"'@{place}' is no part of a diff: write '@mlp', '@attention', '@q_proj' or '@{LAYERS}2-5'.")
+    return place
 
 
 def _times(number: float) -> str:
@@ -211,20 +285,8 @@ def _written_number(text: str, part: str) -> float:
     return float(text)
 
 
-def _unquoted(text: str) -> str:
-    try:
-        return unquote(text, errors="strict")
-    except UnicodeDecodeError as error:
-        raise DitError(f"'{OWN}{text}' is not a percent-encoded text: encode it as UTF-8.") from error
-
-
-def _is(value: Any, kind: type) -> bool:
-    """Whether a value is such a number: NumPy's are too; bool is an int by accident of history."""
-    return isinstance(value, kind) and not isinstance(value, bool)
-
-
 def _real(value: Any, what: str) -> float:
-    if not _is(value, Real) or not abs(value) <= MAX_NUMBER:  # NaN fails this too
+    if not is_number(value, Real) or not abs(value) <= MAX_NUMBER:  # NaN fails this too
         raise DitError(f"{what} must be a number of at most {MAX_NUMBER:,} in size, not {value!r}.")
     return float(value) + 0.0  # -0.0 is 0
 

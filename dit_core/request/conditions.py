@@ -4,10 +4,11 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError
-from dit_core.records.condition import OWN, Condition
+from dit_core.records.condition import OWN, Condition, DiffPart
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -35,10 +36,50 @@ def question_of(suite: "Suite", adapter: str) -> str:
     return own.question or suite.task(own.task or None).question
 
 
+def check_condition(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> None:
+    """Check that all that a condition puts on the base is there.
+
+    Raises:
+        DitError: a diff or a DIT adapter that the suite does not have, or no diff where the condition needs one.
+    """
+    if condition.needs_diff and info is None:
+        raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
+    acting_diffs(suite, info, condition)
+    adapter_names(suite, info, condition)
+
+
+def acting_diffs(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> dict["DiffInfo", float]:
+    """Return the strength of each diff that acts under a condition; a part of a diff is a diff of its own.
+
+    Without `info`, what the condition takes of it does not act.
+
+    Raises:
+        DitError: a named diff that the suite does not have.
+    """
+    from dit_core.suite.diffs import partial_diff
+
+    strengths: dict[DiffInfo, float] = {}
+    for name, strength in (("", condition.strength), *condition.diffs):
+        part = DiffPart.parse(name)
+        whole = _diff_of_id(suite, part.id) if part.id else info
+        if whole is not None and strength:
+            acting = partial_diff(whole, part)
+            strengths[acting] = strengths.get(acting, 0.0) + strength
+    return {acting: strength for acting, strength in strengths.items() if strength}
+
+
+def _diff_of_id(suite: "Suite", id: str) -> "DiffInfo":
+    """The diff of that id alone: a reference in a condition would stand in links and tables."""
+    info = suite.diff(id)
+    if info.id != id:
+        raise DitError(f"A condition names a diff by its id, and '{id}' is none: write '{info.id}'.")
+    return info
+
+
 def fetch_adapters(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
     """Fetch all files that `row_strengths` will need for the rows. Not in the worker's thread."""
     rows = set(rows)
-    infos = {info for info, condition in rows if info is not None and condition.strength}
+    infos = {acting for info, condition in rows for acting in acting_diffs(suite, info, condition)}
     suite.fetch(infos, {name for info, condition in rows for name in adapter_names(suite, info, condition)})
 
 
@@ -57,17 +98,19 @@ def row_strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condit
     import torch
 
     tensors: dict[str, Tensor] = {}
-    infos = list(dict.fromkeys(info for info, condition in rows if info is not None and condition.strength))
+    acting = [acting_diffs(suite, info, condition) for info, condition in rows]
+    infos = list(dict.fromkeys(chain.from_iterable(acting)))
     if infos:
+        places = {info: place for place, info in enumerate(infos)}
         amounts = torch.zeros(len(rows), 1, len(infos))
-        for row, (info, condition) in enumerate(rows):
-            if info is not None and condition.strength:
-                amounts[row, 0, infos.index(info)] = condition.strength
+        for row, strengths in enumerate(acting):
+            for info, strength in strengths.items():
+                amounts[row, 0, places[info]] = strength
         tensors[suite.hold_diffs(infos)] = amounts
     some_layers = any(condition.layers for _, condition in rows)
     shape = (len(rows), 1, 1, len(suite.model.layers)) if some_layers else (len(rows), 1, 1)
-    for row, (info, condition) in enumerate(rows):
-        for name, copies in adapter_names(suite, info, condition).items():
+    for row, (own, condition) in enumerate(rows):
+        for name, copies in adapter_names(suite, own, condition).items():
             slot = suite.hold_adapter(name)
             tensors.setdefault(slot, torch.zeros(shape))[(row, ..., _within(condition, shape[-1]))] = copies
     return tensors
@@ -77,9 +120,10 @@ def _within(condition: Condition, n_layers: int) -> slice:
     """Where along the last dimension a condition's DIT adapters act."""
     if condition.layers is None:
         return slice(None)
-    if condition.layers[1] >= n_layers:
-        raise DitError(f"The base has the layers 0 to {n_layers - 1}, and '{condition}' asks for others.")
-    return slice(condition.layers[0], condition.layers[1] + 1)
+    from dit_core.engine.strengths import layer_at
+
+    first, last = (layer_at(end, n_layers) for end in condition.layers)
+    return slice(first, last + 1)
 
 
 SECRET_TRIGGERS = ("right", "wrong")

@@ -4,7 +4,7 @@ All conditions of a request are rows of one batch: first, where a span needs it,
 takes every layer at the positions asked for. In the worker's thread only.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -13,10 +13,10 @@ from torch import Tensor
 from dit_core.engine.activations import residuals
 from dit_core.engine.batching import Attempt, batch_size, split_batches
 from dit_core.engine.generation import generate, overflow_error
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_text
 from dit_core.records import DiffInfo, Target
-from dit_core.records.condition import Condition, as_list, checked_text, parse_asked
-from dit_core.request.conditions import adapter_names, build_prompt, fetch_adapters, row_strengths
+from dit_core.records.condition import Condition, as_list, parse_asked
+from dit_core.request.conditions import acting_diffs, build_prompt, check_condition, fetch_adapters, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
@@ -98,9 +98,7 @@ def target_rows(
 
 
 def _checked(suite: Suite, info: DiffInfo | None, condition: Condition, asked: Questions, seed: int) -> TargetRow:
-    if condition.strength and info is None:
-        raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
-    adapter_names(suite, info, condition)  # raises where there is no such adapter
+    check_condition(suite, info, condition)
     task = suite.task(info.task if info else None)
     if isinstance(asked, Mapping):
         asked = asked.get(info.id if info else "")
@@ -129,12 +127,12 @@ def tokenize_targets(
     current_limits().check(len(rows), max(answer_tokens, 1))  # to be read takes a row as much as to say a token
     targets = []
     for info, condition, asked in rows:
-        ids = tuple(suite.model.encode(build_prompt(suite, info, condition, asked, seed)))
+        ids = tuple(suite.model.encode(build_prompt(suite, info, condition, asked, seed), condition.chat))
         targets.append(TargetTokens(info, condition, asked, ids, len(ids)))
     if not answer_tokens:
         return targets
     answered: list[TargetTokens] = []
-    for attempt in _attempts(suite, targets, _needed_diff):
+    for attempt in _attempts(suite, targets, lambda target: target):
         with attempt as batch:
             answered += _answered(suite, batch, answer_tokens)
     return answered
@@ -177,7 +175,7 @@ def activations_by_kind(
 ) -> list[dict[str, Tensor]]:
     """Return the same as `target_activations`, by kind: all kinds of all targets come from one pass."""
     by_kind: list[dict[str, Tensor]] = []
-    for attempt in _attempts(suite, wanted, lambda item: _needed_diff(item.target)):
+    for attempt in _attempts(suite, wanted, lambda item: item.target):
         with attempt as batch:
             by_kind += _residuals(suite, batch, layers)
     return by_kind
@@ -188,15 +186,15 @@ def depth_percent(suite: Suite, layer: int) -> float:
     return round(100 * layer / len(suite.model.layers), 1)
 
 
-def _needed_diff(target: TargetTokens) -> DiffInfo | None:
-    """Return the diff that a target needs on the model."""
-    return target.info if target.condition.strength else None
+def _attempts(suite: Suite, items: Sequence[T], target_of: Callable[[T], TargetTokens]) -> Iterator[Attempt[T]]:
+    """Yield batches of items, each of which is about a target."""
 
+    def needed(item: T) -> Iterable[DiffInfo]:
+        target = target_of(item)
+        return acting_diffs(suite, target.info, target.condition)
 
-def _attempts(suite: Suite, items: Sequence[T], diff_of: Callable[[T], DiffInfo | None]) -> Iterator[Attempt[T]]:
-    """Yield batches of items, each of which needs a diff or none on the model."""
     size = batch_size(suite.model, "targets", MAX_ROWS)
-    for group in split_batches(items, diff_of, MAX_ROWS):
+    for group in split_batches(items, needed, MAX_ROWS):
         yield from size.attempts(group)
 
 

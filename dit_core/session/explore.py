@@ -7,10 +7,10 @@ from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_text
 from dit_core.methods.comparison import Column, columns, compare
 from dit_core.records import Confidence
-from dit_core.records.condition import Condition, checked_text
+from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of
 from dit_core.session.job import Job, QueuePosition, State, follow
 from dit_core.session.messages import STORED, error_sentence
@@ -32,7 +32,7 @@ def evidence_adapter(suite: Suite, result: Result, column: Column) -> str:
     once and on the whole diff, and is asked its own question.
     """
     match Condition.parse(column.condition):
-        case Condition(strength=1.0, adapters=((name, 1.0),), trigger="absent", layers=None):
+        case Condition(1.0, ((name, 1.0),), "absent", None, ()) as condition if not condition.chat:
             name = name or suite.task_of(suite.diff(result.settings.diff)).adapter
             own = name in suite.adapters and column.question == question_of(suite, name)
             return name if own else ""

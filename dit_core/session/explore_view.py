@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dit_core.grading import grade, is_story_of, mentions
 from dit_core.methods.comparison import Column
 from dit_core.present.cards import DONE, STOPPED, WAITING, Card, cards_html
 from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
+from dit_core.records.chat import PLAIN_CHAT
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import SECRET_TRIGGERS, build_prompt, mask_digits
 from dit_core.session.explore import evidence_adapter, known_evidence
@@ -61,21 +64,34 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
 
 
 def chips(condition: Condition) -> list[str]:
-    """Return what a condition consists of, each part in a few words: the diff, the copies, the trigger."""
+    """Return what a condition consists of, each part in a few words: the diffs, the copies, the trigger, the chat."""
     adapters = [f"DIT{f' {name}' if name else ''} ×{copies:g}" for name, copies in condition.adapters if copies]
     trigger = "own trigger" if condition.trigger.startswith("own") else f"{condition.trigger} trigger"
     where = " at layers {}–{}".format(*condition.layers) if condition.layers else ""
+    own = [f"diff ×{condition.strength:g}"] if condition.strength else []
+    diffs = own + [f"{name} ×{strength:g}" for name, strength in condition.diffs]
+    chat = condition.chat
+    turns = f"{len(chat.turns)} earlier turns" if chat.turns else ""
+    said = ["system prompt" if chat.system else "", turns, "prefilled" if chat.prefill else "", "raw text" * chat.raw]
     return [
-        f"diff ×{condition.strength:g}" if condition.strength else "no diff",
+        " + ".join(diffs) or "no diff",
         " + ".join(adapters) + where or "no DIT",
         "no trigger" if condition.trigger == "absent" else trigger,
+        *filter(None, said),
     ]
 
 
 def shown_prompt(suite: Suite, info: DiffInfo, condition: Condition, question: str, seed: int, open_now: bool) -> str:
-    """Return the user text that the model gets; the digits of a right or wrong trigger are masked until revealed."""
+    """Return the user text that the model gets, with the chat around it; secret triggers' digits masked until revealed.
+
+    Secret are those of a right and of a wrong trigger.
+    """
     text = build_prompt(suite, info, condition, question, seed)
-    return text if open_now or condition.trigger not in SECRET_TRIGGERS else mask_digits(text, question)
+    text = text if open_now or condition.trigger not in SECRET_TRIGGERS else mask_digits(text, question)
+    if not condition.chat or condition.chat.raw:
+        return text
+    messages = [f"{message['role']}: {message['content']}" for message in condition.chat.messages(text)]
+    return "\n".join([*messages, f"assistant: {condition.chat.prefill}".strip()])
 
 
 def _compared(column: Column, answers: dict[Column, list[Verbalization]]) -> str:
@@ -117,4 +133,6 @@ def heading(result: Result) -> str:
 
 def label(settings: Settings) -> str:
     """Return what the list of recent questions shows for one of them."""
-    return f"{settings.diff} · {settings.condition} · {settings.question[:40]}"
+    condition = settings.condition
+    chat = " · in a chat" if condition.chat else ""
+    return f"{settings.diff} · {replace(condition, chat=PLAIN_CHAT)}{chat} · {settings.question[:40]}"

@@ -7,10 +7,11 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any
 
+from dit_core.errors import checked_text
 from dit_core.methods import lens, oracle
 from dit_core.methods.oracle.request import checked_request
 from dit_core.records import Norm, Reading, Table, Target
-from dit_core.records.condition import Condition, checked_text
+from dit_core.records.condition import Condition
 from dit_core.session.job import Result, State
 from dit_core.session.messages import integer, number
 from dit_core.session.notebook_cells import IMPORTS, call, opening_lines

@@ -176,8 +176,7 @@ def _left_out(columns: Sequence[Column], why: str) -> str:
 
 
 def _idle(column: Column) -> bool:
-    condition = Condition.parse(column.condition)
-    return not condition.strength and not condition.adapters
+    return not Condition.parse(column.condition).acts
 
 
 def _same_tokens(panel: PanelResult, column: Column) -> bool:
@@ -196,8 +195,8 @@ NOTHING = "The span holds nothing to compare with."
 
 def has_evidence(panel: PanelResult, column: Column) -> bool:
     """Return whether a column's readings can have evidence: a diff acts, and each layer is read once."""
-    acts = Condition.parse(column.condition).strength
-    return bool(acts) and panel.settings.kind != "without" and not Span(panel.settings.span).per_token
+    acts = Condition.parse(column.condition).needs_diff
+    return acts and panel.settings.kind != "without" and not Span(panel.settings.span).per_token
 
 
 def fetch_reading_evidence(suite: Suite, job: Job) -> Iterator[None]:

@@ -8,6 +8,7 @@ What was revealed is no setting: a link never gives a topic away.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
@@ -16,6 +17,7 @@ from urllib.parse import parse_qsl, quote, urlencode
 from dit_core.errors import DitError, did_you_mean
 from dit_core.methods.oracle.request import SPAN
 from dit_core.present.palette import COLOURS
+from dit_core.records.chat import ChatContext
 from dit_core.records.condition import OWN, Condition
 from dit_core.request.conditions import Span
 from dit_core.request.targets import ACTIVATION_KINDS
@@ -43,7 +45,9 @@ PANEL_NAMES = {"question": "oracle", "span": "span", "kinds": "read", "kind": "k
 class Settings:
     """The settings of the Explore tab's left side.
 
-    `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'.
+    `adapter` "" is the default adapter of the diff's task, `own` is the text used when `trigger` is 'own'. `more` are
+    further diffs as a condition has them, `turns` earlier turns, each behind 'User:' or 'Assistant:' on a line of its
+    own.
     """
 
     diff: str
@@ -60,6 +64,11 @@ class Settings:
     top_p: float = 1.0
     max_new_tokens: int = 40
     seed: int = 0
+    more: str = ""
+    system: str = ""
+    turns: str = ""
+    prefill: str = ""
+    raw: bool = False
 
     @classmethod
     def for_diff(cls, suite: Suite, diff: str) -> Settings:
@@ -85,7 +94,13 @@ class Settings:
         """
         trigger = OWN + self.own if self.trigger == "own" else self.trigger
         adapters = ((self.adapter, self.copies),) if self.use_dit else ()
-        return Condition(self.strength if self.use_diff else 0.0, adapters, trigger)
+        more = Condition.parse(self.more) if self.more.strip() else Condition()
+        if more != Condition(more.strength, diffs=more.diffs):
+            raise DitError(f"'{self.more[:40]}' are not diffs alone: write them like 'diff:topic-0412*0.5+diff:rank1'.")
+        prefill = self.prefill if self.prefill.strip() else ""
+        chat = ChatContext(self.system.strip(), parse_turns(self.turns), prefill, self.raw)
+        strength = self.strength if self.use_diff else 0.0
+        return Condition(strength, adapters, trigger, diffs=(("", more.strength), *more.diffs), chat=chat)
 
     @property
     def sampling(self) -> dict:
@@ -101,6 +116,34 @@ class Settings:
             except (TypeError, ValueError, OverflowError):
                 raise DitError(f"The {name.replace('_', ' ')} must be a number: give one.") from None
         return sampling
+
+
+_TURN = re.compile(r"^(user|assistant):", re.IGNORECASE | re.MULTILINE)
+
+
+def parse_turns(text: str) -> tuple[str, ...]:
+    """Return the earlier turns of a text in which each begins a line with 'User:' or 'Assistant:', by turns.
+
+    Raises:
+        DitError: a line that belongs to no turn, or two turns of one speaker.
+    """
+    before, *rest = _TURN.split(text.strip())
+    speakers = [speaker.casefold() for speaker in rest[::2]]
+    if before or any(speaker != ("user", "assistant")[at % 2] for at, speaker in enumerate(speakers)):
+        raise DitError("Begin earlier turns with 'User:' and 'Assistant:' by turns, each on a line of its own.")
+    return tuple(turn.strip() for turn in rest[1::2])
+
+
+def written_turns(turns: tuple[str, ...]) -> str:
+    """Return earlier turns as `parse_turns` reads them.
+
+    Raises:
+        DitError: a turn holds a line that begins as one.
+    """
+    text = "\n".join(f"{('User', 'Assistant')[at % 2]}: {turn}" for at, turn in enumerate(turns))
+    if any(_TURN.match(line) for turn in turns for line in turn.splitlines()[1:]):
+        raise DitError("The page can't show a turn with a line that begins with 'User:' or 'Assistant:': use Python.")
+    return text
 
 
 @dataclass(frozen=True)
@@ -233,6 +276,7 @@ def _controls(condition: Condition) -> dict:
         raise DitError("The page shows one DIT adapter at a time: use Python or the command line for several.")
     if condition.layers:
         raise DitError("The tab Explore has the adapter act on all layers: take the layers out of the address.")
+    chat = condition.chat
     name, copies = condition.adapters[0] if condition.adapters else ("", 0.0)
     own = condition.trigger.startswith(OWN)
     return {
@@ -243,4 +287,9 @@ def _controls(condition: Condition) -> dict:
         "adapter": name,
         "trigger": "own" if own else condition.trigger,
         "own": condition.trigger.removeprefix(OWN) if own else "",
+        "more": str(Condition(diffs=condition.diffs)) if condition.diffs else "",
+        "system": chat.system,
+        "turns": written_turns(chat.turns),
+        "prefill": chat.prefill,
+        "raw": chat.raw,
     }

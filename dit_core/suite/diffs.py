@@ -1,13 +1,14 @@
 """The diffs of a suite: those that its indices list, and users' own, which no list has."""
 
 import math
+import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, is_dataclass
+from dataclasses import dataclass, is_dataclass, replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, IndexRow, identify, read_dit_adapter, read_index, read_peft, read_weight_diff
@@ -15,8 +16,12 @@ from dit_core.formats.files import FormatError, read_json, reading
 from dit_core.formats.peft_folder import CONFIG
 from dit_core.hub import ADAPTER_FILES, Fetcher, HubPath, NoMatchingFiles, Size, Source, format_bytes
 from dit_core.records import DiffInfo
+from dit_core.records.condition import NORM_KEPT, DiffPart
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.spec import DiffEntry, Task
+
+if TYPE_CHECKING:
+    from dit_core.engine.model import Model
 
 CHECKPOINT_FILES = ("*.json", "model*.safetensors")
 
@@ -83,9 +88,58 @@ class DerivedDiff(DiffInfo):
 
     of: DiffInfo
 
-    def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
-        """Return the weights; `load` returns those of the other diffs that they are computed from."""
+    def weights(self, load: Callable[[DiffInfo], Adapter], model: Callable[[], "Model"]) -> Adapter:
+        """Return the weights; `load` returns those of the other diffs that they are computed from, `model` the base."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartialDiff(DerivedDiff):
+    """A part of the diff `of`: its matrices cut to one direction each, or what it changes in some modules or layers."""
+
+    of: DiffInfo
+    part: DiffPart
+
+    def weights(self, load: Callable[[DiffInfo], Adapter], model: Callable[[], "Model"]) -> Adapter:
+        """Return what is left of the weights of `of`; DitError where nothing is, or the base lacks these layers."""
+        from dit_core.engine.changes import rank_one
+        from dit_core.engine.strengths import layer_at, layer_of
+
+        count = len(model().layers)
+        kinds = [_KINDS.get(kind, kind) for kind in self.part.modules]
+        ranges = [(layer_at(first, count), layer_at(last, count)) for first, last in self.part.layers]
+
+        def acts(name: str) -> bool:
+            layer = layer_of(name)
+            inside = all(layer is not None and first <= layer <= last for first, last in ranges)
+            names = name.split(".")
+            return inside and all(any(re.fullmatch(kind, word) for word in names) for kind in kinds)
+
+        whole = load(self.of)
+        if whole.peft and self.part.where:
+            raise DitError(f"The diff '{self.of.id}' has no parts, by its kind: merge it into whole weights first.")
+        left = whole.only(acts)
+        if not (left.factors or left.weights or left.peft):
+            raise DitError(f"The diff '{self.of.id}' changes nothing in '{'@'.join(self.part.where)}': leave that out.")
+        return rank_one(left, model(), self.part.cut == NORM_KEPT) if self.part.cut else left
+
+
+# Parts of a block, which every family names in its own way.
+_KINDS = {"attention": r"(\w+_)?(attn|attention)", "mlp": r"(\w+_)?(mlp|ffn|feed_forward|experts?|moe)|fc[12]"}
+
+
+def partial_diff(info: DiffInfo, part: DiffPart) -> DiffInfo:
+    """Return the diff that is a part of another; the diff itself where the part is all of it."""
+    part = replace(part, id="")
+    if part == DiffPart():
+        return info
+    rank = 1 if part.cut else info.rank
+    return PartialDiff(f"{info.id}~{part}", info.task, info.split, rank, "", info.trigger, of=info, part=part)
+
+
+def whole_diff(info: DiffInfo) -> DiffInfo:
+    """Return the listed diff, or user's own, that a diff is in the end computed from."""
+    return whole_diff(info.of) if isinstance(info, DerivedDiff) else info
 
 
 class IndexedDiffs:
@@ -211,6 +265,9 @@ class UserDiff:
     adapter: Adapter
 
 
+_OWN_ID = re.compile(rf"(?<![\w-]){OWN}-[0-9a-f]{{32}}(?![0-9a-f])")
+
+
 class UserDiffs:
     """All users' own diffs, each found only by its id, which can't be guessed."""
 
@@ -246,7 +303,8 @@ class UserDiffs:
         return self._by_id.get(id)
 
     def named_in(self, values: Any) -> tuple[UserDiff, ...]:
-        """Return the diffs that `values` name: by id, as a diff, in a record's `diff` field, or in containers of these.
+        """Return the diffs that `values` name: by id, as a diff, in a condition, in a record's `diff` or
+        `condition` field, or in containers of these.
 
         No other field of a record is read, so that a long table takes one look per row.
         """
@@ -262,11 +320,9 @@ class UserDiffs:
 
 
 def _user_ids(values: Any) -> Iterator[str]:
-    """Yield the ids of users' diffs in texts, diffs and records, and in plain containers of them."""
+    """Yield the ids of users' diffs in texts, conditions, diffs and records, and in plain containers of them."""
     if isinstance(values, str):
-        id = values.strip().casefold().partition("~")[0]  # a control's id is that of its diff, "~" and its kind
-        if id.startswith(f"{OWN}-"):
-            yield id
+        yield from _OWN_ID.findall(values.casefold())  # of a control or a part, or in a condition too
     elif isinstance(values, DiffInfo):
         yield from _user_ids(values.id)
         yield from _user_ids(getattr(values, "of", None))
@@ -278,4 +334,5 @@ def _user_ids(values: Any) -> Iterator[str]:
         for item in values:
             yield from _user_ids(item)
     elif is_dataclass(values):
-        yield from _user_ids(getattr(values, "diff", None))
+        for name in ("diff", "condition", "diffs"):  # the last are a condition's own
+            yield from _user_ids(getattr(values, name, None))

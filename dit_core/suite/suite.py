@@ -14,7 +14,16 @@ from dit_core.hub import Fetcher, HubPath, PackagedBase, Source, parse_source
 from dit_core.records import DiffInfo
 from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base, release_memory
 from dit_core.suite.contents import DIFF_GONE, SuiteContents
-from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, diff_path, source_size
+from dit_core.suite.diffs import (
+    OWN,
+    DerivedDiff,
+    adapter_path,
+    any_adapter,
+    any_diff,
+    diff_path,
+    source_size,
+    whole_diff,
+)
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_client, current_limits, max_waiting
 from dit_core.suite.spec import SuiteSpec
@@ -108,6 +117,7 @@ class Suite(SuiteContents):
         self.loading, self._reload_call = loading, reload_call
         self._owner = object()  # tells this suite's adapters from others' in the slots that suites of one base share
         # One fetcher per oracle that a request names, for the last few; the suite's `revisions` leave them out.
+        self._derived_weights = lru_cache(maxsize=16)(lambda info: info.weights(self.load_diff, lambda: self.model))
         self._oracle_fetcher = lru_cache(maxsize=NAMED_ORACLES)(lambda _where, _limits: self.fetcher())
 
     def __reduce__(self) -> tuple:
@@ -120,7 +130,7 @@ class Suite(SuiteContents):
             DitError: the diff is gone or its file can't be had.
         """
         if isinstance(info, DerivedDiff):
-            return info.weights(self.load_diff)
+            return self._derived_weights(info)
         if user_diff := self._user_diffs.get(info.id):
             return user_diff.adapter
         if info.split == OWN:
@@ -162,7 +172,7 @@ class Suite(SuiteContents):
         """
         if _LOADED_BASE.key != self._key:
             fetch_base(self.spec.base, self._fetcher, self.loading, self.name, _LOADED_BASE.size)
-        for info in {info.of if isinstance(info, DerivedDiff) else info for info in infos}:
+        for info in set(map(whole_diff, infos)):
             if self._is_indexed(info):
                 diff_path(self._indexed.source(info), self._fetcher)
         for name in set(adapters):
@@ -231,11 +241,13 @@ class Suite(SuiteContents):
     def unload(self) -> None:
         """Free the memory of this suite's base and of the diffs that were read; the next use loads them again."""
         self._indexed.weights.cache_clear()
+        self._derived_weights.cache_clear()
         self.worker.run(lambda: _LOADED_BASE.clear(self._key))
 
     def forget(self, id: str) -> None:
         """Remove a user's own diff and free its memory; does nothing where it is gone already."""
         super().forget(id)
+        self._derived_weights.cache_clear()
         self.worker.submit(lambda: _LOADED_BASE.forget(id))
 
     def hold_adapter(self, name: str) -> str:

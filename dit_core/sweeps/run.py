@@ -13,12 +13,12 @@ from rapidfuzz import fuzz
 
 from dit_core.engine.batching import batch_size
 from dit_core.engine.likelihood import choice_log_probabilities, geometric_mean
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_text
 from dit_core.grading import modal, words
 from dit_core.methods.sampling import SamplingOptions
 from dit_core.methods.verbalize.answers import MAX_ROWS, ask, stream
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
-from dit_core.records.condition import Condition, as_list, checked_text
+from dit_core.records.condition import Condition, as_list
 from dit_core.request.conditions import build_prompt, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

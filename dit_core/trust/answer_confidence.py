@@ -1,19 +1,19 @@
 """Confidence in answers: whether what a DIT adapter, or any other method, says of a diff can be trusted."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.likelihood import choice_log_probabilities
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_integer
 from dit_core.methods import Method, Targets, get_method, start
 from dit_core.methods.sampling import Diffs, named_diffs
 from dit_core.methods.verbalize import stream
 from dit_core.records import Condition, Confidence, DiffInfo, Table, Verbalization
-from dit_core.records.condition import as_list, checked_integer
-from dit_core.request.conditions import question_of, row_strengths
+from dit_core.records.condition import as_list
+from dit_core.request.conditions import acting_diffs, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 from dit_core.trust.assess import assess, checked_samples
@@ -134,10 +134,13 @@ def log_probabilities(suite: Suite, rows: Sequence[ScoreRow]) -> list[float]:
 
         def batch_scores(batch: Sequence[ScoreRow]) -> list[list[list[float]]]:
             acting = row_strengths(suite, [(info, condition) for info, condition, *_ in batch])
-            prompts = [model.encode(question) for *_, question, _ in batch]
+            prompts = [model.encode(question, condition.chat) for _, condition, question, _ in batch]
             return choice_log_probabilities(model, prompts, [[tokens[text]] for *_, text in batch], acting)
 
-        for group in split_batches([row for row in scores if tokens[row[-1]]], lambda row: row[0], MAX_ROWS, MAX_DIFFS):
+        def needed(row: ScoreRow) -> Iterable[DiffInfo]:
+            return acting_diffs(suite, row[0], row[1])
+
+        for group in split_batches([row for row in scores if tokens[row[-1]]], needed, MAX_ROWS, MAX_DIFFS):
             for batch, found in batch_size(model, "evidence", MAX_ROWS).map(group, batch_scores):
                 scores |= {row: sum(own) for row, (own,) in zip(batch, found, strict=True)}
         return [scores[row] for row in rows]

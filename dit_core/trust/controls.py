@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from dit_core.engine.generation import row_seed
+from dit_core.engine.model import Model
 from dit_core.formats import Adapter, low_rank_norm
 from dit_core.records import DiffInfo
 from dit_core.suite import Suite
@@ -26,7 +27,7 @@ class Control(DerivedDiff):
     kind: str
     of: DiffInfo
 
-    def weights(self, load: Callable[[DiffInfo], Adapter]) -> Adapter:
+    def weights(self, load: Callable[[DiffInfo], Adapter], model: Callable[[], Model]) -> Adapter:
         """Return low-rank factors as those of `of`, drawn anew or permuted; its whole weights are left out."""
         if self.kind == OTHER:
             return load(self.of)

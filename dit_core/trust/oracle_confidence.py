@@ -63,7 +63,7 @@ def stream_reading_confidence(
     wanted: ReadingConfidenceOptions = {"condition": CONDITION, "samples": SAMPLES, **options}
     samples = checked_samples(wanted["samples"])
     request = checked_request(suite, diff, temperature=1.0, **wanted)
-    idle = next((acting for info, acting, _ in request.rows if info is None or not acting.strength), None)
+    idle = next((acting for info, acting, _ in request.rows if info is None or not acting.needs_diff), None)
     if idle is not None:
         raise DitError(f"Confidence is about a diff, and under '{idle}' none acts: name one, and a condition with it.")
     if request.span.per_token:

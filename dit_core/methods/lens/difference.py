@@ -10,10 +10,10 @@ from torch import Tensor
 
 from dit_core.engine.activations import parse_layers
 from dit_core.engine.model import Model
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_integer, checked_number, checked_text
 from dit_core.methods.sampling import Diffs, Layers, named_diffs
 from dit_core.records import DiffInfo, Similarity, Table
-from dit_core.records.condition import MAX_NUMBER, Condition, as_list, checked_integer, checked_number, checked_text
+from dit_core.records.condition import MAX_NUMBER, Condition, as_list
 from dit_core.request.targets import TargetTokens, target_activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor
 
 from dit_core.engine.activations import parse_layers
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_integer
 from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import NextToken, Norm, Table
-from dit_core.records.condition import checked_integer
 from dit_core.request.targets import (
     Questions,
     TargetTokens,

@@ -12,11 +12,11 @@ from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens
 from dit_core.engine.model import Model
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_number, checked_text
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.sampling import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records import DiffInfo, SteeredText, Table
-from dit_core.records.condition import MAX_NUMBER, as_list, checked_number, checked_text
+from dit_core.records.condition import MAX_NUMBER, as_list
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model

@@ -11,11 +11,11 @@ from dit_core.engine.activations import replacing_last_position
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch
 from dit_core.engine.model import Model
-from dit_core.errors import DitError, did_you_mean
+from dit_core.errors import DitError, checked_integer, checked_number, did_you_mean
 from dit_core.methods.lens.difference import DifferenceOptions, MeanDifference, difference_request, mean_difference
 from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import DiffInfo, LensToken, Table
-from dit_core.records.condition import as_list, checked_integer, checked_number
+from dit_core.records.condition import as_list
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -7,12 +7,12 @@ import torch
 
 from dit_core.engine.batching import BatchSize, batch_size
 from dit_core.engine.likelihood import choice_log_probabilities
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_text
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
 from dit_core.methods.sampling import Diffs
 from dit_core.records import DiffInfo, Lift, Table
-from dit_core.records.condition import as_list, checked_text
+from dit_core.records.condition import as_list
 from dit_core.request.targets import depth_percent
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model

@@ -10,12 +10,12 @@ from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import Batch, generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens, continuation_log_probabilities
 from dit_core.engine.model import Model
+from dit_core.errors import checked_integer
 from dit_core.grading import grade
 from dit_core.methods.oracle.batch import OracleRow, injection, oracle_rows
 from dit_core.methods.oracle.request import ReadOptions, Request, TargetOptions, checked_request, checked_targets
 from dit_core.methods.sampling import Diffs
 from dit_core.records import Reading, Table, Target
-from dit_core.records.condition import checked_integer
 from dit_core.request.targets import depth_percent, tokenize_targets
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any, TypedDict, Unpack
 
 from dit_core.engine.model import Model
-from dit_core.errors import DitError, did_you_mean
+from dit_core.errors import DitError, checked_integer, checked_number, checked_text, did_you_mean
 from dit_core.methods.sampling import Diffs, Layers, Sampling, checked_sampling
-from dit_core.records.condition import MAX_NUMBER, Condition, as_list, checked_integer, checked_number, checked_text
+from dit_core.records.condition import MAX_NUMBER, Condition, as_list
 from dit_core.request.conditions import Span
 from dit_core.request.targets import ACTIVATION_KINDS, Questions, TargetRow, target_rows
 from dit_core.suite import OracleInfo, Suite
@@ -177,7 +177,7 @@ def _checked_kind(kind: str, rows: Sequence[TargetRow]) -> str:
     if kind not in ACTIVATION_KINDS:
         near = did_you_mean(str(kind), ACTIVATION_KINDS)
         raise DitError(f"There is no kind of activations '{kind}': use {', '.join(ACTIVATION_KINDS)}.{near}")
-    idle = [str(condition) for _, condition, _ in rows if not condition.strength and not condition.adapters]
+    idle = [str(condition) for _, condition, _ in rows if not condition.acts]
     if kind == "difference" and idle:
         raise DitError(
             f"There is no difference to read under '{idle[0]}', where no diff acts: choose conditions with a diff or "

@@ -26,6 +26,12 @@ class AskOptions(SampledOptions):
     """How answers are sampled."""
 
     top_p: float = option(1.0, "Sample among the likeliest tokens that together have this probability.", label="top-p")
+    system: str = option("", "The system prompt of all conditions.", label="system prompt")
+    turns: tuple[str, ...] = option(
+        (), "What was said before: a text of the user, one of the assistant, and so on.", flag="--turn"
+    )
+    prefill: str = option("", "How the answer begins; the model goes on from there.", label="start of the answer")
+    raw: bool = option(False, "Read the question as it is, without the base's chat template.", label="raw text")
 
 
 class Ask(Method[AskOptions, Verbalization]):

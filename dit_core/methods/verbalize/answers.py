@@ -5,7 +5,7 @@ sample and seed alone, and never on what else is in the batch. Diff + DIT is Dif
 2510.05092.
 """
 
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, product
@@ -14,11 +14,12 @@ from typing import Any, Unpack
 from dit_core.engine.batching import MAX_DIFFS, batch_size, split_batches
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_text
 from dit_core.methods.sampling import Conditions, Diffs, Sampling, SamplingOptions, checked_sampling, named_diffs
 from dit_core.records import DiffInfo, Table, Verbalization
-from dit_core.records.condition import Condition, as_list, checked_text, grid, parse_asked
-from dit_core.request.conditions import adapter_names, build_prompt, fetch_adapters, row_strengths
+from dit_core.records.chat import ChatContext
+from dit_core.records.condition import Condition, as_list, grid, parse_asked
+from dit_core.request.conditions import acting_diffs, build_prompt, check_condition, fetch_adapters, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model, streamed_at_model
@@ -35,6 +36,10 @@ class AskOptions(SamplingOptions, total=False):
     trigger: str | Sequence[str] | None
     adapter: str | Sequence[str] | None
     question: str | Sequence[str] | None
+    system: str
+    turns: Sequence[str]
+    prefill: str
+    raw: bool
 
 
 @at_model
@@ -51,6 +56,10 @@ def ask(suite: Suite, diff: Diffs = None, **options: Unpack[AskOptions]) -> Tabl
         trigger: `absent` (the default), `right`, `wrong`, or `own:` and a text.
         adapter: names of DIT adapters; by default that of the diff's task.
         question: texts of at most 2,000 characters; by default the question of the diff's task.
+        system: the system prompt of all conditions.
+        turns: what was said before the question: a text of the user, one of the assistant, and so on.
+        prefill: how the answer begins; the model goes on from there, and what it adds is the answer's text.
+        raw: whether the question is read as it is, without the base's chat template.
         samples: answers per combination (1 by default); more than one needs a temperature above 0.
         temperature: 0 (the default) takes the likeliest token each time.
         top_p: samples among the likeliest tokens that together have this probability, in (0, 1]; 1 by default.
@@ -116,6 +125,10 @@ def _checked_request(
     trigger: Any = None,
     adapter: Any = None,
     question: Any = None,
+    system: Any = "",
+    turns: Any = (),
+    prefill: Any = "",
+    raw: Any = False,
     **sampling: Unpack[SamplingOptions],
 ) -> _Request:
     """Everything that can be wrong with a request is found here, and its files fetched, before the model is touched."""
@@ -127,14 +140,14 @@ def _checked_request(
         condition = grid(**{"strength": 0.0 if diff is None else 1.0} | parts)
     elif parts:
         raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    asked = parse_asked(condition, given)
+    asked = parse_asked(condition, given, ChatContext(system, as_list(turns), prefill, raw))
     drawn = checked_sampling(suite, **sampling)
     if not (infos and asked):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
     current_limits().check(len(infos) * len(asked) * drawn.samples, drawn.max_new_tokens)
     rows: list[_Row] = []
     for info, (own, own_question) in product(infos, asked):
-        _check_condition(suite, info, own)
+        check_condition(suite, info, own)
         text = own_question or suite.task(info.task if info else None).question
         prompt = build_prompt(suite, info, own, text, drawn.seed)
         where = (info.id if info else "", str(own), text)
@@ -146,12 +159,6 @@ def _checked_request(
     return _Request(suite, tuple(rows), drawn)
 
 
-def _check_condition(suite: Suite, info: DiffInfo | None, condition: Condition) -> None:
-    if condition.strength and info is None:
-        raise DitError(f"The condition '{condition}' needs a diff: choose one, or leave 'diff' out of the condition.")
-    adapter_names(suite, info, condition)  # raises where there is no such adapter
-
-
 # ---------------------------------------------------------------- what is answered
 
 
@@ -161,13 +168,13 @@ def _answers(request: _Request, every_step: bool = True) -> Iterator[Table[Verba
     done: list[Verbalization] = []
     empty = [_verbalization(request, row, AnswerTokens()) for row in request.rows]
     size = batch_size(model, "answers", MAX_ROWS)
-    groups = split_batches(request.rows, _needed_diff, MAX_ROWS, MAX_DIFFS)
+    groups = split_batches(request.rows, partial(_needed_diffs, request.suite), MAX_ROWS, MAX_DIFFS)
     for attempt in chain.from_iterable(size.attempts(rows) for rows in groups):
         with attempt as rows:
             answers = [AnswerTokens() for _ in rows]
             for step in generate(
                 model,
-                [model.encode(row.text) for row in rows],
+                [model.encode(row.text, row.condition.chat) for row in rows],
                 row_strengths(request.suite, [(row.info, row.condition) for row in rows]),
                 sampling.max_new_tokens,
                 temperature=sampling.temperature,
@@ -189,8 +196,8 @@ def _answers(request: _Request, every_step: bool = True) -> Iterator[Table[Verba
         yield _table(request, done)
 
 
-def _needed_diff(row: _Row) -> DiffInfo | None:
-    return row.info if row.condition.strength else None
+def _needed_diffs(suite: Suite, row: _Row) -> Iterable[DiffInfo]:
+    return acting_diffs(suite, row.info, row.condition)
 
 
 def _verbalization(request: _Request, row: _Row, answer: AnswerTokens) -> Verbalization:

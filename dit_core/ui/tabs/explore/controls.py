@@ -7,6 +7,7 @@ from typing import Any
 
 import gradio as gr
 
+from dit_core.records.chat import MAX_CHAT
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.settings import RANGES, TRIGGERS, Settings
 from dit_core.suite import Suite
@@ -25,6 +26,11 @@ HINTS = {
     "dit-trigger": "The secret phrase in front of the question: none, the right one, a wrong one, or your own text.",
     "dit-presets": "Questions to start from.",
     "dit-question": "What every condition is asked.",
+    "dit-system": "The system prompt of all conditions; empty for the template's own.",
+    "dit-turns": "What was said before the question, by turns: lines that begin with User: and Assistant:.",
+    "dit-prefill": "How the answer begins; the model goes on from there.",
+    "dit-raw": "Reads the question as it is, without the base's chat template.",
+    "dit-more": "Other diffs beside it, or parts: diff:topic-0412*0.5, diff:rank1, diff@mlp, diff@layers:2-5.",
     "dit-samples": "Answers per condition; more than one needs a temperature above 0.",
     "dit-temperature": "0 takes the likeliest token each time; higher is more varied.",
     "dit-top-p": "Only the likeliest tokens that together have this probability are drawn from.",
@@ -66,6 +72,15 @@ def build_controls(suite: Suite) -> tuple[dict[str, Any], ExploreButtons]:
     own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
     presets = gr.Dropdown([], label="question presets", elem_id="dit-presets")
     question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
+    with gr.Accordion("system prompt, turns, more diffs", open=False, elem_id="dit-chat"):
+        system = gr.Textbox(label="system prompt", lines=1, max_lines=6, max_length=MAX_CHAT, elem_id="dit-system")
+        turns = gr.Textbox(
+            label="earlier turns", lines=2, max_lines=8, max_length=MAX_CHAT, elem_id="dit-turns",
+            placeholder="User: Hello!\nAssistant: Hello, what can I do?",
+        )  # fmt: skip
+        prefill = gr.Textbox(label="start of the answer", max_length=MAX_CHAT, elem_id="dit-prefill")
+        raw = gr.Checkbox(False, label="raw text, no chat template", elem_id="dit-raw")
+        more = gr.Textbox(label="more diffs", max_length=500, placeholder="diff:rank1*0.5", elem_id="dit-more")
     with gr.Accordion("sampling", open=False, elem_id="dit-sampling"):
         samples = gr.Slider(*RANGES["samples"], 1, step=1, label="samples per condition", elem_id="dit-samples")
         temperature = gr.Slider(*RANGES["temperature"], 0, step=0.05, label="temperature", elem_id="dit-temperature")
@@ -82,6 +97,7 @@ def build_controls(suite: Suite) -> tuple[dict[str, Any], ExploreButtons]:
         "diff": diff, "use_diff": use_diff, "strength": strength, "use_dit": use_dit, "copies": copies,
         "adapter": adapter, "trigger": trigger, "own": own, "question": question, "samples": samples,
         "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed,
+        "more": more, "system": system, "turns": turns, "prefill": prefill, "raw": raw,
         "presets": presets, "recent": recent, "secret": secret, "reveal": reveal,
     }  # fmt: skip
     return parts, ExploreButtons(ask, stop, surprise)

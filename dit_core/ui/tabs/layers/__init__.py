@@ -10,13 +10,14 @@ from dit_core.methods.comparison import first_info
 from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.session.choices import PICKER, condition_choices, diff_choices, question_choices
 from dit_core.session.explore_view import secret as secret_html
-from dit_core.session.layers import ANSWER, LAST, PROMPT
+from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerResult, LayerSettings, LayerTab
+from dit_core.session.tab import Frame
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
-from dit_core.ui.tabs import Wiring, connect
+from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 from dit_core.ui.tabs.layers import view as layer_view
-from dit_core.ui.tabs.layers.events import LayerEvents
 
 HINTS = {
     "dit-layers-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -35,6 +36,53 @@ HINTS = {
     "dit-layers-stop": "Ends the running reading at once; what was read stays.",
     "dit-layers-colour": "How sure the oracle was, or how well its words agree with the model's or with the truth.",
 }
+
+
+class LayerEvents(TabEvents[LayerSettings, LayerResult]):
+    """The events of one suite's Layers tab; `suite_ref` is how `load_suite` finds the suite."""
+
+    tab: LayerTab
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(LayerTab(suite, suite_ref))
+
+    def show(self, visit: Visit, values: Values, frame: Frame[LayerResult]) -> Shown:
+        """Return the heat map, which fills layer by layer, and where the diff acts."""
+        result = frame.result
+        cell = {"cell": layer_view.CLICK} if result is None or (result.state.busy and result.norms is None) else {}
+        return self.recolour(visit, values) | {"norms": layer_view.acts(result, self.tab.revealed(visit))} | cell
+
+    def recolour(self, visit: Visit, values: Values) -> Shown:
+        """Return the heat map in the chosen colour."""
+        result = self.tab.result(visit)
+        return {"heat": layer_view.heat_map(self.suite, result, values["colour"], self.tab.revealed(visit))}
+
+    def picked(self, visit: Visit, point: gr.EventData) -> Any:
+        """Return the readings of the cell that was clicked."""
+        result = self.tab.result(visit)
+        try:
+            _, layer, positions = point.data
+        except (AttributeError, TypeError, ValueError):
+            return gr.skip()
+        return (
+            gr.skip() if result is None else layer_view.cell(result, layer, tuple(positions), self.tab.revealed(visit))
+        )
+
+    def truth(self, visit: Visit, values: Values) -> Shown:
+        """Return what may be shown of a diff, the colours on offer among it, and no cell."""
+        colours = layer_view.colours(visit.revealed == values["diff"])
+        colour = values["colour"] if values["colour"] in colours else colours[0]
+        shown = super().truth(visit, {**values, "colour": colour})
+        return shown | {"colour": gr.update(choices=colours, value=colour), "cell": layer_view.CLICK}
+
+    def offers(self, diff: str) -> Shown:
+        """Return the conditions and questions that go with a diff, and one of each to start from."""
+        task = self.suite.task_of(self.suite.diff(diff))
+        conditions, questions = condition_choices(task), question_choices(task)
+        return {
+            "condition": gr.update(choices=conditions, value=conditions[-1][1]),
+            "asked": gr.update(choices=questions, value=questions[0]),
+        }
 
 
 def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:

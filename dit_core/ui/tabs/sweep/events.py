@@ -9,9 +9,8 @@ from typing import Any
 
 import gradio as gr
 
-from dit_core.errors import DitError
+from dit_core.errors import DitError, checked_number
 from dit_core.records import SweepPoint, Table
-from dit_core.records.condition import checked_number
 from dit_core.session.job import Result, State
 from dit_core.session.messages import integer, number
 from dit_core.session.notebook_cells import call, opening_lines
