@@ -54,7 +54,7 @@ def confidence(
 def reading_confidence(
     diff: Annotated[list[str], typer.Option(help="Id or reference of a diff; may be given several times.")],
     condition: Annotated[list[str] | None, typer.Option(help="Like 'diff+right'; by default 'diff+dit'.")] = None,
-    layers: Annotated[str, typer.Option(help="'all', or numbers like 0,3-5.")] = "all",
+    layers: Annotated[str, typer.Option(help="'all', or numbers like 0,3-5 or 25%,50%.")] = "all",
     asked: Annotated[str | None, typer.Option(help="What the condition is asked; by default the task's own.")] = None,
     span: Annotated[str, typer.Option(help="Tokens to read: prompt, last:10, 7, 3:9, answer, answer:3.")] = "last:10",
     kind: Annotated[str, typer.Option(help="Activations: with, or difference.")] = "with",

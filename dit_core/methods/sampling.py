@@ -19,7 +19,7 @@ Diffs = str | DiffInfo | Sequence[str | DiffInfo] | None
 Conditions = str | Condition | Sequence[str | Condition | tuple[str | Condition, str]] | None
 """Conditions, written or made; a pair of a condition and a question is asked that question."""
 Layers = str | int | Sequence[int]
-"""`all`, numbers, or text like `0,3-5`."""
+"""`all`, numbers, or text like `0,3-5` or `25%,50%`."""
 
 
 class SamplingOptions(TypedDict, total=False):

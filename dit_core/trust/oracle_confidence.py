@@ -39,7 +39,7 @@ def reading_confidence(suite: Suite, diff: Diffs, **options: Unpack[ReadingConfi
         suite: what `load_suite` gave.
         diff: ids or references, one or several.
         condition: conditions with a diff, in their written form; `diff+dit` by default.
-        layers: `all` (the default), numbers, or text like `0,3-5`.
+        layers: `all` (the default), numbers, or text like `0,3-5` or `25%,50%`.
         asked: what the diffs are asked, one text or texts by diff id; by default the question of the diff's task.
         span: the tokens to read, as `Span` writes them, without `each:`; `last:10` by default.
         kind: `with` the condition (the default), or its `difference` to the base.

@@ -251,7 +251,7 @@ def trust_functions(api: Api) -> list[Callable[..., Any]]:
         Args:
             diff: a diff's id, such as 'topic-0326'.
             condition: a condition with a diff in its written form, such as 'diff+right' or 'diff+dit'.
-            layers: 'all', or numbers like '0,3-5'.
+            layers: 'all', or numbers like '0,3-5' or '25%,50%'.
             asked: what the model is asked; empty for the question that the suite asks about this kind of diff.
             span: which tokens are read: 'last:10', 'prompt', '7', '3:9', 'answer' or 'answer:3'.
             kind: 'with' the condition, or its 'difference' to the base.

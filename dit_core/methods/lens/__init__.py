@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _EXPORTS = {"similarities": "difference", "norms": "prompt_lens", "next_tokens": "prompt_lens", "steer": "steering"}
 __getattr__, __dir__ = lazy_exports(__name__, _EXPORTS | dict.fromkeys(("difference_lens", "patchscope"), "tokens"))
 
-LAYERS = "'all', or numbers like 0,3-5."
+LAYERS = "'all', or numbers like 0,3-5 or 25%,50%."
 TEXT_POSITIONS = "Tokens to read at the start of each unrelated text."
 
 

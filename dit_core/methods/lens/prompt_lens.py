@@ -46,7 +46,7 @@ def next_tokens(
         condition: conditions in their written form, or `Condition`s; by default `diff`, or `base` without a diff.
         asked: the question, or questions by diff id; by default that of the diff's task.
         seed: of the digits around triggers; 0 by default.
-        layers: `all` (the default), numbers, or text like `0,3-5`.
+        layers: `all` (the default), numbers, or text like `0,3-5` or `25%,50%`.
         answer_tokens: how many of the answer's tokens to follow, each at the position before it; 1 by default.
         reference: whether to follow the first token of the diff's reference too, which tells what was hidden.
 

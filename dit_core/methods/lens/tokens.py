@@ -48,7 +48,7 @@ def difference_lens(
     Args:
         suite: what `load_suite` gave.
         diff: ids or references.
-        layers: `all` (the default), numbers, or text like `0,3-5`.
+        layers: `all` (the default), numbers, or text like `0,3-5` or `25%,50%`.
         top: tokens per method, layer and position; 5 by default.
         methods: `logit lens` (final norm and unembedding of the vector), `patchscope` (see `patchscope`), or both.
         scales: of the patchscope, numbers above 0.

@@ -35,7 +35,7 @@ AT_ONCE = 50  # readings of a batch: what somebody who stops it loses at most
 class OracleOptions(SampledOptions):
     """What the oracle reads, and how its answers are sampled."""
 
-    layers: str = option("all", "'all', or numbers like 0,3-5.")
+    layers: str = option("all", "'all', or numbers like 0,3-5 or 25%,50%.")
     span: str = option("last:10", "Tokens to read: prompt, last:10, 7, 3:9, answer, answer:3, each:prompt.")
     question: tuple[str, ...] = option((), "To the oracle; its first preset by default.", label="the oracle is asked")
     kind: str = option("with", "Activations.", choices=("with", "without", "difference"))

@@ -34,7 +34,7 @@ def read(suite: Suite, diff: Diffs = None, **options: Unpack[ReadOptions]) -> Ta
             that is asked a question of its own is a pair, `("diff+right", "Why?")`.
         asked: what the targets are asked, one text or texts by diff id; by default the question of the diff's task.
         question: what the oracle is asked, one text or several; by default the oracle's first preset.
-        layers: `all` (the default), numbers, or text like `0,3-5`.
+        layers: `all` (the default), numbers, or text like `0,3-5` or `25%,50%`.
         span: the tokens to read, as `Span` writes them; `last:10` by default.
         kind: `with` the condition (the default), `without` it, or their `difference`.
         samples: answers per reading; more than one needs a temperature above 0.

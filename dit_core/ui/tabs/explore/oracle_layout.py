@@ -27,7 +27,7 @@ HINTS = {
     "dit-oracle-stop": "Ends the running reading at once; what was read stays.",
     "dit-oracle-kinds": "Which of the cards are read.",
     "dit-oracle-kind": "What is read: the condition's activations, the base's on the same tokens, or the difference.",
-    "dit-oracle-layers": "Which layers are read: all, or numbers like 0,3-5.",
+    "dit-oracle-layers": "Which layers are read: all, or numbers like 0,3-5 or 25%,50%.",
     "dit-oracle-of": "Whose tokens are shown here, and whose words stand along the axis.",
     "dit-oracle-y": "What the height of a point says. What needs the truth is offered once it is revealed.",
     "dit-next-y": "Rank 0 is the likeliest of all tokens.",

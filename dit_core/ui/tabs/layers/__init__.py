@@ -28,7 +28,7 @@ HINTS = {
     "dit-layers-part": "Each of these tokens is read on its own: one column of the map.",
     "dit-layers-count": "How many tokens at the end of the prompt.",
     "dit-layers-kind": "The activations of the condition, of the base on the same tokens, or one minus the other.",
-    "dit-layers-which": "Which layers: all, or numbers like 0,3-5.",
+    "dit-layers-which": "Which layers: all, or numbers like 0,3-5 or 25%,50%.",
     "dit-layers-samples": "Readings per cell; more than one needs a temperature above 0.",
     "dit-layers-temperature": "0 takes the oracle's likeliest token each time; higher is more varied.",
     "dit-layers-seed": "The same seed gives the same readings.",
