@@ -140,7 +140,7 @@ def _checked_request(
         condition = grid(**{"strength": 0.0 if diff is None else 1.0} | parts)
     elif parts:
         raise DitError(f"Say conditions either whole or in parts: leave out 'condition' or '{next(iter(parts))}'.")
-    asked = parse_asked(condition, given, ChatContext(system, as_list(turns), prefill, raw))
+    asked = parse_asked(condition, given, ChatContext(system, tuple(as_list(turns)), prefill, raw))
     drawn = checked_sampling(suite, **sampling)
     if not (infos and asked):
         raise DitError("Nothing was asked: give at least one diff, condition and question, or leave them out.")
