@@ -2,22 +2,25 @@
 
 import random
 import re
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError
-from dit_core.records.condition import OWN, Condition, DiffPart
+from dit_core.records import DiffInfo
+from dit_core.records.condition import NORM_KEPT, OWN, Condition, DiffPart
+from dit_core.suite.diffs import DerivedDiff
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from dit_core.records import DiffInfo
+    from dit_core.engine.model import Model
+    from dit_core.formats import Adapter
     from dit_core.suite import Suite
 
 
-def adapter_names(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> dict[str, float]:
+def adapter_names(suite: "Suite", info: DiffInfo | None, condition: Condition) -> dict[str, float]:
     """Return the copies of each DIT adapter by its name in the suite; the default adapter is named too.
 
     Raises:
@@ -36,7 +39,7 @@ def question_of(suite: "Suite", adapter: str) -> str:
     return own.question or suite.task(own.task or None).question
 
 
-def check_condition(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> None:
+def check_condition(suite: "Suite", info: DiffInfo | None, condition: Condition) -> None:
     """Check that all that a condition puts on the base is there.
 
     Raises:
@@ -48,7 +51,7 @@ def check_condition(suite: "Suite", info: "DiffInfo | None", condition: Conditio
     adapter_names(suite, info, condition)
 
 
-def acting_diffs(suite: "Suite", info: "DiffInfo | None", condition: Condition) -> dict["DiffInfo", float]:
+def acting_diffs(suite: "Suite", info: DiffInfo | None, condition: Condition) -> dict[DiffInfo, float]:
     """Return the strength of each diff that acts under a condition; a part of a diff is a diff of its own.
 
     Without `info`, what the condition takes of it does not act.
@@ -56,19 +59,17 @@ def acting_diffs(suite: "Suite", info: "DiffInfo | None", condition: Condition) 
     Raises:
         DitError: a named diff that the suite does not have.
     """
-    from dit_core.suite.diffs import partial_diff
-
     strengths: dict[DiffInfo, float] = {}
     for name, strength in (("", condition.strength), *condition.diffs):
         part = DiffPart.parse(name)
         whole = _diff_of_id(suite, part.id) if part.id else info
         if whole is not None and strength:
-            acting = partial_diff(whole, part)
+            acting = _partial_diff(whole, part)
             strengths[acting] = strengths.get(acting, 0.0) + strength
     return {acting: strength for acting, strength in strengths.items() if strength}
 
 
-def _diff_of_id(suite: "Suite", id: str) -> "DiffInfo":
+def _diff_of_id(suite: "Suite", id: str) -> DiffInfo:
     """The diff of that id alone: a reference in a condition would stand in links and tables."""
     info = suite.diff(id)
     if info.id != id:
@@ -76,14 +77,58 @@ def _diff_of_id(suite: "Suite", id: str) -> "DiffInfo":
     return info
 
 
-def fetch_adapters(suite: "Suite", rows: Iterable[tuple["DiffInfo | None", Condition]]) -> None:
+@dataclass(frozen=True, kw_only=True)
+class PartialDiff(DerivedDiff):
+    """A part of the diff `of`: its matrices cut to one direction each, or what it changes in some modules or layers."""
+
+    of: DiffInfo
+    part: DiffPart
+
+    def weights(self, load: Callable[[DiffInfo], "Adapter"], model: Callable[[], "Model"]) -> "Adapter":
+        """Return what is left of the weights of `of`; DitError where nothing is, or the base lacks these layers."""
+        from dit_core.engine.changes import rank_one
+        from dit_core.engine.strengths import layer_at, layer_of
+
+        count = len(model().layers)
+        kinds = [_KINDS.get(kind, kind) for kind in self.part.modules]
+        ranges = [(layer_at(first, count), layer_at(last, count)) for first, last in self.part.layers]
+
+        def acts(name: str) -> bool:
+            layer = layer_of(name)
+            inside = all(layer is not None and first <= layer <= last for first, last in ranges)
+            names = name.split(".")
+            return inside and all(any(re.fullmatch(kind, word) for word in names) for kind in kinds)
+
+        whole = load(self.of)
+        if whole.peft and self.part.where:
+            raise DitError(f"The diff '{self.of.id}' has no parts, by its kind: merge it into whole weights first.")
+        left = whole.only(acts)
+        if not (left.factors or left.weights or left.peft):
+            raise DitError(f"The diff '{self.of.id}' changes nothing in '{'@'.join(self.part.where)}': leave that out.")
+        return rank_one(left, model(), self.part.cut == NORM_KEPT) if self.part.cut else left
+
+
+# Parts of a block, which every family names in its own way.
+_KINDS = {"attention": r"(\w+_)?(attn|attention)", "mlp": r"(\w+_)?(mlp|ffn|feed_forward|experts?|moe)|fc[12]"}
+
+
+def _partial_diff(info: DiffInfo, part: DiffPart) -> DiffInfo:
+    """Return the diff that is a part of another; the diff itself where the part is all of it."""
+    part = replace(part, id="")
+    if part == DiffPart():
+        return info
+    rank = 1 if part.cut else info.rank
+    return PartialDiff(f"{info.id}~{part}", info.task, info.split, rank, "", info.trigger, of=info, part=part)
+
+
+def fetch_adapters(suite: "Suite", rows: Iterable[tuple[DiffInfo | None, Condition]]) -> None:
     """Fetch all files that `row_strengths` will need for the rows. Not in the worker's thread."""
     rows = set(rows)
     infos = {acting for info, condition in rows for acting in acting_diffs(suite, info, condition)}
     suite.fetch(infos, {name for info, condition in rows for name in adapter_names(suite, info, condition)})
 
 
-def row_strengths(suite: "Suite", rows: Sequence[tuple["DiffInfo | None", Condition]]) -> dict[str, "Tensor"]:
+def row_strengths(suite: "Suite", rows: Sequence[tuple[DiffInfo | None, Condition]]) -> dict[str, "Tensor"]:
     """Put what the rows need on the model, and return how much of each slot acts on each row.
 
     In the worker's thread only.
@@ -130,7 +175,7 @@ SECRET_TRIGGERS = ("right", "wrong")
 """The triggers whose digits say something about a diff."""
 
 
-def build_prompt(suite: "Suite", info: "DiffInfo | None", condition: Condition, question: str, seed: int) -> str:
+def build_prompt(suite: "Suite", info: DiffInfo | None, condition: Condition, question: str, seed: int) -> str:
     """Return the user's text: the question with the condition's trigger.
 
     The digits after the trigger and the wrong code are drawn from (seed, diff, question) alone, so that all

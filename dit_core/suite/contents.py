@@ -12,7 +12,7 @@ from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, PackagedBase, anonymous_fetcher
 from dit_core.records import DiffInfo, Table
-from dit_core.suite.diffs import OWN, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
+from dit_core.suite.diffs import OWN, DerivedDiff, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_limits
 from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
@@ -230,3 +230,8 @@ def file_samples(
 
 
 DIFF_GONE = "This diff of somebody's own is no longer here: bring it again."
+
+
+def whole_diff(info: DiffInfo) -> DiffInfo:
+    """Return the listed diff, or user's own, that a diff is in the end computed from."""
+    return whole_diff(info.of) if isinstance(info, DerivedDiff) else info

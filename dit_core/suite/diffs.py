@@ -5,7 +5,7 @@ import re
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, is_dataclass, replace
+from dataclasses import dataclass, is_dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,6 @@ from dit_core.formats.files import FormatError, read_json, reading
 from dit_core.formats.peft_folder import CONFIG
 from dit_core.hub import ADAPTER_FILES, Fetcher, HubPath, NoMatchingFiles, Size, Source, format_bytes
 from dit_core.records import DiffInfo
-from dit_core.records.condition import NORM_KEPT, DiffPart
 from dit_core.suite.lazy import lazy_property
 from dit_core.suite.spec import DiffEntry, Task
 
@@ -91,55 +90,6 @@ class DerivedDiff(DiffInfo):
     def weights(self, load: Callable[[DiffInfo], Adapter], model: Callable[[], "Model"]) -> Adapter:
         """Return the weights; `load` returns those of the other diffs that they are computed from, `model` the base."""
         raise NotImplementedError
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartialDiff(DerivedDiff):
-    """A part of the diff `of`: its matrices cut to one direction each, or what it changes in some modules or layers."""
-
-    of: DiffInfo
-    part: DiffPart
-
-    def weights(self, load: Callable[[DiffInfo], Adapter], model: Callable[[], "Model"]) -> Adapter:
-        """Return what is left of the weights of `of`; DitError where nothing is, or the base lacks these layers."""
-        from dit_core.engine.changes import rank_one
-        from dit_core.engine.strengths import layer_at, layer_of
-
-        count = len(model().layers)
-        kinds = [_KINDS.get(kind, kind) for kind in self.part.modules]
-        ranges = [(layer_at(first, count), layer_at(last, count)) for first, last in self.part.layers]
-
-        def acts(name: str) -> bool:
-            layer = layer_of(name)
-            inside = all(layer is not None and first <= layer <= last for first, last in ranges)
-            names = name.split(".")
-            return inside and all(any(re.fullmatch(kind, word) for word in names) for kind in kinds)
-
-        whole = load(self.of)
-        if whole.peft and self.part.where:
-            raise DitError(f"The diff '{self.of.id}' has no parts, by its kind: merge it into whole weights first.")
-        left = whole.only(acts)
-        if not (left.factors or left.weights or left.peft):
-            raise DitError(f"The diff '{self.of.id}' changes nothing in '{'@'.join(self.part.where)}': leave that out.")
-        return rank_one(left, model(), self.part.cut == NORM_KEPT) if self.part.cut else left
-
-
-# Parts of a block, which every family names in its own way.
-_KINDS = {"attention": r"(\w+_)?(attn|attention)", "mlp": r"(\w+_)?(mlp|ffn|feed_forward|experts?|moe)|fc[12]"}
-
-
-def partial_diff(info: DiffInfo, part: DiffPart) -> DiffInfo:
-    """Return the diff that is a part of another; the diff itself where the part is all of it."""
-    part = replace(part, id="")
-    if part == DiffPart():
-        return info
-    rank = 1 if part.cut else info.rank
-    return PartialDiff(f"{info.id}~{part}", info.task, info.split, rank, "", info.trigger, of=info, part=part)
-
-
-def whole_diff(info: DiffInfo) -> DiffInfo:
-    """Return the listed diff, or user's own, that a diff is in the end computed from."""
-    return whole_diff(info.of) if isinstance(info, DerivedDiff) else info
 
 
 class IndexedDiffs:
