@@ -158,6 +158,12 @@ def test_a_link_holds_the_chat_and_further_diffs(suite, settings):
     }
 
 
+def test_an_empty_chat_is_none_at_all(suite):
+    plain = Settings.for_diff(suite, "topic-0412")
+    for empty in (None, "", " \n"):
+        assert replace(plain, more=empty, system=empty, turns=empty, prefill=empty).condition == plain.condition
+
+
 def test_further_diffs_are_diffs_alone(suite):
     for more in ("dit", "diff:rank1+right", "raw", "diffs"):
         with pytest.raises(DitError):

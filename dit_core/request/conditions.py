@@ -59,11 +59,11 @@ def acting_diffs(suite: "Suite", info: DiffInfo | None, condition: Condition) ->
     Raises:
         DitError: a named diff that the suite does not have.
     """
-    strengths: dict[DiffInfo, float] = {}
-    for name, strength in (("", condition.strength), *condition.diffs):
+    strengths = {info: condition.strength} if info is not None and condition.strength else {}
+    for name, strength in condition.diffs:
         part = DiffPart.parse(name)
         whole = _diff_of_id(suite, part.id) if part.id else info
-        if whole is not None and strength:
+        if whole is not None:
             acting = _partial_diff(whole, part)
             strengths[acting] = strengths.get(acting, 0.0) + strength
     return {acting: strength for acting, strength in strengths.items() if strength}

@@ -94,11 +94,13 @@ class Settings:
         """
         trigger = OWN + self.own if self.trigger == "own" else self.trigger
         adapters = ((self.adapter, self.copies),) if self.use_dit else ()
-        more = Condition.parse(self.more) if self.more.strip() else Condition()
+        # None in place of an empty text is what a page has for a moment while it opens.
+        written, system, turns, prefill = (text or "" for text in (self.more, self.system, self.turns, self.prefill))
+        more = Condition.parse(written) if written.strip() else Condition()
         if more != Condition(more.strength, diffs=more.diffs):
-            raise DitError(f"'{self.more[:40]}' are not diffs alone: write them like 'diff:topic-0412*0.5+diff:rank1'.")
-        prefill = self.prefill if self.prefill.strip() else ""
-        chat = ChatContext(self.system.strip(), parse_turns(self.turns), prefill, self.raw)
+            raise DitError(f"'{written[:40]}' are not diffs alone: write them like 'diff:topic-0412*0.5+diff:rank1'.")
+        prefill = prefill if prefill.strip() else ""
+        chat = ChatContext(system.strip(), parse_turns(turns), prefill, self.raw)
         strength = self.strength if self.use_diff else 0.0
         return Condition(strength, adapters, trigger, diffs=(("", more.strength), *more.diffs), chat=chat)
 
