@@ -183,6 +183,27 @@ def test_a_kind_acts_as_in_peft(name, tmp_path):
     assert max(alone, among, rest) < 1e-5, (alone, among, rest)
 
 
+def test_adalora_that_was_pruned_acts_as_in_peft(tmp_path):
+    """Ranks differ by module then, one is 0, and the scaling stays that of the first rank."""
+    theirs, generator = peft.get_peft_model(tiny_model(), KINDS["adalora"].config()), torch.Generator().manual_seed(1)
+    kept = {}
+    for place, (name, weight) in enumerate(theirs.named_parameters()):
+        if weight.requires_grad:
+            weight.data += 0.1 * torch.randn(weight.shape, generator=generator)
+        if "lora_E" in name:
+            kept[name.removeprefix("base_model.model.")] = [bool(kept) and (place + i) % 5 < 3 for i in range(6)]
+    theirs.peft_config["default"].rank_pattern = kept
+    theirs.base_model.resize_modules_by_rank_pattern(kept, "default")
+    theirs.save_pretrained(tmp_path)
+    theirs = peft.PeftModel.from_pretrained(tiny_model(), tmp_path).eval()
+    adapter, model, ids = read_peft(tmp_path), Model(tiny_model()), tokens(2, 9)
+    assert len(adapter.factors) == len(kept) - 1 and len({A.shape[0] for A, _ in adapter.factors.values()}) > 1
+    model.attach("it", adapter)
+    with torch.inference_mode(), model.strengths({"it": column([1.0, 0.0])}):
+        found = model.base(input_ids=ids).logits
+    assert (found[0] - theirs(input_ids=ids[:1]).logits[0]).abs().max() < 1e-5
+
+
 RESIZED = {
     "LoRA": lora(target_modules=ATTENTION),
     "LoRA on embeddings": lora(target_modules=["embed_tokens", "lm_head", "q_proj"]),

@@ -173,13 +173,13 @@ def _adapter(config: dict[str, Any], tensors: dict[str, Tensor], size: int) -> A
     if sum(half.numel() * half.element_size() for half in found) > size:  # many modules that share one tensor
         raise FormatError("it claims more numbers than the file holds")
     # Copies, so that an adapter does not hang on a file that may change.
-    factors = {name: _factors(half) for name, half in halves.items() if 0 not in half["A"].shape}
+    factors = {name: _factors(half) for name, half in halves.items() if len(half["A"])}  # AdaLoRA prunes to nothing
     low_rank = checked_adapter(
         factors, _scalings(config, {name: max(1, A.shape[0]) for name, (A, _) in factors.items()})
     )
     plain = {name: pair for name, pair in low_rank.factors.items() if _is_plain(config, name, others, factors)}
     others |= {
-        f"{name}.lora_{side}.weight": half for name in halves.keys() - plain for side, half in halves[name].items()
+        f"{name}.lora_{side}.weight": half for name in factors.keys() - plain for side, half in halves[name].items()
     }
     scaling = {name: low_rank.scaling[name] for name in plain}
     state = _peft_state(config, others, low_rank) if others else None
