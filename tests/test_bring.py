@@ -24,7 +24,7 @@ from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite.limits import PUBLIC, Limits, serving
-from dit_core.suite.user_diffs import bring_files, bring_source
+from dit_core.suite.user_diffs import base_note, bring_files, bring_source
 from dit_core.trust.controls import RANDOM, control
 from dit_core.ui.tabs.bring.events import MOST, BringEvents
 from tests.serving import served
@@ -95,6 +95,32 @@ def test_its_results_say_where_it_came_from_and_the_copied_cell_brings_it_anew(s
     [found, *_] = scope["table"]
     [again] = ask(suite, arrival.info.id, condition=found.condition, question=found.question)
     assert found.text == again.text
+
+
+def test_a_base_of_another_name_is_known_by_its_weights(suite, own, tmp_path):
+    """A copy in bfloat16 with its large matrices packed, as 4-bit versions have them, and one of other weights."""
+    weights = suite.worker.run(lambda: {name: w.clone() for name, w in suite.model.base.state_dict().items()})
+    kept = {name: w.bfloat16() for name, w in weights.items() if "proj" not in name and name != "lm_head.weight"}
+    packed = {"model.layers.0.mlp.up_proj.weight": torch.zeros(64, dtype=torch.uint8)}
+    other = {name: weight + 0.5 for name, weight in kept.items()}
+    for folder, content in (("copy", kept | packed), ("other", other), ("broken", {})):
+        (tmp_path / folder).mkdir()
+        save_file(content, tmp_path / folder / "model.safetensors")
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"no weights")
+    for named, says in (
+        (str(suite.spec.base), ""),
+        (str(tmp_path / "copy"), "weights are those of this suite's"),
+        (str(tmp_path / "other"), "weights differ from this suite's"),
+        (str(tmp_path / "broken"), "can't be compared here"),
+        ("somebody/nowhere-4bit", "can't be compared here"),
+    ):
+        write_peft(tmp_path / "lora", own, named)
+        arrival = bring_source(suite, str(tmp_path / "lora"))
+        notes = arrival.changes.extra.get("notes", [])
+        assert len(notes) == bool(says) and all(says in note for note in notes)
+        suite.forget(arrival.info.id)
+    with serving(PUBLIC):
+        assert "can't be compared" in base_note(suite, str(tmp_path / "copy"))
 
 
 def test_a_path_is_a_source_at_home_and_never_on_a_public_server(suite, uploads):

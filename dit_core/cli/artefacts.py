@@ -40,6 +40,7 @@ def check(
     from dit_core.formats import KINDS, open_adapter_file
     from dit_core.records import Table
     from dit_core.suite import load_suite
+    from dit_core.suite.user_diffs import base_note
 
     with open_adapter_file(path) as artefact:
         entry = artefact.read(position)
@@ -64,6 +65,8 @@ def check(
     for note in changes.extra.get("notes", ()):
         print(note)
     if loaded:
+        if note := base_note(loaded, entry.base):
+            print(note)
         print(f"It fits the suite '{loaded.name}'{'' if changes.records else ', and changes nothing of its base'}.")
 
 

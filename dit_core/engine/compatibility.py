@@ -123,6 +123,13 @@ class BaseModules:
             raise DitError(_misfit_message(misfits, linear_shapes(adapter)))
         return fitted
 
+    def is_same(self, fingerprint: Mapping[str, Tensor]) -> bool | None:
+        """Return whether a base of this fingerprint has the same weights; None where there is nothing to compare."""
+        own = {name: self.own_name(name) for name in fingerprint}
+        pairs = [(self.parameter(own[name]), rows) for name, rows in fingerprint.items() if own[name] in self.owners]
+        alike = [torch.equal(mine[: len(rows)].detach().cpu().bfloat16(), rows) for mine, rows in pairs]
+        return all(alike) if alike else None
+
     def own_name(self, name: str) -> str:
         """Return a name as this base has it: wrappers put more before the text model's names, or less."""
         known = name in self.owners or name in self._modules

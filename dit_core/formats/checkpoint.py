@@ -1,6 +1,7 @@
 """Whole checkpoints: another model's weights as a state dict, in one file or in shards with their index."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +13,7 @@ from dit_core.formats.pickles import load_torch_file
 
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
+_EMBEDDINGS = 16  # rows in a fingerprint
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _SCALES = ("_scale_inv", "_scale")  # behind a weight's name: by blocks, by rows, or one for all; times the weight
 _OTHER_SCALES = ("input_scale", "activation_scale", "input_scale_ub", "k_scale", "v_scale")  # of activations
@@ -77,6 +79,36 @@ def _times(name: str, weight: Tensor, scale: Tensor) -> Tensor:
         return (weight.float() * (scale[:, None] if by_row else scale)).bfloat16()
     except RuntimeError:
         raise FormatError(f"the scales of {quoted_name(name)} do not fit it") from None
+
+
+def read_fingerprint(folder: Path | str) -> dict[str, Tensor]:
+    """Return what tells a base's weights from another's and what quantized copies keep: norms, a few embeddings.
+
+    By name, in bfloat16; embeddings are cut to their first rows.
+
+    Raises:
+        DitError: the folder holds no checkpoint in safetensors, or it is damaged.
+    """
+    from safetensors import safe_open
+
+    folder, found = Path(folder), {}
+    with reading(folder, "a base"):
+        for file in _files(folder):
+            with safe_open(file, "pt") as opened:
+                for name in opened.keys():  # noqa: SIM118 (it is no mapping)
+                    part = opened.get_slice(name)
+                    if part.get_dtype() in ("F32", "BF16", "F16") and (
+                        kept := fingerprint_rows(name, part.get_shape())
+                    ):
+                        found[name] = part[:kept].bfloat16()
+    return found
+
+
+def fingerprint_rows(name: str, shape: Sequence[int]) -> int:
+    """Return how many rows of a tensor are part of a base's fingerprint; 0 for none."""
+    if len(shape) == 1:
+        return shape[0] if "norm" in name else 0
+    return min(_EMBEDDINGS, shape[0]) if re.search(r"embed|wte", name) else 0
 
 
 def is_checkpoint(folder: Path) -> bool:

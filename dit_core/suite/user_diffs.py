@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
 from dit_core.formats import KINDS, Adapter, AdapterFile, identify, open_adapter_file, unpack
+from dit_core.formats.checkpoint import read_fingerprint
 from dit_core.hub import HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
@@ -21,7 +22,9 @@ from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
+
+    from torch import Tensor
 
     from dit_core.suite import Suite
 
@@ -94,8 +97,54 @@ def _add(suite: Suite, adapter_file: AdapterFile, origin: Origin, task: str | No
     changes = _changes(suite, entry.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
+    if note := base_note(suite, entry.base):
+        changes = replace(changes, extra=changes.extra | {"notes": [*changes.extra.get("notes", ()), note]})
     info = suite.bring(entry.adapter, origin, task)
     return AddedDiff(info, origin.title, KINDS[adapter_file.kind], adapter_file.count, entry.base, changes)
+
+
+def base_note(suite: Suite, named: str) -> str:
+    """Return a sentence on the base that a diff's files name, where that is not the suite's by name.
+
+    A base of another name is compared by a fingerprint of its weights where it is on this disk: a copy, a mirror and
+    a 4-bit version of the same base have the same. A public server looks at no place that a stranger names.
+    """
+    if not named or named.casefold() == str(suite.spec.base).casefold():
+        return ""
+    folder = _base_on_this_disk(named) if current_limits().paths else None
+    same = None
+    if folder is not None:
+        try:
+            same = _is_same_base(suite, read_fingerprint(folder))
+        except DitError:  # it is no checkpoint, or damaged: then it tells nothing
+            same = None
+    if same is None:
+        return f"Its files name the base {named!r}, which can't be compared here: by its shapes it fits this suite's."
+    if same:
+        return f"Its files name the base {named!r}, whose weights are those of this suite's."
+    return (
+        f"Its files name the base {named!r}, whose weights differ from this suite's: what it says here may mean "
+        f"nothing. Open it on its own base, with `generic_suite({named!r}, …)`."
+    )
+
+
+def _base_on_this_disk(named: str) -> Path | None:
+    """The folder of a base that is a path here or was fetched from the hub before; nothing is fetched."""
+    if (path := Path(named).expanduser()).is_dir():
+        return path
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        config = try_to_load_from_cache(named, "config.json")
+    except HFValidationError:
+        return None
+    return Path(config).parent if isinstance(config, str) else None
+
+
+@at_model
+def _is_same_base(suite: Suite, fingerprint: Mapping[str, Tensor]) -> bool | None:
+    return suite.worker.run(lambda: suite.model.base_modules.is_same(fingerprint))
 
 
 @at_model
