@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dit_core import ask, load_suite
+from dit_core import ask, load_suite, next_tokens
 from dit_core.engine.generation import Batch, generate
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
@@ -374,6 +374,17 @@ def test_a_misfit_names_the_likely_base():
     } | {"model.layers.3.mlp.up_proj": (torch.ones(1, 4096), torch.ones(12288, 1))}
     with pytest.raises(DitError, match=r"more: these shapes are Qwen3-8B's, so choose a suite of it\."):
         Model(tiny_model("qwen3")).attach("diff", Adapter(factors, dict.fromkeys(factors, 1.0)))
+
+
+def test_the_last_layers_lens_is_the_finetunes_own_norm_and_unembedding(tiny_suite_folder):
+    suite = load_suite(tiny_suite_folder)
+    info = suite.bring(whole(finetuned("qwen3", vocab_size=len(tiny_tokenizer()))), "whole")
+    for condition in ("diff", "diff*0.5+dit"):
+        (said,) = ask(suite, info.id, condition=condition, max_new_tokens=1)
+        answer = list(next_tokens(suite, info.id, condition=condition))[-1]
+        assert answer.rank == 0
+        assert answer.probability == pytest.approx(said.token_probabilities[0], abs=1e-5)
+    suite.forget(info.id)
 
 
 @pytest.mark.long

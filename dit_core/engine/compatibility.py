@@ -56,7 +56,8 @@ class BaseModules:
         self.base = base
         self.linears = {name: module for name, module in base.named_modules() if is_linear(module)}
         self._modules = dict(base.named_modules())
-        self._vocabulary = (base.get_input_embeddings(), base.get_output_embeddings())  # type: ignore[operator]
+        ends = ("get_input_embeddings", "get_output_embeddings")
+        self._vocabulary = [getattr(base, end, lambda: None)() for end in ends]
         self.owners: dict[str, tuple[nn.Module, str]] = {
             f"{path}.{leaf}": (module, leaf)
             for path, module in base.named_modules()

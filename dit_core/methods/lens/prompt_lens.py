@@ -1,6 +1,7 @@
 """What happens at a prompt's tokens, layer by layer: the rank of what comes next, and the size of a diff's change."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from dit_core.engine.activations import parse_layers
 from dit_core.errors import DitError, checked_integer
 from dit_core.methods.sampling import Diffs, Layers
 from dit_core.records import NextToken, Norm, Table
+from dit_core.request.conditions import acting_diffs, row_strengths
 from dit_core.request.targets import (
     Questions,
     TargetTokens,
@@ -77,6 +79,13 @@ def next_tokens(
     return suite.table("next_tokens", suite.worker.run(compute), {"sampling": {"seed": seed}})
 
 
+def _acting_behind_blocks(suite: Suite, aim: TargetTokens) -> AbstractContextManager[object]:
+    """Return a context in which whole weights change norm and unembedding too, as in the model itself."""
+    if all(info.rank for info in acting_diffs(suite, aim.info, aim.condition)):
+        return nullcontext()
+    return suite.model.strengths(row_strengths(suite, [(aim.info, aim.condition)]))
+
+
 def next_token_records(
     suite: Suite, aim: TargetTokens, positions: Sequence[int], hidden: Tensor, layers: Sequence[int], reference: bool
 ) -> Iterator[NextToken]:
@@ -84,15 +93,17 @@ def next_token_records(
 
     `hidden` is [layers, positions, d_model], the last layer behind those of `layers` where that is not among them.
     """
-    model = suite.model
-    answer = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
+    model, acting = suite.model, _acting_behind_blocks(suite, aim)
+    with acting:
+        answer = [*aim.ids[aim.prompt_tokens :], int(model.unembed(hidden[-1, -1]).argmax())]
     followed = [("answer", answer)]
     if reference and aim.info and aim.info.reference:
         first = model.tokenizer.encode(aim.info.reference, add_special_tokens=False)[0]
         followed.append(("reference", [first] * len(positions)))
     diff = aim.info.id if aim.info else ""
     for layer, own in zip(layers, hidden, strict=False):
-        logits = model.unembed(own).cpu()
+        with acting:
+            logits = model.unembed(own).cpu()
         probabilities = logits.softmax(-1)
         for what, tokens in followed:
             for at, (token, piece) in enumerate(zip(tokens, model.pieces(tokens), strict=True)):
