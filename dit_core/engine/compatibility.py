@@ -56,8 +56,7 @@ class BaseModules:
         self.base = base
         self.linears = {name: module for name, module in base.named_modules() if is_linear(module)}
         self._modules = dict(base.named_modules())
-        ends = ("get_input_embeddings", "get_output_embeddings")
-        self._vocabulary = [getattr(base, end, lambda: None)() for end in ends]
+        self._vocabulary = [getattr(base, f"get_{end}put_embeddings", lambda: None)() for end in ("in", "out")]
         self.owners: dict[str, tuple[nn.Module, str]] = {
             f"{path}.{leaf}": (module, leaf)
             for path, module in base.named_modules()

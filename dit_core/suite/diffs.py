@@ -189,7 +189,7 @@ class IndexedDiffs:
                         raise FormatError("it says no rank 'r'")
                     return rank
         adapter = any_diff(source, self._fetcher)
-        return 0 if adapter.weights else adapter.rank
+        return adapter.low_rank
 
 
 @dataclass(frozen=True)
