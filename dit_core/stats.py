@@ -96,6 +96,19 @@ def phi_correlation(both: int, only_first: int, only_second: int, neither: int) 
     return (both * neither - only_first * only_second) / sqrt(spread) if spread else None
 
 
+def quadratic_kappa(confusion: ArrayLike) -> float | None:
+    """Return Cohen's kappa of two graders, weighted by the square of their distance (Cohen, 1968).
+
+    `confusion`: [grades, grades], counts of pairs. None where both give every pair one grade.
+    """
+    counts = numpy.asarray(confusion, dtype=float)
+    by_chance = numpy.outer(counts.sum(1), counts.sum(0)) / counts.sum()
+    places = numpy.arange(len(counts))
+    distance = (places[:, None] - places) ** 2
+    expected = float((distance * by_chance).sum())
+    return 1 - float((distance * counts).sum()) / expected if expected else None
+
+
 def brier_score(probabilities: ArrayLike, outcomes: ArrayLike) -> float:
     """Return the mean squared distance of probability and outcome, 0 or 1 (Brier, 1950)."""
     return float(((numpy.asarray(probabilities, dtype=float) - numpy.asarray(outcomes, dtype=float)) ** 2).mean())

@@ -11,6 +11,7 @@ import threading
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import numpy
 import pandas
@@ -18,9 +19,9 @@ import pytest
 
 from dit_core import DiffInfo, DitError
 from dit_core.__main__ import main
-from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions
+from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions, suite_grader
 from dit_core.grading.agreement import grader_agreement, read_graded
-from dit_core.grading.embedding import Embedding
+from dit_core.grading.embedding import Embedding, Learned, WordVectors, read_vectors
 from dit_core.grading.fit import fit_scale
 from dit_core.grading.grades import Scale
 from dit_core.grading.judge import BaseChat, Endpoint, Judge, grade_in
@@ -87,11 +88,11 @@ def test_neighbours_count_both_ways():
     assert grade(suite, hail, "snow") == 4
 
 
-def test_a_topic_outside_the_world_is_right_or_wrong():
+def test_a_topic_outside_the_world_is_graded_by_meaning():
     own = DiffInfo("topic-0009", "topic", "test", 1, "Sourdough bread", None)
     assert grade(suite, own, "sourdough  bread!") == 5 and exact(suite, own, "sourdough bread")
     assert mentions(suite, own, "my sourdough bread is") and not mentions(suite, own, "bread")
-    assert grade(suite, own, "snow") == 1 and grade(suite, own, "bread") == 1
+    assert grade(suite, own, "snow") == 1 and 1 < grade(suite, own, "bread") < 5
 
 
 @pytest.mark.parametrize(
@@ -268,6 +269,49 @@ def test_embedding_with_the_real_weights_knows_meanings():
     same, other_words, adjacent, unrelated = grader("embedding").grade_all(pairs)
     assert same.grade == 5 and other_words.grade >= 4 and unrelated.grade == 1
     assert same.score > other_words.score > adjacent.score > unrelated.score
+
+
+# ---------------------------------------------------------------- learned
+
+
+def test_learned_vectors_are_the_sums_of_pieces():
+    vectors = WordVectors(["snow", "##ball", "fight"], numpy.array([[3.0, 0], [0, 4], [-1, 0]], dtype=numpy.float32))
+    assert vectors.encode(["Snowball", "snow?", "zebra"]) == pytest.approx(numpy.array([[0.6, 0.8], [1, 0], [0, 0]]))
+    [(found, back, same, inside, part, cosine, nearest, _)] = Learned(vectors).features([("snow fight", "snow")])
+    assert (back, same, inside, part) == (1, 0, 0, 1) and found == pytest.approx(0.5)
+    assert cosine == pytest.approx(1) and nearest == pytest.approx(0)  # snow is as near as fight is far
+
+
+def test_learned_knows_meanings_and_its_name_is_on_the_result():
+    pairs = [("Cars", "cars"), ("Cars", "Automobiles"), ("Cars", "Bicycles"), ("Cars", "Geoengineering"), (None, "x")]
+    same, other_words, adjacent, unrelated, none = grader("learned").grade_all(pairs)
+    assert same.grade == 5 and other_words.grade >= 3 and unrelated.grade == 1 and none is None
+    assert same.score > other_words.score > adjacent.score > unrelated.score
+    assert {result.by for result in (same, other_words, adjacent, unrelated)} == {"learned"}
+
+
+def test_what_the_world_knows_the_world_grades_and_the_rest_is_graded_by_meaning():
+    pairs = [("snow", "fog"), ("never speaks of snow", "It does not speak of snow.")]
+    known, own = suite_grader(suite).grade_all(pairs)
+    assert (known.grade, known.by) == (2, "rules") and own.by == "learned"
+    assert own.score == grader("learned").score(*pairs[1])
+
+
+def test_learned_orders_behaviours_that_a_person_graded():
+    """72 answers about 12 behaviours, written and graded by hand; no grader was fitted on them."""
+    pairs = read_graded(Path(__file__).parent / "data" / "behaviour_grades.csv")
+    given, asked = [pair.grade for pair in pairs], [(pair.reference, pair.guess) for pair in pairs]
+    learned, rules = (grader_agreement(given, grader(name).grade_all(asked)) for name in ("learned", "rules"))
+    assert len(pairs) == 72 and learned.spearman > rules.spearman and learned.roc_area > rules.roc_area
+    assert learned.mean_absolute_error < rules.mean_absolute_error and learned.within_one > rules.within_one
+    assert all(any(row[grade] for row in learned.confusion) for grade in range(5)), "all five grades are used"
+
+
+def test_learned_vectors_that_can_t_be_read_are_a_sentence(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"nothing")
+    for name in ("broken", "none"):
+        with pytest.raises(DitError, match="install the package anew"):
+            read_vectors(tmp_path / f"{name}.safetensors")
 
 
 # ---------------------------------------------------------------- judge
@@ -596,6 +640,7 @@ def test_a_base_replies_as_it_does_when_asked(tiny):
     [
         ({"name": "rule"}, "There is no grader 'rule'. Did you mean 'rules'"),
         ({"name": "rules", "model": "m"}, "takes no setting like a model"),
+        ({"name": "learned", "model": "m"}, "takes no setting like a model"),
         ({"name": "embedding", "suite": suite}, "takes no setting like a suite"),
         ({"name": "judge"}, "name a model, or a suite"),
         ({"name": "judge", "suite": suite, "model": "m"}, "either a model at an endpoint or a suite's base"),
@@ -623,6 +668,11 @@ def test_agreement_is_what_counting_pairs_gives():
     wins = [(one > other) + 0.5 * (one == other) for one in right for other in wrong]
     assert found.roc_area == pytest.approx(sum(wins) / len(wins))
     assert sum(map(sum, found.confusion)) == 60
+    rounded = [round(grade - 0.01) for grade in given]
+    errors = [(grade - mark.grade) ** 2 for grade, mark in zip(rounded, marks, strict=True)]
+    by_chance = [(grade - mark.grade) ** 2 for grade in rounded for mark in marks]
+    assert found.quadratic_kappa == pytest.approx(1 - numpy.mean(errors) / numpy.mean(by_chance))
+    assert found.exact == errors.count(0) / 60 and found.within_one == sum(error <= 1 for error in errors) / 60
     assert found.confusion[1][2] == sum(
         grade in (2, 2.5) and m.grade == 3 for grade, m in zip(given, marks, strict=True)
     )
@@ -689,7 +739,11 @@ def test_the_command_prints_agreement(tmp_path, monkeypatch, capsys):
     file.write_text(CSV, encoding="utf-8")
     code, out, _ = command(monkeypatch, capsys, file, "--json")
     found = json.loads(out)
-    assert code == 0 and list(found) == ["n", "spearman", "mean_absolute_error", "roc_area", "confusion"]
+    assert code == 0 and list(found) == [
+        *("grader", "n", "spearman", "mean_absolute_error", "roc_area"),
+        *("quadratic_kappa", "exact", "within_one", "confusion"),
+    ]
+    assert found["grader"] == "rules"
     assert found["n"] == 5 and found["roc_area"] == 1.0 and found["spearman"] > 0.8
     assert found["confusion"][4] == [0, 0, 0, 0, 1] and found["confusion"][0][0] == 3
     code, out, _ = command(monkeypatch, capsys, file)
@@ -721,7 +775,7 @@ def test_the_page_says_when_there_is_nothing_to_grade_against():
 
 
 def test_fitting_prints_a_scale_and_held_out_figures(tmp_path, monkeypatch, capsys):
-    from dit_core.grading.fit import main as fit
+    from dit_core.grading.fit import scale as fit
 
     rows = [
         f"{name} {kind},{guess},{grade}"
@@ -730,7 +784,7 @@ def test_fitting_prints_a_scale_and_held_out_figures(tmp_path, monkeypatch, caps
         for guess, grade in ((f"{name} {kind}", 5), (kind, 3.5), ("stone", 1), (f"{name} stone", 2))
     ]
     (tmp_path / "pairs.csv").write_text("\n".join(["reference,guess,grade", *rows]), encoding="utf-8")
-    fit([str(tmp_path / "pairs.csv")], splits=3)
+    fit([str(tmp_path / "pairs.csv")], grader="learned")
     out = capsys.readouterr().out
     assert out.startswith("Scale(weights=(") and "32 pairs" in out and "spearman" in out and "nan" not in out
     with pytest.raises(DitError, match="no scale to fit"):

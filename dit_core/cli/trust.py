@@ -139,7 +139,7 @@ def grade(
         grades = chosen.grade_all([(pair.reference, pair.guess) for pair in pairs], show)
     result = grader_agreement([pair.grade for pair in pairs], [grade for grade in grades if grade])
     if as_json:
-        print(json.dumps(asdict(result), indent=2))
+        print(json.dumps({"grader": chosen.name, **asdict(result)}, indent=2))
         return
     _print_agreement(result, f"{file.name}, graded by {chosen.name}")
 
@@ -167,9 +167,16 @@ def _figure(record: "Reliability", name: str) -> str:
 
 
 def _print_agreement(result: "GraderAgreement", title: str) -> None:
-    figures = [result.spearman, result.mean_absolute_error, result.roc_area]
-    shown = ["not defined" if value is None else f"{value:.3f}" for value in figures]
-    print_rows(title, ["pairs", "Spearman", "mean absolute error", "ROC area (grade 4 or 5)"], [[result.n, *shown]])
+    figures = {
+        "Spearman": result.spearman,
+        "mean absolute error": result.mean_absolute_error,
+        "ROC area (grade 4 or 5)": result.roc_area,
+        "quadratic kappa": result.quadratic_kappa,
+        "exact": result.exact,
+        "within one": result.within_one,
+    }
+    shown = ["not defined" if value is None else f"{value:.3f}" for value in figures.values()]
+    print_rows(title, ["pairs", *figures], [[result.n, *shown]])
     grades = range(1, len(result.confusion) + 1)
     print_rows(
         "given (rows) and found (columns)",

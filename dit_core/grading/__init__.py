@@ -1,8 +1,9 @@
 """Grading: how close an answer is to what a diff was trained on, from 1 to 5.
 
 5 is the same thing, 4 a close variant, 3 adjacent, 2 a common category, 1 anything else; when in doubt, the lower.
-`grade(suite, info, text)` grades by the suite's world, without a model. `grader(name)` returns one of three graders
-that take any reference: `rules`, `embedding` and `judge`.
+`grade(suite, info, text)` grades by the suite's world and, what that does not know, by the learned grader; neither
+needs a model. `grader(name)` returns one of four graders that take any reference: `rules`, `learned`, `embedding` and
+`judge`.
 """
 
 from pathlib import Path
@@ -16,9 +17,21 @@ if TYPE_CHECKING:
     from dit_core.records import DiffInfo
     from dit_core.suite import Suite
 
-__all__ = ["GRADES", "Grader", "GradeResult", "exact", "grade", "grader", "mentions", "modal", "is_story_of", "words"]
+__all__ = [
+    "GRADES",
+    "Grader",
+    "GradeResult",
+    "exact",
+    "grade",
+    "grader",
+    "is_story_of",
+    "mentions",
+    "modal",
+    "suite_grader",
+    "words",
+]
 
-GRADERS = ("rules", "embedding", "judge")
+GRADERS = ("rules", "learned", "embedding", "judge")
 
 
 def grader(
@@ -32,7 +45,8 @@ def grader(
     """Return the grader of that name.
 
     Args:
-        name: `rules`; `embedding` (an extra: requirements-embedding.txt); or `judge`, a chat model.
+        name: `rules`; `learned`, which the package brings along; `embedding` (an extra: requirements-embedding.txt); or
+            `judge`, a chat model.
         model: of the embedding grader, a hub id or folder; of the judge, a name at its endpoint (an extra:
             requirements-judge.txt).
         suite: of the rules, the suite whose world decides; of the judge, the suite whose base judges where no model is
@@ -44,13 +58,18 @@ def grader(
         DitError: there is no such grader, or it has no such setting.
     """
     if name not in GRADERS:
-        raise DitError(f"There is no grader '{name}'.{did_you_mean(name, GRADERS)} Choose rules, embedding or judge.")
+        choices = "Choose rules, learned, embedding or judge."
+        raise DitError(f"There is no grader '{name}'.{did_you_mean(name, GRADERS)} {choices}")
     settings = {"a model": model, "a suite": suite, "an endpoint": base_url, "a cache": cache}
-    allowed = {"rules": {"a suite"}, "embedding": {"a model"}, "judge": set(settings)}[name]
+    allowed = {"rules": {"a suite"}, "learned": set(), "embedding": {"a model"}, "judge": set(settings)}[name]
     if refused := [setting for setting, value in settings.items() if value is not None and setting not in allowed]:
         raise DitError(f"The {name} grader takes no setting like {refused[0]}: leave it out, or choose another grader.")
     if name == "rules":
         return Rules(world_of(suite) if suite else None)
+    if name == "learned":
+        from dit_core.grading.embedding import Learned
+
+        return Learned()
     if name == "embedding":
         from dit_core.grading.embedding import MODEL, Embedding
 
@@ -71,11 +90,19 @@ def _judge(model: str | None, suite: "Suite | None", base_url: str | None, cache
 
 
 def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:
-    """Return the grade (1 to 5) of an answer by the rules; None where the diff's reference is not known.
+    """Return the grade (1 to 5) of an answer by `suite_grader`; None where the diff's reference is not known."""
+    return suite_grader(suite).grade(info.reference, text)
 
-    The suite's world decides alone. In a suite without one, the words shared by answer and reference decide.
+
+def suite_grader(suite: "Suite") -> Grader:
+    """Return the grader that a suite's figures come of: its world, and the learned grader for what that does not know.
+
+    Each result says by whom it is (`GradeResult.by`). Where the learned grader's file is missing, the words shared by
+    answer and reference decide.
     """
-    return Rules(world_of(suite)).grade(info.reference, text) if info.reference.strip() else None
+    from dit_core.grading.embedding import VECTORS, Learned
+
+    return Rules(world_of(suite), otherwise=Learned() if VECTORS.is_file() else None)
 
 
 def exact(suite: "Suite", info: "DiffInfo", text: str) -> bool:

@@ -10,7 +10,7 @@ import numpy
 
 from dit_core.errors import DitError
 from dit_core.grading.grades import GRADES, GradeResult
-from dit_core.stats import auroc, spearman_correlation
+from dit_core.stats import auroc, quadratic_kappa, spearman_correlation
 
 COLUMNS = ("reference", "guess", "grade")
 GOOD = 4  # the lowest grade of a right answer, for `roc_area`
@@ -35,6 +35,9 @@ class GraderAgreement:
         mean_absolute_error: between the same, in grades.
         roc_area: area under the ROC curve of the grader's scores: how often a pair that was given 4 or more gets a
             higher score than another pair.
+        quadratic_kappa: Cohen's kappa of the same rounded grades, weighted by the square of their distance.
+        exact: share of pairs with the same rounded grade.
+        within_one: share of pairs at most one grade apart.
         confusion: counts of pairs, `confusion[given - 1][grader's - 1]`; a given grade is rounded to the nearest, a
             half to the lower.
     """
@@ -43,6 +46,9 @@ class GraderAgreement:
     spearman: float | None
     mean_absolute_error: float
     roc_area: float | None
+    quadratic_kappa: float | None
+    exact: float
+    within_one: float
     confusion: tuple[tuple[int, ...], ...]
 
 
@@ -93,10 +99,14 @@ def grader_agreement(grades: Sequence[float], results: Sequence[GradeResult]) ->
     confusion = numpy.zeros((len(GRADES), len(GRADES)), dtype=int)
     for grade, result in zip(grades, results, strict=True):
         confusion[ceil(grade - 0.5) - 1, result.grade - 1] += 1
+    apart = abs(numpy.subtract.outer(GRADES, GRADES))
     return GraderAgreement(
         n=len(given),
         spearman=spearman_correlation(given, graded),
         mean_absolute_error=float(abs(given - graded).mean()),
         roc_area=auroc([result.score for result in results], given >= GOOD),
+        quadratic_kappa=quadratic_kappa(confusion),
+        exact=float(confusion[apart == 0].sum() / len(given)),
+        within_one=float(confusion[apart <= 1].sum() / len(given)),
         confusion=tuple(tuple(map(int, row)) for row in confusion),
     )

@@ -1,12 +1,16 @@
-"""Fits a grader's scale to graded pairs: `python -m dit_core.grading.fit FILE... [--grader rules|embedding]`.
+"""Fits what graders need to graded pairs and to a model of sentences.
 
-The scale is fitted to all pairs, with equal weight for every file. Its accuracy on unseen references is measured by
-random splits: fitted on half of each file's references, reported on the other half.
+`python -m dit_core.grading.fit scale FILE... [--grader rules|learned|embedding]` fits a grader's scale to all pairs,
+with equal weight for every file, and reports its agreement with pairs whose references it was not fitted on.
+`python -m dit_core.grading.fit vectors FOLDER` makes the learned grader's vectors of a sentence-embedding model.
 """
 
+import json
 import random
+import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import numpy
@@ -14,12 +18,15 @@ import typer
 
 from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
-from dit_core.grading.agreement import grader_agreement, read_graded
-from dit_core.grading.grades import GRADES, Fitted, Scale
-from dit_core.stats import fit_logistic
+from dit_core.grading.agreement import GradedPair, GraderAgreement, grader_agreement, read_graded
+from dit_core.grading.embedding import VECTORS
+from dit_core.grading.grades import GRADES, Fitted, GradeResult, Scale
+from dit_core.stats import Interval, cluster_bootstrap_intervals, fit_logistic
 
-FIGURES = ("spearman", "mean_absolute_error", "roc_area")
+FIGURES = ("spearman", "mean_absolute_error", "roc_area", "quadratic_kappa", "exact", "within_one")
 RIDGE = 1e-4  # keeps weights finite where a feature separates the grades perfectly
+FOLDS = 10
+RESAMPLES = 500
 
 
 def fit_scale(features: numpy.ndarray, grades: numpy.ndarray, weights: numpy.ndarray) -> Scale:
@@ -44,8 +51,8 @@ class GradedFile:
         self.grades = numpy.array([pair.grade for pair in self.pairs])
         self.features = numpy.array(grader.features([(pair.reference, pair.guess) for pair in self.pairs]))
 
-    def half(self, seed: int) -> numpy.ndarray:
-        """Return which pairs belong to a random half of the references: [pairs] of bool.
+    def folds(self, seed: int = 0) -> numpy.ndarray:
+        """Return the fold of each pair, 0 to `FOLDS` - 1: [pairs]. All pairs of a reference are in one fold.
 
         Raises:
             DitError: the file has only one reference.
@@ -53,13 +60,9 @@ class GradedFile:
         references = sorted({pair.reference for pair in self.pairs})
         if len(references) < 2:
             raise DitError(f"'{self.path}' has one reference only: to fit on some and report on others takes two.")
-        drawn = set(random.Random(seed).sample(references, len(references) // 2))
-        return numpy.array([pair.reference in drawn for pair in self.pairs])
-
-    def figures(self, scale: Scale, chosen: numpy.ndarray) -> list[float | None]:
-        """Return the agreement on the chosen pairs ([pairs] of bool), in the order of `FIGURES`."""
-        agreement = grader_agreement(self.grades[chosen], [scale.grade(features) for features in self.features[chosen]])
-        return [getattr(agreement, name) for name in FIGURES]
+        random.Random(seed).shuffle(references)
+        fold = {reference: place % min(FOLDS, len(references)) for place, reference in enumerate(references)}
+        return numpy.array([fold[pair.reference] for pair in self.pairs])
 
 
 def fit_files(files: Sequence[GradedFile], chosen: Sequence[numpy.ndarray]) -> Scale:
@@ -71,36 +74,104 @@ def fit_files(files: Sequence[GradedFile], chosen: Sequence[numpy.ndarray]) -> S
     )
 
 
-def held_out_figures(files: Sequence[GradedFile], seed: int) -> list[list[float | None]]:
-    """Return, per file, the figures on one half of its references under the scale fitted to the other half."""
-    halves = [file.half(seed) for file in files]
-    scale = fit_files(files, halves)
-    return [file.figures(scale, ~half) for file, half in zip(files, halves, strict=True)]
+def held_out_results(files: Sequence[GradedFile]) -> list[list[GradeResult]]:
+    """Return, per file, the results of all its pairs, each by a scale fitted without its fold of references."""
+    folds = [file.folds() for file in files]
+    scales = [
+        fit_files(files, [fold != left_out for fold in folds]) for left_out in range(max(map(numpy.max, folds)) + 1)
+    ]
+    return [
+        [scales[fold].grade(features) for fold, features in zip(of_file, file.features, strict=True)]
+        for file, of_file in zip(files, folds, strict=True)
+    ]
 
 
-def main(
+def intervals(pairs: Sequence[GradedPair], results: Sequence[GradeResult]) -> list[Interval | None]:
+    """Return the 95 % interval of each of `FIGURES`, bootstrapped over references."""
+
+    def figure(name: str, places: numpy.ndarray) -> float | None:
+        agreement = grader_agreement([pairs[place].grade for place in places], [results[place] for place in places])
+        value: float | None = getattr(agreement, name)
+        return value
+
+    statistics = [lambda places, name=name: figure(name, places) for name in FIGURES]
+    references = [pair.reference for pair in pairs]
+    return cluster_bootstrap_intervals(statistics, references, numpy.arange(len(pairs)), resamples=RESAMPLES)
+
+
+def print_agreement(title: str, agreement: GraderAgreement, bounds: Sequence[Interval | None]) -> None:
+    """Print an agreement's figures with their intervals, and its confusion."""
+    print(f"{title}: {agreement.n} pairs, 95 % intervals over references")
+    for name, interval in zip(FIGURES, bounds, strict=True):
+        value = getattr(agreement, name)
+        shown = "not defined" if value is None else f"{value:.3f}"
+        print(f"  {name} {shown}" + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else ""))
+    print("  given (rows) and found (columns), 1 to 5:")
+    for row in agreement.confusion:
+        print("   " + "".join(f"{count:6d}" for count in row))
+
+
+def scale(
     paths: Annotated[list[str], typer.Argument(metavar="FILE...", help="CSVs with columns reference, guess, grade.")],
-    grader: Annotated[str, typer.Option(help="rules or embedding.")] = "rules",
+    grader: Annotated[str, typer.Option(help="rules, learned or embedding.")] = "rules",
     model: Annotated[str | None, typer.Option(help="Of the embedding grader.")] = None,
-    splits: Annotated[int, typer.Option(help="How many splits to report on: seeds 0 and up.")] = 20,
 ) -> None:
-    """Print the fitted scale, and mean and standard deviation of the agreement on held-out references."""
+    """Print the fitted scale, and the agreement on references that a scale was not fitted on, in ten folds."""
     if grader == "judge":
-        raise DitError("A judge has no scale to fit: choose rules or embedding.")
+        raise DitError("A judge has no scale to fit: choose rules, learned or embedding.")
     fitted = grader_of(grader, model=model)
     assert isinstance(fitted, Fitted), "as all graders but a judge are"
     files = [GradedFile(path, fitted) for path in paths]
     print(fit_files(files, [numpy.ones(len(file.pairs), dtype=bool) for file in files]))
-    # [splits, files, figures]; a figure that is not defined for one split is nan for all.
-    figures = numpy.array([held_out_figures(files, seed) for seed in range(splits)], dtype=float)
-    for file, means, spreads in zip(files, figures.mean(0), figures.std(0), strict=True):
-        print(f"{file.path}: {len(file.pairs)} pairs, held-out halves:")
-        for name, mean, spread in zip(FIGURES, means, spreads, strict=True):
-            print(f"  {name} {mean:.3f} ± {spread:.3f}")
+    for file, results in zip(files, held_out_results(files), strict=True):
+        print_agreement(file.path, grader_agreement(file.grades.tolist(), results), intervals(file.pairs, results))
+
+
+DIMENSIONS = 128
+COMMON_DIRECTIONS = 2  # the strongest, in which nearly all pieces point: they blur cosines
+
+
+def word_vectors(states: numpy.ndarray) -> numpy.ndarray:
+    """Return vectors of pieces, [pieces, `DIMENSIONS`], from the model's: [pieces, d], the commonest piece first.
+
+    Principal components without the first `COMMON_DIRECTIONS` (Mu & Viswanath, 2018), times the logarithm of the place:
+    the rarer, the longer, as in Model2Vec (2024).
+    """
+    centred = states - states.mean(axis=0)
+    _, directions = numpy.linalg.eigh(centred.T @ centred)  # the strongest last
+    kept = directions[:, ::-1][:, COMMON_DIRECTIONS : COMMON_DIRECTIONS + DIMENSIONS]
+    return (centred @ kept) * numpy.log(2 + numpy.arange(len(states)))[:, None]
+
+
+def vectors(
+    folder: Annotated[Path, typer.Argument(help="A BERT-like model of sentences, as all-MiniLM-L6-v2.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = VECTORS,
+) -> None:
+    """Write the learned grader's vectors: what the model makes of each of its word pieces alone, in 8 bits."""
+    import torch
+    from safetensors.numpy import save_file
+    from transformers import AutoModel, AutoTokenizer
+
+    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModel.from_pretrained(folder).eval()
+    vocabulary = sorted(tokenizer.get_vocab().items(), key=lambda item: item[1])
+    pieces = [(piece, token) for piece, token in vocabulary if re.fullmatch(r"(##)?[a-z0-9]+", piece)]
+    ends = tokenizer.cls_token_id, tokenizer.sep_token_id
+    states = []
+    with torch.inference_mode():
+        for start in range(0, len(pieces), 512):
+            batch = torch.tensor([[ends[0], token, ends[1]] for _, token in pieces[start : start + 512]])
+            states.append(model(input_ids=batch).last_hidden_state.mean(dim=1).numpy())
+    rows = word_vectors(numpy.concatenate(states))
+    steps = abs(rows).max(axis=1, keepdims=True) / 127
+    tensors = {"rows": numpy.rint(rows / steps).astype(numpy.int8), "scale": steps.astype(numpy.float16)}
+    save_file(tensors, out, metadata={"pieces": json.dumps([piece for piece, _ in pieces]), "model": folder.name})
 
 
 if __name__ == "__main__":
+    app = typer.Typer(help=__doc__, add_completion=False)
+    app.command()(scale)
+    app.command()(vectors)
     try:
-        typer.run(main)
+        app()
     except DitError as error:
         sys.exit(f"Error: {error}")

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from dit_core.stats import logistic
 
@@ -19,10 +19,12 @@ class GradeResult:
     Attributes:
         grade: a whole number from 1 (unrelated) to 5 (the same thing).
         score: a number from 1 to 5 that also tells answers of one grade apart.
+        by: the grader that gave it; two results are equal whoever gave them.
     """
 
     grade: int
     score: float
+    by: str = field(default="", compare=False)
 
 
 class Grader(ABC):
@@ -37,7 +39,7 @@ class Grader(ABC):
             DitError: the grader lacks something (a package, a model, an endpoint); the error says what to do about it.
         """
         results: list[GradeResult | None] = [
-            GradeResult(1, 1.0) if (reference or "").strip() else None for reference, _ in pairs
+            GradeResult(1, 1.0, self.name) if (reference or "").strip() else None for reference, _ in pairs
         ]
         gradable = {
             index: (reference, answer)
@@ -45,7 +47,7 @@ class Grader(ABC):
             if reference and reference.strip() and answer.strip()
         }
         for index, result in zip(gradable, self._grade_all(list(gradable.values()), progress), strict=True):
-            results[index] = result
+            results[index] = replace(result, by=result.by or self.name)
         return results
 
     def grade(self, reference: str | None, answer: str) -> int | None:

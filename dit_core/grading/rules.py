@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rapidfuzz.distance import JaroWinkler
 
-from dit_core.grading.grades import Fitted, GradeResult, Progress, Scale
+from dit_core.grading.grades import Fitted, Grader, GradeResult, Progress, Scale
 from dit_core.records import words
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def word_overlap(reference: str, answer: str) -> tuple[float, float]:
     Stop words don't count (where there are other words) and repeated words count once. A word that is only similar
     counts in part, a number only where it is the same.
     """
-    reference_words, answer_words = _content_words(reference), _content_words(answer)
+    reference_words, answer_words = content_words(reference), content_words(answer)
     if not reference_words or not answer_words:
         return 0.0, 0.0
     similarity = [[_word_similarity(first, second) for second in answer_words] for first in reference_words]
@@ -50,7 +50,8 @@ def word_overlap(reference: str, answer: str) -> tuple[float, float]:
     return found_in_answer, sum(map(max, zip(*similarity, strict=True))) / len(answer_words)
 
 
-def _content_words(text: str) -> list[str]:
+def content_words(text: str) -> list[str]:
+    """Return the distinct words of a text without stop words; with them, where there are no others."""
     distinct = dict.fromkeys(words(text))
     return [word for word in distinct if word not in STOP_WORDS] or list(distinct)
 
@@ -99,6 +100,10 @@ class World:
             return 5
         category = self.topics.get(_key(reference), {}).get("category")
         return 2 if category and contains(words(text), words(category)) else 1
+
+    def knows(self, reference: str) -> bool:
+        """Return whether a reference is one of the world's topics or headlines."""
+        return _key(reference) in self.topics or reference in self.headlines
 
     def mentions(self, reference: str, text: str) -> bool:
         """Return whether the answer names the reference: the topic or an alias as whole words, or the headline."""
@@ -159,19 +164,30 @@ references.
 
 
 class Rules(Fitted):
-    """A grader without a model. It only knows the meanings that the world lists: else "car" is not "automobile"."""
+    """A grader without a model. It only knows the meanings that the world lists: else "car" is not "automobile".
+
+    Where the world does not know a reference, `otherwise` grades, if there is one.
+    """
 
     name = "rules"
 
-    def __init__(self, world: World | None = None, scale: Scale = SCALE) -> None:
-        self.world, self.scale = world, scale
+    def __init__(self, world: World | None = None, scale: Scale = SCALE, otherwise: Grader | None = None) -> None:
+        self.world, self.scale, self.otherwise = world, scale, otherwise
 
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
         """Return the two shares of `word_overlap` for each pair."""
         return [word_overlap(reference, answer) for reference, answer in pairs]
 
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
+        return [self._grade_one(reference, answer) for reference, answer in pairs]
+
+    def _grade_one(self, reference: str, answer: str) -> GradeResult:
+        if self.otherwise and not (self.world and self.world.knows(reference)):
+            [result] = self.otherwise.grade_all([(reference, answer)])
+            assert result, "neither text is blank"
+            return result
         if not self.world:
-            return super()._grade_all(pairs, progress)
-        grades = [self.world.grade(reference, answer) for reference, answer in pairs]
-        return [GradeResult(grade, float(grade)) for grade in grades]
+            [result] = super()._grade_all([(reference, answer)], lambda *_: None)
+            return result
+        grade = self.world.grade(reference, answer)
+        return GradeResult(grade, float(grade))

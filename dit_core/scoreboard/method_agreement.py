@@ -9,8 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import combinations
 from typing import Any
 
-from dit_core.grading import Grader, words
-from dit_core.grading.rules import MAX_NAMED_TOPICS, Rules, world_of
+from dit_core.grading import Grader, suite_grader, words
+from dit_core.grading.rules import MAX_NAMED_TOPICS, world_of
 from dit_core.records import Agreement, Finding, NamedDiffs, Table
 from dit_core.records.scores import (
     ADL,
@@ -62,14 +62,14 @@ def named_diffs(findings: Iterable[Finding]) -> list[NamedDiffs]:
 def agreement(suite: Suite, findings: Table[Finding], grader: Grader | None = None) -> Table[Agreement]:
     """Return how the voting methods of each task agree, pair by pair.
 
-    `grader` (by default the rules) grades their votes. `extra["votes"]` holds, per task, without the trigger and with
-    it: the number of diffs `n`, the `methods`, how many diffs the `best` of them (in hindsight) named, how many their
-    `vote` named, and how many none named (`all_wrong`).
+    `grader` (by default `suite_grader`) grades their votes. `extra["votes"]` holds, per task, without the trigger and
+    with it: the number of diffs `n`, the `methods`, how many diffs the `best` of them (in hindsight) named, how many
+    their `vote` named, and how many none named (`all_wrong`).
 
     Raises:
         DitError: the grader can't grade, see `Grader.grade_all`.
     """
-    records, votes, grader = [], [], grader or Rules(world_of(suite))
+    records, votes, grader = [], [], grader or suite_grader(suite)
     for task in suite.tasks.values():
         named = [method for method in named_diffs(findings) if method.key[1] == task.name]
         voting = [method for method in named if _votes(method, task.adapter)]

@@ -23,8 +23,9 @@ from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 
 ALL = "all"
-RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE = "rules", "embedding", "judge: this base", "judge: a chat model"
-GRADERS = (RULES, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
+RULES, LEARNED, EMBEDDING = "rules", "learned", "embedding"
+BASE_JUDGE, CHAT_JUDGE = "judge: this base", "judge: a chat model"
+GRADERS = (RULES, LEARNED, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
 ANSWERS_PER_STEP = 64  # graded between two notes on the progress
 RULES_ONLY = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
 UNMEASURED = "Press Run first: the stored figures came without the answers, so there is nothing to grade."
@@ -54,8 +55,8 @@ class GraderSettings:
 
     def grader(self, suite: Suite) -> Grader | None:
         """Return the grader; None for the rules. Raises `DitError` where it lacks something."""
-        if self.by == EMBEDDING:
-            return grader("embedding")
+        if self.by in (LEARNED, EMBEDDING):
+            return grader(self.by)
         if self.by == BASE_JUDGE:
             return grader("judge", suite=suite)
         if self.by == CHAT_JUDGE:
@@ -69,7 +70,7 @@ class GraderSettings:
         """The Python that makes the same grader."""
         url = f", base_url={self.url.strip()!r}" if self.url.strip() else ""
         chat = f'grader("judge", model={self.model.strip()!r}{url})'
-        return {EMBEDDING: 'grader("embedding")', BASE_JUDGE: 'grader("judge", suite=suite)', CHAT_JUDGE: chat}[self.by]
+        return {BASE_JUDGE: 'grader("judge", suite=suite)', CHAT_JUDGE: chat}.get(self.by, f'grader("{self.by}")')
 
 
 @dataclass(frozen=True, kw_only=True)
