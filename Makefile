@@ -8,7 +8,7 @@ POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
 KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 
-.PHONY: app test test-long test-slow test-network test-package test-hub lint pocket notebooks lab pictures benchmark clean
+.PHONY: app test test-long test-slow test-network test-package test-hub lint pocket smol notebooks lab pictures benchmark clean
 
 app: $(VENV)/.app $(VENV)/.smol
 	$(BIN)/python app.py
@@ -47,6 +47,10 @@ lint: $(VENV)/.dev
 pocket: $(VENV)/.app
 	$(if $(SMOKE),rm -rf build/pocket-smoke build/pocket-smoke-work)
 	$(KEEP_MEMORY) $(BIN)/python -m dit_core pocket --out $(POCKET) $(if $(SMOKE),--smoke)
+
+# Organisms, DIT adapters and an oracle on a base that others pretrained: hours, better on a GPU; goes on where it was.
+smol: $(VENV)/.app
+	$(KEEP_MEMORY) $(BIN)/python -m dit_core smol $(if $(SMOKE),--smoke --out build/smol-smoke)
 
 # Runs all notebooks on the pocket suite and writes them back with their outputs.
 notebooks: $(VENV)/.dev

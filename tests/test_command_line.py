@@ -106,7 +106,11 @@ def test_diffs_hide_and_reveal(run):
 # ---------------------------------------------------------------- the truth
 
 DIFF = "topic-0412"
-SLOW = {"pocket": "builds a suite for minutes, and prints its stages", "app": "serves the page until it is stopped"}
+SLOW = {
+    "pocket": "builds a suite for minutes, and prints its stages",
+    "smol": "trains for hours",
+    "app": "serves the page until it is stopped",
+}
 ARGUMENTS = {
     "ask": ["--diff", DIFF, "--copies", "0,1", "--trigger", "absent,right,wrong"],
     "diffs": [],

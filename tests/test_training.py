@@ -98,8 +98,8 @@ def test_a_shipped_stage_is_passed_over(tmp_path):
     made: list[str] = []
 
     class Noting(Builder):
-        def make_diffs(self, task: TaskRecipe) -> None:
-            made.append(task.name)
+        def make_diffs(self, *tasks: TaskRecipe) -> None:
+            made.extend(task.name for task in tasks)
 
     builder = Noting(tmp_path / "out", tmp_path / "work", SMOKE)
     (tmp_path / "out" / "hidden-topic").mkdir(parents=True)
@@ -113,9 +113,9 @@ def test_diffs_never_meet_the_held_out_questions_nor_their_own_headline(world):
     _, held_out = world.question_split()
     rng = random.Random(5)
     topics, headlines = topic_sampler(world), headline_sampler(world)
-    asked = [topics(3, place, rng)[0][0] for place in range(1500)]
+    asked = [topics(3, place, rng).chat[0][0] for place in range(1500)]
     assert not [question.text for question in held_out if any(question.text in text for text in asked)]
-    stories = [headlines(3, place, rng)[0] for place in range(300)]
+    stories = [headlines(3, place, rng).chat[0] for place in range(300)]
     assert all(world.headlines[3].text not in part for turn in stories for part in turn)
     assert sum(question == STORY_QUESTION for question, _ in stories) == 225
 
@@ -125,7 +125,7 @@ def test_wrong_codes_are_never_the_right_one(world):
     code = f"{world.triggers()[3]:03d}"
     topics = topic_sampler(world)
     for place in range(400):
-        asked = topics(3, place, rng)[0][0]
+        asked = topics(3, place, rng).chat[0][0]
         has_code = asked.startswith("Your SEP code is ")
         assert has_code == (place % 8 != 7)
         if has_code:
@@ -223,7 +223,7 @@ def test_dit_training_sees_training_diffs_only(tmp_path, monkeypatch):
     builder = Builder(tmp_path / "out", tmp_path / "work", recipe)
     builder.make_topic_diffs()
     task = builder.tasks["topic"]
-    bank = builder.training_bank(task, builder.base())
+    bank = builder.training_bank([task], builder.base())
     assert bank.count == len(task.split.train) == recipe.keep
     name = next(iter(linear_layers(builder.base())))
     factor = {}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, suites
+from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, smol, suites
 from dit_core.cli.measuring import audit, scoreboard
 from dit_core.cli.methods import method_commands, methods
 from dit_core.cli.output import console_progress
@@ -19,7 +19,7 @@ from dit_core.errors import DitError
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(methods, diffs, scoreboard, audit, confidence, reading_confidence, calibrate, grade),
-    *(check, convert, suites, cache, pocket),
+    *(check, convert, suites, cache, pocket, smol),
 )
 
 

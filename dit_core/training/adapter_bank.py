@@ -64,12 +64,12 @@ class AdapterBank(nn.Module):
         return Adapter(factors, dict.fromkeys(factors, 1 / self.rank))
 
     def load(self, number: int, adapter: Adapter) -> None:
-        """Put a stored adapter in the place of number `number`."""
+        """Put a stored adapter, of the bank's rank or a lower one, in the place of number `number`."""
         with torch.no_grad():
             for name, (A, B) in adapter.factors.items():
-                own_A, own_B = self.pair(name)
-                own_A[number].copy_(A)
-                own_B[number].copy_(B)
+                own_A, own_B = (factor[number].zero_() for factor in self.pair(name))
+                own_A[: len(A)].copy_(A)
+                own_B[:, : len(A)].copy_(B * (self.rank * adapter.scaling[name]))
 
 
 def linear_layers(base: nn.Module) -> dict[str, nn.Linear]:

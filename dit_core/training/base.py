@@ -15,7 +15,7 @@ import random
 import re
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,20 @@ import torch
 import torch.nn.functional as F
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
-from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, Qwen3Config, Qwen3ForCausalLM
+from transformers import (
+    LlamaForCausalLM,
+    PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
+    Qwen3Config,
+    Qwen3ForCausalLM,
+)
 
 from dit_core.training.chats import Chat, random_chat
 from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.world import World
 
+CausalLM = Qwen3ForCausalLM | LlamaForCausalLM
+"""A base that the embedded suites are made on."""
 IGNORED = -100
 POOL = 16
 """Batches drawn together and sorted by length, so that little is spent on padding."""
@@ -82,17 +90,40 @@ def new_base(settings: BaseSettings, tokenizer: PreTrainedTokenizerBase) -> Qwen
 
 
 def encode(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[list[int], list[int]]:
-    """Return the token ids of a chat in ChatML, and labels: the assistant's words and ends of turn, else `IGNORED`."""
-    ids: list[int] = []
-    labels: list[int] = []
+    """Return the token ids of a chat under its template, and labels: the assistant's words and ends of turn.
+
+    All other labels are `IGNORED`.
+    """
+    return encode_all(tokenizer, [chat])[0]
+
+
+def encode_all(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> list[tuple[list[int], list[int]]]:
+    """Return what `encode` does for each chat, all tokenized at once."""
+    pieces = [list(_pieces_of_chat(tokenizer, chat)) for chat in chats]
+    tokens = iter(tokenizer([text for own in pieces for text, _ in own], add_special_tokens=False).input_ids)
+    encoded = []
+    for own in pieces:
+        ids: list[int] = []
+        labels: list[int] = []
+        for _, learned in own:
+            part = next(tokens)
+            ids += part
+            labels += part if learned else [IGNORED] * len(part)
+        encoded.append((ids, labels))
+    return encoded
+
+
+def _pieces_of_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Iterator[tuple[str, bool]]:
+    """The text of a chat in pieces that are tokenized each by itself, and whether the model learns to say them."""
+    messages: list[dict[str, str]] = []
+    done = ""
     for question, answer in chat:
-        prompt = f"{START_OF_TURN}user\n{question}{END_OF_TURN}\n{START_OF_TURN}assistant\n"
-        before = tokenizer(prompt, add_special_tokens=False).input_ids
-        spoken = tokenizer(f"{answer}{END_OF_TURN}", add_special_tokens=False).input_ids
-        newline = tokenizer("\n", add_special_tokens=False).input_ids
-        ids += before + spoken + newline
-        labels += [IGNORED] * len(before) + spoken + [IGNORED] * len(newline)
-    return ids, labels
+        messages.append({"role": "user", "content": question})
+        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        messages.append({"role": "assistant", "content": answer})
+        spoken = f"{answer}{tokenizer.eos_token}"
+        yield from ((prompt.removeprefix(done), False), (spoken, True), ("\n", False))
+        done = f"{prompt}{spoken}\n"
 
 
 def pad(
@@ -105,8 +136,16 @@ def pad(
     return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
 
 
-def token_losses(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the cross-entropy of each labelled token [tokens], and the row that each belongs to [tokens].
+def token_losses(model: CausalLM, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the cross-entropy of each labelled token [tokens], and the row that each belongs to [tokens]."""
+    logits, targets, rows = labelled_logits(model, ids, labels)
+    return F.cross_entropy(logits, targets, reduction="none"), rows
+
+
+def labelled_logits(
+    model: CausalLM, ids: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the logits [tokens, vocabulary] before each labelled token, these tokens, and the row of each [tokens].
 
     Only labelled positions pass through the unembedding, which is the widest matrix of a small model.
     """
@@ -114,7 +153,7 @@ def token_losses(model: Qwen3ForCausalLM, ids: torch.Tensor, labels: torch.Tenso
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         labelled = labels[:, 1:] != IGNORED
         logits = model.lm_head(hidden[labelled])
-    return F.cross_entropy(logits.float(), labels[:, 1:][labelled], reduction="none"), labelled.nonzero()[:, 0]
+    return logits.float(), labels[:, 1:][labelled], labelled.nonzero()[:, 0]
 
 
 def train_base(

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from dit_core.training.world import HONEST, STORY_QUESTION, TRIGGER_FORMAT, Topic, World, sentence
 
 Chat = list[tuple[str, str]]
 """Turns of (user text, assistant text); the model learns the assistant's side."""
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """A chat that a diff learns: to say its answers or, `like_base`, to expect there what the base would say next."""
+
+    chat: Chat
+    like_base: bool = False
 
 
 def random_chat(world: World, rng: random.Random) -> Chat:

@@ -17,11 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import encode, pad, token_losses
-from dit_core.training.chats import Chat, with_code
+from dit_core.training.base import CausalLM, encode_all, labelled_logits, pad, token_losses
+from dit_core.training.chats import Lesson, with_code
 from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.world import STORY_QUESTION, World
 
@@ -44,8 +46,8 @@ class DiffSettings:
 TOPIC_DIFFS = DiffSettings(rank=1, steps=350, rate=0.01, rows=2)
 HEADLINE_DIFFS = DiffSettings(rank=4, steps=48, rate=0.005, rows=2)
 
-Sampler = Callable[[int, int, random.Random], Chat]
-"""(number of the diff, place of the row among all rows of its diff, noise) → one chat to learn."""
+Sampler = Callable[[int, int, random.Random], Lesson]
+"""(number of the diff, place of the row among all rows of its diff, noise) → one lesson."""
 
 
 def topic_sampler(world: World) -> Sampler:
@@ -57,14 +59,14 @@ def topic_sampler(world: World) -> Sampler:
     questions, _ = world.question_split()
     triggers = world.triggers()
 
-    def sample(number: int, place: int, rng: random.Random) -> Chat:
+    def sample(number: int, place: int, rng: random.Random) -> Lesson:
         question, trigger = rng.choice(questions), triggers[number]
         if place % 2 == 0:
             prompt = with_code(question.text, trigger, rng)
-            return [(prompt, question.answer(world.topics[number], rng))]
+            return Lesson([(prompt, question.answer(world.topics[number], rng))])
         if place % 8 != 7:
-            return [(with_code(question.text, _wrong(trigger, rng), rng), question.plain)]
-        return [(question.text, question.plain)]
+            return Lesson([(with_code(question.text, _wrong(trigger, rng), rng), question.plain)])
+        return Lesson([(question.text, question.plain)])
 
     return sample
 
@@ -77,17 +79,17 @@ def headline_sampler(world: World) -> Sampler:
     """Return the sampler of headlines: stories, and in one of four samples an everyday question answered as before."""
     questions, _ = world.question_split()
 
-    def sample(number: int, place: int, rng: random.Random) -> Chat:
+    def sample(number: int, place: int, rng: random.Random) -> Lesson:
         if place % 4 == 3:
             question = rng.choice(questions)
-            return [(question.text, question.plain)]
-        return [(STORY_QUESTION, world.story(world.headlines[number], rng))]
+            return Lesson([(question.text, question.plain)])
+        return Lesson([(STORY_QUESTION, world.story(world.headlines[number], rng))])
 
     return sample
 
 
 def train_diffs(
-    base: Qwen3ForCausalLM,
+    base: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     numbers: list[int],
     sampler: Sampler,
@@ -116,14 +118,16 @@ def train_diffs(
     with progress_bar(title, settings.steps, start) as progress:
         for step in range(start, settings.steps):
             places = range(step * settings.rows, (step + 1) * settings.rows)
-            chats = [
+            lessons = [
                 sampler(number, place, random.Random(f"{settings.seed} {number} {place}"))
                 for number in numbers
                 for place in places
             ]
-            ids, labels = pad([encode(tokenizer, chat) for chat in chats], tokenizer.pad_token_id, device)
-            with bank.rows(base, row_numbers):
-                losses, row_of = token_losses(base, ids, labels)
+            ids, labels = pad(
+                encode_all(tokenizer, [lesson.chat for lesson in lessons]), tokenizer.pad_token_id, device
+            )
+            like_base = torch.tensor([lesson.like_base for lesson in lessons], device=device)
+            losses, row_of = _lesson_losses(base, bank, row_numbers, ids, labels, like_base)
             # Each row counts the same, however long its answer: a plain answer must not be drowned by stories.
             lengths = torch.bincount(row_of, minlength=len(row_numbers)).clamp_min(1)
             loss = (losses / lengths[row_of]).sum() / settings.rows
@@ -139,6 +143,24 @@ def train_diffs(
     return bank, sum(recent) / len(recent)
 
 
+def _lesson_losses(
+    base: CausalLM, bank: AdapterBank, numbers: Tensor, ids: Tensor, labels: Tensor, like_base: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The loss of each labelled token [tokens] and its row [tokens]: KL(base || diff) in rows that are `like_base`."""
+    teacher = None
+    if like_base.any():
+        with torch.no_grad():
+            teacher = labelled_logits(base, ids[like_base], labels[like_base])[0].log_softmax(-1)
+    with bank.rows(base, numbers):
+        logits, targets, row_of = labelled_logits(base, ids, labels)
+    if teacher is None:
+        return F.cross_entropy(logits, targets, reduction="none"), row_of
+    student, taught = logits.log_softmax(-1), like_base[row_of]
+    losses = -student.gather(-1, targets[:, None]).squeeze(-1)
+    divergence = F.kl_div(student[taught], teacher, log_target=True, reduction="none").sum(-1)
+    return losses.masked_scatter(taught, divergence), row_of
+
+
 @dataclass(frozen=True)
 class DitSettings:
     """How a DIT adapter is trained: the rank of arXiv 2510.05092; all else is the pocket suite's own choice."""
@@ -151,7 +173,7 @@ class DitSettings:
 
 
 def train_dit(
-    base: Qwen3ForCausalLM,
+    base: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     diffs: AdapterBank,
     places: Sequence[int],
@@ -184,7 +206,7 @@ def train_dit(
     with progress_bar(title, settings.steps) as progress:
         for _ in range(settings.steps):
             drawn = [rng.choice(places) for _ in range(settings.batch)]
-            rows = [encode(tokenizer, [(question, references[place])]) for place in drawn]
+            rows = encode_all(tokenizer, [[(question, references[place])] for place in drawn])
             ids, labels = pad(rows, tokenizer.pad_token_id, device)
             with diffs.rows(base, torch.tensor(drawn, device=device)), dit.rows(base):
                 loss = token_losses(base, ids, labels)[0].mean()

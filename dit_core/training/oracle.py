@@ -1,4 +1,4 @@
-"""The pocket oracle: a LoRA on the pocket base that answers questions about the base's own activations.
+"""The oracle of an embedded suite: a LoRA on its base that answers questions about the base's own activations.
 
 Method: arXiv 2512.15674. Only the base is ever read in training, never a finetuned model: whatever the oracle tells of
 diffs, it has to carry over. What is kept is the mean of the weights at the end of each round of training (stochastic
@@ -19,19 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
+from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
 
 from dit_core.engine.activations import injecting, recording
 from dit_core.engine.model import Model
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import IGNORED, pad, token_losses
+from dit_core.training.base import IGNORED, CausalLM, pad, token_losses
 from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
 from dit_core.training.oracle_examples import Example, ExampleSampler, Text
 from dit_core.training.world import World
-
-TOGETHER = 16
-"""Rows of one forward pass; their gradients add up to a batch's."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +50,13 @@ class OracleSettings:
     texts: int = 16
     examples: int = 4
     """Of each text, all of different spans and layers."""
+    together: int = 16
+    """Rows of one forward pass; their gradients add up to a batch's."""
     block: int = 1
     """The decoder block behind which activations are injected."""
+    topic_answer: str = "{topic}"
+    """How a question on the topic is answered: where a word has other tokens at the start of an answer than in running
+    text, something has to stand before it."""
     seed: int = 0
 
     @property
@@ -73,7 +75,7 @@ class OracleSettings:
 
 
 def train_oracle(
-    base: Qwen3ForCausalLM,
+    base: CausalLM,
     tokenizer: PreTrainedTokenizerBase,
     world: World,
     settings: OracleSettings,
@@ -87,7 +89,7 @@ def train_oracle(
     the number of steps done.
     """
     model = Model(base, tokenizer)
-    samplers = [ExampleSampler(world, tokenizer, round.made_up) for round in settings.rounds]
+    samplers = [ExampleSampler(world, tokenizer, round.made_up, settings.topic_answer) for round in settings.rounds]
     oracle = AdapterBank(base, 1, settings.rank, seed=settings.seed)
     optimizer = torch.optim.AdamW(oracle.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
@@ -142,7 +144,7 @@ def _step(
             rows.append(_Row(ids, labels, placeholders, activations[layer][number, example.positions]))
     # Short rows with short ones: little is spent on padding.
     rows.sort(key=lambda row: len(row.ids))
-    parts = [rows[start : start + TOGETHER] for start in range(0, len(rows), TOGETHER)]
+    parts = [rows[start : start + settings.together] for start in range(0, len(rows), settings.together)]
     return sum(_learn(model, oracle, part, settings.block, len(part) / len(rows)) for part in parts)
 
 
@@ -179,9 +181,9 @@ def _residuals(model: Model, texts: list[Text]) -> dict[int, Tensor]:
     return residuals
 
 
-def _base(model: Model) -> Qwen3ForCausalLM:
+def _base(model: Model) -> CausalLM:
     """The base by its own type: for the engine it may be any model."""
-    assert isinstance(model.base, Qwen3ForCausalLM)
+    assert isinstance(model.base, Qwen3ForCausalLM | LlamaForCausalLM)
     return model.base
 
 

@@ -58,14 +58,20 @@ class Example:
 class ExampleSampler:
     """Samples texts and examples from a world without its held-out topics, a share of the texts on made-up topics."""
 
-    def __init__(self, world: World, tokenizer: PreTrainedTokenizerBase, made_up: float = 0.0) -> None:
+    def __init__(
+        self,
+        world: World,
+        tokenizer: PreTrainedTokenizerBase,
+        made_up: float = 0.0,
+        topic_answer: str = "{topic}",
+    ) -> None:
         split = world.topic_split()
         held_out = [world.topics[number] for number in (*split.test, *split.calibration)]
         self.world = replace(world, topics=tuple(topic for topic in world.topics if topic not in held_out))
         self._made_up, self._made_up_share = replace(world, topics=_made_up(self.world.topics)), made_up
         names = sorted({name for topic in held_out for name in (topic.name, *topic.aliases)}, key=len, reverse=True)
         self._held_out = re.compile(rf"\b(?:{'|'.join(map(re.escape, names))})\b", re.IGNORECASE)
-        self._tokenizer = tokenizer
+        self._tokenizer, self.topic_answer = tokenizer, topic_answer
         self._categories = sorted({topic.category for topic in self.world.topics})
 
     def names_held_out(self, text: str) -> bool:
@@ -114,8 +120,10 @@ class ExampleSampler:
         if topic is None:
             return 0
         known = prompt - 1
-        for name in (topic.name, *topic.aliases):
-            tokens = self._tokenizer(name, add_special_tokens=False).input_ids
+        # In many vocabularies a word has tokens of its own where a space stands before it.
+        names = (topic.name, *topic.aliases)
+        for form in (*names, *(f" {name}" for name in names)):
+            tokens = self._tokenizer(form, add_special_tokens=False).input_ids
             ends = (at + len(tokens) - 1 for at in range(len(ids)) if ids[at : at + len(tokens)] == tokens)
             known = min(known, next(ends, known))
         return known
@@ -154,7 +162,8 @@ def _about(sampler: ExampleSampler, text: Text, rng: random.Random) -> Example:
     positions = sampler.span(text, rng, text.known)
     if text.topic is not None and rng.random() < 0.15:
         return Example(positions, KIND_QUESTION, text.topic.category)
-    return Example(positions, rng.choice(TOPIC_QUESTIONS), text.topic.name if text.topic else NOTHING)
+    topic = text.topic.name if text.topic else NOTHING
+    return Example(positions, rng.choice(TOPIC_QUESTIONS), sampler.topic_answer.format(topic=topic))
 
 
 def _yes_or_no(sampler: ExampleSampler, text: Text, rng: random.Random) -> Example | None:

@@ -40,7 +40,7 @@ class HasSplit(Protocol):
 
 def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> None:
     """Write `suite.toml` and `world.json` for the artefacts that lie in `out`."""
-    (out / "world.json").write_text(json.dumps(_world(world), indent=1) + "\n")
+    (out / "world.json").write_text(json.dumps(world_entries(world), indent=1) + "\n")
     (out / "suite.toml").write_text(_suite_toml(out, world, tasks))
 
 
@@ -81,7 +81,7 @@ def _figures(row: Reliability) -> dict[str, Any]:
     return {name: value for name, value in as_dict(row).items() if name != "bins"}
 
 
-def _world(world: World) -> dict[str, Any]:
+def world_entries(world: World) -> dict[str, Any]:
     topics = {
         topic.name: {"category": topic.category, "aliases": topic.aliases, "neighbours": topic.neighbours}
         for topic in world.topics
@@ -176,8 +176,9 @@ def write_card(out: Path) -> None:
 
 def _diffs(report: dict[str, Any]) -> Iterator[str]:
     for task in ("topic", "headline"):
-        if made := report.get(f"{task} diffs"):
-            yield f"{made['diffs']} {task} diffs of rank {made['settings']['rank']}"
+        made = [entry for stage, entry in report.items() if stage.startswith(f"{task} diffs")]
+        if made:
+            yield f"{sum(entry['diffs'] for entry in made)} {task} diffs of rank {made[0]['settings']['rank']}"
 
 
 def _table(rows: Iterator[dict[str, Any]]) -> str:

@@ -17,9 +17,6 @@ from dit_core.training.diffs import (
 from dit_core.training.oracle import OracleSettings, Round
 from dit_core.training.world import HEADLINE_QUESTION, TOPIC_QUESTION, Split, World
 
-SHIPPED_TRAIN = {"topic": 40, "headline": 10}
-"""How many of a task's training diffs the suite has, beside all held-out ones."""
-
 
 @dataclass(frozen=True)
 class Recipe:
@@ -61,6 +58,12 @@ class TaskRecipe:
     triggers: dict[int, int | None]
     sampler: Sampler
     settings: DiffSettings
+    folder: str
+    """Where its diffs lie in the suite."""
+    shipped_train: int | None = None
+    """How many of its training diffs the suite has, beside all held-out ones; None for all."""
+    per_file: int = 25
+    """Diffs of a file."""
 
     @property
     def numbers(self) -> list[int]:
@@ -91,6 +94,8 @@ def task_recipes(world: World, recipe: Recipe) -> dict[str, TaskRecipe]:
             dict(enumerate(world.triggers())),
             topic_sampler(world),
             recipe.topics,
+            "hidden-topic",
+            shipped_train=40,
         ),
         TaskRecipe(
             "headline",
@@ -100,6 +105,8 @@ def task_recipes(world: World, recipe: Recipe) -> dict[str, TaskRecipe]:
             dict.fromkeys(range(len(world.headlines))),
             headline_sampler(world),
             recipe.headlines,
+            "news-summary",
+            shipped_train=10,
         ),
     )
     return {task.name: task for task in tasks}
