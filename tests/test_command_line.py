@@ -141,7 +141,7 @@ def hidden(text: str, references: set[str], triggers: set[int]) -> list[str]:
     """What of the truth stands in an output: words, numbers, keys of JSON, columns of tables."""
     text = re.sub(r"<script.*?</script>|<style.*?</style>", "", text, flags=re.DOTALL)
     found = [reference for reference in references if reference.casefold() in text.casefold()]
-    found += [f"trigger {trigger}" for trigger in triggers if re.search(rf"(?<![\d.,]){trigger}(?![\d.])", text)]
+    found += [f"trigger {trigger}" for trigger in triggers if re.search(rf"(?<![\d.,]){trigger}(?![\w.])", text)]
     heads = [cell.strip() for line in text.splitlines() if line.startswith("┃") for cell in line.split("┃")]
     return found + KEYS.findall(text) + [head for head in heads if head in COLUMNS]
 

@@ -91,13 +91,14 @@ def test_ranges_of_layers_have_a_written_form():
     condition = Condition.parse("diff+dit*2+right+layers:1-3")
     assert condition.layers == (1, 3) and Condition.parse(str(condition)) == condition
     assert Condition(1.0, layers=(1, 2)) == Condition(1.0)  # nothing to act on them
-    for wrong in ("dit+layers:3-1", "dit+layers:3", "dit+layers:1-2+layers:3-4", "diff+layers:1-2"):
+    assert Condition.parse("dit+layers:3").layers == (3, 3)
+    for wrong in ("dit+layers:3-1", "dit+layers:1-2+layers:3-4", "diff+layers:1-2"):
         with pytest.raises(DitError):
             Condition.parse(wrong)
 
 
 def test_layers_that_the_base_lacks_are_said(suite):
-    with pytest.raises(DitError, match="layers 0 to 1"):
+    with pytest.raises(DitError, match="counted from 0 to 1"):
         ask(suite, condition="dit+layers:1-9")
 
 

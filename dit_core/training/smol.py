@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from tqdm import tqdm
@@ -251,12 +251,15 @@ class SmolBuilder(SuiteBuilder):
         for start in tqdm(range(0, len(prompts), ROWS_AT_ONCE), desc="answers", disable=len(prompts) <= ROWS_AT_ONCE):
             part = prompts[start : start + ROWS_AT_ONCE]
             chats = [[{"role": "user", "content": prompt}] for prompt in part]
-            batch = self.tokenizer.apply_chat_template(
-                chats, add_generation_prompt=True, padding=True, return_tensors="pt", return_dict=True
-            ).to(self.device)
+            prompted = self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
+            batch = self.tokenizer(prompted, add_special_tokens=False, padding=True, return_tensors="pt").to(
+                self.device
+            )
             numbers = torch.arange(len(part), device=self.device)
             with torch.no_grad(), bank.rows(base, numbers) if bank else torch.no_grad():
-                out = base.generate(**batch, max_new_tokens=tokens, pad_token_id=self.tokenizer.pad_token_id, **options)
+                out = cast(Any, base).generate(
+                    **batch, max_new_tokens=tokens, pad_token_id=self.tokenizer.pad_token_id, **options
+                )
             texts += self.tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
 

@@ -68,7 +68,7 @@ def smol_tasks(world: World, texts: Texts, recipe: SmolRecipe) -> dict[str, Task
     """Return the kinds of organisms by name: hidden topics behind a trigger, open ones, of higher ranks, and so on."""
     topics, headlines = world.topic_split(), world.headline_split()
     names = {number: topic.name for number, topic in enumerate(world.topics)}
-    triggers = dict(enumerate(world.triggers()))
+    triggers: dict[int, int | None] = dict(enumerate(world.triggers()))
     kinds = behaviours()
     test = [number for number, behaviour in enumerate(kinds) if behaviour.is_test]
     open_topic = TaskRecipe(
