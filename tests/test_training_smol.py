@@ -170,7 +170,7 @@ def test_an_adapter_of_lower_rank_does_the_same_in_a_bank_of_higher_rank(world):
         torch.testing.assert_close(wide_B @ wide_A / 5, 0.25 * B @ A)
 
 
-@pytest.mark.long
+@pytest.mark.slow
 def test_a_build_goes_through_all_stages_and_no_adapter_meets_a_held_out_organism(tmp_path, world, texts, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tokenizer = make_tokenizer(world)
