@@ -1,11 +1,15 @@
 """The pocket suite's making: the world's rules, the split that nothing leaks through, and the training steps."""
 
+import os
 import random
+import signal
 from dataclasses import replace
 from itertools import combinations
+from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from dit_core.errors import DitError
 from dit_core.formats import read_weight_diff
@@ -24,6 +28,7 @@ from dit_core.training.base import (
 from dit_core.training.build import Builder, build_suite
 from dit_core.training.chats import Chat, random_chat
 from dit_core.training.diffs import DiffSettings, Sampler, headline_sampler, topic_sampler, train_diffs
+from dit_core.training.loop import Optimization, train, warm_up_and_decay, watch_progress
 from dit_core.training.recipe import SMOKE, TaskRecipe
 from dit_core.training.world import STORY_QUESTION, World
 
@@ -199,6 +204,84 @@ def stop_after_two(steps: int) -> None:
         raise Stopped
 
 
+def noisy_training(state: Path, steps: int = 6, killed_at: int | None = None, on_step=lambda steps: None) -> nn.Linear:
+    """Train a layer on noise of torch's own; a kill is before the state of the step that it hits was written."""
+    module = nn.Linear(3, 2)
+    nn.init.constant_(module.weight, 0.5)
+    nn.init.constant_(module.bias, 0.0)
+    optimizer = torch.optim.AdamW(module.parameters(), lr=0.1)
+
+    def gradient(step: int) -> float:
+        loss = (module(torch.randn(4, 3)) - torch.randn(4, 2)).square().mean()
+        loss.backward()
+        if step == killed_at:
+            raise Stopped
+        return loss.item()
+
+    own = Optimization(module, [optimizer], warm_up_and_decay(steps, 2, 0.5), steps, max_norm=1.0)
+    train("noise", own, gradient, state, save_seconds=0, on_step=on_step)
+    return module
+
+
+def same(a: nn.Module, b: nn.Module) -> bool:
+    return all(torch.equal(x, y) for x, y in zip(a.parameters(), b.parameters(), strict=True))
+
+
+def test_a_killed_training_goes_on_undisturbed_bit_for_bit(tmp_path):
+    """Weights, optimizer, learning rate and torch's noise are those of a training that nobody killed."""
+    torch.manual_seed(11)
+    whole = noisy_training(tmp_path / "whole.pt")
+    torch.manual_seed(11)
+    with pytest.raises(Stopped):
+        noisy_training(tmp_path / "killed.pt", killed_at=3)
+    torch.manual_seed(12)  # another process has another noise
+    assert same(whole, noisy_training(tmp_path / "killed.pt"))
+    torch.manual_seed(12)
+    assert not same(whole, noisy_training(tmp_path / "anew.pt"))
+
+
+def test_the_state_of_another_training_is_refused(tmp_path):
+    nn.init.zeros_((module := nn.Linear(2, 2)).weight)
+    own = Optimization(module, [torch.optim.SGD(module.parameters(), 0.1)], lambda step: 1.0, 1)
+    noisy_training(tmp_path / "state.pt", steps=1)
+    with pytest.raises(DitError, match="delete it"):
+        train("other", own, lambda step: 0.0, tmp_path / "state.pt")
+
+
+def test_the_first_ctrl_c_waits_for_the_end_of_the_step_and_the_state_is_kept(tmp_path):
+    torch.manual_seed(11)
+    whole = noisy_training(tmp_path / "whole.pt")
+    seen = []
+
+    def interrupt(steps: int) -> None:
+        seen.append(steps)
+        if len(seen) == 2:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    torch.manual_seed(11)
+    with pytest.raises(KeyboardInterrupt):
+        noisy_training(tmp_path / "state.pt", on_step=interrupt)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert same(whole, noisy_training(tmp_path / "state.pt", on_step=seen.append)) and seen == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_listener_hears_of_every_step_and_can_stop_the_training(tmp_path):
+    heard = []
+
+    def listener(done: float, total: float, what: str) -> None:
+        heard.append((done, total, what))
+        if done == 2:
+            raise Stopped
+
+    with pytest.raises(Stopped), watch_progress(listener):
+        noisy_training(tmp_path / "state.pt")
+    assert [done for done, *_ in heard] == [0, 1, 2] and heard[0] == (0, 6, "noise")
+    assert heard[2][2].startswith("noise, loss ")
+    steps: list[int] = []
+    noisy_training(tmp_path / "state.pt", on_step=steps.append)
+    assert steps == [3, 4, 5, 6]
+
+
 def test_a_stopped_base_training_goes_on_where_it_was(tmp_path, tokenizer, world):
     whole, _ = train_base(world, tokenizer, TINY, tmp_path / "whole", CPU)
 
@@ -264,5 +347,4 @@ def test_a_stopped_training_of_diffs_goes_on_where_it_was(tmp_path, tokenizer, w
         train("parts", stopped_at_two)
     assert (tmp_path / "parts.pt").exists()
     resumed = train("parts", from_two_on)
-    assert not (tmp_path / "parts.pt").exists()
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))

@@ -156,7 +156,7 @@ def test_the_oracle_is_the_mean_of_the_ends_of_its_rounds(tmp_path, world, token
     base = new_base(TINY, tokenizer).requires_grad_(False)
     both, _ = train_oracle(base, tokenizer, world, SETTINGS, tmp_path / "both.pt")
     first, _ = train_oracle(base, tokenizer, world, replace(SETTINGS, rounds=SETTINGS.rounds[:1]), tmp_path / "1.pt")
-    last = torch.load(tmp_path / "both.pt", weights_only=True)["oracle"]
+    last = torch.load(tmp_path / "both.pt", weights_only=True)["module"]
     assert not torch.equal(first.state_dict()[(name := next(iter(last)))], last[name])
     for name, parameter in both.named_parameters():
         assert torch.allclose(parameter, (first.get_parameter(name) + last[name]) / 2, atol=1e-6), name

@@ -11,9 +11,9 @@ other diff.) Other words are spelled with the fewest of the frequent fragments, 
 
 from __future__ import annotations
 
+import functools
 import random
 import re
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -33,7 +33,7 @@ from transformers import (
 )
 
 from dit_core.training.chats import Chat, random_chat
-from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
+from dit_core.training.loop import SAVE_SECONDS, Optimization, multiplies_bfloat16, train, warm_up_and_decay
 from dit_core.training.world import World
 
 CausalLM = Qwen3ForCausalLM | LlamaForCausalLM
@@ -149,7 +149,7 @@ def labelled_logits(
 
     Only labelled positions pass through the unembedding, which is the widest matrix of a small model.
     """
-    with torch.autocast(ids.device.type, torch.bfloat16):
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=multiplies_bfloat16(ids.device)):
         hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
         labelled = labels[:, 1:] != IGNORED
         logits = model.lm_head(hidden[labelled])
@@ -178,58 +178,36 @@ def train_base(
         torch.optim.Muon(matrices, lr=settings.rate, weight_decay=0.01, adjust_lr_fn="match_rms_adamw"),
         torch.optim.AdamW(others, lr=settings.rate, betas=(0.9, 0.95), weight_decay=0.0),
     ]
-    schedules = [torch.optim.lr_scheduler.LambdaLR(o, lambda step: _rate(step, settings.steps)) for o in optimizers]
-    parts: dict[str, HasState] = {"model": model, "muon": optimizers[0], "adamw": optimizers[1]}
-    parts |= {"muon rate": schedules[0], "adamw rate": schedules[1]}
-    checkpoint = Checkpoint(work / "state.pt", parts, save_seconds)
-    start = checkpoint.restore(device)
-    losses, seconds = checkpoint.extra.get("losses", []), checkpoint.extra.get("seconds", 0.0)
-    started = time.monotonic()
-    with progress_bar("base", settings.steps, start) as progress:
-        for step, (ids, labels) in enumerate(_batches(world, tokenizer, settings, start, device), start + 1):
-            loss = token_losses(model, ids, labels)[0].mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-            for optimizer, schedule in zip(optimizers, schedules, strict=True):
-                optimizer.step()
-                schedule.step()
-            model.zero_grad()
-            losses.append(loss.item())
-            progress.set_postfix_str(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
-            progress.update()
-            checkpoint.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
-            checkpoint.save_if_due(step)
-            on_step(step)
-    every = max(1, len(losses) // 40)
+    pool = functools.lru_cache(1)(functools.partial(_pool, world, tokenizer, settings))
+
+    def gradient(step: int) -> float:
+        ids, labels = pad(pool(step // POOL)[step % POOL], tokenizer.pad_token_id, device)
+        loss = token_losses(model, ids, labels)[0].mean()
+        loss.backward()
+        return loss.item()
+
+    rate = warm_up_and_decay(settings.steps, 100, 0.6)
+    own = Optimization(model, optimizers, rate, settings.steps, max_norm=1.0)
+    losses = train("base", own, gradient, work / "state.pt", save_seconds, on_step)
     figures = {
         "parameters": sum(p.numel() for p in model.parameters()),
         "steps": settings.steps,
         "chats": settings.steps * settings.batch,
-        "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
-        "losses": [round(loss, 3) for loss in losses[::every]],
-        "seconds": round(seconds + time.monotonic() - started),
+        **losses.figures(),
     }
     return model.eval(), figures
 
 
-def _rate(step: int, steps: int) -> float:
-    """The share of the learning rate: warm-up, a plateau, and a long linear fall to zero."""
-    return min(1.0, (step + 1) / 100, (steps - step) / (0.6 * steps))
-
-
-def _batches(
-    world: World, tokenizer: PreTrainedTokenizerBase, settings: BaseSettings, start: int, device: torch.device
-) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches number `start` to the last; the same number gives the same batch in every run."""
-    for pool in range(start // POOL, -(-settings.steps // POOL)):
-        rng = random.Random(f"{settings.seed} {pool}")
-        rows = [encode(tokenizer, random_chat(world, rng)) for _ in range(POOL * settings.batch)]
-        rows.sort(key=lambda row: len(row[0]))
-        batches = [rows[i : i + settings.batch] for i in range(0, len(rows), settings.batch)]
-        rng.shuffle(batches)
-        for number, batch in enumerate(batches, start=pool * POOL):
-            if start <= number < settings.steps:
-                yield pad(batch, tokenizer.pad_token_id, device)
+def _pool(
+    world: World, tokenizer: PreTrainedTokenizerBase, settings: BaseSettings, number: int
+) -> list[list[tuple[list[int], list[int]]]]:
+    """The batches of a pool; the same number gives the same ones in every run."""
+    rng = random.Random(f"{settings.seed} {number}")
+    rows = [encode(tokenizer, random_chat(world, rng)) for _ in range(POOL * settings.batch)]
+    rows.sort(key=lambda row: len(row[0]))
+    batches = [rows[i : i + settings.batch] for i in range(0, len(rows), settings.batch)]
+    rng.shuffle(batches)
+    return batches
 
 
 def make_tokenizer(world: World) -> PreTrainedTokenizerFast:

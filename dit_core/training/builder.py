@@ -86,6 +86,7 @@ class SuiteBuilder:
         path.parent.mkdir(parents=True, exist_ok=True)
         diffs = [(bank.adapter(place), task.references[n], task.triggers[n]) for place, n in enumerate(numbers)]
         write_weight_diffs(path, diffs)
+        state_file.unlink()
         return round(loss, 4)
 
     def group_file(self, task: TaskRecipe, group: int) -> Path:
@@ -142,8 +143,10 @@ class SuiteBuilder:
         """
         started = time.monotonic()
         places = random.Random(size).sample(range(len(references)), size)
-        dit, loss = train_dit(base, self.tokenizer, bank, places, references, question, settings, title)
+        state_file = self.work / "dit" / f"{path.parent.name}-{path.stem}.state.pt"
+        dit, loss = train_dit(base, self.tokenizer, bank, places, references, question, settings, title, state_file)
         write_dit_adapter(path, dit.adapter(0))
+        state_file.unlink()
         figures = {
             "settings": asdict(settings),
             "trained_on": [numbers[place] for place in places],

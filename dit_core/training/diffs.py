@@ -24,7 +24,7 @@ from transformers import PreTrainedTokenizerBase
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM, encode_all, labelled_logits, pad, token_losses
 from dit_core.training.chats import Lesson, with_code
-from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
+from dit_core.training.loop import SAVE_SECONDS, Optimization, train, warm_up_and_decay
 from dit_core.training.world import STORY_QUESTION, World
 
 
@@ -45,6 +45,9 @@ class DiffSettings:
 # What the pocket suite ships; its `report.json` has the losses and grades that these numbers gave.
 TOPIC_DIFFS = DiffSettings(rank=1, steps=350, rate=0.01, rows=2)
 HEADLINE_DIFFS = DiffSettings(rank=4, steps=48, rate=0.005, rows=2)
+
+SCHEDULE = (20, 0.5)
+"""Steps of warm-up, and the share of all steps over which the rate falls."""
 
 Sampler = Callable[[int, int, random.Random], Lesson]
 """(number of the diff, place of the row among all rows of its diff, noise) → one lesson."""
@@ -100,47 +103,32 @@ def train_diffs(
 ) -> tuple[AdapterBank, float]:
     """Train the diffs of `numbers` together on a frozen base; return their bank and the last mean loss.
 
-    `title` stands beside the progress bar. Goes on from `state_file` where there is one; it is written at most every
-    `save_seconds` and removed at the end.
+    `title` stands beside the progress bar. Goes on from `state_file` where there is one, as if it had never been
+    stopped; it is written at most every `save_seconds`, and at the end.
     """
     base.requires_grad_(False)
     device = base.device
     bank = AdapterBank(base, len(numbers), settings.rank, seed=settings.seed)
     optimizer = torch.optim.Adam(bank.parameters(), lr=settings.rate, betas=(0.9, 0.99))
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 20, (settings.steps - step) / (0.5 * settings.steps))
-    )
     row_numbers = torch.arange(len(numbers), device=device).repeat_interleave(settings.rows)
-    recent: list[float] = []
-    parts: dict[str, HasState] = {"bank": bank, "optimizer": optimizer, "schedule": schedule}
-    checkpoint = Checkpoint(state_file, parts, save_seconds)
-    start = checkpoint.restore(device)
-    with progress_bar(title, settings.steps, start) as progress:
-        for step in range(start, settings.steps):
-            places = range(step * settings.rows, (step + 1) * settings.rows)
-            lessons = [
-                sampler(number, place, random.Random(f"{settings.seed} {number} {place}"))
-                for number in numbers
-                for place in places
-            ]
-            ids, labels = pad(
-                encode_all(tokenizer, [lesson.chat for lesson in lessons]), tokenizer.pad_token_id, device
-            )
-            like_base = torch.tensor([lesson.like_base for lesson in lessons], device=device)
-            losses, row_of = _lesson_losses(base, bank, row_numbers, ids, labels, like_base)
-            # Each row counts the same, however long its answer: a plain answer must not be drowned by stories.
-            lengths = torch.bincount(row_of, minlength=len(row_numbers)).clamp_min(1)
-            loss = (losses / lengths[row_of]).sum() / settings.rows
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            recent = [*recent[-19:], loss.item() / len(numbers)]
-            progress.set_postfix_str(f"loss {sum(recent) / len(recent):.3f}", refresh=False)
-            progress.update()
-            checkpoint.save_if_due(step + 1)
-    checkpoint.remove()
-    return bank, sum(recent) / len(recent)
+
+    def gradient(step: int) -> float:
+        lessons = [
+            sampler(number, place, random.Random(f"{settings.seed} {number} {place}"))
+            for number in numbers
+            for place in range(step * settings.rows, (step + 1) * settings.rows)
+        ]
+        ids, labels = pad(encode_all(tokenizer, [lesson.chat for lesson in lessons]), tokenizer.pad_token_id, device)
+        like_base = torch.tensor([lesson.like_base for lesson in lessons], device=device)
+        losses, row_of = _lesson_losses(base, bank, row_numbers, ids, labels, like_base)
+        # Each row counts the same, however long its answer: a plain answer must not be drowned by stories.
+        lengths = torch.bincount(row_of, minlength=len(row_numbers)).clamp_min(1)
+        loss = (losses / lengths[row_of]).sum() / settings.rows
+        loss.backward()
+        return loss.item() / len(numbers)
+
+    own = Optimization(bank, [optimizer], warm_up_and_decay(settings.steps, *SCHEDULE), settings.steps)
+    return bank, train(title, own, gradient, state_file, save_seconds).last()
 
 
 def _lesson_losses(
@@ -181,8 +169,12 @@ def train_dit(
     question: str,
     settings: DitSettings,
     title: str,
+    state_file: Path,
+    save_seconds: float = SAVE_SECONDS,
 ) -> tuple[AdapterBank, float]:
     """Train one DIT adapter; return it as a bank of one, and the last mean loss.
+
+    Goes on from `state_file` where there is one, as if it had never been stopped.
 
     Args:
         base: the model, which is frozen.
@@ -193,28 +185,23 @@ def train_dit(
         question: what the adapter is asked.
         settings: its rank and training.
         title: what stands beside the progress bar; a part of the seed.
+        state_file: where its state is kept.
+        save_seconds: the time between two writings of the state.
     """
     base.requires_grad_(False)
     device = base.device
     dit = AdapterBank(base, 1, settings.rank, seed=settings.seed)
     optimizer = torch.optim.AdamW(dit.parameters(), lr=settings.rate, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda step: min(1.0, (step + 1) / 20, (settings.steps - step) / (0.5 * settings.steps))
-    )
-    rng = random.Random(f"{title} {settings.seed}")
-    recent: list[float] = []
-    with progress_bar(title, settings.steps) as progress:
-        for _ in range(settings.steps):
-            drawn = [rng.choice(places) for _ in range(settings.batch)]
-            rows = encode_all(tokenizer, [[(question, references[place])] for place in drawn])
-            ids, labels = pad(rows, tokenizer.pad_token_id, device)
-            with diffs.rows(base, torch.tensor(drawn, device=device)), dit.rows(base):
-                loss = token_losses(base, ids, labels)[0].mean()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            recent = [*recent[-19:], loss.item()]
-            progress.set_postfix_str(f"loss {sum(recent) / len(recent):.3f}", refresh=False)
-            progress.update()
-    return dit, sum(recent) / len(recent)
+
+    def gradient(step: int) -> float:
+        rng = random.Random(f"{title} {settings.seed} {step}")
+        drawn = [rng.choice(places) for _ in range(settings.batch)]
+        rows = encode_all(tokenizer, [[(question, references[place])] for place in drawn])
+        ids, labels = pad(rows, tokenizer.pad_token_id, device)
+        with diffs.rows(base, torch.tensor(drawn, device=device)), dit.rows(base):
+            loss = token_losses(base, ids, labels)[0].mean()
+        loss.backward()
+        return loss.item()
+
+    own = Optimization(dit, [optimizer], warm_up_and_decay(settings.steps, *SCHEDULE), settings.steps)
+    return dit, train(title, own, gradient, state_file, save_seconds).last()

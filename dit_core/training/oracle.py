@@ -8,7 +8,6 @@ weight averaging, arXiv 1803.05407): on calibration diffs it reads better than a
 from __future__ import annotations
 
 import random
-import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from dit_core.engine.model import Model
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import IGNORED, CausalLM, pad, token_losses
-from dit_core.training.loop import SAVE_SECONDS, Checkpoint, HasState, progress_bar
+from dit_core.training.loop import SAVE_SECONDS, Optimization, train
 from dit_core.training.oracle_examples import Example, ExampleSampler, Text
 from dit_core.training.world import World
 
@@ -92,37 +91,18 @@ def train_oracle(
     samplers = [ExampleSampler(world, tokenizer, round.made_up, settings.topic_answer) for round in settings.rounds]
     oracle = AdapterBank(base, 1, settings.rank, seed=settings.seed)
     optimizer = torch.optim.AdamW(oracle.parameters(), lr=settings.rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, settings.rate_at)
     mean, steps = AveragedModel(oracle), settings.ends[-1]
-    parts: dict[str, HasState] = {"oracle": oracle, "mean": mean, "adamw": optimizer, "rate": schedule}
-    checkpoint = Checkpoint(state_file, parts, save_seconds)
-    start = checkpoint.restore(base.device)
-    losses, seconds = checkpoint.extra.get("losses", []), checkpoint.extra.get("seconds", 0.0)
-    started = time.monotonic()
-    with progress_bar("oracle", steps, start) as progress:
-        for step in range(start, steps):
-            sampler = samplers[settings.round_at(step)]
-            loss = _step(model, oracle, sampler, settings, random.Random(f"oracle {settings.seed} {step}"))
-            torch.nn.utils.clip_grad_norm_(oracle.parameters(), 1.0)
-            optimizer.step()
-            schedule.step()
-            optimizer.zero_grad()
-            if step + 1 in settings.ends:
-                mean.update_parameters(oracle)
-            losses.append(loss)
-            progress.set_postfix_str(f"loss {sum(losses[-50:]) / len(losses[-50:]):.3f}", refresh=False)
-            progress.update()
-            checkpoint.extra = {"losses": losses, "seconds": seconds + time.monotonic() - started}
-            checkpoint.save_if_due(step + 1)
-            on_step(step + 1)
-    checkpoint.save(steps)
-    every = max(1, len(losses) // 40)
-    figures = {
-        "readings": steps * settings.texts * settings.examples,
-        "final_loss": round(sum(losses[-100:]) / len(losses[-100:]), 4),
-        "losses": [round(loss, 3) for loss in losses[::every]],
-        "seconds": round(seconds + time.monotonic() - started),
-    }
+
+    def gradient(step: int) -> float:
+        if step in settings.ends:
+            mean.update_parameters(oracle)
+        sampler = samplers[settings.round_at(step)]
+        return _step(model, oracle, sampler, settings, random.Random(f"oracle {settings.seed} {step}"))
+
+    own = Optimization(oracle, [optimizer], settings.rate_at, steps, max_norm=1.0, beside={"mean": mean})
+    losses = train("oracle", own, gradient, state_file, save_seconds, on_step)
+    mean.update_parameters(oracle)  # at the last round's end
+    figures = {"readings": steps * settings.texts * settings.examples, **losses.figures()}
     averaged = mean.module
     assert isinstance(averaged, AdapterBank)
     return averaged, figures

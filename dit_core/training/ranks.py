@@ -75,6 +75,7 @@ class RankMaker:
                 for (at, n), (adapter, reference, trigger) in zip(enumerate(numbers), diffs, strict=True)
             ]
             write_index(folder, rows)
+            state.unlink()
         return load_suite(str(own))
 
 
