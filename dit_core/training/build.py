@@ -18,19 +18,10 @@ from transformers import PreTrainedTokenizerBase, Qwen3ForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
-from dit_core.formats import write_peft
 from dit_core.training.base import make_tokenizer, train_base
 from dit_core.training.builder import SuiteBuilder
 from dit_core.training.diffs import DitSettings
-from dit_core.training.oracle import train_oracle
-from dit_core.training.package import (
-    ORACLE,
-    measure,
-    write_calibrations,
-    write_card,
-    write_first_run,
-    write_suite_files,
-)
+from dit_core.training.package import measure, write_calibrations, write_card, write_first_run, write_suite_files
 from dit_core.training.ranks import RankMaker, has_ranks
 from dit_core.training.recipe import SMOKE, Recipe, TaskRecipe, task_recipes
 
@@ -64,9 +55,11 @@ def build_suite(out: Path, smoke: bool = False, stage: str | None = None) -> Non
 class Builder(SuiteBuilder):
     """The stages of the pocket suite."""
 
+    base_name = "pocket"
+
     def __init__(self, out: Path, work: Path, recipe: Recipe) -> None:
         super().__init__(out, work)
-        self.recipe = recipe
+        self.recipe, self.oracle_settings = recipe, recipe.oracle
         self.tokenizer: PreTrainedTokenizerBase = make_tokenizer(self.world)
         self.tasks = task_recipes(self.world, recipe)
 
@@ -124,16 +117,6 @@ class Builder(SuiteBuilder):
                     path, base, bank, task.split.train, references, task.question, run.size, run.settings, title
                 )
                 self.report(title, figures)
-
-    def make_oracle(self) -> None:
-        """Train the activation oracle: it needs the base alone, and never meets a diff."""
-        folder = self.out / ORACLE
-        if (folder / "adapter_config.json").exists():
-            return
-        settings, state = self.recipe.oracle, self.work / ORACLE / "state.pt"
-        oracle, figures = train_oracle(self.base(), self.tokenizer, self.world, settings, state)
-        write_peft(folder, oracle.adapter(0), base_name="pocket")
-        self.report("oracle", {"settings": asdict(settings), **figures})
 
     def make_package(self) -> None:
         """Make the folder a suite, let it answer its first question, and measure it on all held-out diffs."""

@@ -22,10 +22,12 @@ import torch
 from transformers import PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_weight_diffs
+from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM
 from dit_core.training.diffs import DitSettings, train_diffs, train_dit
+from dit_core.training.oracle import OracleSettings, train_oracle
+from dit_core.training.package import ORACLE
 from dit_core.training.recipe import TaskRecipe, chunks
 from dit_core.training.world import World
 
@@ -36,11 +38,14 @@ Result = TypeVar("Result")
 class SuiteBuilder:
     """A suite in the making, in the folder `out`; `work` holds what is in progress.
 
-    Subclasses give `tasks` (the kinds of organisms), `tokenizer` and `base()`, and pickle by what makes them anew.
+    Subclasses give `tasks` (the kinds of organisms), `tokenizer`, `base()` and its name, and how the oracle is trained;
+    they pickle by what makes them anew.
     """
 
+    base_name: str
     tasks: dict[str, TaskRecipe]
     tokenizer: PreTrainedTokenizerBase
+    oracle_settings: OracleSettings
     processes_on_gpu = 1
 
     def __init__(self, out: Path, work: Path) -> None:
@@ -162,6 +167,16 @@ class SuiteBuilder:
             group, place = task.place(n)
             bank.load(own, read_weight_diff(self.group_file(task, group), place)[0])
         return bank.requires_grad_(False)
+
+    def make_oracle(self) -> None:
+        """Train the activation oracle: it needs the base alone, and never meets an organism."""
+        folder = self.out / ORACLE
+        if (folder / "adapter_config.json").exists():
+            return
+        settings, state = self.oracle_settings, self.work / ORACLE / "state.pt"
+        oracle, figures = train_oracle(self.base(), self.tokenizer, self.world, settings, state)
+        write_peft(folder, oracle.adapter(0), base_name=self.base_name)
+        self.report("oracle", {"settings": asdict(settings), **figures})
 
     def report(self, stage: str, figures: dict[str, Any]) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""

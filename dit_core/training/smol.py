@@ -12,7 +12,7 @@ import os
 import random
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,15 +22,13 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
-from dit_core.formats import read_weight_diff, write_peft
+from dit_core.formats import read_weight_diff
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM, encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
 from dit_core.training.builder import SuiteBuilder
 from dit_core.training.chats import with_code
 from dit_core.training.diffs import DitSettings
-from dit_core.training.oracle import train_oracle
-from dit_core.training.package import ORACLE
 from dit_core.training.recipe import TaskRecipe
 from dit_core.training.smol_recipe import (
     ANY_QUESTION,
@@ -67,11 +65,12 @@ class DitRun:
 class SmolBuilder(SuiteBuilder):
     """The stages of the smol suite, on the base in `base_folder`."""
 
+    base_name = "SmolLM2-135M-Instruct"
     processes_on_gpu = 4
 
     def __init__(self, out: Path, work: Path, base_folder: Path, recipe: SmolRecipe) -> None:
         super().__init__(out, work)
-        self.base_folder, self.recipe = base_folder, recipe
+        self.base_folder, self.recipe, self.oracle_settings = base_folder, recipe, recipe.oracle
         self.tokenizer = AutoTokenizer.from_pretrained(base_folder, padding_side="left")
         self.tokenizer.pad_token = self.tokenizer.pad_token or self.tokenizer.eos_token
         texts = self.work / "texts.json"
@@ -148,16 +147,6 @@ class SmolBuilder(SuiteBuilder):
         ids, size = [f"{task.name}-{n:04d}" for task, n in members], min(run.size or len(labels), len(labels))
         path = self.out / run.path
         return self.train_dit(path, base, bank, ids, labels, run.question, size, run.settings, f"DIT {run.path}")
-
-    def make_oracle(self) -> None:
-        """Train the activation oracle: it needs the base alone, and never meets an organism."""
-        folder = self.out / ORACLE
-        if (folder / "adapter_config.json").exists():
-            return
-        settings, state = self.recipe.oracle, self.work / ORACLE / "state.pt"
-        oracle, figures = train_oracle(self.base(), self.tokenizer, self.world, settings, state)
-        write_peft(folder, oracle.adapter(0), base_name="SmolLM2-135M-Instruct")
-        self.report("oracle", {"settings": asdict(settings), **figures})
 
     def make_measure(self) -> None:
         """Measure every organism: how often its behaviour shows where it should and elsewhere, and what was damaged."""
