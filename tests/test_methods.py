@@ -281,7 +281,7 @@ def test_a_wrong_option_is_named(values, sentence):
 
 def test_the_page_keeps_what_a_method_found_until_something_else_runs(suite):
     from dit_core.session.tab import State
-    from dit_core.ui.tabs.methods.events import MethodEvents
+    from dit_core.ui.tabs.methods import MethodEvents
 
     tab, visit = MethodEvents(suite, "tiny").tab, Visit()
     options = {f"oracle {one.name}": one.default for one in describe_options(get_method("oracle").options)}

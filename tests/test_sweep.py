@@ -21,7 +21,7 @@ from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.sweeps import finished, scored, stream_sweep, sweep
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, STEP, planned, steps, windows
-from dit_core.ui.tabs.sweep.events import SweepEvents, SweepTab
+from dit_core.ui.tabs.sweep import SweepEvents, SweepTab
 from tests.serving import served
 from tests.test_ui import Visitor
 from tests.tiny import random_adapter, rows_at_once, tiny_model

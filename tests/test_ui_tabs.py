@@ -25,7 +25,7 @@ from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api import functions
 from dit_core.ui.tabs.layers import LayerEvents
-from dit_core.ui.tabs.lens.events import LensEvents
+from dit_core.ui.tabs.lens import LensEvents
 from tests.serving import served
 from tests.test_ui import HOSTILE, TOPIC, Visitor
 

@@ -42,14 +42,14 @@ def visit(suite: Any, upload: str) -> dict[str, Any]:
 
 def _visit(suite: Any, upload: str) -> Iterator[tuple[str, Any]]:
     from dit_core.session.visit import Visit
-    from dit_core.ui.tabs.bring.events import BringEvents
+    from dit_core.ui.tabs.bring import BringEvents
     from dit_core.ui.tabs.explore.oracle_events import OracleEvents
     from dit_core.ui.tabs.layers import LayerEvents
-    from dit_core.ui.tabs.lens.events import LensEvents
+    from dit_core.ui.tabs.lens import LensEvents
     from dit_core.ui.tabs.scoreboard import ScoreboardEvents
     from dit_core.ui.tabs.scoreboard.audit import AuditEvents
     from dit_core.ui.tabs.scoreboard.view import BY
-    from dit_core.ui.tabs.sweep.events import SweepEvents
+    from dit_core.ui.tabs.sweep import SweepEvents
 
     session = Visit()
     yield "explore", _asked(suite, session, "topic-0412")

@@ -1,9 +1,9 @@
 """HTML from templates: one Jinja2 environment, in which every text that is not a template's own is escaped.
 
 A room keeps its templates beside its modules in `templates/`, and a template's name is its room's path and its file:
-`render("ui/tabs/lens/answers.html", answers=answers)` fills `dit_core/ui/tabs/lens/templates/answers.html`. Templates
-include and import one another by the same names. A line break that touches a tag or a template's brace is left out
-together with its indentation, so that a template can be laid out without adding white space to the page.
+`render("present/cards.html", cards=cards)` fills `dit_core/present/templates/cards.html`. Templates include and import
+one another by the same names. A line break that touches a tag or a template's brace is left out together with its
+indentation, so that a template can be laid out without adding white space to the page.
 
 What `render` returns is `Markup`: a string that stays as it is where it is filled into another template.
 """

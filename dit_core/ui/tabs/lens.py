@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
 from dit_core.methods.lens.difference import POSITIONS
 from dit_core.methods.lens.steering import STRENGTHS
 from dit_core.methods.lens.tokens import METHODS
+from dit_core.present import plots
+from dit_core.present.cards import WAITING, steered_html
 from dit_core.session.choices import PICKER, diff_choices, everyday_choices
+from dit_core.session.lens import MIDDLE, LensResult, LensSettings, LookTab, SteerResult, SteerSettings, SteerTab
+from dit_core.session.tab import Frame
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, Control, copying, saving
-from dit_core.ui.tabs import Wiring, connect
-from dit_core.ui.tabs.lens import view
-from dit_core.ui.tabs.lens.events import LensEvents
+from dit_core.ui.parts.pieces import LATEST, QUICK, Control, copying, saving, sentence_figure
+from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 
 HINTS = {
     "dit-lens-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -43,6 +50,10 @@ STEERING = (
     '<h2 class="dit-heading">Steering<small>The base answers while the mean difference is added, so many times as '
     "each slider says: 0 is the base itself, 1 as much as the diff does.</small></h2>"
 )
+PRESS = "Press Look: the words that stand out in what the diff changes, layer by layer."
+PRESS_COSINE = "Press Look: how alike the changes of two layers and tokens are."
+IN_THE_MIDDLE = ("in the middle", MIDDLE)
+MOST_PLACES = 80  # of one cosine figure: beyond, only the chosen token is compared
 
 
 def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
@@ -66,16 +77,16 @@ def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None
                 method = gr.Radio(list(METHODS), value=METHODS[0], label="method", elem_id="dit-lens-method")
                 tokens = list(range(POSITIONS))
                 position = gr.Radio(tokens, value=0, label="token of the texts", elem_id="dit-lens-position")
-            words = pieces.figure(view.words(None, METHODS[0], 0), elem_id="dit-lens-words")
+            words = pieces.figure(words_figure(None, METHODS[0], 0), elem_id="dit-lens-words")
             saving(events.saved, visit, "tokens", "the words")
-            cosine = pieces.figure(view.cosine(None, 0), elem_id="dit-lens-cosine")
+            cosine = pieces.figure(cosine_figure(None, 0), elem_id="dit-lens-cosine")
             saving(events.saved, visit, "similarities", "the cosines")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit, method, position], "dit-lens-code")
             gr.HTML(STEERING, apply_default_css=False)
             steering, steer, stop_steering = _steering(suite)
             written = gr.HTML(events.steering.blank_note(), elem_id="dit-steer-note", apply_default_css=False)
-            texts = gr.HTML(view.texts(None), elem_id="dit-steer-texts", apply_default_css=False)
+            texts = gr.HTML(steered_cards(None), elem_id="dit-steer-texts", apply_default_css=False)
             saving(events.steering.saved, visit, "steered", "the texts")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.steering.tab.cell, [visit], "dit-steer-code")
@@ -95,7 +106,7 @@ def _steering(suite: Suite) -> tuple[dict[str, Control | list[gr.Slider]], gr.Bu
     """Draw the steering's controls; return them by name, and the buttons that start and stop it."""
     prompts = everyday_choices(suite.task_of(first_info(suite)))
     with gr.Row(elem_classes="dit-choices"):
-        layer = gr.Dropdown([view.IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
+        layer = gr.Dropdown([IN_THE_MIDDLE], label="layer", min_width=150, scale=1, elem_id="dit-steer-layer")
         prompt = gr.Dropdown(
             prompts,
             label="the base is asked",
@@ -124,3 +135,96 @@ def _steering(suite: Suite) -> tuple[dict[str, Control | list[gr.Slider]], gr.Bu
         "temperature": temperature, "seed": seed,
     }  # fmt: skip
     return controls, steer, stop
+
+
+class SteerEvents(TabEvents[SteerSettings, SteerResult]):
+    """The events of steering; `suite_ref` is how `load_suite` finds the suite."""
+
+    tab: SteerTab
+    note_name = "written"
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(SteerTab(suite, suite_ref))
+
+    def show(self, visit: Visit, values: Values, frame: Frame[SteerResult]) -> Shown:
+        """Return a card per strength."""
+        return {"texts": steered_cards(frame.result)}
+
+    def offers(self, diff: str) -> Shown:
+        """Return the prompts that go with a diff, and the layer in the middle."""
+        prompts = everyday_choices(self.suite.task_of(self.suite.diff(diff)))
+        return {"prompt": gr.update(choices=prompts, value=prompts[0]), "layer": gr.update(value=MIDDLE)}
+
+    def secret(self, visit: Visit, diff: str) -> Shown:
+        """Return nothing: the tab tells no secrets."""
+        return {}
+
+
+class LensEvents(TabEvents[LensSettings, LensResult]):
+    """The events of looking, and of choosing a diff for both jobs."""
+
+    tab: LookTab
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(LookTab(suite, suite_ref))
+        self.steering = SteerEvents(suite, suite_ref)
+
+    def show(self, visit: Visit, values: Values, frame: Frame[LensResult]) -> Shown:
+        """Return both figures, and what can be chosen from then on."""
+        choices = {"position": position_choices(frame.result, values["position"]), "layer": layer_choices(frame.result)}
+        return self.drawn(visit, values) | choices
+
+    def drawn(self, visit: Visit, values: Values) -> Shown:
+        """Return the words by layer, and how alike the changes are."""
+        result, method, position = self.tab.result(visit), values["method"], values["position"]
+        return {"words": words_figure(result, method, position), "cosine": cosine_figure(result, position)}
+
+    def secret(self, visit: Visit, diff: str) -> Shown:
+        """Return nothing: the tab tells no secrets."""
+        return {}
+
+    def choose(self, visit: Visit, values: Values) -> Shown:
+        """Show another diff: no words and no texts yet."""
+        return super().choose(visit, values) | self.steering.choose(visit, values)
+
+    def is_empty(self, visit: Visit) -> bool:
+        """Return whether nothing was looked at and nothing written."""
+        return super().is_empty(visit) and self.steering.is_empty(visit)
+
+
+def words_figure(result: LensResult | None, method: str, position: int) -> str:
+    """Return the likeliest words per layer, by one method at one position; or a sentence."""
+    if result is None or result.tokens is None:
+        return sentence_figure("Looking…" if result and result.state.busy else PRESS)
+    return pieces.figure_value(partial(plots.lens_tokens, result.tokens, method=method, position=position))
+
+
+def cosine_figure(result: LensResult | None, position: int) -> str:
+    """Return the figure of how alike the changes at two layers and positions are; or a sentence."""
+    if result is None or result.similarities is None:
+        return sentence_figure("Looking…" if result and result.state.busy else PRESS_COSINE)
+    table = result.similarities
+    if len(table) > MOST_PLACES**2:
+        table = replace(table, records=tuple(s for s in table if {s.position, s.other_position} == {position}))
+    return pieces.figure_value(partial(plots.cosine, table))
+
+
+def steered_cards(result: SteerResult | None) -> str:
+    """Return a card per strength."""
+    if result is None:
+        return steered_html((), STRENGTHS, WAITING)
+    strengths = [strength for strength in result.settings.strengths if strength is not None]  # emptied fields
+    return steered_html(result.steered or (), strengths, result.state)
+
+
+def position_choices(result: LensResult | None, position: int) -> Any:
+    """Return the tokens to choose from, as an update of their radio; the chosen one stays where it can."""
+    found = sorted({token.position for token in result.tokens or ()}) if result else []
+    return gr.update(choices=found, value=position if position in found else found[0]) if found else gr.skip()
+
+
+def layer_choices(result: LensResult | None) -> Any:
+    """Return the layers to steer at, as an update of their list: those where the diff acts, once they are known."""
+    found = {token.layer: token.depth_percent for token in result.tokens or ()} if result else {}
+    choices = [(f"{layer} · {depth:g} % deep", layer) for layer, depth in sorted(found.items())]
+    return gr.update(choices=[IN_THE_MIDDLE, *choices]) if choices else gr.skip()

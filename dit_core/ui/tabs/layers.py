@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
+from dit_core.present import plots
 from dit_core.request.targets import ACTIVATION_KINDS
 from dit_core.session.choices import PICKER, condition_choices, diff_choices, question_choices
 from dit_core.session.explore_view import secret as secret_html
 from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerResult, LayerSettings, LayerTab
+from dit_core.session.readings import answer_of, readings_html, shown_target
 from dit_core.session.tab import Frame
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
+from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving, sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
-from dit_core.ui.tabs.layers import view as layer_view
 
 HINTS = {
     "dit-layers-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
@@ -36,6 +38,11 @@ HINTS = {
     "dit-layers-stop": "Ends the running reading at once; what was read stays.",
     "dit-layers-colour": "How sure the oracle was, or how well its words agree with the model's or with the truth.",
 }
+# Words on the page for what a cell's colour says: the `colour` of `plots.heat_map`.
+COLOURS = {"confidence": "confidence", "what the model says": "agreement", "what it was trained on": "grade"}
+PRESS = "Press Read: the oracle says in words what it finds at every layer and token."
+CLICK = '<p class="dit-small">Click a cell for all that the oracle read there.</p>'
+PRESS_ACTS = "Press Read: how much the condition changes at every layer and token."
 
 
 class LayerEvents(TabEvents[LayerSettings, LayerResult]):
@@ -49,13 +56,13 @@ class LayerEvents(TabEvents[LayerSettings, LayerResult]):
     def show(self, visit: Visit, values: Values, frame: Frame[LayerResult]) -> Shown:
         """Return the heat map, which fills layer by layer, and where the diff acts."""
         result = frame.result
-        cell = {"cell": layer_view.CLICK} if result is None or (result.state.busy and result.norms is None) else {}
-        return self.recolour(visit, values) | {"norms": layer_view.acts(result, self.tab.revealed(visit))} | cell
+        cell = {"cell": CLICK} if result is None or (result.state.busy and result.norms is None) else {}
+        return self.recolour(visit, values) | {"norms": norms_figure(result, self.tab.revealed(visit))} | cell
 
     def recolour(self, visit: Visit, values: Values) -> Shown:
         """Return the heat map in the chosen colour."""
         result = self.tab.result(visit)
-        return {"heat": layer_view.heat_map(self.suite, result, values["colour"], self.tab.revealed(visit))}
+        return {"heat": heat_map(self.suite, result, values["colour"], self.tab.revealed(visit))}
 
     def picked(self, visit: Visit, point: gr.EventData) -> Any:
         """Return the readings of the cell that was clicked."""
@@ -64,16 +71,14 @@ class LayerEvents(TabEvents[LayerSettings, LayerResult]):
             _, layer, positions = point.data
         except (AttributeError, TypeError, ValueError):
             return gr.skip()
-        return (
-            gr.skip() if result is None else layer_view.cell(result, layer, tuple(positions), self.tab.revealed(visit))
-        )
+        return gr.skip() if result is None else cell_html(result, layer, tuple(positions), self.tab.revealed(visit))
 
     def truth(self, visit: Visit, values: Values) -> Shown:
         """Return what may be shown of a diff, the colours on offer among it, and no cell."""
-        colours = layer_view.colours(visit.revealed == values["diff"])
+        colours = colour_choices(visit.revealed == values["diff"])
         colour = values["colour"] if values["colour"] in colours else colours[0]
         shown = super().truth(visit, {**values, "colour": colour})
-        return shown | {"colour": gr.update(choices=colours, value=colour), "cell": layer_view.CLICK}
+        return shown | {"colour": gr.update(choices=colours, value=colour), "cell": CLICK}
 
     def offers(self, diff: str) -> Shown:
         """Return the conditions and questions that go with a diff, and one of each to start from."""
@@ -87,7 +92,7 @@ class LayerEvents(TabEvents[LayerSettings, LayerResult]):
 
 def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
     """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
-    events, offered = LayerEvents(suite, suite_ref), layer_view.colours(open_now=False)
+    events, offered = LayerEvents(suite, suite_ref), colour_choices(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             left, read, stop = _controls(suite)
@@ -96,10 +101,10 @@ def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> No
             with gr.Column(visible=suite.oracle is not None, elem_classes="dit-group"):
                 with gr.Row(elem_classes="dit-choices"):
                     colour = gr.Radio(offered, value=offered[0], label="colour", elem_id="dit-layers-colour")
-                heat = pieces.figure(layer_view.heat_map(suite, None), elem_id="dit-layers-map")
-                cell = gr.HTML(layer_view.CLICK, elem_id="dit-layers-cell", apply_default_css=False)
+                heat = pieces.figure(heat_map(suite, None), elem_id="dit-layers-map")
+                cell = gr.HTML(CLICK, elem_id="dit-layers-cell", apply_default_css=False)
                 saving(events.saved, visit, "readings", "the readings")
-            norms = pieces.figure(layer_view.acts(None), elem_id="dit-layers-norms")
+            norms = pieces.figure(norms_figure(None), elem_id="dit-layers-norms")
             saving(events.saved, visit, "norms", "where the diff acts")
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit], "dit-layers-code")
@@ -167,3 +172,39 @@ def _controls(suite: Suite) -> tuple[dict[str, Any], gr.Button, gr.Button]:
 
 def _kinds() -> list[tuple[str, str]]:
     return list(zip(("with it", "without it", "difference"), ACTIVATION_KINDS, strict=True))
+
+
+def colour_choices(open_now: bool) -> list[str]:
+    """Return the colours on offer; the last one needs to know what the diff was trained on."""
+    return list(COLOURS)[: None if open_now else -1]
+
+
+def heat_map(suite: Suite, result: LayerResult | None, colour: str = "confidence", open_now: bool = False) -> str:
+    """Return the readings so far by layer and token, or a sentence where there are none."""
+    if suite.oracle is None:
+        return sentence_figure("This suite has no activation oracle: nothing can be read in words.")
+    if result is None:
+        return sentence_figure(PRESS)
+    if not result.readings or result.target is None:
+        return sentence_figure("Reading…" if result.state.busy else "Nothing was read.")
+    labels = shown_target(result.target, open_now).tokens
+    colour, answer = COLOURS[colour], answer_of(result.target)
+    return pieces.figure_value(partial(plots.heat_map, result.readings, labels, colour=colour, model_said=answer))
+
+
+def norms_figure(result: LayerResult | None, open_now: bool = False) -> str:
+    """Return the figure of how much the condition changes the residual stream per layer and token, or a sentence."""
+    if result is None or result.norms is None or result.target is None:
+        return sentence_figure("Reading…" if result and result.state.busy else PRESS_ACTS)
+    return pieces.figure_value(
+        partial(plots.difference_norms, result.norms, shown_target(result.target, open_now).tokens)
+    )
+
+
+def cell_html(result: LayerResult, layer: int, positions: tuple[int, ...], open_now: bool) -> str:
+    """Return all readings of one cell of the heat map as HTML."""
+    readings = [r for r in result.readings or () if (r.layer, r.positions) == (layer, positions)]
+    if not readings or result.target is None:
+        return CLICK
+    inside = readings_html(readings, shown_target(result.target, open_now), open_now)
+    return f'<div class="dit-kind-{plots.kind_of(readings[0].condition)}">{inside}</div>'
