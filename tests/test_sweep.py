@@ -16,12 +16,13 @@ from dit_core.formats import Adapter
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
+from dit_core.session.sweep import SweepTab
 from dit_core.session.tab import Frame, State
 from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.sweeps import finished, scored, stream_sweep, sweep
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, STEP, planned, steps, windows
-from dit_core.ui.tabs.sweep import SweepEvents, SweepTab
+from dit_core.ui.tabs.sweep import SweepEvents
 from tests.serving import served
 from tests.test_ui import Visitor
 from tests.tiny import random_adapter, rows_at_once, tiny_model

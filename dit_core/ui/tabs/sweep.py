@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from functools import partial
+from typing import Any
+
 import gradio as gr
 
 from dit_core.methods.comparison import first_info
+from dit_core.present import plots
+from dit_core.present.html import render
+from dit_core.present.plots.sweep import MEASURES, settings, written
+from dit_core.records import SweepPoint, Table
 from dit_core.session.choices import PICKER, adapter_choices, diff_choices
 from dit_core.session.explore_view import secret as secret_html
+from dit_core.session.sweep import SweepResult, SweepSettings, SweepTab
+from dit_core.session.tab import Frame
+from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.sweeps.presets import PRESETS, STEP
 from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving
-from dit_core.ui.tabs import Wiring, connect
-from dit_core.ui.tabs.sweep import view as sweep_view
-from dit_core.ui.tabs.sweep.events import SweepEvents
+from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving, sentence_figure
+from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 
 HINTS = {
     "dit-sweep-preset": "What varies. Everything else stays as it is.",
@@ -30,6 +39,10 @@ HINTS = {
     "dit-sweep-stop": "Ends the sweep at once; answers that are finished stay.",
     "dit-sweep-measure": "What the figure shows.",
 }
+NEEDS_REFERENCE = "log_prob_reference"
+WAITING = "Press Sweep: what is said at each setting shows here."
+EMPTY = '<div class="dit-sweep-grid"></div>'
+MOST = 3  # different answers on a card
 
 
 def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
@@ -58,11 +71,11 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
                 stop = gr.Button("Stop", variant="stop", min_width=80, elem_id="dit-sweep-stop")
         with gr.Column(scale=1, min_width=300, elem_classes="dit-main"):
             note = gr.HTML(events.blank_note(), elem_id="dit-sweep-note", apply_default_css=False)
-            offered = sweep_view.measures(open_now=False)
+            offered = measure_choices(open_now=False)
             with gr.Row(elem_classes="dit-choices"):
                 measure = gr.Radio(offered, value=offered[0][1], label="figure", elem_id="dit-sweep-measure")
-            figure = pieces.figure(sweep_view.figure(None), elem_id="dit-sweep-figure")
-            cards = gr.HTML(sweep_view.EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
+            figure = pieces.figure(sweep_figure(None), elem_id="dit-sweep-figure")
+            cards = gr.HTML(EMPTY, elem_id="dit-sweep-cards", apply_default_css=False)
             with gr.Row(elem_classes="dit-saving"):
                 copying(events.tab.cell, [visit], "dit-sweep-cell")
             saving(events.saved, visit, "table", "the answers", "sweep")
@@ -77,3 +90,55 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
     reveal.click(**wiring.event(events.reveal), **QUICK)
     diff.input(**wiring.event(events.truth), **LATEST)
     tab.select(**wiring.event(events.arrive), **QUICK)
+
+
+class SweepEvents(TabEvents[SweepSettings, SweepResult]):
+    """The events of the tab; `suite_ref` is how `load_suite` finds the suite."""
+
+    tab: SweepTab
+
+    def __init__(self, suite: Suite, suite_ref: str) -> None:
+        super().__init__(SweepTab(suite, suite_ref))
+
+    def show(self, visit: Visit, values: Values, frame: Frame[SweepResult]) -> Shown:
+        """Return the cards, which fill as tokens arrive, and at the end the measures on offer and the figure."""
+        result = frame.result
+        if frame.state.busy:
+            return {"cards": cards_html(result.streamed)} if result and result.streamed else {}
+        table = result.table if result else None
+        return {"cards": cards_html(table) if table else EMPTY} | self.drawn(visit, values)
+
+    def drawn(self, visit: Visit, values: Values) -> Shown:
+        """Return the measures that the figure may show, and the figure of the chosen one."""
+        result, offered = self.tab.result(visit), measure_choices(self.tab.revealed(visit))
+        names = [name for _, name in offered]
+        measure = values["measure"] if values["measure"] in names else names[0]
+        figure = sweep_figure(result.table if result else None, measure)
+        return {"measure": gr.update(choices=offered, value=measure), "figure": figure}
+
+
+def measure_choices(open_now: bool) -> list[tuple[str, str]]:
+    """Return what the figure may show; what needs the reference only where that is revealed."""
+    return [(words, name) for name, words in MEASURES.items() if open_now or name != NEEDS_REFERENCE]
+
+
+def sweep_figure(table: Table[SweepPoint] | None, measure: str = "modal_share") -> str:
+    """Return the figure's value; a sentence while there is nothing."""
+    return pieces.figure_value(partial(plots.sweep_figure, table, measure)) if table else sentence_figure(WAITING)
+
+
+def cards_html(table: Table[SweepPoint]) -> str:
+    """Return a card per setting as HTML, in the order of the sweep."""
+    return render("ui/tabs/sweep_cards.html", cards=[_card(points) for points in settings(table).values()])
+
+
+def _card(points: list[SweepPoint]) -> dict[str, Any]:
+    first, counts = points[0], Counter(point.text for point in points)
+    layers = "" if first.layers is None else f" · layers {written(first.layers)}"
+    strength = f"diff × {first.strength:g} · " if first.strength else ""
+    return {
+        "title": f"{strength}{first.adapter} × {first.copies:g}{layers}",
+        "answers": counts.most_common(MOST),
+        "samples": len(points),
+        "others": len(counts) - MOST,
+    }

@@ -1,4 +1,4 @@
-"""What the tab Sweep runs, and what it shows."""
+"""The Sweep tab's work, free of any toolkit: what is said while copies, strength or layers vary."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from collections.abc import Generator, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any
-
-import gradio as gr
 
 from dit_core.errors import DitError, checked_number
 from dit_core.records import SweepPoint, Table
@@ -17,11 +15,8 @@ from dit_core.session.notebook_cells import call, opening_lines
 from dit_core.session.tab import Frame, Tab
 from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
-from dit_core.suite import Suite
 from dit_core.sweeps import finished, scored, stream_sweep
 from dit_core.sweeps.presets import STEP, PlannedSweep, planned
-from dit_core.ui.tabs import Shown, TabEvents, Values
-from dit_core.ui.tabs.sweep import view
 
 
 @dataclass(frozen=True)
@@ -131,28 +126,3 @@ class SweepTab(Tab[SweepSettings, SweepResult]):
         imports = "from dit_core import load_suite, sweep", "from dit_core.present import plots"
         lines = opening_lines(self.suite, self.suite_ref, diff, *imports)
         return "\n".join([*lines, f"table = {call('sweep', self.suite, diff, options)}", "plots.sweep_figure(table)\n"])
-
-
-class SweepEvents(TabEvents[SweepSettings, SweepResult]):
-    """The events of the tab; `suite_ref` is how `load_suite` finds the suite."""
-
-    tab: SweepTab
-
-    def __init__(self, suite: Suite, suite_ref: str) -> None:
-        super().__init__(SweepTab(suite, suite_ref))
-
-    def show(self, visit: Visit, values: Values, frame: Frame[SweepResult]) -> Shown:
-        """Return the cards, which fill as tokens arrive, and at the end the measures on offer and the figure."""
-        result = frame.result
-        if frame.state.busy:
-            return {"cards": view.cards(result.streamed)} if result and result.streamed else {}
-        table = result.table if result else None
-        return {"cards": view.cards(table) if table else view.EMPTY} | self.drawn(visit, values)
-
-    def drawn(self, visit: Visit, values: Values) -> Shown:
-        """Return the measures that the figure may show, and the figure of the chosen one."""
-        result, offered = self.tab.result(visit), view.measures(self.tab.revealed(visit))
-        names = [name for _, name in offered]
-        measure = values["measure"] if values["measure"] in names else names[0]
-        figure = view.figure(result.table if result else None, measure)
-        return {"measure": gr.update(choices=offered, value=measure), "figure": figure}
