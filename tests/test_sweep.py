@@ -16,9 +16,9 @@ from dit_core.formats import Adapter
 from dit_core.present import plots
 from dit_core.present.plots.style import LIGHT
 from dit_core.records.condition import Condition
+from dit_core.session.job import TimeLeft
 from dit_core.session.sweep import SweepTab
 from dit_core.session.tab import Frame, State
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.sweeps import finished, scored, stream_sweep, sweep
 from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, STEP, planned, steps, windows

@@ -9,9 +9,8 @@ import pytest
 from dit_core.engine.worker import Worker
 from dit_core.errors import DitError
 from dit_core.records import LensToken, Reading, Table
-from dit_core.session.job import QueuePosition
+from dit_core.session.job import QueuePosition, TimeLeft
 from dit_core.session.tab import Frame, Result, State, Tab, named_fields
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.ui.tabs import TabEvents
 

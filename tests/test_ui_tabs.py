@@ -17,10 +17,10 @@ from dit_core.present.plots import as_json
 from dit_core.present.plots.charts import Axis, Cell, cells
 from dit_core.records import SteeredText, Target
 from dit_core.session import layers as layer_reading
+from dit_core.session.job import TimeLeft
 from dit_core.session.layers import ANSWER, LAST, PROMPT, LayerTab
 from dit_core.session.lens import MIDDLE
 from dit_core.session.readings import shown_target, target_of
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite, load_suite
 from dit_core.ui.api import functions

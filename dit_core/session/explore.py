@@ -12,11 +12,10 @@ from dit_core.methods.comparison import Column, columns, compare
 from dit_core.records import Confidence
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of
-from dit_core.session.job import Job, QueuePosition, State, follow
+from dit_core.session.job import Job, QueuePosition, State, TimeLeft, follow
 from dit_core.session.messages import STORED, error_sentence
 from dit_core.session.settings import Settings, to_query
 from dit_core.session.tab import Tab
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import EVIDENCE, PANEL, Result, Visit, empty_result
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence

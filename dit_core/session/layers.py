@@ -12,12 +12,11 @@ from dit_core.methods import lens, oracle
 from dit_core.methods.oracle.request import checked_request
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.records.condition import Condition
-from dit_core.session.job import Result, State
+from dit_core.session.job import Result, State, TimeLeft
 from dit_core.session.messages import integer, number
 from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
 from dit_core.session.readings import target_of
 from dit_core.session.tab import Tab
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 

@@ -15,12 +15,11 @@ from dit_core.present.cards import evidence_html
 from dit_core.records import Confidence, NextToken, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import Span
-from dit_core.session.job import Job, State, follow
+from dit_core.session.job import Job, State, TimeLeft, follow
 from dit_core.session.job import Result as TabResult
 from dit_core.session.messages import error_sentence
 from dit_core.session.settings import PanelSettings, counts_from_start
 from dit_core.session.tab import Tab
-from dit_core.session.time_left import TimeLeft
 from dit_core.session.visit import PANEL, Result, Visit
 from dit_core.suite import Suite
 from dit_core.trust import stream_reading_confidence

@@ -12,9 +12,8 @@ from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
-from dit_core.session.job import FRAME, Job, QueuePosition, Result, State, downloads_until, follow
+from dit_core.session.job import FRAME, Job, QueuePosition, Result, State, TimeLeft, downloads_until, follow
 from dit_core.session.messages import error_sentence, file_content
-from dit_core.session.time_left import TimeLeft
 from dit_core.suite import Suite
 
 if TYPE_CHECKING:
