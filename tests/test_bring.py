@@ -20,7 +20,7 @@ from dit_core.methods.comparison import columns
 from dit_core.present.plots import changed_modules
 from dit_core.records import Table
 from dit_core.session import explore_view as view
-from dit_core.session.notebook_cells import cell_code
+from dit_core.session.explore import cell_code
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite.limits import PUBLIC, Limits, serving

@@ -16,7 +16,7 @@ from dit_core.present.palette import COLOURS
 from dit_core.records import Table, Verbalization
 from dit_core.records.condition import Condition
 from dit_core.session import explore_view as view
-from dit_core.session.notebook_cells import cell_code
+from dit_core.session.explore import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.session.tab import State
 from dit_core.session.visit import Result

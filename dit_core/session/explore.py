@@ -1,25 +1,27 @@
-"""What the Explore tab asks: the standing comparison, and then the evidence for the answers on its cards."""
+"""What the Explore tab asks: the standing comparison, the evidence for its answers, and a cell that asks the same."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 from dit_core.errors import DitError, checked_text
-from dit_core.methods.comparison import Column, columns, compare
+from dit_core.methods.comparison import Column, columns, compare, pairs
 from dit_core.records import Confidence
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of
 from dit_core.session.job import Job, QueuePosition, State, TimeLeft, follow
-from dit_core.session.messages import STORED, error_sentence
+from dit_core.session.oracle import PanelResult, arguments
 from dit_core.session.settings import Settings, to_query
-from dit_core.session.tab import Tab
+from dit_core.session.tab import Tab, error_sentence
 from dit_core.session.visit import EVIDENCE, PANEL, Result, Visit, empty_result
 from dit_core.suite import Suite
+from dit_core.suite.snippets import call, opening_lines
 from dit_core.trust import stream_confidence
 
+STORED = "A stored run of the real thing, made when this suite was built. Press Ask to ask it now."
 EVIDENCE_RUNNING = "Comparing with what the adapter says without this diff…"
 EVIDENCE_STOPPED = "Stopped before the evidence was in: press Ask for it."
 
@@ -134,3 +136,37 @@ class ExploreTab(Tab[Settings, Result]):
 
 def _length(result: Result) -> int:
     return max((len(answer.tokens) for answer in result.table), default=0)
+
+
+def cell_code(suite: Suite, suite_ref: str, settings: Settings, columns: Sequence[Column]) -> str:
+    """Return a cell that gives the same answers; `suite_ref` is how `load_suite` finds the suite."""
+    plain = Settings.for_diff(suite, settings.diff)
+    changed = {name: value for name, value in settings.sampling.items() if value != getattr(plain, name)}
+    lines = opening_lines(suite, suite_ref, settings.diff, "from dit_core import ask, load_suite")
+    asked = list(dict.fromkeys(column.question for column in columns))
+    tables = ("table", "shown")[: len(asked)]
+    for table, question in zip(tables, asked, strict=True):
+        options = {
+            "condition": [column.condition for column in columns if column.question == question],
+            "question": question,
+            **changed,
+        }
+        lines += [f"{table} = {call('ask', suite, settings.diff, options)}"]
+    return "\n".join([*lines, f"display({', '.join(f'{table}.to_frame()' for table in tables)})"])
+
+
+def read_code(suite: Suite, panel: PanelResult) -> str:
+    """Return the part of a cell that draws the panel's figures, for behind a cell that loads `suite`."""
+    diff, seed = panel.cards.settings.diff, panel.cards.settings.sampling["seed"]
+    followed = [column for column in panel.cards.columns if column.of(panel.next_tokens or ())]
+    options = {"condition": pairs(followed), "seed": seed}
+    imports = [
+        "from dit_core.methods.lens import next_tokens",
+        "from dit_core.present.plots import by_layer, next_token_by_layer",
+    ]
+    lines = [f"next_token_by_layer({call('next_tokens', suite, diff, options)}).show()"]
+    if panel.readings:
+        imports.insert(1, "from dit_core.methods.oracle import read")
+        options = {"condition": pairs(panel.columns)} | arguments(panel)
+        lines.insert(0, f"by_layer({call('read', suite, diff, options)}).show()")
+    return "\n".join([*imports, "", *lines])

@@ -13,12 +13,11 @@ from dit_core.methods.oracle.request import checked_request
 from dit_core.records import Norm, Reading, Table, Target
 from dit_core.records.condition import Condition
 from dit_core.session.job import Result, State, TimeLeft
-from dit_core.session.messages import integer, number
-from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
 from dit_core.session.readings import target_of
-from dit_core.session.tab import Tab
+from dit_core.session.tab import Tab, integer, number
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+from dit_core.suite.snippets import IMPORTS, call, opening_lines
 
 NO_ORACLE = "This suite has no activation oracle, so nothing is read in words; where the diff acts needs none."
 LAST, PROMPT, ANSWER = "the last tokens", "whole prompt", "its answer"

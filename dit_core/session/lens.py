@@ -9,10 +9,9 @@ from typing import Any
 from dit_core.methods import lens
 from dit_core.records import LensToken, Similarity, SteeredText, Table
 from dit_core.session.job import Result, TimeLeft
-from dit_core.session.messages import integer, number
-from dit_core.session.notebook_cells import IMPORTS, call, opening_lines
-from dit_core.session.tab import Tab
+from dit_core.session.tab import Tab, integer, number
 from dit_core.session.visit import Visit
+from dit_core.suite.snippets import IMPORTS, call, opening_lines
 
 MIDDLE = -1  # stands for the layer in the middle, where none is chosen
 

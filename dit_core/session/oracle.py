@@ -17,9 +17,8 @@ from dit_core.records.condition import Condition
 from dit_core.request.conditions import Span
 from dit_core.session.job import Job, State, TimeLeft, follow
 from dit_core.session.job import Result as TabResult
-from dit_core.session.messages import error_sentence
 from dit_core.session.settings import PanelSettings, counts_from_start
-from dit_core.session.tab import Tab
+from dit_core.session.tab import Tab, error_sentence
 from dit_core.session.visit import PANEL, Result, Visit
 from dit_core.suite import Suite
 from dit_core.trust import stream_reading_confidence

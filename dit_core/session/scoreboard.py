@@ -14,12 +14,11 @@ from dit_core.records import Finding, Table
 from dit_core.scoreboard import Board, board, new_ledger, pairs_to_grade, read_board, stream, with_grades
 from dit_core.scoreboard.ledger import Ledger
 from dit_core.session.job import Result, State, TimeLeft
-from dit_core.session.messages import file_content
-from dit_core.session.notebook_cells import IMPORTS, opening_lines
-from dit_core.session.tab import Tab
+from dit_core.session.tab import Tab, file_content
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
+from dit_core.suite.snippets import IMPORTS, opening_lines
 
 ALL = "all"
 RULES, LEARNED, EMBEDDING = "rules", "learned", "embedding"

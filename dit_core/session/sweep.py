@@ -10,10 +10,9 @@ from typing import Any
 from dit_core.errors import DitError, checked_number
 from dit_core.records import SweepPoint, Table
 from dit_core.session.job import Result, State, TimeLeft
-from dit_core.session.messages import integer, number
-from dit_core.session.notebook_cells import call, opening_lines
-from dit_core.session.tab import Frame, Tab
+from dit_core.session.tab import Frame, Tab, integer, number
 from dit_core.session.visit import Visit
+from dit_core.suite.snippets import call, opening_lines
 from dit_core.sweeps import finished, scored, stream_sweep
 from dit_core.sweeps.presets import STEP, PlannedSweep, planned
 

@@ -3,23 +3,30 @@
 A tab has settings (a frozen dataclass, made of its controls by name), and one way to run them: a stream of results.
 `Tab.run` runs it for a visitor as a stream of frames, one per state. The visit keeps the newest result; `frame` says
 whether it still answers the settings, and `file` gives what was found. A subclass says what it runs; a face adds its
-layout, and a view for each frame.
+layout, and a view for each frame. Below the protocol stands what all tabs say alike: sentences for errors, numbers of
+fields, tables as files.
 """
 
 from __future__ import annotations
 
+import json
+import logging
+import secrets
 from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
+from dit_core.errors import DitError
+from dit_core.records import Table
 from dit_core.session.job import FRAME, Job, QueuePosition, Result, State, TimeLeft, downloads_until, follow
-from dit_core.session.messages import error_sentence, file_content
 from dit_core.suite import Suite
 
 if TYPE_CHECKING:
     from dit_core.session.visit import Visit
 
 
+LOG = logging.getLogger("dit_core")
+SORRY = "That went wrong inside the program, not by your doing; its log says more under {id}. You can go on asking."
 S = TypeVar("S")
 R = TypeVar("R", bound=Result[Any])
 
@@ -214,3 +221,33 @@ class Tab(Generic[S, R]):
             return "", ""
         about = self.diff(result) or self.suite.name
         return f"{about}-{table.kind}.{form}", file_content(table, form, self.revealed(visit))
+
+
+def error_sentence(error: Exception) -> str:
+    """Return the sentence that tells a visitor of an error.
+
+    An error that is no `DitError` goes to the log, under an id that the sentence names.
+    """
+    if isinstance(error, DitError):
+        return str(error)
+    id = secrets.token_hex(4)
+    LOG.error("%s: an event failed", id, exc_info=error)
+    return SORRY.format(id=id)
+
+
+def number(value: Any) -> float:
+    """Return a number field's value; raise `DitError` for an emptied one."""
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise DitError("A number is missing on the left: give one.") from None
+
+
+def integer(value: Any) -> int:
+    """Return a whole-number field's value; raise `DitError` for an emptied one."""
+    return int(number(value))
+
+
+def file_content(table: Table, form: str, reveal: bool = False) -> str:
+    """Return a table as the text of a file; `form` is 'csv' or 'json'."""
+    return table.to_csv(reveal) if form == "csv" else json.dumps(table.to_json(reveal), ensure_ascii=False, indent=1)

@@ -1,11 +1,16 @@
-"""Python lines that open a suite and name a diff in another process: the first lines of copied cells and reports."""
+"""Python lines for another process: they open a suite, name a diff and call a function, in copied cells and reports."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 from dit_core.suite import Origin, Suite
 from dit_core.suite.catalog import SUITE_FILE, SUITES, listings
 from dit_core.suite.limits import current_limits
+
+IMPORTS = ("from dit_core import load_suite", "from dit_core.present import plots")
+"""What a cell needs that draws a figure."""
 
 
 def opening_lines(suite: Suite, suite_ref: str, diff: str | None, *imports: str) -> list[str]:
@@ -29,6 +34,12 @@ def opening_lines_after(suite: Suite, call: str, diff: str | None, *imports: str
 def diff_expression(suite: Suite, diff: str | None) -> str:
     """Return the Python expression for a diff in the code after `opening_lines`."""
     return "own" if diff and suite.origin(diff) else repr(diff)
+
+
+def call(function: str, suite: Suite, diff: str | None, options: Mapping[str, Any]) -> str:
+    """Return the code of a call about a diff, one option per line."""
+    inside = "".join(f"    {option}={value!r},\n" for option, value in options.items())
+    return f"{function}(\n    suite,\n    {diff_expression(suite, diff)},\n{inside})"
 
 
 def load_call(suite: Suite) -> str:

@@ -25,8 +25,8 @@ from dit_core.methods import (
 from dit_core.methods.comparison import Column, columns
 from dit_core.records import DiffInfo, Table, as_dict
 from dit_core.records.condition import Condition
+from dit_core.session.explore import cell_code
 from dit_core.session.job import QueuePosition, follow
-from dit_core.session.notebook_cells import cell_code
 from dit_core.session.settings import Settings, from_query, to_query
 from dit_core.suite import Suite
 from dit_core.trust import stream_confidence, stream_method_confidence, stream_reading_confidence

@@ -17,7 +17,7 @@ import gradio as gr
 from gradio.context import LocalContext
 
 from dit_core.errors import DitError
-from dit_core.session.messages import error_sentence
+from dit_core.session.tab import error_sentence
 from dit_core.suite.limits import OPEN, PUBLIC, Limits, serving
 
 HEARTBEAT = 1.0  # seconds that a busy machine may be late with a beat of a client's connection

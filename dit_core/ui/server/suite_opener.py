@@ -13,7 +13,7 @@ from dit_core.hub import HubPath, format_bytes, watch_own_downloads
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.present.html import render
-from dit_core.session.messages import error_sentence
+from dit_core.session.tab import error_sentence
 from dit_core.suite import Requirements, Suite
 from dit_core.ui.parts.pieces import progress_html
 

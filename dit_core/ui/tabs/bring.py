@@ -14,7 +14,7 @@ from dit_core.present.cards import note_html
 from dit_core.present.html import render
 from dit_core.records import ModuleChange, Table
 from dit_core.session.choices import diff_choices
-from dit_core.session.messages import error_sentence, file_content, integer
+from dit_core.session.tab import error_sentence, file_content, integer
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits

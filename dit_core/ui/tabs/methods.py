@@ -17,11 +17,10 @@ from dit_core.present.html import render
 from dit_core.records import Condition, Table
 from dit_core.session.choices import PICKER, condition_choices, diff_choices
 from dit_core.session.job import Result
-from dit_core.session.notebook_cells import call
 from dit_core.session.tab import Frame, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.suite.snippets import opening_lines
+from dit_core.suite.snippets import call, opening_lines
 from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import QUICK, Control, copying, saving, sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect

@@ -19,9 +19,8 @@ from dit_core.methods.comparison import first_info, read_first_run
 from dit_core.present.cards import note_html
 from dit_core.records import as_dict
 from dit_core.session import explore_view as view
-from dit_core.session.explore import ExploreTab
+from dit_core.session.explore import ExploreTab, cell_code, read_code
 from dit_core.session.job import State
-from dit_core.session.notebook_cells import cell_code, read_code
 from dit_core.session.settings import PanelSettings, Settings, from_query, query_settings, to_query
 from dit_core.session.tab import Frame
 from dit_core.session.visit import PANEL, Result, Visit, empty_result

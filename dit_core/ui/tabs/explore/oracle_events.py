@@ -18,10 +18,9 @@ from dit_core.present.palette import TITLES
 from dit_core.records import Table
 from dit_core.session.choices import measure, measures
 from dit_core.session.job import State
-from dit_core.session.messages import file_content
 from dit_core.session.oracle import PanelResult, PanelTab, fetch_reading_evidence
 from dit_core.session.settings import ALL_KINDS, PanelSettings
-from dit_core.session.tab import Frame
+from dit_core.session.tab import Frame, file_content
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.tabs import Shown, TabEvents, Values

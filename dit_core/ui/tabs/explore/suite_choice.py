@@ -10,7 +10,7 @@ import gradio as gr
 from dit_core.methods.comparison import first_info
 from dit_core.present.cards import note_html
 from dit_core.session.job import TimeLeft
-from dit_core.session.messages import error_sentence
+from dit_core.session.tab import error_sentence
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.ui.parts.pieces import GO, QUICK, SLOW

@@ -12,10 +12,10 @@ from dit_core.audit import Audit, audit_steps, report_html
 from dit_core.methods.comparison import first_info
 from dit_core.session.choices import PICKER, diff_choices
 from dit_core.session.job import Result, State, TimeLeft
-from dit_core.session.notebook_cells import diff_expression, opening_lines
 from dit_core.session.tab import Frame, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
+from dit_core.suite.snippets import diff_expression, opening_lines
 from dit_core.ui.parts.pieces import QUICK, SLOW, copying
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring
 

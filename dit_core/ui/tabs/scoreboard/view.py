@@ -15,7 +15,7 @@ from dit_core.records import Reliability, Score, Table
 from dit_core.scoreboard import SHARES, Board, asked_note, published_figures, read_scaling, scaling_points
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
 from dit_core.scoreboard.stored import published_points
-from dit_core.session.messages import file_content
+from dit_core.session.tab import file_content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, measured_reliability
 from dit_core.ui.parts import pieces
