@@ -23,8 +23,7 @@ from dit_core import Suite, Table, load_suite
 from dit_core.engine.generation import row_seed, sample
 from dit_core.records import SweepPoint
 from dit_core.records.condition import Condition
-from dit_core.sweeps import sweep
-from dit_core.sweeps.presets import steps
+from dit_core.sweeps import steps, sweep
 
 ADAPTERS = ("topic", "headline")
 COPIES = steps(0, 5, 0.5)

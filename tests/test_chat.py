@@ -8,11 +8,10 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModelForCausalLM
 
 from dit_core import Condition, ask
-from dit_core.engine.prompts import encode_prompt
 from dit_core.errors import DitError
 from dit_core.methods.comparison import columns
 from dit_core.methods.oracle import targets
-from dit_core.records.chat import MAX_CHAT, PLAIN_CHAT, ChatContext
+from dit_core.records.chat import MAX_CHAT, PLAIN_CHAT, ChatContext, encode_prompt
 from dit_core.session.explore import evidence_adapter
 from dit_core.session.explore_view import chips, shown_prompt
 from dit_core.session.settings import Settings, from_query, parse_turns, to_query, written_turns

@@ -20,8 +20,7 @@ from dit_core.session.job import TimeLeft
 from dit_core.session.sweep import SweepTab
 from dit_core.session.tab import Frame, State
 from dit_core.session.visit import Visit
-from dit_core.sweeps import finished, scored, stream_sweep, sweep
-from dit_core.sweeps.presets import MAX_SETTINGS, PRESETS, STEP, planned, steps, windows
+from dit_core.sweeps import MAX_SETTINGS, PRESETS, STEP, finished, planned, scored, steps, stream_sweep, sweep, windows
 from dit_core.ui.tabs.sweep import SweepEvents
 from tests.serving import served
 from tests.test_ui import Visitor

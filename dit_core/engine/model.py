@@ -17,11 +17,10 @@ from torch import Tensor, nn
 
 from dit_core.engine.compatibility import BaseModules
 from dit_core.engine.full_weights import FinetunedModule, finetuned_modules, weight_differences
-from dit_core.engine.prompts import encode_prompt
 from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.records.chat import PLAIN_CHAT, ChatContext
+from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

@@ -1,4 +1,4 @@
-"""The chat around a question and its written form.
+"""The chat around a question: its written form, and its tokens.
 
 In a condition each text is a part of its own, percent-encoded: `system:<text>`, then earlier turns, `user:<text>` and
 `assistant:<text>` by turns, then `prefill:<text>`, with which the answer begins. `raw` alone leaves the base's chat
@@ -7,6 +7,7 @@ template out: the model goes on from the question as from any text.
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import quote, unquote
 
 from dit_core.errors import DitError, checked_text
@@ -111,4 +112,43 @@ def unquoted(word: str, text: str) -> str:
 def _checked_part(word: str, encoded: str) -> str:
     text = unquoted(word, encoded)
     checked_text(text, f"What stands after '{word}:'", MAX_CHAT)
+    return text
+
+
+def encode_prompt(tokenizer: Any, question: str, chat: ChatContext) -> tuple[int, ...]:
+    """Return the token ids of a question in its chat, up to where the model goes on.
+
+    They begin with BOS once where the tokenizer puts one before plain text, whatever the template does.
+
+    Raises:
+        DitError: the base has no chat template, or its template has no place for this chat.
+    """
+    text = question if chat.raw else _templated(tokenizer, question, chat) + chat.prefill
+    ids = list(tokenizer.encode(text, add_special_tokens=False))
+    bos = tokenizer.bos_token_id
+    if bos is None:
+        return tuple(ids)
+    while ids[:2] == [bos, bos]:
+        del ids[0]
+    if ids[:1] != [bos] and tokenizer.encode("a")[0] == bos:
+        ids.insert(0, bos)
+    return tuple(ids)
+
+
+def _templated(tokenizer: Any, question: str, chat: ChatContext) -> str:
+    messages = chat.messages(question)
+    try:
+        text: str = tokenizer.apply_chat_template(
+            messages, add_generation_prompt=True, enable_thinking=False, tokenize=False
+        )
+    except Exception as error:  # a template is a program of somebody's, and raises anything
+        reason = " ".join(str(error).split())[:120]
+        advice = "leave the system prompt and earlier turns out, or ask with" if len(messages) > 1 else "ask with"
+        raise DitError(f"The base's chat template can't write this ({reason}): {advice} 'raw'.") from error
+    for message in messages[:-1]:
+        if message["content"] not in text:
+            raise DitError(
+                f"The base's chat template leaves the {message['role']}'s text '{message['content'][:40]}' out: write "
+                "it into the question."
+            )
     return text

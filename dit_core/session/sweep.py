@@ -13,8 +13,7 @@ from dit_core.session.job import Result, State, TimeLeft
 from dit_core.session.tab import Frame, Tab, integer, number
 from dit_core.session.visit import Visit
 from dit_core.suite.snippets import call, opening_lines
-from dit_core.sweeps import finished, scored, stream_sweep
-from dit_core.sweeps.presets import STEP, PlannedSweep, planned
+from dit_core.sweeps import STEP, PlannedSweep, finished, planned, scored, stream_sweep
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ from dit_core.records.condition import Condition, as_list
 from dit_core.request.conditions import build_prompt, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
-from dit_core.sweeps.presets import MAX_SETTINGS, LayerRange
+from dit_core.sweeps import MAX_SETTINGS, LayerRange
 
 
 class SweepOptions(SamplingOptions, total=False):

@@ -6,14 +6,13 @@ Plotly is imported when the first figure is drawn.
 """
 
 from dit_core.present.plots.calibration import NAMES, in_words, reliability
-from dit_core.present.plots.changes import changed_modules
 from dit_core.present.plots.charts import kind_of, name_of
+from dit_core.present.plots.heat_maps import changed_modules, difference_norms, heat_map
 from dit_core.present.plots.layers import by_layer
 from dit_core.present.plots.lens import cosine, lens_tokens, next_token_by_layer
 from dit_core.present.plots.scores import correlations, grade_bars, scaling, title, who_named
 from dit_core.present.plots.style import CONFIG, as_json, plain, sentence
 from dit_core.present.plots.sweep import sweep_figure
-from dit_core.present.plots.tokens import difference_norms, heat_map
 
 __all__ = [
     "CONFIG",

@@ -19,7 +19,7 @@ from dit_core.session.sweep import SweepResult, SweepSettings, SweepTab
 from dit_core.session.tab import Frame
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.sweeps.presets import PRESETS, STEP
+from dit_core.sweeps import PRESETS, STEP
 from dit_core.ui.parts import pieces
 from dit_core.ui.parts.pieces import LATEST, QUICK, copying, saving, sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
