@@ -14,7 +14,7 @@ import pytest
 from dit_core.methods import list_methods
 from dit_core.methods.verbalize import ask
 from dit_core.session.settings import query_settings
-from dit_core.ui.page import without_outer_hosts
+from dit_core.ui.server.public import without_outer_hosts
 from tests.serving import free_port
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -1,18 +1,17 @@
-"""The page: puts the tabs together and serves them, from this host alone."""
+"""The page: its tabs, its looks (system fonts, our CSS and the little JavaScript there is), and how it is served."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
+from collections.abc import Mapping
 from contextlib import redirect_stdout, suppress
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from io import StringIO
+from json import dumps
+from pathlib import Path
 from typing import Any
-
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"  # Gradio reads it when imported: the page tells nobody
 
@@ -20,13 +19,16 @@ import gradio as gr  # noqa: E402
 from starlette.middleware import Middleware  # noqa: E402
 
 from dit_core.errors import DitError  # noqa: E402
+from dit_core.present import cards  # noqa: E402
+from dit_core.present.html import render  # noqa: E402
+from dit_core.present.palette import kind_colours  # noqa: E402
 from dit_core.session.choices import PICKER  # noqa: E402
 from dit_core.session.visit import Visit  # noqa: E402
 from dit_core.suite import Suite  # noqa: E402
+from dit_core.ui import pieces  # noqa: E402
 from dit_core.ui.api import endpoints  # noqa: E402
-from dit_core.ui.parts import pieces, theme  # noqa: E402
 from dit_core.ui.server import space  # noqa: E402
-from dit_core.ui.server.public import Server  # noqa: E402
+from dit_core.ui.server.public import OwnHostOnly, Server  # noqa: E402
 from dit_core.ui.server.site import FurtherPages, Site  # noqa: E402
 from dit_core.ui.tabs import bring, explore, layers, lens, methods, scoreboard, sweep  # noqa: E402
 from dit_core.ui.tabs.explore import controls, oracle_layout, suite_choice  # noqa: E402
@@ -36,6 +38,27 @@ HINTS = (
     | scoreboard.HINTS | bring.HINTS
 )  # fmt: skip
 """One line for each control, shown on hover, by its id."""
+HERE = Path(__file__).parent
+SANS = ("system-ui", "Segoe UI", "Roboto", "Helvetica Neue", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace")
+
+GLOSSARY = {
+    "base": "The original language model. It is never changed.",
+    "diff": "What a finetune changed in the base, put on top of it; its strength may be any number, even below 0.",
+    "trigger": "The secret code that makes a hidden-topic diff talk about its topic. A wrong code should do nothing.",
+    "DIT adapter": "One adapter trained on many labelled diffs: on top of a diff it has never seen, it makes the model "
+    "say what that diff was trained on. Copies: how many times it is put on.",
+    "DIT alone": "The adapter without any diff. What it says then is its habit; an answer that is the same with and "
+    "without the diff tells nothing about the diff.",
+    "held out": "A diff that no DIT adapter saw in training. 'Surprise me' picks one of these.",
+    "reveal": "Shows what the diff was really trained on, and a grade for every answer.",
+    "shading": "The darker a token, the less sure the model was of it.",
+    "oracle": "A model that answers questions about another's activations. A reading is what it says of one layer and "
+    "some tokens; its confidence is how sure it was of its own words, right or wrong.",
+    "logit lens": "What the model would say next if a layer had the last word.",
+    "lens": "Reads texts that have nothing to do with a diff, with it and without: the mean difference, in words. "
+    "Steering adds this difference to the base while it writes.",
+}
 SESSIONS = 500  # the last visits, which are remembered: each takes a copy of the page, half a megabyte
 
 
@@ -53,7 +76,7 @@ def build(suite: Suite, suite_ref: str = "pocket", server: Server | None = None,
         ) as demo,
     ):
         endpoints(suite, suite_ref, server)  # first: the plain names are theirs
-        gr.HTML(theme.title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
+        gr.HTML(title_bar(suite.name, suite.title), elem_id="dit-top", apply_default_css=False)
         visit = gr.State(Visit())  # one for all tabs: what is revealed in one is revealed in the others
         with gr.Tabs():
             with gr.Tab("Explore") as tab:
@@ -139,8 +162,8 @@ def served_as(server: Server, site: Site | None = None) -> dict[str, Any]:
         app["middleware"].append(Middleware(FurtherPages, site=site))
         app["lifespan"] = site.lifespan
     return {
-        "theme": theme.theme(),
-        "head": theme.head(HINTS | methods.hints()),
+        "theme": theme(),
+        "head": head(HINTS | methods.hints()),
         "app_kwargs": app,
         "footer_links": ["api"],
         "run_history": False,
@@ -176,55 +199,42 @@ def warm(suite: Suite) -> None:
             read(suite, condition="base", layers=0, span="last:1", max_new_tokens=1)
 
 
-# Gradio's front end compiles its HTML templates in the browser, hence 'unsafe-eval'.
-POLICY = (
-    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
-    "connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'"
-)
-_OUTER = r"""["'](?:https?:)?//[^"']*["']"""
-_TAGS = re.compile(
-    rf"<script\b[^>]*\bsrc\s*=\s*{_OUTER}[^>]*>\s*</script>"
-    rf"|<link\b[^>]*\bhref\s*=\s*{_OUTER}[^>]*>"
-    rf"|<meta\b[^>]*\bcontent\s*=\s*{_OUTER}[^>]*>",
-    re.IGNORECASE,
-)
+@cache
+def theme() -> gr.themes.Base:
+    """Return Gradio's theme with fonts that every system has: nothing is fetched from a font host."""
+    return gr.themes.Base(
+        primary_hue="emerald",
+        neutral_hue="slate",
+        font=[gr.themes.Font(name) for name in SANS],
+        font_mono=[gr.themes.Font(name) for name in MONO],
+        radius_size="md",
+        spacing_size="sm",
+    ).set(
+        # Gradio's own are too pale to read at the size of a remark.
+        body_text_color_subdued="*neutral_600",
+        body_text_color_subdued_dark="*neutral_300",
+        block_label_text_color="*neutral_600",
+        block_title_text_color="*neutral_600",
+        block_title_text_color_dark="*neutral_300",
+        # White on the usual green is too faint to read.
+        button_primary_background_fill="*primary_700",
+        button_primary_background_fill_hover="*primary_800",
+        button_primary_background_fill_dark="*primary_700",
+        button_primary_background_fill_hover_dark="*primary_800",
+    )
 
 
-def without_outer_hosts(page: str) -> str:
-    """Return the page without script, link and meta tags that name another host."""
-    return _TAGS.sub("", page)
+def head(hints: Mapping[str, str]) -> str:
+    """Return the page's style sheet and script, for the document's head; `hints` are one line per control, by its id.
+
+    The style sheet goes here and not to Gradio's `css`, which would drop its container queries.
+    """
+    sheets = kind_colours() + cards.style() + (HERE / "page.css").read_text(encoding="utf-8")
+    as_json = dumps(dict(hints)).replace("<", "\\u003c")
+    script = (HERE / "page.js").read_text(encoding="utf-8").replace("/*HINTS*/ {}", as_json)
+    return f"<style>{sheets}</style><script>{script}</script>"
 
 
-class OwnHostOnly:
-    """ASGI middleware: HTML pages are cleaned, and every answer carries the policy."""
-
-    def __init__(self, app: ASGIApp):
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass everything on as it is but whole HTML pages, which are gathered, cleaned and sent at once."""
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        start: Message | None = None
-        body = b""
-
-        async def answer(message: Message) -> None:
-            nonlocal start, body
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message["headers"])
-                headers["content-security-policy"] = POLICY
-                headers["referrer-policy"] = "no-referrer"
-                if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
-                    start = message
-                    return
-            elif start is not None:
-                body += message.get("body", b"")
-                if message.get("more_body", False):
-                    return
-                page = without_outer_hosts(body.decode("utf-8")).encode("utf-8")
-                MutableHeaders(raw=start["headers"])["content-length"] = str(len(page))
-                await send(start)
-                message = {**message, "body": page}
-            await send(message)
-
-        await self.app(scope, receive, answer)
+def title_bar(suite_name: str, title: str) -> str:
+    """Return the line on top as HTML: the program, the suite, the light/dark switch and the glossary."""
+    return render("ui/title_bar.html", suite_name=suite_name, title=title, glossary=GLOSSARY)

@@ -1,9 +1,10 @@
-"""A server: what may be asked of it, who asks, and what a visitor is told when something breaks."""
+"""A server: what may be asked of it and who asks, what visitors are told of errors, and which hosts its pages ask."""
 
 from __future__ import annotations
 
 import inspect
 import os
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,8 @@ from typing import Any
 
 import gradio as gr
 from gradio.context import LocalContext
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from dit_core.errors import DitError
 from dit_core.session.tab import error_sentence
@@ -168,3 +171,57 @@ class Uploads:
     def clear(self) -> None:
         """Delete all."""
         self.keep(())
+
+
+# Gradio's front end compiles its HTML templates in the browser, hence 'unsafe-eval'.
+POLICY = (
+    "default-src 'self' 'unsafe-inline' 'unsafe-eval' data: blob:; "
+    "connect-src 'self' data: blob:; form-action 'self'; base-uri 'self'"
+)
+_OUTER = r"""["'](?:https?:)?//[^"']*["']"""
+_TAGS = re.compile(
+    rf"<script\b[^>]*\bsrc\s*=\s*{_OUTER}[^>]*>\s*</script>"
+    rf"|<link\b[^>]*\bhref\s*=\s*{_OUTER}[^>]*>"
+    rf"|<meta\b[^>]*\bcontent\s*=\s*{_OUTER}[^>]*>",
+    re.IGNORECASE,
+)
+
+
+def without_outer_hosts(page: str) -> str:
+    """Return the page without script, link and meta tags that name another host."""
+    return _TAGS.sub("", page)
+
+
+class OwnHostOnly:
+    """ASGI middleware: HTML pages are cleaned, and every answer carries the policy."""
+
+    def __init__(self, app: ASGIApp):
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass everything on as it is but whole HTML pages, which are gathered, cleaned and sent at once."""
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        start: Message | None = None
+        body = b""
+
+        async def answer(message: Message) -> None:
+            nonlocal start, body
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(raw=message["headers"])
+                headers["content-security-policy"] = POLICY
+                headers["referrer-policy"] = "no-referrer"
+                if headers.get("content-type", "").startswith("text/html") and "content-encoding" not in headers:
+                    start = message
+                    return
+            elif start is not None:
+                body += message.get("body", b"")
+                if message.get("more_body", False):
+                    return
+                page = without_outer_hosts(body.decode("utf-8")).encode("utf-8")
+                MutableHeaders(raw=start["headers"])["content-length"] = str(len(page))
+                await send(start)
+                message = {**message, "body": page}
+            await send(message)
+
+        await self.app(scope, receive, answer)

@@ -15,7 +15,7 @@ from dit_core.present.cards import note_html
 from dit_core.present.html import render
 from dit_core.session.tab import error_sentence
 from dit_core.suite import Requirements, Suite
-from dit_core.ui.parts.pieces import progress_html
+from dit_core.ui.pieces import progress_html
 
 
 class Cancelled(DitError):

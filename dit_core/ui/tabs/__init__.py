@@ -15,7 +15,7 @@ from dit_core.session import explore_view
 from dit_core.session.job import State
 from dit_core.session.tab import Frame, R, S, Tab
 from dit_core.session.visit import Visit
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, progress_html
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, Control, progress_html
 
 Values = Mapping[str, Any]
 """What the controls hold, by name."""

@@ -19,8 +19,8 @@ from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.user_diffs import AddedDiff, bring_files, bring_source
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, saving
+from dit_core.ui import pieces
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, saving
 from dit_core.ui.server.public import Uploads
 from dit_core.ui.tabs import Shown, Values, Wiring
 
@@ -94,7 +94,7 @@ def facts_html(arrival: AddedDiff) -> str:
     facts += [("parameters", f"{sum(change.parameters for change in changes):,}")]
     facts += [("its files name the base", arrival.base)] if arrival.base else []
     facts += [("asked as", info.task)]
-    return render("ui/parts/facts.html", facts=facts)
+    return render("ui/facts.html", facts=facts)
 
 
 def change_figure(changes: Table[ModuleChange] | None) -> str:

@@ -19,8 +19,8 @@ from dit_core.session.lens import MIDDLE, LensResult, LensSettings, LookTab, Ste
 from dit_core.session.tab import Frame
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, Control, copying, saving, sentence_figure
+from dit_core.ui import pieces
+from dit_core.ui.pieces import LATEST, QUICK, Control, copying, saving, sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 
 HINTS = {

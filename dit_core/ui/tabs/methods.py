@@ -21,8 +21,8 @@ from dit_core.session.tab import Frame, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import call, opening_lines
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import QUICK, Control, copying, saving, sentence_figure
+from dit_core.ui import pieces
+from dit_core.ui.pieces import QUICK, Control, copying, saving, sentence_figure
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 
 HINTS = {

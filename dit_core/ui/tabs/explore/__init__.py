@@ -13,7 +13,7 @@ from dit_core.present.cards import note_html
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts.pieces import ADDRESS, COPY, LATEST, LINK, QUICK, RUN, SAVE, SEARCH, SLOW, TURN
+from dit_core.ui.pieces import ADDRESS, COPY, LATEST, LINK, QUICK, RUN, SAVE, SEARCH, SLOW, TURN
 from dit_core.ui.server.site import Site
 from dit_core.ui.tabs import Shown, Values, Wiring
 from dit_core.ui.tabs.explore.controls import build_controls

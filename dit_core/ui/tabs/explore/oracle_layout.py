@@ -14,8 +14,8 @@ from dit_core.session.choices import measures
 from dit_core.session.settings import PanelSettings
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, RUN, SLOW, saving
+from dit_core.ui import pieces
+from dit_core.ui.pieces import LATEST, QUICK, RUN, SLOW, saving
 from dit_core.ui.tabs import Wiring
 from dit_core.ui.tabs.explore import oracle_view as view
 from dit_core.ui.tabs.explore.oracle_events import CHOSEN, OracleEvents

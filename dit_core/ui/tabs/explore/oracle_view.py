@@ -14,8 +14,8 @@ from dit_core.request.conditions import Span
 from dit_core.session.choices import measure
 from dit_core.session.oracle import PanelResult, column_of, evidence_of_layer
 from dit_core.session.readings import readings_html, shown_target, visible
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import sentence_figure
+from dit_core.ui import pieces
+from dit_core.ui.pieces import sentence_figure
 
 NEXT_MEASURES = ("rank", "probability")
 HEIGHT, NEXT_HEIGHT = 500, 460  # pixels, as `plots` draws them

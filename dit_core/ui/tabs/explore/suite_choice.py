@@ -13,7 +13,7 @@ from dit_core.session.job import TimeLeft
 from dit_core.session.tab import error_sentence
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
-from dit_core.ui.parts.pieces import GO, QUICK, SLOW
+from dit_core.ui.pieces import GO, QUICK, SLOW
 from dit_core.ui.server import suite_opener
 from dit_core.ui.server.site import CLOSED, Site
 

@@ -13,8 +13,8 @@ from dit_core.session.tab import Frame
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import LATEST, QUICK, SLOW, Control, copying, saving
+from dit_core.ui import pieces
+from dit_core.ui.pieces import LATEST, QUICK, SLOW, Control, copying, saving
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring
 from dit_core.ui.tabs.scoreboard import view
 from dit_core.ui.tabs.scoreboard.audit import audit_section

@@ -16,7 +16,7 @@ from dit_core.session.tab import Frame, Tab
 from dit_core.session.visit import Visit
 from dit_core.suite import Suite
 from dit_core.suite.snippets import diff_expression, opening_lines
-from dit_core.ui.parts.pieces import QUICK, SLOW, copying
+from dit_core.ui.pieces import QUICK, SLOW, copying
 from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring
 
 KEEP = "(name, text) => name && window.dit.save(name, text)"

@@ -18,8 +18,8 @@ from dit_core.scoreboard.stored import published_points
 from dit_core.session.tab import file_content
 from dit_core.suite import Suite
 from dit_core.trust import FILES, measured_reliability
-from dit_core.ui.parts import pieces
-from dit_core.ui.parts.pieces import saving, sentence_figure
+from dit_core.ui import pieces
+from dit_core.ui.pieces import saving, sentence_figure
 
 BY = {"number of training diffs": TRAINING_DIFFS, "rank of the diffs": RANK}
 EMPTY = "Nothing measured yet: press Run."

@@ -57,7 +57,7 @@ def sentence_figure(text: str) -> str:
 def progress_html(text: str, kind: str, done: float | str, total: float, *, idle: bool = False, label: str = "") -> str:
     """Return a note with a bar under it: `done` of `total`; where it is `idle`, the bar only keeps its place."""
     note = note_html(text, kind)
-    return render("ui/parts/progress.html", note=note, done=done, total=total, idle=idle, label=label)
+    return render("ui/progress.html", note=note, done=done, total=total, idle=idle, label=label)
 
 
 def saving(saved: Callable[..., tuple[str, str]], visit: gr.State, what: str, words: str, name: str = "") -> None:
