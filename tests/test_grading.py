@@ -20,10 +20,9 @@ import pytest
 from dit_core import DiffInfo, DitError
 from dit_core.__main__ import main
 from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions, suite_grader
-from dit_core.grading.agreement import grader_agreement, read_graded
 from dit_core.grading.embedding import Embedding, Learned, WordVectors, read_vectors
 from dit_core.grading.fit import fit_scale
-from dit_core.grading.grades import Scale
+from dit_core.grading.grades import Scale, grader_agreement, read_graded
 from dit_core.grading.judge import BaseChat, Endpoint, Judge, grade_in
 from dit_core.grading.rules import Rules, World, word_overlap
 from dit_core.hub.cache import KeyValueCache

@@ -21,7 +21,7 @@ from dit_core.cli.output import (
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
-    from dit_core.grading.agreement import GraderAgreement
+    from dit_core.grading.grades import GraderAgreement
     from dit_core.records import Confidence, Reliability
 
 
@@ -130,7 +130,7 @@ def grade(
 ) -> None:
     """Grade the pairs of a file anew, and show how well that agrees with their grades."""
     from dit_core.grading import grader as grader_of
-    from dit_core.grading.agreement import grader_agreement, read_graded
+    from dit_core.grading.grades import grader_agreement, read_graded
     from dit_core.suite import load_suite
 
     pairs = read_graded(file)

@@ -18,9 +18,17 @@ import typer
 
 from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
-from dit_core.grading.agreement import GradedPair, GraderAgreement, grader_agreement, read_graded
 from dit_core.grading.embedding import VECTORS
-from dit_core.grading.grades import GRADES, Fitted, GradeResult, Scale
+from dit_core.grading.grades import (
+    GRADES,
+    Fitted,
+    GradedPair,
+    GraderAgreement,
+    GradeResult,
+    Scale,
+    grader_agreement,
+    read_graded,
+)
 from dit_core.stats import Interval, cluster_bootstrap_intervals, fit_logistic
 
 FIGURES = ("spearman", "mean_absolute_error", "roc_area", "quadratic_kappa", "exact", "within_one")
