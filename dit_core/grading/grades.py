@@ -1,4 +1,4 @@
-"""Grades from 1 (unrelated) to 5 (the same thing): the interface of all graders, and how one agrees with given grades."""
+"""Grades from 1 (unrelated) to 5 (the same thing): the interface of all graders, and how they agree with given ones."""
 
 import csv
 from abc import ABC, abstractmethod
