@@ -17,8 +17,14 @@ from dit_core.suite import Suite
 from dit_core.ui import pieces
 from dit_core.ui.pieces import LATEST, QUICK, RUN, SLOW, saving
 from dit_core.ui.tabs import Wiring
-from dit_core.ui.tabs.explore import oracle_view as view
-from dit_core.ui.tabs.explore.oracle_events import CHOSEN, OracleEvents
+from dit_core.ui.tabs.explore.oracle_events import (
+    CHOSEN,
+    HEIGHT,
+    NEXT_HEIGHT,
+    NEXT_MEASURES,
+    OracleEvents,
+    span_choices,
+)
 
 HINTS = {
     "dit-oracle-question": "What the oracle is asked about each layer. Pick a question, or write your own.",
@@ -95,14 +101,12 @@ def build_panel(suite: Suite, visit: gr.State) -> Panel:
         note = gr.HTML(start["reading"], elem_id="dit-oracle-note", apply_default_css=False)
         with gr.Column(visible=there, elem_classes="dit-plain"):
             y = gr.Radio(measures(False), value=start["y"]["value"], label="height shows", elem_id="dit-oracle-y")
-            figure = pieces.figure(start["figure"], view.HEIGHT, elem_id="dit-oracle-figure")
+            figure = pieces.figure(start["figure"], HEIGHT, elem_id="dit-oracle-figure")
             details = gr.HTML(start["details"], elem_id="dit-oracle-details", apply_default_css=False)
             saving(events.saved, visit, "oracle", "the readings")
         gr.HTML(NEXT_TITLE, apply_default_css=False)
-        next_y = gr.Radio(
-            list(view.NEXT_MEASURES), value=view.NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y"
-        )
-        next_figure = pieces.figure(start["next_figure"], view.NEXT_HEIGHT, elem_id="dit-next-figure")
+        next_y = gr.Radio(list(NEXT_MEASURES), value=NEXT_MEASURES[0], label="height shows", elem_id="dit-next-y")
+        next_figure = pieces.figure(start["next_figure"], NEXT_HEIGHT, elem_id="dit-next-figure")
         saving(events.saved, visit, "next-tokens", "the logit lens")
     parts = {
         **controls, "reading": note, "y": y, "figure": figure, "details": details, "next_y": next_y,
@@ -126,7 +130,7 @@ def _controls(suite: Suite, events: OracleEvents, tokens: str) -> tuple[dict[str
             elem_id="dit-oracle-question",
         )
         span = gr.Dropdown(
-            view.span_choices(asked.span),
+            span_choices(asked.span),
             value=asked.span,
             label="about",
             min_width=170,
