@@ -201,9 +201,8 @@ def _entries(name: str, title: str, model: str, task: str, where: dict[str, Any]
         },
         "adapters": adapters,
     }
-    if model_entry.oracle:
-        oracle = {"source": f"hf://{model_entry.oracle}", "title": model_entry.oracle.partition("/")[2]}
-        entries["oracle"] = oracle | {"percents": ORACLE_PERCENTS}
+    if oracle := model_entry.oracle:
+        entries["oracle"] = {"source": f"hf://{oracle}", "title": oracle.partition("/")[2], "percents": ORACLE_PERCENTS}
     return entries
 
 
