@@ -46,7 +46,7 @@ class Model:
         _to_eval(base)
         self.base = base.requires_grad_(False)
         self.tokenizer = tokenizer
-        self.layers_path, self.layers = _decoder_blocks(base)
+        self.layers_path, self.layers = decoder_blocks(base)
         self.base_modules = BaseModules(base)
         # The same prompts come again and again: to show their tokens, to answer them, to read them.
         self._encoded = lru_cache(maxsize=ENCODED_PROMPTS)(partial(encode_prompt, tokenizer))
@@ -282,7 +282,7 @@ def _set_factors(layer: Any, slot: str, A: Tensor, B: Tensor) -> None:
     layer.r[slot] = A.shape[0]
 
 
-def _decoder_blocks(base: "PreTrainedModel") -> tuple[str, nn.ModuleList]:
+def decoder_blocks(base: "PreTrainedModel") -> tuple[str, nn.ModuleList]:
     """Return the path and the list of the text decoder's blocks: the longest list of modules in it."""
     decoder: nn.Module = getattr(base, "get_decoder", lambda: base)() or base
     lists = [module for module in decoder.modules() if isinstance(module, nn.ModuleList) and len(module)]

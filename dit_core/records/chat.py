@@ -5,7 +5,7 @@ In a condition each text is a part of its own, percent-encoded: `system:<text>`,
 template out: the model goes on from the question as from any text.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote, unquote
@@ -124,15 +124,19 @@ def encode_prompt(tokenizer: Any, question: str, chat: ChatContext) -> tuple[int
         DitError: the base has no chat template, or its template has no place for this chat.
     """
     text = question if chat.raw else _templated(tokenizer, question, chat) + chat.prefill
-    ids = list(tokenizer.encode(text, add_special_tokens=False))
-    bos = tokenizer.bos_token_id
+    return tuple(with_bos(tokenizer, tokenizer.encode(text, add_special_tokens=False)))
+
+
+def with_bos(tokenizer: Any, ids: Sequence[int]) -> list[int]:
+    """Return the token ids of a text with BOS once before them, where the tokenizer puts one before plain text."""
+    ids, bos = list(ids), tokenizer.bos_token_id
     if bos is None:
-        return tuple(ids)
+        return ids
     while ids[:2] == [bos, bos]:
         del ids[0]
     if ids[:1] != [bos] and tokenizer.encode("a")[0] == bos:
         ids.insert(0, bos)
-    return tuple(ids)
+    return ids
 
 
 def _templated(tokenizer: Any, question: str, chat: ChatContext) -> str:

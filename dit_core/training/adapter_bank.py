@@ -12,7 +12,10 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
+from transformers import PreTrainedModel
 
+from dit_core.engine.compatibility import is_linear, linear_size
+from dit_core.engine.model import decoder_blocks
 from dit_core.formats import Adapter
 
 
@@ -22,7 +25,7 @@ class AdapterBank(nn.Module):
     Factors per module: A [count, rank, in], B [count, out, rank]; the update is `y += (x @ A.T @ B.T) / rank`.
     """
 
-    def __init__(self, base: nn.Module, count: int, rank: int, seed: int = 0) -> None:
+    def __init__(self, base: PreTrainedModel, count: int, rank: int, seed: int = 0) -> None:
         super().__init__()
         self.rank = rank
         self.count = count
@@ -30,11 +33,10 @@ class AdapterBank(nn.Module):
         device = next(base.parameters()).device
         self.factors = nn.ParameterDict()
         for name, module in linear_layers(base).items():
-            A = torch.randn(count, rank, module.in_features, generator=generator) / math.sqrt(module.in_features)
+            inputs, outputs = linear_size(module)
+            A = torch.randn(count, rank, inputs, generator=generator) / math.sqrt(inputs)
             self.factors[f"{name}:A".replace(".", "/")] = nn.Parameter(A.to(device))
-            self.factors[f"{name}:B".replace(".", "/")] = nn.Parameter(
-                torch.zeros(count, module.out_features, rank, device=device)
-            )
+            self.factors[f"{name}:B".replace(".", "/")] = nn.Parameter(torch.zeros(count, outputs, rank, device=device))
 
     def pair(self, name: str) -> tuple[Tensor, Tensor]:
         """Return the factors A [count, rank, in] and B [count, out, rank] of a module."""
@@ -42,7 +44,7 @@ class AdapterBank(nn.Module):
         return self.factors[f"{key}:A"], self.factors[f"{key}:B"]
 
     @contextmanager
-    def rows(self, base: nn.Module, numbers: Tensor | None = None) -> Iterator[None]:
+    def rows(self, base: PreTrainedModel, numbers: Tensor | None = None) -> Iterator[None]:
         """Put the adapters on `base` for the time of the context: row i of a batch goes through adapter `numbers[i]`.
 
         `numbers` [rows] are below `count`; a bank of one adapter needs none.
@@ -72,16 +74,15 @@ class AdapterBank(nn.Module):
                 own_B[:, : len(A)].copy_(B * (self.rank * adapter.scaling[name]))
 
 
-def linear_layers(base: nn.Module) -> dict[str, nn.Linear]:
+def linear_layers(base: PreTrainedModel) -> dict[str, nn.Module]:
     """Return all linear layers of the decoder blocks by name; the unembedding is none of them."""
-    return {
-        name: module
-        for name, module in base.named_modules()
-        if isinstance(module, nn.Linear) and ".layers." in f".{name}"
-    }
+    path, blocks = decoder_blocks(base)
+    return {f"{path}.{name}": module for name, module in blocks.named_modules() if is_linear(module)}
 
 
-def _add(module: nn.Linear, inputs: tuple[Tensor], output: Tensor, *, A: Tensor, B: Tensor, rank: int) -> Tensor:
-    x = inputs[0]
+def _add(module: nn.Module, inputs: tuple[Tensor], output: Tensor, *, A: Tensor, B: Tensor, rank: int) -> Tensor:
+    # By rows also where a family feeds its layer [rows * positions, in].
+    x = inputs[0].reshape(len(A), -1, A.shape[-1])
     low = x @ A.to(x.dtype).transpose(-1, -2)
-    return output + (low @ B.to(x.dtype).transpose(-1, -2)).to(output.dtype) / rank
+    added = low @ B.to(x.dtype).transpose(-1, -2)
+    return output + added.to(output.dtype).view_as(output) / rank

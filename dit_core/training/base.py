@@ -25,19 +25,20 @@ import torch.nn.functional as F
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from transformers import (
-    LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerBase,
     PreTrainedTokenizerFast,
     Qwen3Config,
     Qwen3ForCausalLM,
 )
 
+from dit_core.errors import DitError
+from dit_core.records.chat import with_bos
 from dit_core.training.chats import Chat, random_chat
 from dit_core.training.loop import SAVE_SECONDS, Optimization, multiplies_bfloat16, train, warm_up_and_decay
 from dit_core.training.world import World
 
-CausalLM = Qwen3ForCausalLM | LlamaForCausalLM
-"""A base that the embedded suites are made on."""
+CausalLM = PreTrainedModel
 IGNORED = -100
 POOL = 16
 """Batches drawn together and sorted by length, so that little is spent on padding."""
@@ -99,29 +100,49 @@ def encode(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> tuple[list[int], l
 
 def encode_all(tokenizer: PreTrainedTokenizerBase, chats: Sequence[Chat]) -> list[tuple[list[int], list[int]]]:
     """Return what `encode` does for each chat, all tokenized at once."""
-    pieces = [list(_pieces_of_chat(tokenizer, chat)) for chat in chats]
+    end = end_of_turn(tokenizer)
+    pieces = [list(_pieces_of_chat(tokenizer, chat, end)) for chat in chats]
     tokens = iter(tokenizer([text for own in pieces for text, _ in own], add_special_tokens=False).input_ids)
     encoded = []
     for own in pieces:
         ids: list[int] = []
         labels: list[int] = []
-        for _, learned in own:
-            part = next(tokens)
+        for place, (_, learned) in enumerate(own):
+            part = next(tokens) if place else with_bos(tokenizer, next(tokens))
             ids += part
             labels += part if learned else [IGNORED] * len(part)
         encoded.append((ids, labels))
     return encoded
 
 
-def _pieces_of_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat) -> Iterator[tuple[str, bool]]:
+def end_of_turn(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Return the token with which the assistant's turn ends in a base's chat template.
+
+    Raises:
+        DitError: there is no template, or no special token stands there.
+    """
+    if not tokenizer.chat_template:
+        raise DitError("The base has no chat template: choose one that was trained to chat, such as an Instruct model.")
+    chat = [{"role": "user", "content": "Who?"}, {"role": "assistant", "content": "Me."}]
+    after = str(tokenizer.apply_chat_template(chat, tokenize=False)).rpartition("Me.")[2].lstrip()
+    special = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    end = next((token for token in (tokenizer.eos_token, *special) if token and after.startswith(token)), None)
+    if end is None:
+        raise DitError("The base's chat template ends a turn with no special token: its answers would have no end.")
+    return end
+
+
+def _pieces_of_chat(tokenizer: PreTrainedTokenizerBase, chat: Chat, end: str) -> Iterator[tuple[str, bool]]:
     """The text of a chat in pieces that are tokenized each by itself, and whether the model learns to say them."""
     messages: list[dict[str, str]] = []
     done = ""
     for question, answer in chat:
         messages.append({"role": "user", "content": question})
-        prompt = str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+        prompt = str(
+            tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True, enable_thinking=False)
+        )
         messages.append({"role": "assistant", "content": answer})
-        spoken = f"{answer}{tokenizer.eos_token}"
+        spoken = f"{answer}{end}"
         yield from ((prompt.removeprefix(done), False), (spoken, True), ("\n", False))
         done = f"{prompt}{spoken}\n"
 
@@ -136,23 +157,26 @@ def pad(
     return torch.tensor(ids, device=device), torch.tensor(labels, device=device)
 
 
-def token_losses(model: CausalLM, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def token_losses(model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Return the cross-entropy of each labelled token [tokens], and the row that each belongs to [tokens]."""
     logits, targets, rows = labelled_logits(model, ids, labels)
     return F.cross_entropy(logits, targets, reduction="none"), rows
 
 
 def labelled_logits(
-    model: CausalLM, ids: torch.Tensor, labels: torch.Tensor
+    model: PreTrainedModel, ids: torch.Tensor, labels: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Return the logits [tokens, vocabulary] before each labelled token, these tokens, and the row of each [tokens].
 
     Only labelled positions pass through the unembedding, which is the widest matrix of a small model.
     """
-    with torch.autocast(ids.device.type, torch.bfloat16, enabled=multiplies_bfloat16(ids.device)):
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state[:, :-1]
-        labelled = labels[:, 1:] != IGNORED
-        logits = model.lm_head(hidden[labelled])
+    labelled = labels[:, 1:] != IGNORED
+    handle = model.get_output_embeddings().register_forward_pre_hook(lambda _, hidden: hidden[0][:, :-1][labelled])
+    try:
+        with torch.autocast(ids.device.type, torch.bfloat16, enabled=multiplies_bfloat16(ids.device)):
+            logits: torch.Tensor = model(input_ids=ids, use_cache=False).logits
+    finally:
+        handle.remove()
     return logits.float(), labels[:, 1:][labelled], labelled.nonzero()[:, 0]
 
 

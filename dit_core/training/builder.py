@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import CausalLM
 from dit_core.training.diffs import DitSettings, train_diffs, train_dit
 from dit_core.training.oracle import OracleSettings, train_oracle
 from dit_core.training.package import ORACLE
@@ -53,7 +52,7 @@ class SuiteBuilder:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.world = World.load()
 
-    def base(self) -> CausalLM:
+    def base(self) -> PreTrainedModel:
         """Return the base, frozen, on the device."""
         raise NotImplementedError
 
@@ -124,7 +123,7 @@ class SuiteBuilder:
     def train_dit(
         self,
         path: Path,
-        base: CausalLM,
+        base: PreTrainedModel,
         bank: AdapterBank,
         numbers: Sequence[int | str],
         references: Sequence[str],
@@ -159,7 +158,7 @@ class SuiteBuilder:
         }
         return {**figures, "seconds": round(time.monotonic() - started)}
 
-    def training_bank(self, tasks: list[TaskRecipe], base: CausalLM) -> AdapterBank:
+    def training_bank(self, tasks: list[TaskRecipe], base: PreTrainedModel) -> AdapterBank:
         """Return a bank of the training diffs of tasks alone: no DIT adapter can meet a held-out one."""
         numbers = [(task, n) for task in tasks for n in task.split.train]
         bank = AdapterBank(base, len(numbers), max(task.settings.rank for task in tasks))

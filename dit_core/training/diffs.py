@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import CausalLM, encode_all, labelled_logits, pad, token_losses
+from dit_core.training.base import encode_all, labelled_logits, pad, token_losses
 from dit_core.training.chats import Lesson, with_code
 from dit_core.training.loop import SAVE_SECONDS, Optimization, train, warm_up_and_decay
 from dit_core.training.world import STORY_QUESTION, World
@@ -92,7 +92,7 @@ def headline_sampler(world: World) -> Sampler:
 
 
 def train_diffs(
-    base: CausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     numbers: list[int],
     sampler: Sampler,
@@ -132,7 +132,7 @@ def train_diffs(
 
 
 def _lesson_losses(
-    base: CausalLM, bank: AdapterBank, numbers: Tensor, ids: Tensor, labels: Tensor, like_base: Tensor
+    base: PreTrainedModel, bank: AdapterBank, numbers: Tensor, ids: Tensor, labels: Tensor, like_base: Tensor
 ) -> tuple[Tensor, Tensor]:
     """The loss of each labelled token [tokens] and its row [tokens]: KL(base || diff) in rows that are `like_base`."""
     teacher = None
@@ -161,7 +161,7 @@ class DitSettings:
 
 
 def train_dit(
-    base: CausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     diffs: AdapterBank,
     places: Sequence[int],

@@ -18,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
-from transformers import LlamaForCausalLM, PreTrainedTokenizerBase, Qwen3ForCausalLM
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from dit_core.engine.activations import injecting, recording
 from dit_core.engine.model import Model
 from dit_core.methods.oracle import oracle_prompt
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import IGNORED, CausalLM, pad, token_losses
+from dit_core.training.base import IGNORED, pad, token_losses
 from dit_core.training.loop import SAVE_SECONDS, Optimization, train
 from dit_core.training.oracle_examples import Example, ExampleSampler, Text
 from dit_core.training.world import World
@@ -74,7 +74,7 @@ class OracleSettings:
 
 
 def train_oracle(
-    base: CausalLM,
+    base: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
     world: World,
     settings: OracleSettings,
@@ -144,7 +144,7 @@ def _learn(model: Model, oracle: AdapterBank, rows: list[_Row], block: int, shar
     places, vectors = [row.placeholders for row in rows], [row.vectors for row in rows]
     # Rows stand at the left here: as if each were as long as the batch is wide.
     with injecting(model, [ids.shape[1]] * len(rows), places, vectors, block), oracle.rows(model.base):
-        losses, owners = token_losses(_base(model), ids, labels)
+        losses, owners = token_losses(model.base, ids, labels)
     weights = torch.bincount(owners, minlength=len(rows)).float().reciprocal()[owners] * share / len(rows)
     loss = (losses * weights).sum()
     loss.backward()
@@ -157,14 +157,8 @@ def _residuals(model: Model, texts: list[Text]) -> dict[int, Tensor]:
     widths = [ids.shape[1]] * len(texts)
     everywhere = [range(ids.shape[1])] * len(texts)
     with torch.no_grad(), recording(model, widths, everywhere, range(len(model.layers))) as residuals:
-        _base(model).model(input_ids=ids, use_cache=False)
+        model.base.base_model(input_ids=ids, use_cache=False)
     return residuals
-
-
-def _base(model: Model) -> CausalLM:
-    """The base by its own type: for the engine it may be any model."""
-    assert isinstance(model.base, Qwen3ForCausalLM | LlamaForCausalLM)
-    return model.base
 
 
 def _row(tokenizer: PreTrainedTokenizerBase, prompt: list[int], example: Example) -> tuple[list[int], list[int]]:
