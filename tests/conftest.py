@@ -46,3 +46,14 @@ def browser():
         if found is None:
             (pytest.fail if required() else pytest.skip)(HOW_TO_GET_ONE)
         yield found
+
+
+@pytest.fixture
+def nothing_known(monkeypatch, tmp_path):
+    """No evidence was gathered before: all of it needs the model."""
+    from dit_core.trust.evidence import cache_of
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
+    cache_of.cache_clear()
+    yield
+    cache_of.cache_clear()

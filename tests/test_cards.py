@@ -9,7 +9,8 @@ import pytest
 from jinja2 import TemplateNotFound, UndefinedError
 
 from dit_core.errors import DitError
-from dit_core.methods.comparison import columns, compare, first_run, read_first_run
+from dit_core.methods.comparison import columns, first_run, pairs, read_first_run
+from dit_core.methods.verbalize import ask, stream
 from dit_core.present.cards import DONE, RUNNING, Card, card_html, cards_html, note_html
 from dit_core.present.html import percent, render
 from dit_core.present.palette import COLOURS
@@ -129,7 +130,7 @@ def test_one_batch_answers_every_card(suite):
         info = suite.diff(diff)
         wanted = columns(suite.tasks[info.task], chosen=Condition.parse("diff*2"))
         with forward_passes(suite) as rows:
-            tables = list(compare(suite, info, wanted))
+            tables = list(stream(suite, info, condition=pairs(wanted)))
         assert len(tables) > 1 and rows[0] == len(wanted), "each card is a row, and no other question is asked"
         assert [(v.condition, v.question) for v in tables[-1]] == [(c.condition, c.question) for c in wanted]
 
@@ -143,7 +144,7 @@ def test_first_run_is_read_back_until_the_suite_changes(suite, tmp_path):
     assert read_first_run(copied) is None
     stored = first_run(copied)
     (folder / "first-run.json").write_text(json.dumps(stored))
-    *_, live = compare(copied, copied.diff("topic-0412"), columns(copied.tasks["topic"]))
+    live = ask(copied, copied.diff("topic-0412"), condition=pairs(columns(copied.tasks["topic"])))
     assert read_first_run(copied).records == live.records
     for damage in ('{"fingerprint": "other"}', "[]", "{", json.dumps({**stored, "verbalizations": [{"diff": 1}]})):
         (folder / "first-run.json").write_text(damage)
@@ -236,5 +237,5 @@ def test_notebook_cell_gives_the_same_answers(suite):
         names: dict = {"display": lambda *frames: None}
         exec(cell_code(suite, str(suite.folder), settings, wanted), names)
         found = [*names["table"], *names["shown"]]
-        *_, live = compare(suite, info, wanted, **settings.sampling)
+        live = ask(suite, info, condition=pairs(wanted), **settings.sampling)
         assert {(v.condition, v.question): v.text for v in found} == {(v.condition, v.question): v.text for v in live}

@@ -16,7 +16,7 @@ from dit_core.cli import make_app
 from dit_core.errors import DitError
 from dit_core.grading import modal, words
 from dit_core.methods import Method, register, unregister
-from dit_core.methods.comparison import columns, compare
+from dit_core.methods.comparison import columns, pairs
 from dit_core.methods.verbalize import ask
 from dit_core.present.cards import Card, card_html, evidence_html
 from dit_core.present.html import probability_sentence
@@ -48,8 +48,8 @@ from dit_core.trust import (
     stream_confidence,
     valid_calibration,
 )
-from dit_core.trust.assess import sentence
-from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.assessment import sentence
+from dit_core.trust.control_diffs import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.evidence import EvidenceCache, cache_of, evidence_of, sample, score
 from dit_core.ui.tabs.explore.events import Events
 from tests.forward_passes import before_each_pass, forward_passes, stopped_in_its_first_pass
@@ -381,7 +381,7 @@ def shown(suite: Suite, diff: str = DIFF, **settings) -> Visit:
     session, info = Visit(), suite.diff(diff)
     chosen = Settings(**{**vars(Settings.for_diff(suite, diff)), **settings})
     wanted = columns(suite.task(info.task), chosen.question, chosen.condition)
-    session.result = Result(chosen, State.DONE, columns=wanted, table=last(compare(suite, info, wanted)))
+    session.result = Result(chosen, State.DONE, columns=wanted, table=ask(suite, info, condition=pairs(wanted)))
     return session
 
 
@@ -402,15 +402,6 @@ def test_the_page_shows_the_evidence_after_the_cards_and_never_the_truth(suite):
     assert info.reference not in found.sentence or info.reference in found.text
     assert str(info.trigger) not in json.dumps(found.controls)
     assert list(events.fetch_evidence(session, {})) == [{}]  # it is there: nothing more to do
-
-
-@pytest.fixture
-def nothing_known(monkeypatch, tmp_path):
-    """No evidence was gathered before: all of it needs the model."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
-    cache_of.cache_clear()
-    yield
-    cache_of.cache_clear()
 
 
 def test_evidence_stops_at_once_and_a_next_question_takes_over(suite, nothing_known):

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from dit_core.engine.batching import BatchSize, batch_size
-from dit_core.methods.comparison import columns, compare
+from dit_core.methods.comparison import columns, pairs
 from dit_core.methods.oracle import read
-from dit_core.methods.verbalize import ask
+from dit_core.methods.verbalize import ask, stream
 from dit_core.records.condition import Condition
 from dit_core.session.job import QueuePosition, follow
 from dit_core.session.settings import Settings
@@ -166,7 +166,7 @@ def test_a_visitor_sees_their_place_in_the_line(suite):
     with slow_steps(suite, 0.02):
         for client in "ab":
             with serving(client=client):
-                answers = compare(suite, info, columns(suite.task("topic")), max_new_tokens=20)
+                answers = stream(suite, info, condition=pairs(columns(suite.task("topic"))), max_new_tokens=20)
                 others.append(follow(answers, Visit().stop))
         next(others[0])
         with serving(client="b"):
@@ -338,7 +338,7 @@ def test_a_page_finds_its_killed_server_again_and_shows_what_its_address_says(su
         settings = Settings("topic-0413", temperature=1.0, max_new_tokens=60, seed=3)
         chosen = Condition.parse("diff*0.5+dit*2")
         info = suite.diff("topic-0413")
-        *_, expected = compare(suite, info, columns(suite.task("topic"), chosen=chosen), **settings.sampling)
+        expected = ask(suite, info, condition=pairs(columns(suite.task("topic"), chosen=chosen)), **settings.sampling)
         last = [v.text for v in expected if v.condition == str(chosen)]
         shown = visitor.page.locator(".dit-chosen .dit-text").all_text_contents()
         assert shown == [text.replace("\0", "").replace("\r", "\n") for text in last]  # as a browser reads HTML

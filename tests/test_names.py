@@ -32,15 +32,18 @@ def test_importing_the_package_starts_nothing_heavy():
 def test_names_stay_what_they_are_whatever_is_imported():
     """Importing a submodule sets its name on the package it is in: over a function of that name, if there were one."""
     code = """
-import importlib, pkgutil, dit_core
+import importlib, pkgutil, sys, dit_core
 before = {name: (getattr(dit_core, name), getattr(dit_core, name)) for name in dit_core.__all__}
 for module in pkgutil.walk_packages(dit_core.__path__, "dit_core."):
     if not module.name.endswith("__main__"):
         importlib.import_module(module.name)
 after = {name: (getattr(dit_core, name), getattr(dit_core, name)) for name in dit_core.__all__}
-print(len(before), all(before[name][0] is one for name in before for one in (*before[name], *after[name])))
+same = all(before[name][0] is one for name in before for one in (*before[name], *after[name]))
+places = {name: name.rpartition(".") for name in sys.modules if name.startswith("dit_core.")}
+hidden = [name for name, (room, _, own) in places.items() if getattr(sys.modules[room], own) is not sys.modules[name]]
+print(len(before), same, hidden)
 """
-    assert in_fresh_process(code) == f"{len(dit_core.__all__)} True"
+    assert in_fresh_process(code) == f"{len(dit_core.__all__)} True []", "no function hides a module of its name"
 
 
 @pytest.mark.parametrize("name", dit_core.__all__)

@@ -42,7 +42,7 @@ from dit_core.trust import (
 )
 from dit_core.trust.calibrate import in_turns, layer_turns
 from dit_core.trust.calibration import ORACLE
-from dit_core.trust.controls import NONE, OTHER, PERMUTED, RANDOM
+from dit_core.trust.control_diffs import NONE, OTHER, PERMUTED, RANDOM
 from dit_core.trust.evidence import cache_of, evidence_of, sample
 from dit_core.trust.oracle_confidence import CALIBRATED_READINGS
 from dit_core.ui.api import functions
@@ -313,15 +313,6 @@ def test_a_click_shows_whether_each_reading_can_be_trusted(suite):
     assert frames[-1].count("dit-evidence") == 2 and frames[-1].count("samples and controls") == 2
     assert clicked(events, session, 1) == []  # it is there: nothing more to do
     assert len(clicked(events, session, 0)) == 3
-
-
-@pytest.fixture
-def nothing_known(monkeypatch, tmp_path):
-    """No evidence was gathered before: all of it needs the model."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "empty-cache"))
-    cache_of.cache_clear()
-    yield
-    cache_of.cache_clear()
 
 
 def test_weighing_stops_at_once_and_waits_for_the_reading(suite, nothing_known):

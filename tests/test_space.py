@@ -16,7 +16,7 @@ from dit_core.formats import Adapter, write_weight_diffs
 from dit_core.methods import oracle
 from dit_core.methods.verbalize import ask, stream
 from dit_core.suite.offload import RemoteCall
-from dit_core.trust.controls import RANDOM, control
+from dit_core.trust.control_diffs import RANDOM, control
 from dit_core.ui.server import space
 from tests.serving import free_port
 from tests.visits import visit

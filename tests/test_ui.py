@@ -9,9 +9,9 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from dit_core.methods import comparison as standing
-from dit_core.methods.comparison import columns, compare, first_run
+from dit_core.methods.comparison import columns, first_info, first_run, pairs, read_first_run
 from dit_core.methods.verbalize import ask
+from dit_core.session import explore as asking
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import confidence
 from tests.serving import served
@@ -197,7 +197,7 @@ def test_a_wrong_link_is_a_sentence_and_the_page_goes_on(visitor):
 
 def slowly(monkeypatch, seconds: float, started: threading.Event | None = None, closed: threading.Event | None = None):
     """Makes every token take `seconds` more, as a large model would; `closed` is set by an end before the last one."""
-    plain = standing.stream
+    plain = asking.stream
 
     def slow(*args, **kwargs):
         tables, complete = plain(*args, **kwargs), False
@@ -213,12 +213,12 @@ def slowly(monkeypatch, seconds: float, started: threading.Event | None = None, 
             if closed and not complete:
                 closed.set()
 
-    monkeypatch.setattr(standing, "stream", slow)
+    monkeypatch.setattr(asking, "stream", slow)
 
 
 def hold(monkeypatch, tokens: int) -> tuple[threading.Event, threading.Event]:
     """Makes the model wait after so many tokens until the first event is set; the second is set once it is closed."""
-    plain, go_on, closed = standing.stream, threading.Event(), threading.Event()
+    plain, go_on, closed = asking.stream, threading.Event(), threading.Event()
 
     def held(*args, **kwargs):
         tables, complete = plain(*args, **kwargs), False
@@ -233,7 +233,7 @@ def hold(monkeypatch, tokens: int) -> tuple[threading.Event, threading.Event]:
             if not complete:
                 closed.set()
 
-    monkeypatch.setattr(standing, "stream", held)
+    monkeypatch.setattr(asking, "stream", held)
     return go_on, closed
 
 
@@ -314,7 +314,7 @@ def test_surprise_picks_a_held_out_diff_and_asks(visitor, suite):
 
 
 def test_hostile_text_is_only_text(visitor, monkeypatch):
-    plain = standing.stream
+    plain = asking.stream
 
     def hostile(*args, **kwargs):
         from dataclasses import replace
@@ -323,7 +323,7 @@ def test_hostile_text_is_only_text(visitor, monkeypatch):
         said = {"text": HOSTILE, "tokens": (HOSTILE,), "token_probabilities": (0.5,)}
         yield replace(table, records=tuple(replace(v, **said) for v in table))
 
-    monkeypatch.setattr(standing, "stream", hostile)
+    monkeypatch.setattr(asking, "stream", hostile)
     visitor.open()
     assert visitor.cards()["base"] == HOSTILE
     visitor.page.fill("#dit-question textarea", HOSTILE)
@@ -340,7 +340,7 @@ def test_take_away_json_csv_and_notebook_cell(visitor, suite):
     with page.expect_download() as saved:
         page.click("#dit-json")
     assert saved.value.suggested_filename == "topic-0412.json"
-    *_, expected = compare(suite, suite.diff("topic-0412"), columns(suite.tasks["topic"]))
+    expected = ask(suite, suite.diff("topic-0412"), condition=pairs(columns(suite.tasks["topic"])))
     (evidence,) = confidence(suite, "topic-0412").to_json()["confidence"]
     assert json.loads(saved.value.path().read_text()) == {**expected.to_json(), "confidence": [evidence]}
     with page.expect_download() as saved:
@@ -400,7 +400,7 @@ def test_the_stored_first_run_is_marked_and_replaced_once_untrue(browser, suite,
         visitor.context.close()
         (folder / "first-run.json").write_text(json.dumps({**stored, "fingerprint": "other"}))
         later = Visitor(browser, url).open()
-        *_, live = compare(suite, suite.diff("topic-0412"), columns(suite.tasks["topic"]))
+        live = ask(suite, suite.diff("topic-0412"), condition=pairs(columns(suite.tasks["topic"])))
         assert list(later.cards().values()) == seen(live)
         later.context.close()
 
@@ -408,10 +408,10 @@ def test_the_stored_first_run_is_marked_and_replaced_once_untrue(browser, suite,
 @pytest.mark.long
 def test_pocket_first_visit_is_the_real_thing(browser):
     pocket = load_suite("pocket")
-    stored = standing.read_first_run(pocket)
+    stored = read_first_run(pocket)
     assert stored is not None, "The stored first run is not this suite's: build it anew (`make pocket` writes it)."
-    info = standing.first_info(pocket)
-    *_, live = compare(pocket, info, columns(pocket.task(info.task)))
+    info = first_info(pocket)
+    live = ask(pocket, info, condition=pairs(columns(pocket.task(info.task))))
     assert [v.text for v in stored] == [v.text for v in live]
     with served(pocket) as url:
         visitor = Visitor(browser, url).open()

@@ -12,8 +12,8 @@ import typer
 
 from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, smol, suites
 from dit_core.cli.measuring import audit, scoreboard
-from dit_core.cli.methods import method_commands, methods
 from dit_core.cli.output import console_progress
+from dit_core.cli.registered import method_commands, methods
 from dit_core.cli.trust import calibrate, confidence, grade, reading_confidence
 from dit_core.errors import DitError
 

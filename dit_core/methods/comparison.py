@@ -2,7 +2,8 @@
 
 Whoever looks at one condition needs the others next to it: what the base says, what the diff says when asked
 openly, what its trigger brings out, what the DIT adapter says where there is nothing to find, and diff + DIT.
-They are asked (`compare`), and read: by logit lens and through the oracle, in one pass over their prompts (`read`).
+All are asked in one request (`pairs`), and read: by logit lens and through the oracle, in one pass over their prompts
+(`read`).
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ from dit_core.methods.lens.prompt_lens import next_token_records
 from dit_core.methods.oracle.batch import OracleRow, SpansOfTarget, read_spans, rows_of
 from dit_core.methods.oracle.reading import reading_tables
 from dit_core.methods.oracle.request import ReadOptions, Request, checked_request
-from dit_core.methods.sampling import SamplingOptions
-from dit_core.methods.verbalize import stream
+from dit_core.methods.verbalize import ask
 from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json
 from dit_core.records.chat import PLAIN_CHAT
@@ -92,16 +92,6 @@ def _plain(task: Task, condition: Condition) -> Condition:
     return replace(condition, adapters=kept)
 
 
-def compare(
-    suite: Suite, info: DiffInfo, cards: Sequence[Column], **sampling: Unpack[SamplingOptions]
-) -> Generator[Table[Verbalization], None, None]:
-    """Stream the answers of `cards`, all rows in one batch.
-
-    Yields a partial table per token, rows ordered as the cards are. Raises DitError as `ask` does.
-    """
-    return stream(suite, info.id, condition=pairs(cards), **sampling)
-
-
 def targets(suite: Suite, info: DiffInfo, cards: Sequence[Column], seed: int = 0) -> Table[Target]:
     """Return the tokens of each card's prompt."""
     return _ordered(cards, oracle.targets(suite, info, condition=pairs(cards), seed=seed))
@@ -166,7 +156,7 @@ def _read(request: Request, followed: Sequence[TargetRow]) -> tuple[list[NextTok
 
 
 def pairs(cards: Sequence[Column]) -> list[str | Condition | tuple[str | Condition, str]]:
-    """Return the cards as conditions with a question of their own, so that all are read in one request."""
+    """Return the cards as conditions with a question of their own, so that all are asked, or read, in one request."""
     return [(card.condition, card.question) for card in cards]
 
 
@@ -192,7 +182,7 @@ def first_info(suite: Suite) -> DiffInfo:
 def first_run(suite: Suite) -> dict[str, Any]:
     """Ask the first diff the comparison: the content of the suite's `first-run.json`."""
     info = first_info(suite)
-    *_, table = compare(suite, info, columns(suite.task_of(info)))
+    table = ask(suite, info.id, condition=pairs(columns(suite.task_of(info))))
     return {"fingerprint": suite.fingerprint, "diff": info.id, **table.to_json()}
 
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import Any
 
 from dit_core.errors import DitError, checked_text
-from dit_core.methods.comparison import Column, columns, compare, pairs
+from dit_core.methods.comparison import Column, columns, pairs
+from dit_core.methods.verbalize import stream
 from dit_core.records import Confidence
 from dit_core.records.condition import Condition
 from dit_core.request.conditions import question_of
@@ -81,7 +82,7 @@ class ExploreTab(Tab[Settings, Result]):
 
     def start(self, first: Result) -> Generator[Any, None, None]:
         """Return the answers as tokens arrive."""
-        return compare(self.suite, self.suite.diff(first.settings.diff), first.columns, **first.settings.sampling)
+        return stream(self.suite, first.settings.diff, condition=pairs(first.columns), **first.settings.sampling)
 
     def words(self, result: Result, clock: TimeLeft) -> str:
         """Return 'token 12 of at most 40, at most 2 s left', measured from the moment of asking."""

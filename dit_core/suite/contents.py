@@ -86,7 +86,7 @@ class SuiteContents:
         return self._user_diffs.add(adapter, origin, self.task(task).name, current_limits().user_diff_bytes)
 
     def forget(self, id: str) -> None:
-        """Remove a user's own diff; does nothing where it is gone already."""
+        """Remove a user's own diff; do nothing where it is gone already."""
         self._user_diffs.remove(id)
 
     def user_diffs_in(self, values: Any) -> tuple[UserDiff, ...]:

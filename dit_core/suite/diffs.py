@@ -264,7 +264,7 @@ class UserDiffs:
         return tuple(user_diff for id, user_diff in by_id.items() if id in ids)
 
     def remove(self, id: str) -> None:
-        """Remove a diff; does nothing where it is gone already."""
+        """Remove a diff; do nothing where it is gone already."""
         with self._lock:
             self._by_id.pop(id, None)
 

@@ -47,42 +47,38 @@ class RemoteCall:
                 yield result
 
 
-def _remote_call(
-    function: Callable[..., Any], suite: "Suite", arguments: tuple, options: Mapping[str, Any]
-) -> RemoteCall:
-    user_diffs = suite.user_diffs_in((arguments, options))
-    return RemoteCall(function, suite, arguments, options, user_diffs, current_limits())
+Offload = Callable[[RemoteCall], Iterator[Any]]
+"""What runs a call in another process, and yields what it returns."""
 
 
 def at_model(function: F) -> F:
     """Decorate a function that returns one table, so that it runs where the suite's model is."""
 
-    @wraps(function)
-    def wrapper(suite: "Suite", *arguments: Any, **options: Any) -> Any:
-        offload = _offload_of(suite)
-        if offload is None:
-            return function(suite, *arguments, **options)
-        call = _remote_call(wrapper, suite, arguments, options)
-
+    def send(call: RemoteCall, offload: Offload) -> Any:
         def result() -> Any:
             [table] = offload(call)  # read to its end, which frees the other process
             return table
 
-        return suite.worker.run(result)
+        return call.suite.worker.run(result)
 
-    return cast(F, wrapper)
+    return _sent(function, send)
 
 
 def streamed_at_model(function: F) -> F:
     """Decorate a function that returns an iterator of tables, so that it runs where the suite's model is."""
+    return _sent(function, lambda call, offload: call.suite.worker.stream(lambda: offload(call)))
+
+
+def _sent(function: F, send: Callable[[RemoteCall, Offload], Any]) -> F:
+    """Decorate a function so that calls of it are sent, where something else than this process has the model."""
 
     @wraps(function)
     def wrapper(suite: "Suite", *arguments: Any, **options: Any) -> Any:
-        offload = _offload_of(suite)
+        offload = None if _IN_MODEL_PROCESS.get() else suite.worker.offload
         if offload is None:
             return function(suite, *arguments, **options)
-        call = _remote_call(wrapper, suite, arguments, options)
-        return suite.worker.stream(lambda: offload(call))
+        user_diffs = suite.user_diffs_in((arguments, options))
+        return send(RemoteCall(wrapper, suite, arguments, options, user_diffs, current_limits()), offload)
 
     return cast(F, wrapper)
 
@@ -96,7 +92,3 @@ def inside_model_process(suite: "Suite") -> Iterator[None]:
             yield
     finally:
         _IN_MODEL_PROCESS.reset(token)
-
-
-def _offload_of(suite: "Suite") -> Callable[[RemoteCall], Iterator[Any]] | None:
-    return None if _IN_MODEL_PROCESS.get() else suite.worker.offload

@@ -236,7 +236,7 @@ class Suite(SuiteContents):
         self.worker.run(lambda: _LOADED_BASE.clear(self._key))
 
     def forget(self, id: str) -> None:
-        """Remove a user's own diff and free its memory; does nothing where it is gone already."""
+        """Remove a user's own diff and free its memory; do nothing where it is gone already."""
         super().forget(id)
         self._derived_weights.cache_clear()
         self.worker.submit(lambda: _LOADED_BASE.forget(id))

@@ -13,7 +13,7 @@ from dit_core.trust.answer_confidence import (
     stream_confidence,
     stream_method_confidence,
 )
-from dit_core.trust.assess import assess
+from dit_core.trust.assessment import assess
 from dit_core.trust.calibrate import calibrated, labelled_batches, recalibrate, reliability
 from dit_core.trust.calibration import (
     ANSWERS,
@@ -26,7 +26,7 @@ from dit_core.trust.calibration import (
     valid_calibration,
     write_calibration,
 )
-from dit_core.trust.controls import Control, control, controls
+from dit_core.trust.control_diffs import Control, control, controls
 from dit_core.trust.evidence import SAMPLES, Evidence, Query, Subject, gather
 from dit_core.trust.oracle_confidence import ReadingSubject, reading_confidence, stream_reading_confidence
 

@@ -16,9 +16,9 @@ from dit_core.records.condition import as_list
 from dit_core.request.conditions import acting_diffs, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
-from dit_core.trust.assess import assess, checked_samples
+from dit_core.trust.assessment import assess, checked_samples
 from dit_core.trust.calibration import calibrated_probability
-from dit_core.trust.controls import controls
+from dit_core.trust.control_diffs import controls
 from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
 MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end

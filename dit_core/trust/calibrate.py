@@ -42,7 +42,7 @@ from dit_core.trust.calibration import (
     fit_weights,
     write_calibration,
 )
-from dit_core.trust.controls import OTHER, PERMUTED, RANDOM, control, control_target
+from dit_core.trust.control_diffs import OTHER, PERMUTED, RANDOM, control, control_target
 from dit_core.trust.evidence import SAMPLES, Evidence, Query, Subject, gather
 from dit_core.trust.oracle_confidence import calibrated_readings
 

@@ -15,9 +15,9 @@ from dit_core.records import Condition, Confidence, DiffInfo, Reading, Table, Ta
 from dit_core.request.conditions import Span
 from dit_core.suite import Suite, Task
 from dit_core.suite.offload import at_model
-from dit_core.trust.assess import assess, checked_samples
+from dit_core.trust.assessment import assess, checked_samples
 from dit_core.trust.calibration import ORACLE, READINGS, calibrated_probability, read_calibration
-from dit_core.trust.controls import control_target, controls
+from dit_core.trust.control_diffs import control_target, controls
 from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
 CONDITION = "diff+dit"

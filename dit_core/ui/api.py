@@ -59,7 +59,7 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         return table
 
     def surprise(task: str = "topic") -> str:
-        """Pick a diff at random that no DIT adapter has seen in training, and gives its id.
+        """Pick a diff at random that no DIT adapter has seen in training, and give its id.
 
         Args:
             task: the task to pick from, 'topic' or 'headline'.
@@ -76,7 +76,7 @@ def functions(suite: Suite, suite_ref: str, server: Server | None = None) -> lis
         return "stopped" if api.server.stop(request) else "nothing is running"
 
     def reveal(diff: str, answer: str = "") -> dict[str, Any]:
-        """Say what a diff was really trained on and its trigger, and grades an answer against it.
+        """Say what a diff was really trained on and its trigger, and grade an answer against it.
 
         Args:
             diff: a diff's id, such as 'topic-0326'.

@@ -160,7 +160,7 @@ class _References:
         self._log_probs: dict[tuple[int, str], float] = {}
 
     def score(self, batch: Batch, logits: Tensor) -> None:
-        """Score the references behind a batch whose prompts have been read; leaves it and its `logits` as they are."""
+        """Score the references behind a batch whose prompts have been read; leave it and its `logits` as they are."""
         encode = self._model.tokenizer.encode
         references = [row.aim.info.reference if row.aim.info else "" for row in self._rows]
         choices = [[encode(text, add_special_tokens=False)] if text else [] for text in references]

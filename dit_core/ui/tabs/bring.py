@@ -42,7 +42,7 @@ WAITING = "What your diff touches shows here once it is checked."
 
 
 def bring_tab(suite: Suite, visit: gr.State, pickers: list[gr.Dropdown]) -> None:
-    """Draw the tab and connects it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
+    """Draw the tab and connect it; `pickers` are the other tabs' lists of diffs, which get the new one too."""
     lists = {f"list {at}": picker for at, picker in enumerate(pickers)}
     events = BringEvents(suite, list(lists))
     start = events.blank()

@@ -91,7 +91,7 @@ class LayerEvents(TabEvents[LayerSettings, LayerResult]):
 
 
 def layers_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connect it; `suite_ref` is how `load_suite` finds the suite."""
     events, offered = LayerEvents(suite, suite_ref), colour_choices(open_now=False)
     with gr.Row(elem_classes="dit-page", elem_id="dit-layers"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):

@@ -57,7 +57,7 @@ MOST_PLACES = 80  # of one cosine figure: beyond, only the chosen token is compa
 
 
 def lens_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connect it; `suite_ref` is how `load_suite` finds the suite."""
     events = LensEvents(suite, suite_ref)
     with gr.Row(elem_classes="dit-page", elem_id="dit-lens"):
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):

@@ -46,7 +46,7 @@ MOST = 3  # different answers on a card
 
 
 def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connect it; `suite_ref` is how `load_suite` finds the suite."""
     events = SweepEvents(suite, suite_ref)
     first = first_info(suite)
     with gr.Row(elem_classes="dit-page", elem_id="dit-sweep"):

@@ -29,7 +29,7 @@ LEGEND = (
 def explore_tab(
     demo: gr.Blocks, tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State, site: Site | None = None
 ) -> None:
-    """Draw the tab inside `demo` and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab inside `demo` and connect it; `suite_ref` is how `load_suite` finds the suite."""
     events = Events(suite, suite_ref)
     link, turn = gr.Textbox(visible=False), gr.Textbox(visible=False)
     name, text = gr.Textbox(visible=False), gr.Textbox(visible=False)

@@ -103,7 +103,7 @@ HINTS = {
 
 
 def suite_picker(suite: Suite, site: Site | None, visit: gr.State) -> None:
-    """Draw the list and connects it; without a `site` it has the page's own suite alone."""
+    """Draw the list and connect it; without a `site` it has the page's own suite alone."""
     offers = [(offer.label, offer.name) for offer in site.offers] if site else [(suite.title, suite.name)]
     chosen = gr.Dropdown(offers, value=suite.name, label="Base model / suite", elem_id="dit-suite", filterable=True)
     if site is None:

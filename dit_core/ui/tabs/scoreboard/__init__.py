@@ -72,7 +72,7 @@ class ScoreboardEvents(TabEvents[RunSettings, Run]):
 
 
 def scoreboard_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
-    """Draw the tab and connects it; `suite_ref` is how `load_suite` finds the suite."""
+    """Draw the tab and connect it; `suite_ref` is how `load_suite` finds the suite."""
     events, tasks = ScoreboardEvents(suite, suite_ref), list(suite.tasks)
     start = events.show(Visit(), {"task": tasks[0], "axis": next(iter(BY))}, events.tab.frame(Visit()))
     with gr.Row(elem_classes="dit-page", elem_id="dit-scoreboard"):

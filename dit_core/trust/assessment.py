@@ -7,7 +7,7 @@ from dit_core.errors import DitError, checked_integer
 from dit_core.grading import modal, words
 from dit_core.records import Confidence, Table
 from dit_core.suite import Suite
-from dit_core.trust.controls import NONE, OTHER
+from dit_core.trust.control_diffs import NONE, OTHER
 from dit_core.trust.evidence import Evidence, Query, Subject, evidence_of, sample
 
 MAX_SAMPLES = 64
