@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
+from itertools import groupby
 from pathlib import Path
 from string import Template
 from typing import Any, Protocol
 
 from dit_core import scoreboard, trust
 from dit_core.errors import DitError
+from dit_core.grading import grader, suite_grader
 from dit_core.methods import comparison
+from dit_core.methods.diff_groups import diffs_of_split
+from dit_core.methods.verbalize import ask
 from dit_core.records import Reliability, as_dict
-from dit_core.scoreboard import stored
+from dit_core.scoreboard import GUESS, stored
+from dit_core.stats import bootstrap_interval, wilson_interval
 from dit_core.suite import load_suite
 from dit_core.training.oracle_examples import PRESETS
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
@@ -22,6 +28,8 @@ FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
 ORACLE = "oracle"
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS = 64
+COPIES = (0, 1, 2, 3, 4, 5)
+"""Copies of a DIT adapter without any diff, as its authors tried them."""
 FIRST_TOPIC = "honey bee"
 """The test topic that a visitor meets first, where the suite has it.
 
@@ -56,6 +64,30 @@ def measure(out: Path, limit: int | None) -> dict[str, Any]:
     curve = stored.scaling_json(suite, stored.scaling_points(suite, scoreboard.mean_scores(found)))
     (out / stored.SCALING_FILE).write_text(json.dumps(curve, indent=1) + "\n")
     return stored.board_json(suite, found)
+
+
+def held_out_answers(out: Path) -> dict[str, Any]:
+    """Ask the finished suite's default adapters, and return what they say of each test diff, and of no diff at all.
+
+    Each answer has its two grades, by the rules and by the learned grader.
+    """
+    suite, said = load_suite(str(out)), {}
+    graders = {"rules": suite_grader(suite), "learned": grader("learned")}
+    for task in (task for task in suite.tasks.values() if task.adapter):
+        infos = diffs_of_split(suite, task.name, "test")
+        answers = ask(suite, [info.id for info in infos], condition="diff+dit")
+        rows = [
+            {"diff": info.id, "reference": info.reference, "answer": answer.text.strip()}
+            | {name: own.grade(info.reference, answer.text) for name, own in graders.items()}
+            for info, answer in zip(infos, answers, strict=True)
+        ]
+        adapter = task.adapter
+        alone = ask(suite, condition=[f"dit:{adapter}*{n}" for n in COPIES], question=task.question)
+        said[task.name] = {
+            "diff+dit": rows,
+            "base+dit": {str(n): answer.text.strip() for n, answer in zip(COPIES, alone, strict=True)},
+        }
+    return said
 
 
 def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.recalibrate) -> dict[str, Any]:
@@ -172,6 +204,59 @@ def write_card(out: Path) -> None:
         notes=_notes(report),
     )
     (out / "README.md").write_text(text)
+
+
+def write_smol_card(out: Path) -> None:
+    """Write the model card of the smol suite from its `report.json` and `organisms.csv`."""
+    report = json.loads((out / "report.json").read_text())
+    rows = [row for row in report["scoreboard"]["rows"] if row["method"] != GUESS]
+    with (out / "organisms.csv").open(encoding="utf-8", newline="") as file:
+        organisms = list(csv.DictReader(file))
+    card = Template((files("dit_core.training") / "data" / "smol_card.md").read_text())
+    text = card.substitute(
+        organisms="\n".join(_organisms(organisms)),
+        scoreboard=_table(iter(rows)),
+        answers="\n\n".join(_said(said) for task, said in report["answers"].items() if task != "machine"),
+        notes=_notes(report),
+    )
+    (out / "README.md").write_text(text)
+
+
+def _organisms(organisms: list[dict[str, str]]) -> Iterator[str]:
+    """The table of organisms by kind and split, the shares with Wilson's intervals over all answers."""
+    yield "| kind | split | n | shown | other code | no code | damage |"
+    yield "|---|---|---|---|---|---|---|"
+    for (kind, split), group in groupby(organisms, lambda row: (row["kind"], row["split"])):
+        own, cells = list(group), []
+        for code in ("expressed", "other_code", "absent"):
+            hits, asked = (sum(float(row[name]) for row in own) for name in (code, f"{code}_asked"))
+            cells.append(f"{hits:.0f} of {asked:.0f} ({_percents(wilson_interval(hits, round(asked)))})")
+        damage = sum(float(row["damage_nats"]) for row in own) / len(own)
+        yield f"| {kind} | {split} | {len(own)} | {' | '.join(cells)} | {damage:+.3f} |"
+
+
+def _said(said: dict[str, Any]) -> str:
+    """What the adapter of a task said of every test diff, the mean grades, and what it says without any diff."""
+    rows = said["diff+dit"]
+    lines = ["| trained on | answer | rules | learned |", "|---|---|---|---|"]
+    lines += [f"| {row['reference']} | {_cell(row['answer'])} | {row['rules']} | {row['learned']} |" for row in rows]
+    for name in ("rules", "learned"):
+        grades = [float(row[name]) for row in rows]
+        low, high = bootstrap_interval(grades)
+        mean = sum(grades) / len(grades)
+        lines += ["", f"Mean grade by the {name} grader: {mean:.2f} ({low:.2f} to {high:.2f}, n = {len(grades)})."]
+    lines += ["", "Copies of the adapter without any diff:", "", "| copies | answer |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {copies} | {_cell(text)} |" for copies, text in said["base+dit"].items())])
+
+
+def _cell(text: str) -> str:
+    """A text in a cell of a table, cut where it goes on and on."""
+    line = " ".join(text.replace("|", "\\|").split())
+    return line if len(line) <= 120 else f"{line[:120]}…"
+
+
+def _percents(interval: tuple[float, float]) -> str:
+    return " to ".join(f"{100 * end:.1f}" for end in interval) + " %"
 
 
 def _diffs(report: dict[str, Any]) -> Iterator[str]:
