@@ -1,14 +1,10 @@
-"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a first run, a model card."""
+"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a first run, its figures."""
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Callable, Iterator, Mapping
-from importlib.resources import files
-from itertools import groupby
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from string import Template
 from typing import Any, Protocol
 
 from dit_core import scoreboard, trust
@@ -18,8 +14,7 @@ from dit_core.methods import comparison
 from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.methods.verbalize import ask
 from dit_core.records import Reliability, as_dict
-from dit_core.scoreboard import GUESS, stored
-from dit_core.stats import bootstrap_interval, wilson_interval
+from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
 from dit_core.training.oracle_examples import PRESETS
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
@@ -173,143 +168,3 @@ def _adapter(name: str, file: str, title: str, trained_on: int) -> list[str]:
 def _quoted(text: str) -> str:
     """A TOML basic string: the same escapes as JSON."""
     return json.dumps(text, ensure_ascii=False)
-
-
-# ---------------------------------------------------------------- the model card
-
-
-def write_card(out: Path) -> None:
-    """Write the model card `README.md` beside a suite's `report.json`, which has all its numbers.
-
-    A stage that left no figures there is told without any.
-    """
-    report = json.loads((out / "report.json").read_text())
-    base, oracle = report.get("base", {}), report.get("oracle", {})
-    rows = report["scoreboard"]["rows"]
-    dit: dict[str, Any] = next((entry for stage, entry in report.items() if " DIT on " in stage), {})
-    card = Template((files("dit_core.training") / "data" / "card.md").read_text())
-    text = card.substitute(
-        parameters=_number(base.get("parameters")),
-        layers=base.get("settings", {}).get("layers", "?"),
-        hidden=base.get("settings", {}).get("hidden", "?"),
-        chats=_number(base.get("chats")),
-        base_loss=base.get("final_loss", "?"),
-        diffs=" and ".join(_diffs(report)),
-        dit_rank=dit.get("settings", {}).get("rank", "?"),
-        dit_table=_table(row for row in rows if row["method"] == "DIT"),
-        oracle_rank=oracle.get("settings", {}).get("rank", "?"),
-        readings=_number(oracle.get("readings")),
-        oracle_table=_table(row for row in rows if row["method"].startswith("oracle") and row["measure"] != "lift"),
-        chances=calibration_tables(report.get("calibration", {})),
-        notes=_notes(report),
-    )
-    (out / "README.md").write_text(text)
-
-
-def write_smol_card(out: Path) -> None:
-    """Write the model card of the smol suite from its `report.json` and `organisms.csv`."""
-    report = json.loads((out / "report.json").read_text())
-    rows = [row for row in report["scoreboard"]["rows"] if row["method"] != GUESS]
-    with (out / "organisms.csv").open(encoding="utf-8", newline="") as file:
-        organisms = list(csv.DictReader(file))
-    card = Template((files("dit_core.training") / "data" / "smol_card.md").read_text())
-    text = card.substitute(
-        organisms="\n".join(_organisms(organisms)),
-        scoreboard=_table(iter(rows)),
-        answers="\n\n".join(_said(said) for task, said in report["answers"].items() if task != "machine"),
-        notes=_notes(report),
-    )
-    (out / "README.md").write_text(text)
-
-
-def _organisms(organisms: list[dict[str, str]]) -> Iterator[str]:
-    """The table of organisms by kind and split, the shares with Wilson's intervals over all answers."""
-    yield "| kind | split | n | shown | other code | no code | damage |"
-    yield "|---|---|---|---|---|---|---|"
-    for (kind, split), group in groupby(organisms, lambda row: (row["kind"], row["split"])):
-        own, cells = list(group), []
-        for code in ("expressed", "other_code", "absent"):
-            hits, asked = (sum(float(row[name]) for row in own) for name in (code, f"{code}_asked"))
-            cells.append(f"{hits:.0f} of {asked:.0f} ({_percents(wilson_interval(hits, round(asked)))})")
-        damage = sum(float(row["damage_nats"]) for row in own) / len(own)
-        yield f"| {kind} | {split} | {len(own)} | {' | '.join(cells)} | {damage:+.3f} |"
-
-
-def _said(said: dict[str, Any]) -> str:
-    """What the adapter of a task said of every test diff, the mean grades, and what it says without any diff."""
-    rows = said["diff+dit"]
-    lines = ["| trained on | answer | rules | learned |", "|---|---|---|---|"]
-    lines += [f"| {row['reference']} | {_cell(row['answer'])} | {row['rules']} | {row['learned']} |" for row in rows]
-    for name in ("rules", "learned"):
-        grades = [float(row[name]) for row in rows]
-        low, high = bootstrap_interval(grades)
-        mean = sum(grades) / len(grades)
-        lines += ["", f"Mean grade by the {name} grader: {mean:.2f} ({low:.2f} to {high:.2f}, n = {len(grades)})."]
-    lines += ["", "Copies of the adapter without any diff:", "", "| copies | answer |", "|---|---|"]
-    return "\n".join([*lines, *(f"| {copies} | {_cell(text)} |" for copies, text in said["base+dit"].items())])
-
-
-def _cell(text: str) -> str:
-    """A text in a cell of a table, cut where it goes on and on."""
-    line = " ".join(text.replace("|", "\\|").split())
-    return line if len(line) <= 120 else f"{line[:120]}…"
-
-
-def _percents(interval: tuple[float, float]) -> str:
-    return " to ".join(f"{100 * end:.1f}" for end in interval) + " %"
-
-
-def _diffs(report: dict[str, Any]) -> Iterator[str]:
-    for task in ("topic", "headline"):
-        made = [entry for stage, entry in report.items() if stage.startswith(f"{task} diffs")]
-        if made:
-            yield f"{sum(entry['diffs'] for entry in made)} {task} diffs of rank {made[0]['settings']['rank']}"
-
-
-def _table(rows: Iterator[dict[str, Any]]) -> str:
-    lines = ["| method | adapter | layer | measure | n | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        layer = "" if row["layer"] is None else row["layer"]
-        low, high = (_value(row, end) for end in row["interval"])
-        measured = f"{row['measure'].replace('_', ' ')} | {row['n']} | {_value(row, row['value'])} | {low} to {high}"
-        lines.append(f"| {row['method']} | {row['adapter']} | {layer} | {measured} |")
-    return "\n".join(lines)
-
-
-def calibration_tables(calibrations: dict[str, Any]) -> str:
-    """Write how far the chances of answers and readings can be believed, a table each; nothing where there are none."""
-    parts = []
-    for subject in (subject for subject in trust.FILES if subject in calibrations):
-        entry = calibrations[subject]
-        head = (
-            f"Of {subject}, fitted on {entry['trials']} trials of calibration diffs, measured on trials of test diffs:"
-        )
-        lines = [head, "", "| trials | n | right | calibration error | AUROC |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {row['of']} | {row['n']} | {row['right']} | {_between(row, 'ece')} | {_between(row, 'auroc')} |"
-            for row in entry["figures"]
-        ]
-        parts += ["\n".join(lines), ""]
-    return "\n".join(["", "## Can the chances be believed?", "", *parts]) if parts else ""
-
-
-def _between(figures: dict[str, Any], name: str) -> str:
-    """A figure in percent with its 95 % interval."""
-    value, interval = figures[name], figures[f"{name}_interval"]
-    if value is None or interval is None:
-        return "not defined"
-    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-
-
-def _value(row: dict[str, Any], value: float) -> str:
-    return f"{value:.2f}" if row["measure"] == "mean_grade" else f"{100 * value:.1f} %"
-
-
-def _notes(report: dict[str, Any]) -> str:
-    """What the stages noted about how they were run."""
-    notes = [f"- {stage}: {entry['note']}" for stage, entry in report.items() if "note" in entry]
-    return "\n".join(["", "## How it was made", "", *notes, ""]) if notes else ""
-
-
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"

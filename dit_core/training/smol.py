@@ -26,9 +26,10 @@ from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM, encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
 from dit_core.training.builder import SuiteBuilder
+from dit_core.training.card import write_smol_card
 from dit_core.training.diffs import DitSettings
 from dit_core.training.loop import multiplies_bfloat16
-from dit_core.training.package import held_out_answers, measure, write_smol_card
+from dit_core.training.package import held_out_answers, measure
 from dit_core.training.recipe import TaskRecipe, chunks
 from dit_core.training.smol_recipe import (
     ANY_QUESTION,
