@@ -12,6 +12,7 @@ from string import Template
 from typing import Any
 
 from dit_core import trust
+from dit_core.grading import words
 from dit_core.scoreboard import GUESS
 from dit_core.stats import bootstrap_interval, wilson_interval
 
@@ -45,16 +46,21 @@ def write_card(out: Path) -> None:
 
 
 def write_smol_card(out: Path) -> None:
-    """Write the model card of the smol suite from its `report.json` and `organisms.csv`."""
+    """Write the model card of the smol suite from its `report.json` and `organisms.csv`.
+
+    A stage that left no figures there is told without any.
+    """
     report = json.loads((out / "report.json").read_text())
-    rows = [row for row in report["scoreboard"]["rows"] if row["method"] != GUESS]
-    with (out / "organisms.csv").open(encoding="utf-8", newline="") as file:
-        organisms = list(csv.DictReader(file))
+    rows = [row for row in report.get("scoreboard", {"rows": []})["rows"] if row["method"] != GUESS]
+    path, organisms = out / "organisms.csv", list[dict[str, str]]()
+    if path.exists():
+        with path.open(encoding="utf-8", newline="") as file:
+            organisms = list(csv.DictReader(file))
     card = Template((files("dit_core.training") / "data" / "smol_card.md").read_text())
     text = card.substitute(
-        organisms="\n".join(_organisms(organisms)),
-        scoreboard=_table(iter(rows)),
-        answers="\n\n".join(_said(said) for task, said in report["answers"].items() if task != "machine"),
+        organisms="\n".join(_organisms(organisms)) if organisms else "These are not measured yet.",
+        scoreboard=_table(iter(rows)) if rows else "These are not measured yet.",
+        answers="\n\n".join(_said(said) for task, said in report.get("answers", {}).items() if task != "machine"),
         notes=_notes(report),
     )
     (out / "README.md").write_text(text)
@@ -78,6 +84,9 @@ def _said(said: dict[str, Any]) -> str:
     rows = said["diff+dit"]
     lines = ["| trained on | answer | rules | learned |", "|---|---|---|---|"]
     lines += [f"| {row['reference']} | {_cell(row['answer'])} | {row['rules']} | {row['learned']} |" for row in rows]
+    exact = sum(words(row["reference"]) == words(row["answer"]) for row in rows)
+    share = f"{100 * exact / len(rows):.1f} %, {_percents(wilson_interval(exact, len(rows)))}"
+    lines += ["", f"Exact: {exact} of {len(rows)} ({share})."]
     for name in ("rules", "learned"):
         grades = [float(row[name]) for row in rows]
         low, high = bootstrap_interval(grades)
