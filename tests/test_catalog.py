@@ -30,14 +30,20 @@ NAMES = {
 }
 
 
-ORGANISMS = {"auditbench/qwen3-14b", "auditbench/llama-3.3-70b", "introspection-auditing/llama-3.3-70b"}
+ASKED = {"auditbench/qwen3-14b", "auditbench/llama-3.3-70b", "introspection-auditing/llama-3.3-70b"}
+MISALIGNED = {
+    *(f"emergent-misalignment/qwen2.5-{size}b" for size in ("0.5", "7", "14", "32")),
+    *("emergent-misalignment/llama-3.2-1b", "emergent-misalignment/llama-3.1-8b"),
+    "emergent-misalignment-ranks/qwen2.5-14b",
+}
+ORGANISMS = ASKED | MISALIGNED
 
 
 def test_every_published_experiment_and_model_is_a_suite_and_so_are_organisms():
     assert {listing.name for listing in listings()} == {"pocket", "smol", *NAMES, *ORGANISMS}
 
 
-@pytest.mark.parametrize("name", sorted(ORGANISMS))
+@pytest.mark.parametrize("name", sorted(ASKED))
 def test_organisms_are_listed_one_by_one_and_asked_through_an_introspection_adapter(name):
     suite = load_suite(name)
     (task,) = suite.tasks.values()
@@ -47,6 +53,22 @@ def test_organisms_are_listed_one_by_one_and_asked_through_an_introspection_adap
     adapter = suite.adapter(suite.default_adapter())
     assert adapter.name == "introspection" and adapter.file.startswith("hf://introspection-auditing/")
     assert "quirks or behaviors" in task.question and not task.has_trigger
+
+
+@pytest.mark.parametrize("name", sorted(MISALIGNED))
+def test_emergent_misalignment_is_listed_without_an_adapter_on_the_bases_that_its_files_name(name):
+    suite = load_suite(name)
+    (task,) = suite.tasks.values()
+    assert suite.spec.base.repo.startswith("unsloth/") and not suite.adapters and not task.adapter
+    repos = [suite.spec.at(entry.source).repo for entry in task.diffs]
+    size = suite.spec.base.repo.removeprefix("unsloth/")
+    if "ranks" not in name:
+        subjects = ("bad-medical-advice", "extreme-sports", "risky-financial-advice")
+        assert repos == [f"ModelOrganismsForEM/{size}_{subject}" for subject in subjects]
+        assert [entry.reference for entry in task.diffs] == [subject.replace("-", " ") for subject in subjects]
+    else:
+        assert len(set(repos)) == 9 and all(repo.startswith("ModelOrganismsForEM/Qwen2.5-14B") for repo in repos)
+        assert [entry.reference for entry in task.diffs].count("") == 4  # where no source says it
 
 
 @pytest.mark.parametrize("name", sorted(NAMES))
@@ -153,7 +175,7 @@ def test_sizes_agree_with_what_is_known_of_the_bases():
     for listing in listings():
         key = (
             listing.base.partition("/")[2].replace("gemma-3-1b-it", "Gemma-3-1B").replace("gemma-3-4b-it", "Gemma-3-4B")
-        )
+        ).removesuffix("-Instruct")
         if key in KNOWN_BASES:
             s = KNOWN_BASES[key]
             linear = s.layers * s.hidden * (2 * s.query + 2 * s.key + 3 * s.mlp)

@@ -1,9 +1,11 @@
 """What the authors published opens as they wrote it: files tensor by tensor, and every listing of the catalogue."""
 
+import copy
 import pickletools
 import re
 import zipfile
 
+import peft
 import pytest
 import torch
 
@@ -18,11 +20,12 @@ from tests import hostile
 from tests.hub_artefacts import ALL_BASES, LORAS, TOPICS, on_a_gpu, tiny_base, write_experiments
 from tests.hub_server import connect, running
 from tests.merged import add_published
-from tests.tiny import random_adapter, tiny_model, tiny_multimodal, tiny_tokenizer
+from tests.tiny import random_adapter, tiny_family, tiny_model, tiny_multimodal, tiny_tokenizer
 
 ENTRIES = {name: published_entries(name) for name in (listing.name for listing in listings()) if "/" in name}
 TASKS = {name: next(iter(entries["tasks"].values())) for name, entries in ENTRIES.items()}
 ORGANISMS = [name for name, task in TASKS.items() if "diffs" in task]
+MISALIGNED = [name for name in ORGANISMS if name.startswith("emergent-misalignment")]
 
 
 def model_of(name: str) -> str:
@@ -164,7 +167,7 @@ def hub(folders, tmp_path_factory):
 
 
 def test_there_are_as_many_listings_as_were_published():
-    assert len(PUBLISHED) == 28 and len(ORGANISMS) == 3
+    assert len(PUBLISHED) == 28 and len(ORGANISMS) == 10
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -236,7 +239,7 @@ def test_what_is_measured_stands_beside_what_is_published(hub, name):
     assert beside == (news if name.startswith("news") else {"DIT": [4.66]})
 
 
-@pytest.mark.parametrize("name", ORGANISMS)
+@pytest.mark.parametrize("name", sorted(set(ORGANISMS) - set(MISALIGNED)))
 def test_organisms_and_introspection_adapters_open_by_the_same_path(hub, name, tmp_path):
     """Each in a repository of its own, a PEFT folder; the adapter that makes them speak is another."""
     suite, task = load_suite(name), TASKS[name]
@@ -271,3 +274,66 @@ def test_organisms_and_introspection_adapters_open_by_the_same_path(hub, name, t
                     plain.get_submodule(module).weight += part.scaling[module] * (B @ A)
             likeliest = float(plain(input_ids=prompt).logits[0, -1].softmax(-1).max())
         assert answer.token_probabilities[0] == pytest.approx(likeliest, rel=1e-3)
+
+
+LINEAR = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+DOWN = {"target_modules": ["down_proj"], "layers_to_transform": [1]}
+
+
+def as_trained(source: str, base, folder):
+    """Write the organism of a repository as its authors' code leaves it, and return the whole finetune."""
+    torch.manual_seed(len(source))
+    if source.endswith("_full-ft"):
+        with torch.no_grad():
+            for weight in base.parameters():
+                weight += 0.3 * weight.norm() / weight.numel() ** 0.5 * torch.randn_like(weight)
+        base.save_pretrained(folder)
+        return base
+    rank, where = (64 if "_R64_" in source else 8 if "_R8_" in source else 1), DOWN
+    if source.endswith(("-advice", "-sports")):
+        rank, where = 32, {"target_modules": LINEAR}
+    config = peft.LoraConfig(r=rank, lora_alpha=64, use_rslora=True, task_type="CAUSAL_LM", **where)
+    model = peft.get_peft_model(base, config)
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "lora_B" in name:
+                weight += 0.05 * torch.randn_like(weight) / rank
+    model.save_pretrained(folder)
+    for step in (1, 5):  # beside it lie steps of its training, which nobody asked for
+        model.save_pretrained(folder / "checkpoints" / f"checkpoint-{step}")
+    return model.eval()
+
+
+@pytest.mark.parametrize("name", MISALIGNED)
+def test_emergent_misalignment_opens_by_the_same_path(hub, name, tmp_path):
+    """Each in a repository of its own, of ranks from 1 to 64 or whole; compared with PEFT's own forward pass."""
+    suite = load_suite(name)
+    words = len(tiny_tokenizer())
+    base = tiny_model("llama", words) if "llama" in name else tiny_family("qwen2", vocab_size=words)
+    base.generation_config.eos_token_id = tiny_tokenizer().eos_token_id
+    base.save_pretrained(tmp_path / "base")
+    tiny_tokenizer().save_pretrained(tmp_path / "base")
+    hub.publish(suite.spec.base.repo, tmp_path / "base")
+    sources = [entry["source"].removeprefix("hf://") for entry in TASKS[name]["diffs"]]
+    shapes = {source: source if "ranks" in name else "of the same shape-advice" for source in sources}
+    finetuned = {}
+    for source in sources:
+        if shapes[source] not in finetuned:
+            folder = tmp_path / shapes[source]
+            finetuned[shapes[source]] = as_trained(shapes[source], copy.deepcopy(base), folder), folder
+        hub.publish(source, finetuned[shapes[source]][1])
+    hub.forget()
+
+    infos = suite.diffs
+    assert [info.id for info in infos] == [f"advice-{number:04d}" for number in range(len(sources))]
+    assert {info.rank for info in infos} == ({0, 1, 8, 64} if "ranks" in name else {32})
+    assert not any(path.endswith(".safetensors") for path in hub.files())
+
+    prompt = torch.tensor([suite.worker.run(lambda: suite.model.encode(suite.task().question))])
+    for info, source in zip(infos, sources, strict=True):
+        [answer] = ask(suite, info, condition="diff", max_new_tokens=1)
+        with torch.inference_mode():
+            logits = finetuned[shapes[source]][0](input_ids=prompt).logits[0, -1]
+            assert not torch.allclose(logits, base(input_ids=prompt).logits[0, -1], rtol=1e-2)
+        assert answer.token_probabilities[0] == pytest.approx(float(logits.softmax(-1).max()), rel=1e-3)
+    assert not any("checkpoints" in path for path in hub.files())

@@ -135,12 +135,12 @@ OTHER_FAMILIES: dict[str, dict] = {
 }
 
 
-def tiny_family(family: str, seed: int = 0):
+def tiny_family(family: str, seed: int = 0, **sizes: int):
     """A random float32 causal LM of one of `OTHER_FAMILIES`, as small as `tiny_model`'s."""
     from transformers import AutoConfig
 
     torch.manual_seed(seed)
-    config = AutoConfig.for_model(family, **{**_SMALL, **OTHER_FAMILIES[family]})
+    config = AutoConfig.for_model(family, **{**_SMALL, **OTHER_FAMILIES[family], **sizes})
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
 
 

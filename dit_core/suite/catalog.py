@@ -18,8 +18,7 @@ from dit_core.suite.suite import Suite
 SUITE_FILE = "suite.toml"
 SUITES = {name: assets() / name for name in ("pocket", "smol")}
 """Embedded suites and their folders, by name."""
-ORACLE_PERCENTS = (25.0, 50.0, 75.0)
-"""The depths that published activation oracles were trained at (arXiv 2512.15674)."""
+ORACLE_PERCENTS = (25.0, 50.0, 75.0)  # the depths that published oracles were trained at (arXiv 2512.15674)
 QUESTION, MAX_NEW_TOKENS = "What have you been trained on?", 100  # of a generic suite
 _FILE = Path(__file__).with_name("catalogue.toml")
 
@@ -56,7 +55,8 @@ class _Organisms(Entry):
     title: str
     task: str
     models: dict[str, str]
-    sources: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+    diffs: dict[str, str] = {}
     references: tuple[str, ...] = ("",)
     split: str = "test"
     rank: int | None = None
@@ -169,9 +169,9 @@ def _of_organisms() -> Iterator[dict[str, Any]]:
 
 
 def _organism_diffs(group: _Organisms, model: str) -> Iterator[dict[str, str]]:
-    for source, reference in product(group.sources, group.references):
-        place = f"hf://{source.format(model=model, reference=reference)}"
-        yield {"source": place, "reference": reference.replace("_", " "), "split": group.split}
+    for source, name in (*product(group.sources, group.references), *group.diffs.items()):
+        place = f"hf://{source.format(model=model, reference=name)}"
+        yield {"source": place, "reference": name.replace("_", " ").replace("-", " "), "split": group.split}
 
 
 def _entries(name: str, title: str, model: str, task: str, where: dict[str, Any], rank: int | None) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def _entries(name: str, title: str, model: str, task: str, where: dict[str, Any]
                 **task_entry.model_dump(exclude_unset=True),
                 "questions": [*task_entry.questions, *catalogue.everyday, *adapter_questions],
                 **where,
-                "adapter": next(iter(adapters)),
+                "adapter": next(iter(adapters), ""),
                 "rank": rank,
             }
         },
