@@ -11,6 +11,8 @@ import pytest
 
 from dit_core.methods.comparison import columns, first_info, first_run, pairs, read_first_run
 from dit_core.methods.verbalize import ask
+from dit_core.records.chat import ChatContext
+from dit_core.records.condition import Condition
 from dit_core.session import explore as asking
 from dit_core.suite import Suite, load_suite
 from dit_core.trust import confidence
@@ -176,6 +178,61 @@ def test_deep_link_restores_and_asks(visitor, suite):
     page.goto(again)
     visitor.done()
     assert page.locator(".dit-chosen .dit-text").all_inner_texts() == expected
+
+
+@pytest.mark.long
+def test_a_chat_that_is_typed_is_asked_linked_and_comes_back(visitor, suite):
+    """The fold under the question: system prompt, turns over several lines, a given start, more diffs, raw text."""
+    visitor.open("?diff=topic-0412&condition=diff&max_new_tokens=6")
+    page = visitor.page
+    fields = {
+        "system": "Answer like a pirate + be brief (100 %).",
+        "turns": "User: Hello!\nAssistant: Hello,\nwhat can I do?",
+        "prefill": "I was ",
+        "more": "diff:topic-0413*0.5",
+    }
+    assert not any(page.is_visible(f"#dit-{name}") for name in fields)
+    page.click("#dit-chat > button")
+    for name, text in fields.items():
+        page.wait_for_selector(f"#dit-{name}", state="visible")
+        page.fill(f"#dit-{name} :is(textarea, input)", text)
+    page.press("#dit-more :is(textarea, input)", "Tab")
+    chat = ChatContext(fields["system"], ("Hello!", "Hello,\nwhat can I do?"), "I was ")
+    condition = Condition(1.0, diffs=(("topic-0413", 0.5),), chat=chat)
+    visitor.wait_address(diff="topic-0412", condition=str(condition))
+    expected = answers(suite, "topic-0412", condition, max_new_tokens=6)
+    cards = visitor.ask().cards()
+    assert [cards["your condition"]] == expected != answers(suite, "topic-0412", "diff", max_new_tokens=6)
+    base = answers(suite, "topic-0412", Condition(chat=chat), max_new_tokens=6)
+    assert [cards["base"]] == base, "all cards have the same chat"
+    chips = page.locator(".dit-chosen .dit-chip").all_inner_texts()
+    assert {"system prompt", "2 earlier turns", "prefilled"} <= set(chips)
+    page.click(".dit-chosen summary")
+    shown = page.inner_text(".dit-chosen .dit-prompt")
+    assert all(text in shown for text in (fields["system"], "what can I do?", "I was"))
+
+    again = page.url
+    page.goto("about:blank")
+    page.goto(again)
+    visitor.done()
+    assert page.locator(".dit-chosen .dit-text").all_inner_texts() == expected
+    assert page.is_visible("#dit-system"), "what acts is not folded away"
+    assert {name: page.input_value(f"#dit-{name} :is(textarea, input)") for name in fields} == fields
+
+    page.fill("#dit-turns :is(textarea, input)", "Hello!")
+    page.click("#dit-ask")
+    page.wait_for_selector("#dit-note:has-text(\"Begin earlier turns with 'User:'\")")
+    assert page.locator(".dit-chosen .dit-text").all_inner_texts() == expected
+    page.fill("#dit-turns :is(textarea, input)", "")
+    page.click("#dit-raw input")
+    page.click("#dit-ask")
+    page.wait_for_selector("#dit-note:has-text('A raw text has no chat around it')")
+    for name in ("system", "prefill", "more"):
+        page.fill(f"#dit-{name} :is(textarea, input)", "")
+    visitor.wait_address(condition="diff+raw")
+    cards = visitor.ask().cards()
+    assert [cards["diff"]] == answers(suite, "topic-0412", "diff+raw", max_new_tokens=6)
+    assert page.url.count("raw") == 1 and not visitor.errors
 
 
 @pytest.mark.long

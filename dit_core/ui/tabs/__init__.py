@@ -8,7 +8,7 @@ from inspect import isgeneratorfunction
 from typing import Any, Generic
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 
 from dit_core.errors import DitError
 from dit_core.session import explore_view
@@ -35,11 +35,11 @@ class Wiring:
     def __init__(
         self,
         visit: gr.State,
-        parts: Mapping[str, Component | Sequence[Control]],
-        filled: Mapping[str, Component] | None = None,
+        parts: Mapping[str, Block | Sequence[Control]],
+        filled: Mapping[str, Block] | None = None,
     ) -> None:
         self.visit = visit
-        self.shown = {name: part for name, part in parts.items() if isinstance(part, Component)} | dict(filled or {})
+        self.shown = {name: part for name, part in parts.items() if isinstance(part, Block)} | dict(filled or {})
         self.controls = {name: part for name, part in parts.items() if isinstance(part, Control | Sequence)}
 
     def named(self, *names: str) -> list[Control]:
@@ -60,16 +60,16 @@ class Wiring:
                 for name, part in self.controls.items()
             }
 
-        def answer(visit: Visit, *values: Any) -> dict[Component, Any]:
+        def answer(visit: Visit, *values: Any) -> dict[Block, Any]:
             return self.components(handler(visit, named(values)))
 
-        def stream(visit: Visit, *values: Any) -> Iterator[dict[Component, Any]]:
+        def stream(visit: Visit, *values: Any) -> Iterator[dict[Block, Any]]:
             yield from map(self.components, handler(visit, named(values)))
 
         fn = stream if isgeneratorfunction(handler) else answer
         return {"fn": fn, "inputs": [self.visit, *self.named()], "outputs": list(self.shown.values())}
 
-    def components(self, shown: Shown) -> dict[Component, Any]:
+    def components(self, shown: Shown) -> dict[Block, Any]:
         """Return what is shown, by component."""
         # Gradio takes an empty dict for a value.
         return {self.shown[name]: value for name, value in shown.items()} or {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 from gradio.events import Dependency
 
 from dit_core.present.cards import note_html
@@ -56,7 +56,7 @@ def explore_tab(
     panel.connect(wiring)
 
     # What sets controls or asks empties the panel in the same answer: one on its own could come after the next reading.
-    def opened(visit: Visit, query: str, request: gr.Request) -> dict[Component, Any]:
+    def opened(visit: Visit, query: str, request: gr.Request) -> dict[Block, Any]:
         """A visitor has come: controls, cards, and the panel's controls."""
         left_side = events.opened(visit, query, request)
         return wiring.components(left_side | panel.events.blank() | panel.events.opened(query))

@@ -72,7 +72,7 @@ def build_controls(suite: Suite) -> tuple[dict[str, Any], ExploreButtons]:
     own = gr.Textbox(label="your own trigger text", max_length=500, visible=False, elem_id="dit-own")
     presets = gr.Dropdown([], label="question presets", elem_id="dit-presets")
     question = gr.Textbox(label="question", lines=2, max_lines=6, elem_id="dit-question")
-    with gr.Accordion("system prompt, turns, more diffs", open=False, elem_id="dit-chat"):
+    with gr.Accordion("system prompt, turns, more diffs", open=False, elem_id="dit-chat") as fold:
         system = gr.Textbox(label="system prompt", lines=1, max_lines=6, max_length=MAX_CHAT, elem_id="dit-system")
         turns = gr.Textbox(
             label="earlier turns", lines=2, max_lines=8, max_length=MAX_CHAT, elem_id="dit-turns",
@@ -98,7 +98,7 @@ def build_controls(suite: Suite) -> tuple[dict[str, Any], ExploreButtons]:
         "adapter": adapter, "trigger": trigger, "own": own, "question": question, "samples": samples,
         "temperature": temperature, "top_p": top_p, "max_new_tokens": max_new_tokens, "seed": seed,
         "more": more, "system": system, "turns": turns, "prefill": prefill, "raw": raw,
-        "presets": presets, "recent": recent, "secret": secret, "reveal": reveal,
+        "fold": fold, "presets": presets, "recent": recent, "secret": secret, "reveal": reveal,
     }  # fmt: skip
     return parts, ExploreButtons(ask, stop, surprise)
 
@@ -116,5 +116,7 @@ def show(suite: Suite, settings: Settings) -> Shown:
     )
     values["own"] = gr.update(value=settings.own, visible=settings.trigger == "own")
     presets = list(dict.fromkeys([task.question, *task.questions]))
+    folded = not any((settings.system, settings.turns, settings.prefill, settings.raw, settings.more))
+    values |= {} if folded else {"fold": gr.update(open=True)}  # what acts is seen
     chosen = settings.question if settings.question in presets else None
     return values | {"presets": gr.update(choices=presets, value=chosen)}

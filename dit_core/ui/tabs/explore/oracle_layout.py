@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import gradio as gr
-from gradio.components import Component
+from gradio.blocks import Block
 from gradio.events import Dependency
 
 from dit_core.request.targets import ACTIVATION_KINDS
@@ -68,7 +68,7 @@ class Panel:
         """Connect the panel's own events."""
         events, parts, visit = self.events, self.parts, wiring.visit
 
-        def token(visit: Visit, span: str, event: gr.EventData) -> dict[Component, Any]:
+        def token(visit: Visit, span: str, event: gr.EventData) -> dict[Block, Any]:
             return wiring.components(events.token(visit, span, event.at))
 
         self.stop.click(events.stop, visit, None, **QUICK)
