@@ -11,6 +11,10 @@ class DitError(Exception):
     """Something the user can put right. Its text is one sentence that says what to do."""
 
 
+class MixedRowsError(DitError):
+    """Rows of one batch want other strengths of what they share: as batches of their own they can be had."""
+
+
 class OracleError(DitError):
     """A suite's activation oracle can't be had, or does not fit: what needs none goes on without it."""
 

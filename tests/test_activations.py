@@ -314,7 +314,7 @@ def test_layers_are_all_or_numbers_in_several_forms(layers, wanted):
         ([None], "no layer None"),
         ([], "No layer was asked for"),
         ("", "not understood"),
-        ("2-0", "'2-0' are not understood: write 'all'"),
+        ("2-0", "Layers 2 to 0 are no range"),
         ("0,,1", "not understood"),
         ("-1", "not understood"),
         ("²", "not understood"),

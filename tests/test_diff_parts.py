@@ -34,14 +34,20 @@ def cut(changes: dict[str, torch.Tensor], keep_norm: bool = False) -> dict[str, 
     return {name: first_direction(change, keep_norm) for name, change in changes.items()}
 
 
-def assert_said_by(suite, said, parts):
-    """Each token's probability is that of a plain base with `strength * ΔW` of each part added."""
+def assert_said_by(suite, said, parts, vectors=None):
+    """Each token's probability is a plain base's with `strength * ΔW` of each part, and vectors by layer, added."""
     base = AutoModelForCausalLM.from_pretrained(suite.folder / "base", dtype=torch.float32).eval()
     with torch.no_grad():
         for strength, changes in parts:
             assert changes
             for name, change in changes.items():
                 base.get_submodule(name).weight += strength * change
+    for layer, vector in (vectors or {}).items():
+        base.model.layers[layer].register_forward_hook(
+            lambda _block, _inputs, out, vector=vector: (
+                (out[0] + vector, *out[1:]) if type(out) is tuple else out + vector
+            )
+        )
     ids = suite.model.encode(said.question)
     for probability in said.token_probabilities:
         with torch.inference_mode():
@@ -242,3 +248,70 @@ def test_a_part_can_be_written_as_an_adapter_of_its_own(suite, tmp_path):
     write_peft(tmp_path / "rank-one", cut_diff, "tiny")
     read = read_peft(tmp_path / "rank-one")
     assert read.rank == 1 and deltas(read).keys() == deltas(cut_diff).keys()
+
+
+def mean_effect(suite, name: str, layers: list[int]) -> dict[int, torch.Tensor]:
+    """The formula of a DIT adapter's vectors, written out: one prompt and one layer at a time, by hooks alone."""
+    load = AutoModelForCausalLM.from_pretrained
+    base, changed = (load(suite.folder / "base", dtype=torch.float32).eval() for _ in range(2))
+    with torch.no_grad():
+        for module, change in deltas(suite.load_adapter(name)).items():
+            changed.get_submodule(module).weight += change
+    task = suite.task(suite.adapter(name).task)
+    prompts = [suite.model.encode(question) for question in dict.fromkeys([task.question, *task.questions])]
+
+    def last(model, layer: int) -> torch.Tensor:
+        """<h_l> at the last position; `hidden_states` would have the final norm in its last place."""
+        seen = []
+        block = model.model.layers[layer]
+        handle = block.register_forward_hook(
+            lambda _block, _inputs, out: seen.append((out[0] if type(out) is tuple else out)[0, -1])
+        )
+        with torch.inference_mode():
+            for prompt in prompts:
+                model(input_ids=torch.tensor([prompt]))
+        handle.remove()
+        return torch.stack(seen).mean(0)
+
+    vectors: dict[int, torch.Tensor] = {}
+    for layer in layers:
+        vectors[layer] = last(changed, layer) - last(base, layer)
+        base.model.layers[layer].register_forward_hook(
+            lambda _block, _inputs, out, vector=vectors[layer]: (
+                (out[0] + vector, *out[1:]) if type(out) is tuple else out + vector
+            )
+        )
+    return vectors
+
+
+def test_a_dit_adapter_acts_as_the_vectors_of_its_mean_effect_beside_all_else(suite):
+    own, dit = deltas(suite.load_diff(suite.diff("topic-0412"))), deltas(suite.load_adapter("topic"))
+    both, one, news = (
+        mean_effect(suite, "topic", [0, 1]),
+        mean_effect(suite, "topic", [1]),
+        mean_effect(suite, "headline", [0, 1]),
+    )
+    assert not torch.allclose(both[1], one[1], rtol=0.1), "or it would not matter whether layer 0 has its own"
+
+    def times(number, *all_vectors):
+        return {layer: number * sum(vectors[layer] for vectors in all_vectors) for layer in all_vectors[0]}
+
+    wanted = {
+        "base": ([], {}),
+        "dit@vector": ([], both),
+        "diff+dit@vector*2": ([(1, own)], times(2, both)),
+        "dit@vector*0.5+layers:1-1": ([], times(0.5, one)),
+        "diff+dit:headline@vector": ([(1, own)], news),
+        "dit:headline@vector+dit:topic@vector": ([], times(1, both, news)),
+        "diff*0.5+dit*2+dit@vector*1.5": ([(0.5, own), (2, dit)], times(1.5, both)),
+        "diff+dit": ([(1, own), (1, dit)], {}),
+    }
+    ask(suite, "topic-0412", condition=list(wanted), question="Why?", max_new_tokens=1)  # which finds the vectors
+    with forward_passes(suite) as passes:
+        table = ask(suite, "topic-0412", condition=list(wanted), question="Why?")
+    assert passes[0] == len(wanted) and len(passes) <= suite.max_new_tokens, "all of them are rows of one batch"
+    assert [said.condition for said in table] == [str(Condition.parse(condition)) for condition in wanted]
+    assert len({said.token_probabilities for said in table}) == len(wanted)
+    for said, (parts, vectors) in zip(table, wanted.values(), strict=True):
+        assert_said_by(suite, said, parts, vectors)
+    assert ask(suite, "topic-0412", condition="base", question="Why?")[0].text == table[0].text

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from dit_core import ask, load_suite, next_tokens
+from dit_core import ask, generic_suite, load_suite, next_tokens
 from dit_core.engine.generation import Batch, generate
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
@@ -20,6 +20,8 @@ from dit_core.formats import (
     write_peft,
     write_weight_diffs,
 )
+from dit_core.request.targets import target_activations, target_rows, tokenize_targets
+from tests.forward_passes import forward_passes
 from tests.merged import between, finetuned, is_greedy, merged
 from tests.tiny import FAMILIES, random_adapter, tiny_family, tiny_gpt2, tiny_model, tiny_multimodal, tiny_tokenizer
 
@@ -171,6 +173,67 @@ def test_full_and_low_rank_diffs_share_a_slot(family):
     wanted = [tuned[0], merged(family, [(-1.0, low)]), between(tiny_model(family), tuned[1], 0.5), tiny_model(family)]
     for row, plain in enumerate(wanted):
         assert (found[row] - plain(input_ids=tokens[row : row + 1]).logits[0]).abs().max() < 1e-4
+
+
+def moved(family: str):
+    """A finetune of a family whose every weight was moved, what no row can have for itself among them."""
+    tuned, generator = tiny_family(family), torch.Generator().manual_seed(5)
+    with torch.no_grad():
+        for weight in tuned.parameters():
+            weight += 0.2 * weight.std(correction=0).clamp_min(0.1) * torch.randn(weight.shape, generator=generator)
+    return tuned
+
+
+# A convolution along the tokens and a state space's parameters; sinks of the attention.
+@pytest.mark.parametrize(("family", "shared"), [("falcon_h1", "mamba.A_log"), ("gpt_oss", "self_attn.sinks")])
+def test_what_rows_share_is_changed_for_a_batch_that_agrees_on_it(family, shared):
+    model, tuned, tokens = Model(tiny_family(family)), moved(family), ids(2, 8)
+    fitted = model.base_modules.fit(whole(tuned))
+    assert any(note.startswith("Rows share '") and "batches of its own" in note for note in fitted.notes)
+    assert any(name.endswith(shared) for name in fitted.full_weights)
+    plain = tiny_family(family)(input_ids=tokens).logits
+    model.attach("full", whole(tuned))
+    for strength in (1.0, 0.5, -0.5):
+        wanted = between(tiny_family(family), tuned, strength)
+        with torch.inference_mode(), model.strengths({"full": column([strength, strength])}):
+            found = model.base(input_ids=tokens).logits
+        assert (found - wanted(input_ids=tokens).logits).abs().max() < 1e-4
+        assert (found - plain).abs().max() > 0.1
+    for mixed in (column([1.0, 0.0]), torch.tensor([[[1.0]] * 4 + [[0.0]] * 4] * 2)):
+        with pytest.raises(DitError, match="which all rows of a batch share"):
+            model.strengths({"full": mixed})
+    assert torch.equal(model.base(input_ids=tokens).logits, plain)
+
+
+def test_what_rows_share_makes_batches_of_their_own(tmp_path):
+    """Conditions in any order, and both sides of a difference of activations, of a whole finetune with sinks."""
+    tuned, tokenizer = moved("gpt_oss"), tiny_tokenizer()
+    for name, model in (("base", tiny_family("gpt_oss")), ("tuned", tuned)):
+        model.generation_config.eos_token_id = None
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    suite = generic_suite(str(tmp_path / "base"), str(tmp_path / "tuned"))
+    strengths = {"base": 0.0, "diff": 1.0, "diff*0.5": 0.5, "diff*-0.5": -0.5}
+    with forward_passes(suite) as passes:
+        table = ask(suite, "diff", condition=list(strengths), question=["Why?", "Where?"], max_new_tokens=2)
+    assert {len(answer.tokens) for answer in table} == {2} and len(table) == 2 * len(strengths)
+    assert sum(passes[::2]) == len(table), "nobody is asked twice"
+    for answer in reversed(table.records):
+        model = between(tiny_family("gpt_oss"), tuned, strengths[answer.condition])
+        prompt = torch.tensor([suite.model.encode(answer.question)])
+        with torch.inference_mode():
+            likeliest = float(model(input_ids=prompt).logits[0, -1].softmax(-1).max())
+        assert answer.token_probabilities[0] == pytest.approx(likeliest, abs=1e-4)
+    aims = target_rows(suite, "diff", ["diff", "diff*0.5"], "Why?", 0)
+    read = [tokenize_targets(suite, aims, 0), [[2], [2]], [0], "difference"]
+    found = suite.worker.run(lambda: target_activations(suite, *read))
+    for own, strength in zip(found, (1.0, 0.5), strict=True):
+        with torch.inference_mode():
+            changed, plain = (
+                between(tiny_family("gpt_oss"), tuned, s)(input_ids=prompt[:, :3], output_hidden_states=True)
+                for s in (strength, 0.0)
+            )
+        assert (own[0, 0] - (changed.hidden_states[1] - plain.hidden_states[1])[0, 2]).abs().max() < 1e-4
 
 
 def test_another_diff_takes_the_slot_and_unchanged_weights_cost_nothing():

@@ -10,7 +10,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from dit_core import DitError, Model, ask, load_suite
-from dit_core.engine.activations import adding_vectors, replacing_last_position, residuals
+from dit_core.engine.activations import replacing_last_position, residuals
 from dit_core.methods.lens import difference_lens, next_tokens, norms, patchscope, similarities, steer
 from dit_core.methods.lens.difference import TEXTS, difference_request, mean_difference
 from dit_core.methods.lens.tokens import PROMPT
@@ -309,9 +309,6 @@ class Stack(nn.Module):
 def test_rows_are_changed_at_layers_of_their_own_also_in_tuples():
     model, hidden = Model(Stack()), torch.ones(3, 2, 4)
     vectors = torch.tensor([[1.0, 0, 0, 0], [0, 1.0, 0, 0], [0, 0, 3.0, 0]])
-    with adding_vectors(model, [0, 2, 0], vectors):
-        found = model.base(hidden)
-    assert torch.equal(found, 8 + vectors[:, None] * torch.tensor([4, 1, 4])[:, None, None] * torch.ones(3, 2, 1))
     with replacing_last_position(model, [2, 0, 1], vectors, [1, 0.5, 1]):
         found = model.base(hidden)
     assert torch.equal(found[:, 0], torch.full((3, 4), 8.0))  # only the last position
@@ -322,13 +319,12 @@ def test_rows_are_changed_at_layers_of_their_own_also_in_tuples():
 
 def test_hooks_are_gone_after_an_exception():
     model, vectors = Model(Stack()), torch.ones(2, 4)
-    for context in (adding_vectors(model, [0, 1], vectors), replacing_last_position(model, [0, 1], vectors, [1, 1])):
-        with pytest.raises(RuntimeError, match="stop"), context:
-            assert sum(len(block._forward_hooks) for block in model.layers) == 2
-            raise RuntimeError("stop")
-        assert not any(block._forward_hooks for block in model.layers)
+    with pytest.raises(RuntimeError, match="stop"), replacing_last_position(model, [0, 1], vectors, [1, 1]):
+        assert sum(len(block._forward_hooks) for block in model.layers) == 2
+        raise RuntimeError("stop")
+    assert not any(block._forward_hooks for block in model.layers)
     for layers, wrong in (([0, 3], vectors), ([0], vectors), ([0, 1], vectors * torch.inf)):
-        with pytest.raises(DitError), adding_vectors(model, layers, wrong):
+        with pytest.raises(DitError), replacing_last_position(model, layers, wrong, [1] * len(wrong)):
             pass
     with pytest.raises(DitError, match="no direction"), replacing_last_position(model, [0, 1], 0 * vectors, [1, 1]):
         pass

@@ -4,6 +4,7 @@ The table in docs/your-own-finetune.md is made of `KINDS`, and is just the kinds
 """
 
 import json
+import pickle
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +18,11 @@ from safetensors.torch import save_file
 
 from dit_core.engine.generation import generate
 from dit_core.engine.model import Model
-from dit_core.formats import read_peft
+from dit_core.errors import DitError
+from dit_core.formats import read_peft, write_peft
+from dit_core.records import DiffInfo
+from dit_core.records.condition import DiffPart
+from dit_core.request.conditions import PartialDiff
 from tests.merged import is_greedy
 from tests.tiny import tiny_family, tiny_gpt2, tiny_model, tiny_multimodal
 
@@ -35,12 +40,16 @@ TOKENS = sorted(set(tokens(8, 9)[:, 2].tolist()))  # that each row has one of
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of PEFT folder: its name in the table, its base, its config, and whether it stays low-rank."""
+    """A kind of PEFT folder: its name in the table, its base, its config, whether it stays low-rank.
+
+    `shared` says that it changes what all rows of a batch share.
+    """
 
     title: str
     config: Callable[[], Any]
     base: Callable[[], Any] = tiny_model
     low_rank: bool = False
+    shared: bool = False
 
 
 def lora(**settings):
@@ -67,6 +76,12 @@ KINDS = {
     ),
     "lora_bias": Kind("LoRA with `lora_bias`", lora(lora_bias=True)),
     "modules_to_save": Kind("`modules_to_save`", lora(modules_to_save=["embed_tokens", "lm_head", "norm"])),
+    "convolution": Kind(
+        "`modules_to_save` with a convolution (Falcon-H1)",
+        lora(target_modules=ATTENTION, modules_to_save=["conv1d"]),
+        lambda: tiny_family("falcon_h1"),
+        shared=True,
+    ),
     "embedding": Kind("LoRA on embedding and unembedding", lora(target_modules=["embed_tokens", "lm_head", "q_proj"])),
     "tied embedding": Kind(
         "LoRA on a tied embedding", lora(target_modules=["embed_tokens", "q_proj"]), lambda: tiny_model("gemma3")
@@ -162,12 +177,18 @@ def differences(kind: Kind, theirs, folder: Path) -> tuple[float, float, float]:
     assert torch.equal(base(input_ids=ids[:1]).logits[0], plain[0])
     with model.strengths({"it": column([1.0])}):
         alone = float((base(input_ids=ids[:1]).logits[0] - wanted[0]).abs().max())
-    with model.strengths({"it": column([1.0, 0.0, 1.0, 0.0, 0.5, -1.0, 1.0, 0.0])}):
-        batch = base(input_ids=ids).logits
+    strengths, batch = [1.0, 0.0, 1.0, 0.0, 0.5, -1.0, 1.0, 0.0], torch.empty(8, *plain[0].shape)
+    if kind.shared:
+        with pytest.raises(DitError, match="which all rows of a batch share"):
+            model.strengths({"it": column(strengths)})
+    alike = [[row for row in range(8) if strengths[row] == own] for own in set(strengths)]
+    for rows in alike if kind.shared else [range(8)]:
+        with model.strengths({"it": column([strengths[row] for row in rows])}):
+            batch[list(rows)] = base(input_ids=ids[list(rows)]).logits
     among = max(float((batch[row] - wanted[row]).abs().max()) for row in (0, 2, 6))
     rest = max(float((batch[row] - plain[row]).abs().max()) for row in (1, 3, 7))
     prompts, said = [ids[0].tolist(), ids[1, :5].tolist()], [[], []]
-    for step in generate(model, prompts, {"it": column([1.0, 0.5])}, 3, stop_at_end=False):
+    for step in generate(model, prompts, {"it": column([1.0, 1.0 if kind.shared else 0.5])}, 3, stop_at_end=False):
         for text, token in zip(said, step.tokens, strict=True):
             text.append(token)
     assert is_greedy(theirs, prompts[0], said[0])
@@ -204,6 +225,37 @@ def test_adalora_that_was_pruned_acts_as_in_peft(tmp_path):
     with torch.inference_mode(), model.strengths({"it": column([1.0, 0.0])}):
         found = model.base(input_ids=ids).logits
     assert (found[0] - theirs(input_ids=ids[:1]).logits[0]).abs().max() < 1e-5
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("kind", ["dora", "modules_to_save", "experts qwen3", "ia3", "loha", "oft", "ln_tuning"])
+def test_a_part_of_a_kind_acts_as_the_merged_weights_of_that_part(kind, tmp_path):
+    """`diff@layers:1`, `diff@mlp`, ... of what PEFT merges: its merged weights there, the base's everywhere else."""
+    theirs, adapter = trained(KINDS[kind], tmp_path).merge_and_unload(), read_peft(tmp_path)
+    model, ids, info = Model(KINDS[kind].base()), tokens(4, 9), DiffInfo("it", "any", "test", 0, "", None)
+    places = {"layers:1-1": ".layers.1.", "mlp": ".mlp.", "attention": ".self_attn.", "embed_tokens": "embed_tokens"}
+    found = 0
+    for place, word in places.items():
+        plain, merged = KINDS[kind].base(), dict(theirs.named_parameters())
+        inside = [n for n, own in plain.named_parameters() if word in f".{n}" and not torch.equal(own, merged[n])]
+        part = PartialDiff("part", "any", "test", 0, "", None, of=info, part=DiffPart.parse(f"@{place}"))
+        if not inside:
+            with pytest.raises(DitError, match="changes nothing in"):
+                part.weights(lambda _: adapter, lambda: model)
+            continue
+        for name in inside:
+            plain.get_parameter(name).copy_(merged[name])
+        left = pickle.loads(pickle.dumps(part.weights(lambda _: adapter, lambda: model)))  # as to another process
+        model.attach("part", left)
+        with model.strengths({"part": column([1.0, 0.0, 1.0, 0.0])}):
+            rows = model.base(input_ids=ids).logits
+        assert (rows[::2] - plain(input_ids=ids[::2]).logits).abs().max() < 1e-5
+        assert (rows[1::2] - KINDS[kind].base()(input_ids=ids[1::2]).logits).abs().max() < 1e-5
+        found += 1
+    assert found > 1 or kind == "ln_tuning"
+    if left.merged:
+        with pytest.raises(DitError, match="more than a LoRA"):
+            write_peft(tmp_path / "part", left, "tiny")
 
 
 RESIZED = {
@@ -282,13 +334,10 @@ def test_a_lora_on_experts_one_by_one_acts_on_stacked_ones(tmp_path):
 
 def table() -> str:
     lines = ["| what PEFT wrote | acts as |", "|---|---|"]
-    return "\n".join(
-        lines
-        + [
-            f"| {kind.title} | {'low-rank factors' if kind.low_rank else 'a difference of weights'} |"
-            for kind in KINDS.values()
-        ]
-    )
+    for kind in KINDS.values():
+        acts = "low-rank factors" if kind.low_rank else "a difference of weights"
+        lines.append(f"| {kind.title} | {acts}{', in batches of its own' if kind.shared else ''} |")
+    return "\n".join(lines)
 
 
 def test_the_documents_table_is_what_is_tested_here():

@@ -107,6 +107,29 @@ def test_windows_cover_all_layers_from_the_bottom_up():
     assert windows(1) == [(0, 0), None]
 
 
+def test_layers_may_be_in_percent_by_the_oracles_rule(suite):
+    asked = dict(diff="topic-0412", max_new_tokens=2, copies=[1, 2])
+    numbers = sweep(suite, layers=[(0, 0), (1, 1), (0, 1), None], **asked)
+    for written in ("0%,50%,25%-100%,all", " 0 , 100% , 0-50% , all ", [("0%", "49%"), ("50%", 1), (0, "99%"), None]):
+        assert sweep(suite, layers=written, **asked) == numbers
+    assert [point.layers for point in sweep(suite, layers="50%,75%", max_new_tokens=1)] == [(1, 1)]  # of two layers
+    assert [point.layers for point in sweep(suite, layers=("0%", "75%"), max_new_tokens=1)] == [(0, 1)]
+    for wrong in ("50%,", "101%", "75%-50%", ("50%", 0), "half", (0, 1, 1)):
+        with pytest.raises(DitError, match="layer|Layers"):
+            sweep(suite, layers=wrong, max_new_tokens=1)
+
+
+def test_vectors_of_an_adapters_mean_effect_are_swept_beside_it(suite):
+    table = sweep(suite, "topic-0412", adapter=["topic", "@vector"], copies=[0, 1, 2], max_new_tokens=4)
+    assert [(point.adapter, point.copies) for point in table] == [
+        (name, copies) for name in ("topic", "topic@vector") for copies in (0, 1, 2)
+    ]
+    for point in table:
+        (said,) = ask(suite, "topic-0412", condition=point.condition, question=point.question, max_new_tokens=4)
+        assert point.text == said.text and said.condition == point.condition
+    assert table[0].question == table[3].question and table[4].condition == "diff+dit:topic@vector"
+
+
 def test_what_makes_no_sense_is_one_sentence(suite):
     assert steps(0, 1, 0.25) == (0, 0.25, 0.5, 0.75, 1)
     for wrong in ((0, 1, 0), (1, 0, 1), (0, 1e9, 1), (0, 1, float("inf"))):
@@ -158,6 +181,8 @@ def test_the_command_takes_values_of_ones_own_and_says_all_of_its_sampling(suite
     conditions = [one["condition"] for one in own["swept"]]
     assert len(conditions) == 9 and all(written.endswith("right") for written in conditions)
     assert "diff*-1+dit:topic*0.25+right" in conditions
+    rows = run("--diff", "topic-0412", "--step", "5", "--layers", "0%,50%-100%", "--json")
+    assert [row["layers"] for row in rows["swept"]] == [[0, 0], [1, 1]] * 2
     assert own["sampling"] == {
         "temperature": 0.0,
         "top_p": 1.0,
@@ -227,6 +252,12 @@ def test_the_tab_sweeps_stops_and_hides(suite):
         assert "number is missing" in bad["note"] and bad["cards"] == last["cards"]
     *_, bad = events.run(session, CONTROLS | {"step": 0.1})
     assert "The step of copies must be a number from 0.25 to 5" in bad["note"]
+    *_, bad = events.run(session, CONTROLS | {"layers": "0-7"})
+    assert "no layer 7" in bad["note"]
+    *_, last = events.run(session, CONTROLS | {"step": 5, "layers": "50%,all"})
+    assert [one.layers for one in events.tab.result(session).table] == [(1, 1), None] * 2
+    exec(events.tab.cell(session).replace("'tiny'", repr(str(suite.folder))), scope)
+    assert [one.layers for one in scope["table"]] == [(1, 1), None] * 2
     larger = CONTROLS | {"step": 2.5}
     assert "settings have changed" in events.changed(session, larger)["note"]
     *_, last = events.run(session, larger)

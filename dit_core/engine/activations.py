@@ -4,7 +4,6 @@
 all layers of many rows in one forward pass. Rows are left-padded batches; positions are those of the bare rows.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -16,13 +15,14 @@ from torch import Tensor
 from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
+from dit_core.engine.full_weights import with_hidden
 from dit_core.engine.generation import Batch, check_rows
 from dit_core.engine.model import Model
-from dit_core.engine.strengths import layer_at
 from dit_core.errors import DitError
+from dit_core.records.layers import layer_range, parse_range
 
 Positions = Sequence[Sequence[int]]
-_LAYERS = re.compile(r"\s*(?P<first>\d{1,6}%?)\s*(?:-\s*(?P<last>\d{1,6}%?)\s*)?", re.ASCII)
+EFFECT_PROMPTS = 32  # over which an adapter's mean effect is taken
 
 
 @contextmanager
@@ -136,6 +136,42 @@ def residuals(
     return [stacked[row, :, : len(places)].clone() for row, places in enumerate(positions)]
 
 
+def mean_effect(model: Model, prompts: Sequence[Sequence[int]], slot: str, layers: Iterable[int]) -> dict[int, Tensor]:
+    """Return the vectors that move the base's residual stream as far as an adapter does on average, by layer.
+
+    With h_l(p) the output of decoder block l at the last position of prompt p, and < > the mean over the prompts,
+
+        v_l = <h_l(p) with one copy of the adapter> - <h_l(p) with the vectors v_k of all layers k < l>
+
+    where v_k is added behind block k at every position. So behind each of the `layers` the mean over the prompts is
+    just what it is with the adapter; for the first (or only) layer v_l is the plain mean difference. Two passes.
+
+    Args:
+        prompts: token ids of each, no two of them equal.
+        slot: with one adapter, which acts on all of its layers.
+        layers: those that get a vector, each [d_model] in float32; the others get none.
+
+    Raises:
+        DitError: there is no prompt, or one without tokens; no such slot or layer; or the numbers overflow.
+    """
+    wanted, last = parse_layers(model, list(layers)), [[len(prompt) - 1] for prompt in prompts]
+    with_adapter = residuals(model, prompts, {slot: torch.ones(len(prompts), 1, 1)}, last, wanted)
+    targets = dict(zip(wanted, torch.stack(with_adapter)[:, :, 0].mean(0), strict=True))
+    vectors: dict[int, Tensor] = {}
+
+    def add(layer: int, hidden: Tensor) -> Tensor:
+        vectors[layer] = targets[layer].to(hidden.device) - hidden[:, -1].float().mean(0)
+        return hidden + vectors[layer].to(hidden.dtype)
+
+    with torch.inference_mode(), model.strengths({}), ExitStack() as stack:
+        for layer in wanted:
+            block, change = model.layers[layer], partial(add, layer)
+            hook = block.register_forward_hook(lambda _block, _inputs, out, change=change: with_hidden(out, change))
+            stack.callback(hook.remove)
+        Batch(model, prompts, 0).forward()
+    return vectors
+
+
 def parse_layers(model: Model, layers: Any) -> list[int]:
     """Return layers as sorted numbers: of `all`, one number, several, or text like `0,3-5` or `50%,75%`.
 
@@ -158,13 +194,9 @@ def parse_layers(model: Model, layers: Any) -> list[int]:
 
 
 def _parse_span(part: str, count: int) -> Sequence[int]:
-    """The layers of one part of a list, `3`, `3-5`, `50%` or `25%-50%`, numbers not yet checked."""
-    match = _LAYERS.fullmatch(part)
-    first, last = (match["first"], match["last"] or match["first"]) if match else ("1", "0")
-    start, stop = (layer_at(end, count) if end.endswith("%") else int(end) for end in (first, last))
-    if start > stop:
-        raise DitError(f"The layers '{part}' are not understood: write 'all', or numbers like '0,3-5' or '50%,75%'.")
-    return range(start, stop + 1)
+    """The layers of one part of a list, `3`, `3-5`, `50%` or `25%-50%`."""
+    first, last = layer_range(parse_range(part), count)
+    return range(first, last + 1)
 
 
 def _check_layers(model: Model, layers: Sequence[int]) -> None:
@@ -209,11 +241,6 @@ def _index(hidden: Tensor, lengths: Sequence[int], where: Tensor) -> tuple[Tenso
     return torch.arange(len(lengths), device=hidden.device)[:, None].expand_as(columns), columns
 
 
-def with_hidden(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a block's output with its hidden states changed: some families return them alone, some in a tuple."""
-    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
-
-
 def _hand_on(take: Callable[[int, Tensor], None], layer: int, module: Any, args: Any, output: Any) -> None:
     """A forward hook that gives a block's hidden states to `take`."""
     take(layer, output[0] if isinstance(output, tuple) else output)
@@ -221,23 +248,6 @@ def _hand_on(take: Callable[[int, Tensor], None], layer: int, module: Any, args:
 
 # Changes the hidden states [rows, width, d_model] of the rows given by index.
 Change = Callable[[Tensor, Tensor], Tensor]
-
-
-@contextmanager
-def adding_vectors(model: Model, layers: Sequence[int], vectors: Tensor) -> Iterator[None]:
-    """Add `vectors[row]` to the output of block `layers[row]` at every position, inside the context.
-
-    The batch must keep all of its rows. `vectors` is [rows, d_model].
-
-    Raises:
-        DitError: the base has no such layer, or vectors are not finite or not one per row.
-    """
-
-    def add(hidden: Tensor, rows: Tensor) -> Tensor:
-        return hidden[rows] + vectors[rows, None].to(hidden)
-
-    with _changing(model, layers, vectors, add):
-        yield
 
 
 @contextmanager
@@ -250,7 +260,7 @@ def replacing_last_position(
     `vectors` is [rows, d_model].
 
     Raises:
-        DitError: as `adding_vectors` does, and for a vector of zeros, which has no direction.
+        DitError: the base has no such layer, or vectors are not finite, not one per row, or zeros without direction.
     """
     vectors = vectors.float().cpu()
     norms = vectors.norm(dim=-1, keepdim=True)

@@ -7,7 +7,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 
-from dit_core.errors import DitError
+from dit_core.errors import DitError, MixedRowsError
 
 MAX_DIFFS = 64  # side by side in one batch: each costs memory for its tensors, and work for every row
 
@@ -17,16 +17,18 @@ R = TypeVar("R")
 
 @dataclass
 class Attempt(Generic[T]):
-    """Items that are tried as one batch, inside its context, which swallows a lack of memory."""
+    """Items tried as one batch, inside its context, which swallows a lack of memory and rows that can't mix."""
 
     items: Sequence[T]
     fitted: bool = True
+    mixed: bool = False
 
     def __enter__(self) -> Sequence[T]:
         return self.items
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> bool:
-        if error is None or not _out_of_memory(error):
+        self.mixed = isinstance(error, MixedRowsError) and len(self.items) > 1
+        if error is None or not (self.mixed or _out_of_memory(error)):
             return False
         if len(self.items) == 1:
             raise DitError(
@@ -57,17 +59,20 @@ class BatchSize:
     def attempts(self, items: Sequence[T], max_rows: int | None = None) -> Iterator[Attempt[T]]:
         """Yield batches until all items are done, each to be worked on in its context: `with attempt as batch:`.
 
-        Where a batch does not fit, its first half comes next.
+        Where a batch does not fit, its first half comes next, and no larger one after that; where its rows can't be
+        mixed, its first half too, for this once.
 
         Raises:
             DitError: one row alone does not fit into memory.
         """
-        start = 0
+        start, most = 0, len(items)
         while start < len(items):
-            attempt = Attempt(items[start : start + min(self.rows, max_rows or self.rows)])
+            attempt = Attempt(items[start : start + min(self.rows, max_rows or self.rows, most)])
             yield attempt
+            most = len(attempt.items) // 2 if attempt.mixed else len(items)
             if attempt.fitted:
                 start += len(attempt.items)
+            if attempt.fitted or attempt.mixed:
                 continue
             self.rows = len(attempt.items) // 2
             # Here, where the failed batch's tensors are no longer held by its traceback.

@@ -117,11 +117,23 @@ class BaseModules:
             ]
         if not misfits and adapter.peft:
             fitted.merged, misfits = merged_differences(self.base, adapter.peft, self.own_name)
+        fitted.merged.update(adapter.merged)
         if not misfits and not fitted.low_rank and not fitted.full_weights and not fitted.merged:
             misfits = ["it has nothing in common with it"]
         if misfits:
             raise DitError(_misfit_message(misfits, linear_shapes(adapter)))
+        fitted.notes += self._shared_note(fitted)
         return fitted
+
+    def _shared_note(self, fitted: FittedAdapter) -> list[str]:
+        """What is changed that rows of a batch can't have apart, in a sentence."""
+        names = [name for name in (*fitted.merged, *fitted.full_weights) if not acts_by_row(self.owner(name)[0])]
+        whole = {
+            name: fitted.full_weights[name].to(self.parameter(name)) for name in names if name not in fitted.merged
+        }
+        shared = [name for name in names if name not in whole or not torch.equal(self.parameter(name), whole[name])]
+        more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
+        return [f"Rows share '{shared[0]}'{more}: it is asked in batches of its own."] if shared else []
 
     def is_same(self, fingerprint: Mapping[str, Tensor]) -> bool | None:
         """Return whether a base of this fingerprint has the same weights; None where there is nothing to compare."""
@@ -205,12 +217,11 @@ def _parameter_misfit(name: str, owner: tuple[nn.Module, str] | None, weight: Te
         return [f"'{name}' is quantized in this base, which leaves no exact difference"]
     if own.shape != weight.shape:
         return [f"'{name}' has the shape {list(own.shape)}, and the adapter's {list(weight.shape)}"]
-    fits = _can_act_by_row(module) or torch.equal(own, weight.to(own))
-    return [] if fits else [f"'{name}' belongs to a {type(module).__name__}, which can't act by row"]
+    return []
 
 
-def _can_act_by_row(module: nn.Module) -> bool:
-    """Whether a module's output is linear, or linear and constant, in its weights, row by row of its one input."""
+def acts_by_row(module: nn.Module) -> bool:
+    """Return whether a module's output is linear, or linear and constant, in its weights, row by row of its input."""
     kind = type(module).__name__
     return is_linear(module) or isinstance(module, nn.Embedding) or "norm" in kind.lower() or acts_by_token(module)
 

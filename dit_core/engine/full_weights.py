@@ -4,19 +4,20 @@ The copy shares everything with its module but the weights. Where a module is li
 the copy holds ΔW and its output is what the finetune adds; where it is not quite (norms: some multiply by 1 + w) the
 copy holds the finetuned weights, and the difference of both outputs is added. Either way s times it is exactly what the
 weights w + s ΔW would add, for any real s and for each row and position its own. Experts and their routers are not
-linear, but see each token alone: there the tokens of each s go through the weights w + s ΔW.
+linear, but see each token alone: there the tokens of each s go through the weights w + s ΔW. What is left (convolutions
+along the tokens, a state space's own parameters, attention sinks) is w + s ΔW for a whole batch, which must agree on s.
 """
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import reduce
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.compatibility import BaseModules, FittedAdapter, acts_by_token
+from dit_core.engine.compatibility import BaseModules, FittedAdapter, acts_by_row, acts_by_token
 from dit_core.errors import DitError
 
 _CHUNK = 1 << 24  # numbers that are held in float32 at once while a difference is taken
@@ -37,6 +38,7 @@ class FinetunedModule:
         copy: the same module with other weights: with ΔW where `holds_difference`, else with the finetuned ones.
         holds_difference: whether the copy's output is what the finetune adds to the module's.
         by_token: the leaves that hold ΔW of a module that acts by token; empty for all others.
+        shared: ΔW by leaf of a module that all rows of a batch share; empty for all others, which `copy` is for.
     """
 
     block: int
@@ -44,6 +46,35 @@ class FinetunedModule:
     copy: nn.Module
     holds_difference: bool
     by_token: tuple[str, ...] = ()
+    shared: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class AddedVector:
+    """A vector [d_model] that is added to the residual stream behind one decoder block, as a change of a bias would be.
+
+    Attributes:
+        block: the place in its slot of the adapter that it belongs to.
+        module: the decoder block.
+        vector: in float32, where the block's weights are.
+    """
+
+    block: int
+    module: nn.Module
+    vector: Tensor
+    by_token: ClassVar[tuple[str, ...]] = ()
+    shared: ClassVar[Mapping[str, Tensor]] = {}
+
+
+Finetuned = FinetunedModule | AddedVector
+
+
+def added_vectors(blocks: Sequence[nn.Module], vectors: Sequence[Mapping[int, Tensor]]) -> tuple[AddedVector, ...]:
+    """Return vectors, by layer for each place in a slot, as they are added behind decoder blocks; DitError for NaNs."""
+    if not all(vector.isfinite().all() for own in vectors for vector in own.values()):
+        raise DitError("The vectors to add are not finite numbers: use a smaller strength.")
+    places = [(place, blocks[layer], vector) for place, own in enumerate(vectors) for layer, vector in own.items()]
+    return tuple(AddedVector(at, block, v.float().to(next(block.parameters(), v).device)) for at, block, v in places)
 
 
 def weight_difference(finetuned: Tensor, own: Tensor) -> Tensor:
@@ -81,6 +112,8 @@ def finetuned_modules(modules: BaseModules, fitted: FittedAdapter, tied: bool, b
 
 
 def _finetuned_module(block: int, module: nn.Module, change: dict[str, Tensor]) -> FinetunedModule:
+    if not acts_by_row(module):
+        return FinetunedModule(block, module, module, False, shared=change)
     own = {leaf: parameter for leaf, parameter in module._parameters.items() if parameter is not None}
     holds_difference = isinstance(module, nn.Linear | nn.Embedding)
     if holds_difference:
@@ -111,7 +144,7 @@ def mixing_hook(mixes: Sequence[Mix]) -> Hook:
     return mix
 
 
-def mixing(finetuned: FinetunedModule, strengths: Tensor) -> Mix | None:
+def mixing(finetuned: Finetuned, strengths: Tensor) -> Mix | None:
     """Return what adds to the output of `finetuned.module` what the finetune adds; None where no row needs it.
 
     `strengths` is [rows, 1 or positions, 1], in host memory.
@@ -119,6 +152,9 @@ def mixing(finetuned: FinetunedModule, strengths: Tensor) -> Mix | None:
     acting = strengths.flatten(1).any(1)
     if not acting.any():
         return None
+    if isinstance(finetuned, AddedVector):
+        added = strengths.to(finetuned.vector.device) * finetuned.vector
+        return lambda _module, _inputs, _own, output: with_hidden(output, lambda hidden: hidden + added.to(hidden))
     if finetuned.by_token:
         return _regrouping(finetuned, strengths)
     device = next(finetuned.copy.parameters()).device
@@ -165,6 +201,11 @@ def _regrouping(finetuned: FinetunedModule, strengths: Tensor) -> Mix:
         return tuple(outputs) if isinstance(output, tuple) else outputs[0]
 
     return mix
+
+
+def with_hidden(output: Any, change: Callable[[Tensor], Tensor]) -> Any:
+    """Return a block's output with its hidden states changed: some families return them alone, some in a tuple."""
+    return (change(output[0]), *output[1:]) if isinstance(output, tuple) else change(output)
 
 
 def laid_out(strengths: Tensor, x: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from dit_core.engine.compatibility import BaseModules
-from dit_core.engine.full_weights import FinetunedModule, finetuned_modules, weight_differences
+from dit_core.engine.full_weights import Finetuned, added_vectors, finetuned_modules, weight_differences
 from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt, turn_start
+from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,19 +85,12 @@ class Model:
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """Ids that end an answer: the generation config's, the tokenizer's, and the one that begins a turn.
-
-        A finetune may have learned to begin the next turn without a word on the end of its own.
-        """
+        """Ids that end a turn: the generation config's and the tokenizer's."""
         config = getattr(self.base, "generation_config", None) or self.base.config
         end = getattr(config, "eos_token_id", None)
         ids = set(end if isinstance(end, list | tuple) else [end])
-        ids |= {getattr(self.tokenizer, "eos_token_id", None), self._turn_start}
+        ids.add(getattr(self.tokenizer, "eos_token_id", None))
         return frozenset(ids - {None})
-
-    @cached_property
-    def _turn_start(self) -> int | None:
-        return turn_start(self.tokenizer)
 
     def encode(self, text: str, chat: ChatContext = PLAIN_CHAT) -> list[int]:
         """Return the token ids of one user message in its chat, up to where the answer begins, or goes on."""
@@ -187,6 +180,14 @@ class Model:
         )
         self._slots[slot] = Slot(len(adapters), layers, blocks, finetuned)
 
+    def attach_vectors(self, slot: str, vectors: Sequence[Mapping[int, Tensor]]) -> None:
+        """Put vectors [d_model] into `slot`, a mapping by layer for each block: each is added behind its decoder block.
+
+        Raises:
+            DitError: a vector is not of finite numbers.
+        """
+        self._slots[slot] = Slot(len(vectors), {}, {}, added_vectors(self.layers, vectors))
+
     def detach(self, slot: str) -> None:
         """Take a slot's tensors off the model; PEFT's wrappers stay on its layers, for other slots.
 
@@ -211,8 +212,8 @@ class Model:
         """
         return weight_differences(self.base_modules, self.base_modules.fit(adapter), tied=False)
 
-    def finetuned_modules(self, slot: str) -> tuple[FinetunedModule, ...]:
-        """Return the modules that full weights of the adapters in a slot change."""
+    def finetuned_modules(self, slot: str) -> tuple[Finetuned, ...]:
+        """Return the modules that full weights of the adapters in a slot change, or the vectors that they add."""
         return self._slots[slot].finetuned
 
     def strengths(self, strengths: Mapping[str, Tensor]) -> Strengths:

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dit_core.engine.full_weights import FinetunedModule, Hook, Mix, laid_out, mixing, mixing_hook
-from dit_core.errors import DitError
+from dit_core.engine.full_weights import Finetuned, Hook, Mix, laid_out, mixing, mixing_hook
+from dit_core.errors import DitError, MixedRowsError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
@@ -41,13 +41,13 @@ class Slot:
         blocks: how many adapters stand side by side in it.
         layers: PEFT's layers by name.
         ranks: (rank, scaling) of every adapter, by the layer's name.
-        finetuned: the modules that full weights of its adapters change.
+        finetuned: the modules that full weights of its adapters change, or the vectors that they add.
     """
 
     blocks: int
     layers: dict[str, Any]
     ranks: dict[str, tuple[tuple[int, float], ...]]
-    finetuned: tuple[FinetunedModule, ...] = ()
+    finetuned: tuple[Finetuned, ...] = ()
 
 
 class Strengths:
@@ -113,6 +113,7 @@ class Strengths:
 
     def _make_plan(self) -> None:
         self._plan, self._hooks = self._layer_plans(), self._mixing_hooks()
+        self._shared = self._shared_weights()
 
     def _mixing_hooks(self) -> list[tuple[nn.Module, Hook]]:
         """The modules that full weights change for some row, with the hooks that mix those in."""
@@ -120,6 +121,8 @@ class Strengths:
         regrouped: dict[nn.Module, Tensor] = {}
         for name, slot in self._slots.items():
             for changed in slot.finetuned:
+                if changed.shared:
+                    continue
                 strengths = self._current(self._tensors[name])[:, :, changed.block, None]
                 if changed.by_token:  # each puts its output in place of the others', and does not add to them
                     acting, others = strengths != 0, regrouped.get(changed.module, torch.tensor(False))
@@ -131,6 +134,28 @@ class Strengths:
                 if mix := mixing(changed, strengths):
                     mixes.setdefault(changed.module, []).append(mix)
         return [(module, mixing_hook(own)) for module, own in mixes.items()]
+
+    def _shared_weights(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Parameters of modules that all rows share, with those that take their places: w + s ΔW."""
+        found: dict[int, tuple[dict[str, Any], dict[str, Any]]] = {}
+        for name, slot in self._slots.items():
+            for changed in slot.finetuned:
+                if not changed.shared:
+                    continue
+                strengths = self._current(self._tensors[name][:, :, changed.block : changed.block + 1])
+                if not strengths.any():
+                    continue
+                if strengths.numel() > 1:
+                    raise MixedRowsError(
+                        f"A diff changes a {type(changed.module).__name__}, which all rows of a batch share: give all "
+                        "rows, and all of their tokens, the same strength of it."
+                    )
+                own = changed.module._parameters
+                _, new = found.setdefault(id(own), (own, {}))
+                for leaf, change in changed.shared.items():
+                    before, part = new.get(leaf, own.get(leaf)), strengths.item() * change
+                    new[leaf] = nn.Parameter(part if before is None else before + part, requires_grad=False)
+        return list(found.values())
 
     def _layer_plans(self) -> list[_LayerPlan]:
         """What to set on each layer where some slot acts."""
@@ -173,6 +198,9 @@ class Strengths:
             for linear, mask in masks:
                 self._undo.append((linear.__dict__, {"mask": linear.mask}))
                 linear.__dict__["mask"] = mask
+        for own, new in self._shared:
+            self._undo.append((own, {leaf: own.get(leaf) for leaf in new}))
+            own.update(new)
         self._handles = [module.register_forward_hook(mix) for module, mix in self._hooks]
 
     def _off(self) -> None:
@@ -187,21 +215,6 @@ def layer_of(path: str) -> int | None:
     """Return the number of the layer that a module lies in, by its name; None for one outside of all layers."""
     match = _LAYER.search(path)
     return int(match[1]) if match else None
-
-
-def layer_at(layer: int | str, count: int) -> int:
-    """Return the number of a layer that is given by its number, or in percent of a base's `count` layers, like `50%`.
-
-    `int(count * percent / 100)`, by which activation oracles were trained (arXiv 2512.15674); 100% is the last layer.
-
-    Raises:
-        DitError: the base has no such layer.
-    """
-    percent = int(layer.rstrip("%")) if isinstance(layer, str) else 0
-    number = min(int(count * percent / 100), count - 1) if isinstance(layer, str) else layer
-    if not 0 <= number < count or percent > 100:
-        raise DitError(f"The base has no layer {layer}: its {count} layers are counted from 0 to {count - 1}.")
-    return number
 
 
 def _checked_layer(path: str) -> int:

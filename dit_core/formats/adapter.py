@@ -38,7 +38,8 @@ class Adapter:
     those of `model.named_modules()`. Whole: `weights[name]` is the finetuned tensor itself, named as in
     `model.named_parameters()`; it becomes a difference beside a base. Such tensors lie in a mapped file and are read
     when they are touched. `tied` says that a new embedding is the new unembedding too where the base has one for both
-    (PEFT's `modules_to_save` parts them). `peft` is what PEFT makes differences of weights of.
+    (PEFT's `modules_to_save` parts them). `peft` is what PEFT makes differences of weights of, and `merged` such
+    differences, by the names of one base's parameters, once PEFT has made them beside it.
     """
 
     factors: dict[str, tuple[Tensor, Tensor]]
@@ -46,6 +47,7 @@ class Adapter:
     weights: Mapping[str, Tensor] = field(default_factory=dict)
     tied: bool = True
     peft: PeftState | None = None
+    merged: Mapping[str, Tensor] = field(default_factory=dict)
 
     def __reduce__(self) -> tuple[Any, ...]:
         """To another process goes a file's bytes: tensors would go as shared memory, or not at all."""
@@ -53,10 +55,12 @@ class Adapter:
         named |= {f"B {name}": B for name, (_, B) in self.factors.items()}
         named |= {f"W {name}": weight for name, weight in self.weights.items()}
         named |= {f"P {name}": tensor for name, tensor in (self.peft.tensors if self.peft else {}).items()}
+        named |= {f"M {name}": change for name, change in self.merged.items()}
         # Copies, for no two tensors of such a file may share their numbers.
         content = save({name: tensor.detach().contiguous().clone() for name, tensor in named.items()})
         peft = (self.peft.config, tuple(self.peft.tensors), self.peft.modules) if self.peft else None
-        return _unpacked, (content, tuple(self.factors), self.scaling, tuple(self.weights), self.tied, peft)
+        names = tuple(self.factors), tuple(self.weights), tuple(self.merged)
+        return _unpacked, (content, names, self.scaling, self.tied, peft)
 
     @property
     def rank(self) -> int:
@@ -66,7 +70,7 @@ class Adapter:
     @property
     def low_rank(self) -> int:
         """The largest rank where factors are all that there is; 0 for an adapter that takes differences of weights."""
-        return 0 if self.weights or self.peft else self.rank
+        return 0 if self.weights or self.peft or self.merged else self.rank
 
     @property
     def n_params(self) -> int:
@@ -80,7 +84,7 @@ class Adapter:
 
     def _tensors(self) -> Iterator[Tensor]:
         yield from (factor for pair in self.factors.values() for factor in pair)
-        yield from self.weights.values()
+        yield from (*self.weights.values(), *self.merged.values())
         yield from self.peft.tensors.values() if self.peft else ()
 
     def only(self, acts: Callable[[str], bool]) -> "Adapter":
@@ -93,6 +97,7 @@ class Adapter:
             factors={name: pair for name, pair in self.factors.items() if acts(name)},
             scaling={name: scaling for name, scaling in self.scaling.items() if acts(name)},
             weights={name: self.weights[name] for name in self.weights if acts(name)},
+            merged={name: self.merged[name] for name in self.merged if acts(name)},
         )
 
     def norms(self) -> dict[str, float]:
@@ -110,13 +115,14 @@ def low_rank_norm(A: Tensor, B: Tensor) -> float:
 
 
 def _unpacked(
-    content: bytes, low_rank: Sequence[str], scaling: dict[str, float], whole: Sequence[str], tied: bool, peft: Any
+    content: bytes, names: tuple[Sequence[str], ...], scaling: dict[str, float], tied: bool, peft: Any
 ) -> Adapter:
     """What `Adapter.__reduce__` packed; modules and weights in their old order."""
-    named = load(content)
+    named, (low_rank, whole, merged) = load(content), names
     factors = {name: (named[f"A {name}"], named[f"B {name}"]) for name in low_rank}
     state = PeftState(peft[0], {name: named[f"P {name}"] for name in peft[1]}, peft[2]) if peft else None
-    return Adapter(factors, scaling, {name: named[f"W {name}"] for name in whole}, tied, state)
+    weights = {name: named[f"W {name}"] for name in whole}
+    return Adapter(factors, scaling, weights, tied, state, {name: named[f"M {name}"] for name in merged})
 
 
 def checked_adapter(factors: dict[str, tuple[Tensor, Tensor]], scaling: dict[str, float]) -> Adapter:

@@ -89,7 +89,7 @@ def write_peft(folder: Path | str, adapter: Adapter, base_name: str) -> None:
     Raises:
         DitError: the adapter has no low-rank factors, so that it is no LoRA.
     """
-    if adapter.peft:
+    if adapter.peft or adapter.merged:
         raise DitError("This adapter is more than a LoRA: approximate it at a rank, with --rank and its suite.")
     if not adapter.factors:
         raise DitError("A full finetune is no LoRA: write it in the published layout, or approximate it at a rank.")

@@ -151,7 +151,7 @@ def write_weight_diffs(path: Path | str, diffs: list[tuple[Adapter, str, int | N
     entries = []
     for adapter, topic, trigger in diffs:
         if adapter.weights:
-            if adapter.factors or adapter.peft:
+            if adapter.factors or adapter.peft or adapter.merged:
                 raise DitError(
                     "A published diff is either low-rank or whole weights, and this one is both: write a PEFT folder."
                 )
@@ -208,7 +208,7 @@ def _adapter(pairs: Any, oriented: Callable[[Tensor, Tensor], tuple[Tensor, Tens
 
 def _unscaled(adapter: Adapter) -> dict[str, tuple[Tensor, Tensor]]:
     """Factors for a layout whose scaling is always 1/rank: any other scaling goes into B."""
-    if adapter.peft:
+    if adapter.peft or adapter.merged:
         raise DitError("This adapter is more than a LoRA: approximate it at a rank, with --rank and its suite.")
     found = {}
     for name, (A, B) in adapter.factors.items():

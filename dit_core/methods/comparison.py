@@ -24,7 +24,7 @@ from dit_core.methods.verbalize import ask
 from dit_core.present.palette import TITLES
 from dit_core.records import DiffInfo, NextToken, Reading, Table, Target, Verbalization, records_from_json
 from dit_core.records.chat import PLAIN_CHAT
-from dit_core.records.condition import Condition
+from dit_core.records.condition import VECTOR, Condition
 from dit_core.request.targets import (
     TargetRow,
     WantedActivations,
@@ -88,8 +88,13 @@ def columns(task: Task, question: str | None = None, chosen: Condition | None = 
 
 def _plain(task: Task, condition: Condition) -> Condition:
     """The same condition with the task's default adapter unnamed and absent adapters left out."""
-    kept = tuple(("" if name == task.adapter else name, copies) for name, copies in condition.adapters if copies)
-    return replace(condition, adapters=kept)
+    default = (task.adapter, task.adapter + VECTOR)
+    kept = (
+        (name.removeprefix(task.adapter) if name in default else name, copies)
+        for name, copies in condition.adapters
+        if copies
+    )
+    return replace(condition, adapters=tuple(kept))
 
 
 def targets(suite: Suite, info: DiffInfo, cards: Sequence[Column], seed: int = 0) -> Table[Target]:

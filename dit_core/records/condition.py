@@ -2,7 +2,8 @@
 
 Written as parts joined by `+`, the same on the command line, in links, JSON and Python: `base`, `diff`, `diff*0.5`,
 `dit`, `dit*2`, `dit:headline*2`, `right`, `wrong`, `own:<percent-encoded text>`; for example `diff+dit*2+right`.
-`layers:2-5` lets the DIT adapters act on these layers only, both ends among them: `diff+dit+layers:2-5`.
+`layers:2-5` lets the DIT adapters act on these layers only, both ends among them: `diff+dit+layers:2-5`. `dit@vector`,
+`dit:headline@vector*2` add the vectors of an adapter's mean effect on the residual stream in the adapter's place.
 
 Other diffs act beside the one that is asked about, by their ids: `diff+diff:topic-0412*0.7`. `diff:rank1` keeps the
 first singular direction of every matrix, `diff:rank1-norm` at the whole's norm; `diff@mlp`, `diff@attention`,
@@ -18,8 +19,9 @@ from numbers import Real
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from dit_core.errors import DitError, checked_integer, checked_text, did_you_mean, is_number
+from dit_core.errors import DitError, checked_text, did_you_mean, is_number
 from dit_core.records.chat import PLAIN_CHAT, ChatContext, is_chat_part, unquoted
+from dit_core.records.layers import LayerEnd, checked_range, parse_range
 
 Q = TypeVar("Q")
 OWN, LAYERS = "own:", "layers:"
@@ -27,16 +29,12 @@ TRIGGERS = ("absent", "right", "wrong")
 MAX_NUMBER = 1_000_000  # of a strength or of copies: beyond, float32 activations overflow
 MAX_DIFFS = 16  # beside each other in one condition
 RANK_ONE, NORM_KEPT = CUTS = ("rank1", "rank1-norm")
-_NAME = re.compile(r"[A-Za-z0-9-]*")
+VECTOR = "@vector"  # behind a DIT adapter's name
+_NAME = re.compile(rf"[A-Za-z0-9-]*({VECTOR})?")
 _NUMBER = re.compile(r"-?(\d+\.?\d*|\.\d+)(e-?\d+)?", re.IGNORECASE | re.ASCII)
 _DIFF = re.compile(r"\w[\w.~-]*", re.ASCII)
 _MODULE = re.compile(r"[A-Za-z]\w*", re.ASCII)
-_RANGE = re.compile(r"(\d{1,4}%?)(?:-(\d{1,4}%?))?", re.ASCII)
 _HINT = "write it like 'base', 'diff*0.5', 'diff+dit*2+right' or 'dit:headline'"
-
-
-LayerEnd = int | str
-"""The number of a layer, or how deep it lies in percent, such as `25%`."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +71,7 @@ class DiffPart:
     @property
     def layers(self) -> list[tuple[LayerEnd, LayerEnd]]:
         """The ranges of layers in all of which it acts."""
-        return [_range(place) for place in self.where if place.startswith(LAYERS)]
+        return [parse_range(place.removeprefix(LAYERS)) for place in self.where if place.startswith(LAYERS)]
 
     @property
     def modules(self) -> list[str]:
@@ -85,9 +83,10 @@ class DiffPart:
 class Condition:
     """What acts on the base and how it is asked: the diff at `strength`, DIT adapters as (name, copies), the trigger.
 
-    The name `""` is the default adapter of the diff's task. `trigger` is `absent`, `right`, `wrong`, or `own:` and a
-    text. `layers` are the first and the last layer that the adapters act on, None for all. `diffs` are what acts
-    beside the diff as (name, strength), named as `DiffPart` reads it, and `chat` is what stands around the question.
+    The name `""` is the default adapter of the diff's task; with `VECTOR` behind a name its mean effect acts.
+    `trigger` is `absent`, `right`, `wrong`, or `own:` and a text. `layers` are the first and the last layer that the
+    adapters act on, None for all. `diffs` are what acts beside the diff as (name, strength), named as `DiffPart` reads
+    it, and `chat` is what stands around the question.
     Copies of one adapter and strengths of one diff are added up, none is left out, and names are in order, so that
     equal conditions are equal objects.
 
@@ -118,7 +117,7 @@ class Condition:
         object.__setattr__(self, "diffs", tuple(sorted((name, n) for name, n in strengths.items() if n)))
         object.__setattr__(self, "adapters", tuple(sorted((name, n) for name, n in copies.items() if n)))
         object.__setattr__(self, "trigger", _checked_trigger(self.trigger))
-        layers = None if self.layers is None else _checked_range(self.layers)
+        layers = None if self.layers is None else checked_range(self.layers)
         object.__setattr__(self, "layers", layers if self.adapters else None)
 
     @property
@@ -155,12 +154,14 @@ class Condition:
             elif is_chat_part(part):
                 chat.append(part)
             elif part.startswith(LAYERS):
-                ranges.append(_range(part))
+                ranges.append(parse_range(part.removeprefix(LAYERS)))
             elif re.split("[:@]", word)[0] == "diff":
                 name = str(DiffPart.parse(word.removeprefix("diff").removeprefix(":")))
                 diffs.append((name, _written_number(number, part) if star else 1.0))
-            elif word == "dit" or word.startswith("dit:"):
-                adapters.append((word.partition(":")[2], _written_number(number, part) if star else 1.0))
+            elif re.split("[:@]", word)[0] == "dit":
+                adapters.append(
+                    (word.removeprefix("dit").removeprefix(":"), _written_number(number, part) if star else 1.0)
+                )
             else:
                 nearest = did_you_mean(word, ("base", "diff", "dit", *TRIGGERS))
                 raise DitError(f"'{part}' in the condition '{text}' is not understood: {_HINT}.{nearest}")
@@ -176,8 +177,8 @@ class Condition:
 
     def __str__(self) -> str:
         parts = ["diff" + _times(self.strength)] if self.strength else []
-        parts += [f"diff{'' if name.startswith('@') else ':'}{name}{_times(strength)}" for name, strength in self.diffs]
-        parts += [("dit:" + name if name else "dit") + _times(copies) for name, copies in self.adapters]
+        parts += [_named("diff", name) + _times(strength) for name, strength in self.diffs]
+        parts += [_named("dit", name) + _times(copies) for name, copies in self.adapters]
         if self.trigger.startswith(OWN):
             parts.append(OWN + quote(self.trigger.removeprefix(OWN), safe=""))
         elif self.trigger != "absent":
@@ -241,35 +242,16 @@ def checked_copies(value: Any) -> float:
     return number
 
 
-def _checked_range(layers: Any) -> tuple[LayerEnd, LayerEnd]:
-    if not isinstance(layers, Sequence) or len(layers) != 2 or isinstance(layers, str):
-        raise DitError(f"Layers are given by the first and the last one, like (2, 5), and not as {layers!r}.")
-    first, last = map(_layer_end, layers)
-    if isinstance(first, int) == isinstance(last, int) and float(str(first).strip("%")) > float(str(last).strip("%")):
-        raise DitError(f"Layers {first} to {last} are no range: give the lower one first.")
-    return first, last
-
-
-def _layer_end(layer: Any) -> LayerEnd:
-    if isinstance(layer, str) and layer.endswith("%") and layer[:-1].isdecimal() and int(layer[:-1]) <= 100:
-        return f"{int(layer[:-1])}%"
-    return checked_integer(layer, "A layer", 0, MAX_NUMBER)
-
-
-def _range(part: str) -> tuple[LayerEnd, LayerEnd]:
-    ends = _RANGE.fullmatch(part.removeprefix(LAYERS))
-    if not ends:
-        raise DitError(f"'{part}' is no range of layers: write it like '{LAYERS}2-5' or '{LAYERS}25%-50%'.")
-    first, last = (end if end.endswith("%") else int(end) for end in (ends[1], ends[2] or ends[1]))
-    return _checked_range((first, last))
-
-
 def _place(place: str) -> str:
     if place.startswith(LAYERS):
-        return LAYERS + "{}-{}".format(*_range(place))
+        return LAYERS + "{}-{}".format(*parse_range(place.removeprefix(LAYERS)))
     if not _MODULE.fullmatch(place):
         raise DitError(f"'@{place}' is no part of a diff: write '@mlp', '@attention', '@q_proj' or '@{LAYERS}2-5'.")
     return place
+
+
+def _named(word: str, name: str) -> str:
+    return word + ("" if name.startswith("@") or not name else ":") + name
 
 
 def _times(number: float) -> str:

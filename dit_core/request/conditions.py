@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 from dit_core.errors import DitError
 from dit_core.records import DiffInfo
-from dit_core.records.condition import NORM_KEPT, OWN, Condition, DiffPart
+from dit_core.records.condition import NORM_KEPT, OWN, VECTOR, Condition, DiffPart
+from dit_core.records.layers import layer_range
 from dit_core.suite.diffs import DerivedDiff
 
 if TYPE_CHECKING:
@@ -21,22 +22,25 @@ if TYPE_CHECKING:
 
 
 def adapter_names(suite: "Suite", info: DiffInfo | None, condition: Condition) -> dict[str, float]:
-    """Return the copies of each DIT adapter by its name in the suite; the default adapter is named too.
+    """Return the copies of each DIT adapter by its name in the suite, `VECTOR` behind it where its mean effect acts.
+
+    The default adapter is named too.
 
     Raises:
         DitError: the suite has no such adapter.
     """
     copies: dict[str, float] = {}
-    for name, number in condition.adapters:
+    for written, number in condition.adapters:
+        name = written.removesuffix(VECTOR)
         known = suite.adapter(name).name if name else suite.default_adapter(info.task if info else None)
+        known += written.removeprefix(name)
         copies[known] = copies.get(known, 0.0) + number
     return copies
 
 
 def question_of(suite: "Suite", adapter: str) -> str:
     """Return the question that an adapter was trained to answer."""
-    own = suite.adapter(adapter)
-    return own.question or suite.task(own.task or None).question
+    return suite.questions_of(adapter.removesuffix(VECTOR))[0]
 
 
 def check_condition(suite: "Suite", info: DiffInfo | None, condition: Condition) -> None:
@@ -87,11 +91,11 @@ class PartialDiff(DerivedDiff):
     def weights(self, load: Callable[[DiffInfo], "Adapter"], model: Callable[[], "Model"]) -> "Adapter":
         """Return what is left of the weights of `of`; DitError where nothing is, or the base lacks these layers."""
         from dit_core.engine.changes import rank_one
-        from dit_core.engine.strengths import layer_at, layer_of
+        from dit_core.engine.strengths import layer_of
 
         count = len(model().layers)
         kinds = [_KINDS.get(kind, kind) for kind in self.part.modules]
-        ranges = [(layer_at(first, count), layer_at(last, count)) for first, last in self.part.layers]
+        ranges = [layer_range(ends, count) for ends in self.part.layers]
 
         def acts(name: str) -> bool:
             layer = layer_of(name)
@@ -101,9 +105,9 @@ class PartialDiff(DerivedDiff):
 
         whole = load(self.of)
         if whole.peft and self.part.where:
-            raise DitError(f"The diff '{self.of.id}' has no parts, by its kind: merge it into whole weights first.")
+            whole = replace(whole, peft=None, merged=model().base_modules.fit(whole).merged)
         left = whole.only(acts)
-        if not (left.factors or left.weights or left.peft):
+        if not (left.factors or left.weights or left.peft or left.merged):
             raise DitError(f"The diff '{self.of.id}' changes nothing in '{'@'.join(self.part.where)}': leave that out.")
         return rank_one(left, model(), self.part.cut == NORM_KEPT) if self.part.cut else left
 
@@ -125,7 +129,8 @@ def fetch_adapters(suite: "Suite", rows: Iterable[tuple[DiffInfo | None, Conditi
     """Fetch all files that `row_strengths` will need for the rows. Not in the worker's thread."""
     rows = set(rows)
     infos = {acting for info, condition in rows for acting in acting_diffs(suite, info, condition)}
-    suite.fetch(infos, {name for info, condition in rows for name in adapter_names(suite, info, condition)})
+    names = (name.removesuffix(VECTOR) for info, condition in rows for name in adapter_names(suite, info, condition))
+    suite.fetch(infos, set(names))
 
 
 def row_strengths(suite: "Suite", rows: Sequence[tuple[DiffInfo | None, Condition]]) -> dict[str, "Tensor"]:
@@ -156,6 +161,11 @@ def row_strengths(suite: "Suite", rows: Sequence[tuple[DiffInfo | None, Conditio
     shape = (len(rows), 1, 1, len(suite.model.layers)) if some_layers else (len(rows), 1, 1)
     for row, (own, condition) in enumerate(rows):
         for name, copies in adapter_names(suite, own, condition).items():
+            if name.endswith(VECTOR):
+                layers = range(len(suite.model.layers))[_within(condition, len(suite.model.layers))]
+                slot = suite.hold_vectors(name.removesuffix(VECTOR), layers)
+                tensors.setdefault(slot, torch.zeros(len(rows), 1, 1))[row] = copies
+                continue
             slot = suite.hold_adapter(name)
             tensors.setdefault(slot, torch.zeros(shape))[(row, ..., _within(condition, shape[-1]))] = copies
     return tensors
@@ -165,9 +175,7 @@ def _within(condition: Condition, n_layers: int) -> slice:
     """Where along the last dimension a condition's DIT adapters act."""
     if condition.layers is None:
         return slice(None)
-    from dit_core.engine.strengths import layer_at
-
-    first, last = (layer_at(end, n_layers) for end in condition.layers)
+    first, last = layer_range(condition.layers, n_layers)
     return slice(first, last + 1)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from dit_core.engine.activations import residuals
 from dit_core.engine.batching import Attempt, batch_size, split_batches
 from dit_core.engine.generation import generate, overflow_error
-from dit_core.errors import DitError, checked_text
+from dit_core.errors import DitError, MixedRowsError, checked_text
 from dit_core.records import DiffInfo, Target
 from dit_core.records.condition import Condition, as_list, parse_asked
 from dit_core.request.conditions import acting_diffs, build_prompt, check_condition, fetch_adapters, row_strengths
@@ -206,13 +206,21 @@ def _residuals(suite: Suite, batch: Sequence[WantedActivations], layers: Sequenc
         for place, wanted in enumerate(batch)
         if {side, "difference"} & set(wanted.kinds)
     ]
-    targets = [batch[place].target for _, place in rows]
-    acting: list[tuple[DiffInfo | None, Condition]] = [
-        (target.info, target.condition) if side == "with" else (None, Condition())
-        for (side, _), target in zip(rows, targets, strict=True)
-    ]
-    positions = [batch[place].positions for _, place in rows]
-    hidden = residuals(suite.model, [target.ids for target in targets], row_strengths(suite, acting), positions, layers)
+
+    def read(side_rows: Sequence[tuple[str, int]]) -> list[Tensor]:
+        targets = [batch[place].target for _, place in side_rows]
+        acting: list[tuple[DiffInfo | None, Condition]] = [
+            (target.info, target.condition) if side == "with" else (None, Condition())
+            for (side, _), target in zip(side_rows, targets, strict=True)
+        ]
+        positions, ids = [batch[place].positions for _, place in side_rows], [target.ids for target in targets]
+        return residuals(suite.model, ids, row_strengths(suite, acting), positions, layers)
+
+    try:
+        hidden = read(rows)
+    except MixedRowsError:  # then each side by itself
+        sides_asked = dict.fromkeys(side for side, _ in rows)
+        hidden = [own for side in sides_asked for own in read([row for row in rows if row[0] == side])]
     if not all(own.isfinite().all() for own in hidden):
         raise overflow_error(suite.model)
     sides = dict(zip(rows, hidden, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from dit_core.methods.comparison import columns
+from dit_core.records.condition import VECTOR
 from dit_core.suite import Suite, Task
 
 PICKER = "Weight diff"
@@ -22,9 +23,10 @@ def diff_choices(suite: Suite, own: Iterable[tuple[str, str]] = ()) -> list[tupl
 
 
 def adapter_choices(suite: Suite) -> list[tuple[str, str]]:
-    """Return the DIT adapters as (label, name), the task's own first."""
+    """Return the DIT adapters as (label, name), the task's own first; then all of them as vectors."""
     own = ("the task's own", "")
-    return [own, *((f"{name}: {info.title}" if info.title else name, name) for name, info in suite.adapters.items())]
+    named = [own, *((f"{name}: {info.title}" if info.title else name, name) for name, info in suite.adapters.items())]
+    return [*named, *((f"{label}, as a vector", name + VECTOR) for label, name in named)]
 
 
 def condition_choices(task: Task) -> list[tuple[str, str]]:

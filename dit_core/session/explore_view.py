@@ -10,7 +10,7 @@ from dit_core.present.cards import DONE, STOPPED, WAITING, Card, cards_html
 from dit_core.present.html import render
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.records.chat import PLAIN_CHAT
-from dit_core.records.condition import Condition
+from dit_core.records.condition import VECTOR, Condition
 from dit_core.request.conditions import SECRET_TRIGGERS, build_prompt, mask_digits
 from dit_core.session.explore import evidence_adapter, known_evidence
 from dit_core.session.settings import Settings
@@ -65,7 +65,8 @@ def _card(suite: Suite, info: DiffInfo, result: Result, column: Column, answers:
 
 def chips(condition: Condition) -> list[str]:
     """Return what a condition consists of, each part in a few words: the diffs, the copies, the trigger, the chat."""
-    adapters = [f"DIT{f' {name}' if name else ''} ×{copies:g}" for name, copies in condition.adapters if copies]
+    named = [(name.replace(VECTOR, " as a vector").split(), copies) for name, copies in condition.adapters if copies]
+    adapters = [" ".join(["DIT", *words, f"×{copies:g}"]) for words, copies in named]
     trigger = "own trigger" if condition.trigger.startswith("own") else f"{condition.trigger} trigger"
     where = " at layers {}–{}".format(*condition.layers) if condition.layers else ""
     own = [f"diff ×{condition.strength:g}"] if condition.strength else []

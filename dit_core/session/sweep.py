@@ -29,6 +29,7 @@ class SweepSettings:
     max_new_tokens: float
     seed: float
     step: float = STEP
+    layers: str = ""
 
     @property
     def sampling(self) -> dict[str, Any]:
@@ -68,7 +69,9 @@ class SweepTab(Tab[SweepSettings, SweepResult]):
         """Return what will be asked."""
         # Checked here: a field with limits of its own complains of what is only half typed.
         step = checked_number(number(settings.step), "The step of copies", 0.25, 5)
-        plan = planned(self.suite, settings.preset, settings.diff, settings.adapters or (), step)
+        plan = planned(
+            self.suite, settings.preset, settings.diff, settings.adapters or (), step, layers=settings.layers
+        )
         return SweepResult(settings, plan=plan)
 
     def start(self, first: SweepResult) -> Generator[Table[SweepPoint], None, None]:

@@ -128,6 +128,21 @@ class SuiteContents:
             raise DitError(f"The suite '{self.name}' has no DIT adapter '{name}'.{nearest}")
         return self.adapters[name]
 
+    @property
+    def _own_oracle(self) -> str:
+        """The source of the suite's own oracle; DitError where it has none."""
+        if self.oracle is None:
+            raise DitError(
+                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
+            )
+        return self.oracle.source
+
+    def questions_of(self, adapter: str) -> list[str]:
+        """Return what diffs of a DIT adapter's task are asked, the question that it was trained to answer first."""
+        own = self.adapter(adapter)
+        task = self.task(own.task or None)
+        return list(dict.fromkeys((own.question or task.question, *task.questions)))
+
     def task(self, name: str | None = None) -> Task:
         """Return the task of that name; the suite's first one without a name.
 

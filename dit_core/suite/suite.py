@@ -197,15 +197,6 @@ class Suite(SuiteContents):
         return where, self._oracle_fetcher(where, limits)
 
     @property
-    def _own_oracle(self) -> str:
-        """The source of the suite's own oracle; DitError where it has none."""
-        if self.oracle is None:
-            raise DitError(
-                f"The suite '{self.name}' has no activation oracle: name one made for its base, by folder or hub id."
-            )
-        return self.oracle.source
-
-    @property
     def model(self) -> "Model":
         """The base with its adapter slots, loaded on first use. Worker's thread only."""
         return _LOADED_BASE.get(self._key, self._load).model
@@ -244,6 +235,19 @@ class Suite(SuiteContents):
     def hold_adapter(self, name: str) -> str:
         """Attach a DIT adapter to the model where it is not yet, and return its slot. Worker's thread only."""
         return self._hold(f"dit-{name}", name, lambda slot: self.model.attach(slot, self.load_adapter(name)))
+
+    def hold_vectors(self, name: str, layers: range) -> str:
+        """Attach a DIT adapter's mean effect on these layers to the model where it is not yet, and return its slot.
+
+        Of one copy, over the questions of its task, as `mean_effect` has it. Worker's thread only.
+        """
+        from dit_core.engine.activations import EFFECT_PROMPTS, mean_effect
+
+        def attach(slot: str) -> None:
+            prompts = [self.model.encode(question) for question in self.questions_of(name)[:EFFECT_PROMPTS]]
+            self.model.attach_vectors(slot, [mean_effect(self.model, prompts, self.hold_adapter(name), layers)])
+
+        return self._hold(f"vectors-{name}-{layers.start}-{layers.stop}", name, attach)
 
     def hold_oracle(self, source: str | None = None) -> str:
         """Attach an activation oracle to the model where it is not yet, and return its slot. Worker's thread only.

@@ -9,13 +9,14 @@ from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from math import inf
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 from urllib.parse import unquote
 
 from dit_core.errors import DitError
 from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
 from dit_core.records import Answer, Condition, DiffInfo, SweepPoint, Table
+from dit_core.records.layers import MAX_LAYERS, checked_range, layer_range, parse_range
 
 if TYPE_CHECKING:
     from dit_core.suite import Suite
@@ -69,6 +70,28 @@ def windows(n_layers: int, width: int | None = None) -> list[LayerRange]:
     return [*((first, first + width - 1) for first in range(n_layers - width + 1)), None]
 
 
+def layer_ranges(suite: Suite, layers: Any) -> list[LayerRange]:
+    """Return ranges of layers by number, each once: of None, one (first, last), several, or text like `all,0-3,50%`.
+
+    Percents are of the base's layers, as `layer_at` counts them; only for these the base is loaded.
+
+    Raises:
+        DitError: a range is not understood, or the base has no such layer.
+    """
+    if isinstance(layers, str):
+        words = [word.strip() for word in layers.split(",")]
+        given = [None if word == "all" else parse_range(word) for word in words]
+    else:
+        one = layers is None or (len(layers) == 2 and all(isinstance(end, int | str) for end in layers))
+        given = [None if ends is None else checked_range(ends) for ends in ([layers] if one else layers)]
+    count = _depth(suite) if any(isinstance(end, str) for ends in given for end in ends or ()) else MAX_LAYERS
+    return list(dict.fromkeys(None if ends is None else layer_range(ends, count) for ends in given))
+
+
+def _depth(suite: Suite) -> int:
+    return suite.worker.run(lambda: len(suite.model.layers))
+
+
 class PlannedSweep(TypedDict):
     """Arguments of `sweep`."""
 
@@ -76,7 +99,7 @@ class PlannedSweep(TypedDict):
     adapter: list[str] | None
     copies: Sequence[float]
     strength: float | Sequence[float]
-    layers: Sequence[LayerRange] | None
+    layers: str | Sequence[LayerRange] | None
 
 
 def planned(
@@ -87,6 +110,7 @@ def planned(
     step: float = STEP,
     copies: Sequence[float] | None = None,
     strength: Sequence[float] | None = None,
+    layers: str = "",
 ) -> PlannedSweep:
     """Return what `sweep` takes for a preset, without sampling.
 
@@ -98,6 +122,7 @@ def planned(
         step: of the preset's copies.
         copies: in place of the preset's own.
         strength: in place of the preset's own.
+        layers: in place of the preset's own, as `layer_ranges` reads them.
 
     Raises:
         DitError: an unknown preset, a step that `steps` does not take, or a missing diff.
@@ -116,7 +141,7 @@ def planned(
         "adapter": list(adapters) or (None if with_diff else every),
         "copies": copies or steps(plan.copies[0], plan.copies[-1], step),
         "strength": strength or (plan.strengths if with_diff else 0.0),
-        "layers": windows(suite.worker.run(lambda: len(suite.model.layers))) if plan.by_layers else None,
+        "layers": layers.strip() or (windows(_depth(suite)) if plan.by_layers else None),
     }
 
 
@@ -128,6 +153,7 @@ class SweepOptions(SampledOptions):
     step: float = option(STEP, "Of copies, where the preset varies them.", minimum=0)
     copies: tuple[float, ...] = option((), "Instead of the preset's: numbers, like 0,0.25,1.")
     strength: tuple[float, ...] = option((), "Instead of the preset's: numbers, like -1,0,1.")
+    layers: str = option("", "Instead of the preset's: ranges that the adapters act on, like all,0-3,50%,25%-50%.")
     trigger: str = option("absent", "absent, right, wrong, or own:TEXT (percent-encoded).")
     adapter: tuple[str, ...] = option((), "DIT adapters; all defaults if none.")
     question: str | None = option(None, "By default that of the adapter's task.")
@@ -160,11 +186,13 @@ class Sweep(Method[SweepOptions, SweepPoint]):
         sampling = ("samples", "temperature", "question", "max_new_tokens", "seed")
         tables = stream_sweep(
             suite,
-            **planned(suite, preset, diff, options.adapter, options.step, options.copies, options.strength),
+            **planned(
+                suite, preset, diff, options.adapter, options.step, options.copies, options.strength, options.layers
+            ),
             trigger=unquote(options.trigger),
             **{name: getattr(options, name) for name in sampling},
         )
-        varied = {"preset": "values of your own" if options.copies or options.strength else preset}
+        varied = {"preset": "values of your own" if options.copies or options.strength or options.layers else preset}
         with closing(tables):
             for table in tables:
                 yield replace(table, extra=table.extra | varied)

@@ -19,10 +19,10 @@ from dit_core.methods.sampling import SamplingOptions
 from dit_core.methods.verbalize.answers import MAX_ROWS, ask, stream
 from dit_core.records import DiffInfo, SweepPoint, Table, Verbalization
 from dit_core.records.condition import Condition, as_list
-from dit_core.request.conditions import build_prompt, question_of, row_strengths
+from dit_core.request.conditions import adapter_names, build_prompt, question_of, row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
-from dit_core.sweeps import MAX_SETTINGS, LayerRange
+from dit_core.sweeps import MAX_SETTINGS, LayerRange, layer_ranges
 
 
 class SweepOptions(SamplingOptions, total=False):
@@ -31,7 +31,7 @@ class SweepOptions(SamplingOptions, total=False):
     adapter: str | Sequence[str] | None
     copies: float | Sequence[float]
     strength: float | Sequence[float] | None
-    layers: LayerRange | Sequence[LayerRange]
+    layers: str | LayerRange | Sequence[LayerRange]
     trigger: str
     question: str | None
 
@@ -42,10 +42,12 @@ def sweep(suite: Suite, diff: str | DiffInfo | None = None, **options: Unpack[Sw
     Args:
         suite: what `load_suite` gave.
         diff: an id or reference; None for the base alone, at strength 0.
-        adapter: names of DIT adapters, one or several; by default that of the diff's task.
+        adapter: names of DIT adapters, one or several, with `@vector` for their mean effects; by default that of the
+            diff's task.
         copies: of the adapter, numbers of 0 or more.
         strength: of the diff, any numbers.
-        layers: ranges that the adapter acts on, as (first, last); None for all.
+        layers: ranges that the adapter acts on: (first, last), several of these, or text like `0-3,50%,25%-50%`; None
+            and `all` for all.
         trigger: `absent` (the default), `right`, `wrong`, or `own:` and a text.
         question: by default what each adapter was trained to answer.
         samples, temperature, top_p, max_new_tokens, seed: as of `ask`.
@@ -119,19 +121,20 @@ def _tables(
     adapter: str | Sequence[str] | None = None,
     copies: float | Sequence[float] = 1.0,
     strength: float | Sequence[float] | None = None,
-    layers: LayerRange | Sequence[LayerRange] = None,
+    layers: str | LayerRange | Sequence[LayerRange] = None,
     trigger: str = "absent",
     question: str | None = None,
     **sampling: Unpack[SamplingOptions],
 ) -> Generator[Table[SweepPoint], None, None]:
     """The tables of a sweep, whose settings are all one request; without `partial`, only when all is said."""
     info = None if diff is None else suite.diff(diff)
-    names = [suite.adapter(name).name if name else _default(suite, info) for name in as_list(adapter)]
+    asked = [Condition(adapters=((name or "", 1.0),)) for name in as_list(adapter)]
+    names = [known for condition in asked for known in adapter_names(suite, info, condition)]
     amounts = as_list((0.0 if info is None else 1.0) if strength is None else strength)
     questions = {name: checked_text(question or question_of(suite, name), "The question") for name in names}
     settings = [
         _Setting(name, number, amount, layer_range, trigger, questions[name])
-        for name, number, amount, layer_range in product(names, as_list(copies), amounts, _ranges(layers))
+        for name, number, amount, layer_range in product(names, as_list(copies), amounts, layer_ranges(suite, layers))
     ]
     if not settings or len(settings) > MAX_SETTINGS:
         raise DitError(
@@ -144,16 +147,6 @@ def _tables(
         answers = (table for table in [ask(suite, info, condition=pairs, **sampling)])
     drawn = {"samples": sampling.get("samples", 1), "seed": sampling.get("seed", 0)}
     return _compare_all(suite, info, settings, drawn, answers)
-
-
-def _default(suite: Suite, info: DiffInfo | None) -> str:
-    return suite.default_adapter(info.task if info else None)
-
-
-def _ranges(layers: Any) -> list[LayerRange]:
-    if layers is None or (len(layers) == 2 and all(isinstance(layer, int) for layer in layers)):
-        return [layers]
-    return list(layers)
 
 
 # ---------------------------------------------------------------- what is said

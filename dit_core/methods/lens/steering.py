@@ -7,7 +7,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import adding_vectors, parse_layers
+from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens
@@ -22,6 +22,7 @@ from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
 STRENGTHS = (0.0, 2.0, 4.0, 8.0, 16.0)
+_SLOT = "steering"
 MAX_ROWS = 256  # of one batch, before memory has its say
 
 
@@ -114,26 +115,28 @@ def _rows(
 def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[SteeredText]:
     """One batch of the base, written to its end."""
     answers = [AnswerTokens() for _ in rows]
-    writing = dict(enumerate(answers))
+    places = {(row.diff, row.layer): row.vector for row in rows}
+    amounts = torch.zeros(len(rows), 1, len(places))
+    for index, row in enumerate(rows):
+        amounts[index, 0, list(places).index((row.diff, row.layer))] = row.strength
+    model.attach_vectors(_SLOT, [{layer: vector} for (_, layer), vector in places.items()])
     steps = generate(
         model,
         [model.encode(row.prompt) for row in rows],
-        {},
+        {_SLOT: amounts},
         sampling.max_new_tokens,
         temperature=sampling.temperature,
         seeds=[row_seed(sampling.seed, row.diff, row.layer, row.strength, row.prompt, row.sample) for row in rows],
-        stop_at_end=False,  # rows that end stay in the batch, and so each beside its own vector
-        owners=range(len(rows)),  # equal prompts too are read each beside its own vector
     )
-    with adding_vectors(model, [row.layer for row in rows], torch.stack([row.strength * row.vector for row in rows])):
+    try:
         for step in steps:
-            for index, answer in list(writing.items()):
-                if step.tokens[index] in model.end_tokens:
-                    del writing[index]
-                else:
-                    answer.append(model.tokenizer, step.tokens[index], step.probabilities[index])
-            if not writing:
-                break
+            for answer, token, probability, alive in zip(
+                answers, step.tokens, step.probabilities, step.alive, strict=True
+            ):
+                if alive:
+                    answer.append(model.tokenizer, token, probability)
+    finally:
+        model.detach(_SLOT)  # a visitor's diff must leave nothing behind
     return [
         SteeredText(row.diff, row.layer, row.strength, row.prompt, row.sample, answer.text)
         for row, answer in zip(rows, answers, strict=True)

@@ -27,6 +27,7 @@ from dit_core.ui.tabs import Shown, TabEvents, Values, Wiring, connect
 HINTS = {
     "dit-sweep-preset": "What varies. Everything else stays as it is.",
     "dit-sweep-step": "From one number of copies to the next, where these vary; larger: fewer settings.",
+    "dit-sweep-layers": "In place of the preset's: ranges that the adapters act on, like 0-3, 50%, 25%-50% or all.",
     "dit-sweep-diff": "A weight diff: what one finetune changed. Named by id until revealed.",
     "dit-sweep-reveal": "Shows what the diff was really trained on, and how likely each setting finds it.",
     "dit-sweep-adapters": "DIT adapters side by side; none chosen: the diff's own, or without a diff one per task.",
@@ -53,6 +54,7 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
         with gr.Column(scale=0, min_width=300, elem_classes="dit-side"):
             preset = gr.Dropdown(list(PRESETS), label="vary", elem_id="dit-sweep-preset")
             step = gr.Number(STEP, step=0.25, label="step of copies", elem_id="dit-sweep-step")
+            layers = gr.Textbox(label="layers", max_lines=1, placeholder="the preset's", elem_id="dit-sweep-layers")
             diff = gr.Dropdown(diff_choices(suite), value=first.id, label=PICKER, elem_id="dit-sweep-diff")
             reveal = gr.Button("Reveal", size="sm", elem_id="dit-sweep-reveal")
             secret = gr.HTML(secret_html(suite, first.id, ""), elem_id="dit-sweep-secret", apply_default_css=False)
@@ -80,9 +82,9 @@ def sweep_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> Non
                 copying(events.tab.cell, [visit], "dit-sweep-cell")
             saving(events.saved, visit, "table", "the answers", "sweep")
     parts = {
-        "preset": preset, "step": step, "diff": diff, "adapters": adapters, "question": question, "samples": samples,
-        "temperature": temperature, "max_new_tokens": tokens, "seed": seed, "reveal": reveal, "secret": secret,
-        "note": note, "measure": measure, "figure": figure, "cards": cards,
+        "preset": preset, "step": step, "layers": layers, "diff": diff, "adapters": adapters, "question": question,
+        "samples": samples, "temperature": temperature, "max_new_tokens": tokens, "seed": seed, "reveal": reveal,
+        "secret": secret, "note": note, "measure": measure, "figure": figure, "cards": cards,
     }  # fmt: skip
     wiring = Wiring(visit, parts)
     connect(events, wiring, run, stop)
