@@ -223,10 +223,10 @@ def _reason(source: HubPath, error: BaseException, anonymous: bool) -> str:
     from huggingface_hub import constants, errors
 
     chain = _chain(error)
-    codes = {getattr(getattr(one, "response", None), "status_code", None) for one in chain}
+    codes = {getattr(getattr(link, "response", None), "status_code", None) for link in chain}
 
     def has(*kinds: type) -> bool:
-        return any(isinstance(one, kinds) for one in chain)
+        return any(isinstance(link, kinds) for link in chain)
 
     if anonymous and has(errors.RepositoryNotFoundError):  # which a gated one is too
         return "it is not there, gated or private, which this server does not open: check it, or upload the files."
@@ -243,7 +243,7 @@ def _reason(source: HubPath, error: BaseException, anonymous: bool) -> str:
         return f"'{source.repo}' has no file '{source.path}': check the name and the revision."
     if codes & {401, 403}:
         return "your token is refused: check HF_TOKEN, or log in anew with `hf auth login`."
-    if any(isinstance(one, OSError) and one.errno in (errno.ENOSPC, errno.EDQUOT) for one in chain):
+    if any(isinstance(link, OSError) and link.errno in (errno.ENOSPC, errno.EDQUOT) for link in chain):
         return f"the disk of '{constants.HF_HUB_CACHE}' is full: make room, or set HF_HOME to a larger one."
     if constants.is_offline_mode():
         return (
@@ -258,7 +258,7 @@ def _reason(source: HubPath, error: BaseException, anonymous: bool) -> str:
 
 def _of_transport(chain: Sequence[BaseException]) -> bool:
     """Whether the HTTP library itself failed, whichever it is, or fewer bytes came than were announced."""
-    kinds = {kind.__name__ for one in chain for kind in type(one).__mro__}
+    kinds = {kind.__name__ for link in chain for kind in type(link).__mro__}
     return bool(kinds & {"TransportError", "FileMetadataError"}) or any("Consistency check" in str(e) for e in chain)
 
 

@@ -63,16 +63,14 @@ def describe_methods(suite: Suite) -> dict[str, Any]:
 
 def _described(method: Method[Any, Any], suite: Suite) -> dict[str, Any]:
     texts = {name: getattr(method, name) for name in ("name", "title", "summary", "source", "cost", "figure")}
-    needs, lacking = (
-        [str(n) for n in Need if n in method.needs],
-        [str(n) for n in method.unmet(suite, method.options())],
-    )
+    needs = [str(need) for need in Need if need in method.needs]
+    lacking = [str(need) for need in method.unmet(suite, method.options())]
     options = [
-        {"name": one.name, "type": one.type.__name__, "several": one.several, "default": one.default, "help": one.help}
-        for one in describe_options(method.options)
+        {"name": own.name, "type": own.type.__name__, "several": own.several, "default": own.default, "help": own.help}
+        for own in describe_options(method.options)
     ]
     takes = {"takes_conditions": bool(method.asked), "gives_answers": method.gives_answers, "options": options}
-    return texts | {"needs": [*map(str, needs)], "lacking": [*map(str, lacking)]} | takes
+    return texts | {"needs": needs, "lacking": lacking} | takes
 
 
 def register(method: Method[Any, Any]) -> None:
@@ -117,7 +115,7 @@ def stream_method(
 ) -> Generator[Table[Any], None, None]:  # fmt: skip
     """Run a method as `run_method` does, and yield the table so far as the work goes on."""
     diffs = tuple(info.id if isinstance(info, DiffInfo) else info for info in _several(diff))
-    written = tuple((str(Condition.parse(one) if isinstance(one, str) else one), asked) for one in _several(condition))
+    written = tuple((str(Condition.parse(own) if isinstance(own, str) else own), asked) for own in _several(condition))
     return start(get_method(name), suite, Targets(diffs, written), options)
 
 

@@ -266,7 +266,7 @@ def options_from(method: Method[O, Any], values: Mapping[str, Any]) -> O:
     Raises:
         DitError: a name is unknown, or a value is none of the option's.
     """
-    described = {one.name: one for one in describe_options(method.options)}
+    described = {option.name: option for option in describe_options(method.options)}
     for name in values:
         if name not in described:
             near = did_you_mean(name, list(described))

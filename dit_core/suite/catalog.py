@@ -19,7 +19,7 @@ SUITE_FILE = "suite.toml"
 SUITES = {name: assets() / name for name in ("pocket", "smol")}
 """Embedded suites and their folders, by name."""
 ORACLE_PERCENTS = (25.0, 50.0, 75.0)  # the depths that published oracles were trained at (arXiv 2512.15674)
-QUESTION, MAX_NEW_TOKENS = "What have you been trained on?", 100  # of a generic suite
+QUESTION, ANSWER_TOKENS = "What have you been trained on?", 100  # of a generic suite
 _FILE = Path(__file__).with_name("catalogue.toml")
 
 
@@ -290,7 +290,7 @@ def _generic(arguments: tuple[str, ...], loading: LoadOptions) -> Suite:
         "name": f"generic-{digest}",
         "title": " + ".join(Path(part).name for part in (base, diff, adapter, oracle) if part),
         "base": base,
-        "max_new_tokens": MAX_NEW_TOKENS,
+        "max_new_tokens": ANSWER_TOKENS,
         "tasks": {"any": {"question": question, "adapter": "dit" if adapter else ""}},
         "adapters": {"dit": {"file": adapter, "title": adapter, "task": "any"}} if adapter else {},
         **({"diff": diff} if diff else {}),

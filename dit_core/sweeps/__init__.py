@@ -202,7 +202,7 @@ class Sweep(Method[SweepOptions, SweepPoint]):
         return int(table.extra.get("progress", 0) * total), total
 
     def answers(self, table: Table[SweepPoint]) -> Sequence[Answer]:
-        return [Answer(one.diff, one.text, one.confidence, one.condition, one.question) for one in table]
+        return [Answer(point.diff, point.text, point.confidence, point.condition, point.question) for point in table]
 
     def text_rows(self, table: Table[SweepPoint], reveal: bool = False) -> TextRows:
         columns = ["adapter", "copies", "strength", "layers", "text", "agree", "like 1 copy"]

@@ -21,7 +21,7 @@ from dit_core.trust.calibration import calibrated_probability
 from dit_core.trust.control_diffs import controls
 from dit_core.trust.evidence import SAMPLES, Description, Evidence, Query
 
-MAX_NEW_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end
+SAMPLE_TOKENS = 32  # of a sample: an answer that goes on is not told from others by its end
 MAX_ROWS = 256  # of a batch of texts to score, before memory has its say
 ScoreRow = tuple[DiffInfo | None, Condition, str, str]
 """A diff, the condition that acts, the question, and the text that is scored as its answer."""
@@ -96,7 +96,7 @@ class AnswerSubject:
                 question=question,
                 samples=samples,
                 temperature=1.0,
-                max_new_tokens=MAX_NEW_TOKENS,
+                max_new_tokens=SAMPLE_TOKENS,
                 seed=self.seed,
             )
             table: Table[Verbalization] | None = None

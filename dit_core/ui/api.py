@@ -154,7 +154,7 @@ def _endpoint(api: Api, method: Method[Any, Any]) -> Callable[..., Any]:
         bound = signature.bind(*positional, **named)
         bound.apply_defaults()
         values = bound.arguments
-        given = {one.name: values[one.name] for one in described if one.given(values[one.name])}
+        given = {option.name: values[option.name] for option in described if option.given(values[option.name])}
         with in_a_sentence():
             targets = _targets(api, method, values)
             tables = start(method, api.suite, targets, options_from(method, given))

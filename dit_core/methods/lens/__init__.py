@@ -178,7 +178,7 @@ class Steering(Method[SteerOptions, SteeredText]):
         yield steer(suite, targets.diffs, **own)
 
     def answers(self, table: Table[SteeredText]) -> Sequence[Answer]:
-        return [Answer(one.diff, one.text, None, "", one.prompt) for one in table]
+        return [Answer(text.diff, text.text, None, "", text.prompt) for text in table]
 
 
 METHODS = (DifferenceLens(), DifferenceNorms(), NextTokens(), Steering())

@@ -76,7 +76,10 @@ class Oracle(Method[OracleOptions, Reading]):
         return len(table), table.extra.get("n_readings", 0)
 
     def answers(self, table: Table[Reading]) -> Sequence[Answer]:
-        return [Answer(one.diff, one.text, one.confidence, one.condition, one.question) for one in table]
+        return [
+            Answer(reading.diff, reading.text, reading.confidence, reading.condition, reading.question)
+            for reading in table
+        ]
 
     def text_rows(self, table: Table[Reading], reveal: bool = False) -> TextRows:
         trained = ", ".join(map(str, table.extra.get("trained_layers", ["unknown"])))

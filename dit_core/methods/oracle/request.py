@@ -14,7 +14,7 @@ from dit_core.suite import OracleInfo, Suite
 from dit_core.suite.catalog import oracle_percents
 
 SPAN = "last:10"
-MAX_NEW_TOKENS = 10  # of an oracle's answer, unless another number is asked for
+READING_TOKENS = 10  # of an oracle's answer, unless another number is asked for
 PLACEHOLDER = " ?"
 PROMPT = "Layer: {layer}\n{placeholders} \n{question}"
 
@@ -101,7 +101,7 @@ def checked_request(
     kind: str = "with",
     samples: int = 1,
     temperature: float = 0.0,
-    max_new_tokens: int = MAX_NEW_TOKENS,
+    max_new_tokens: int = READING_TOKENS,
     oracle: str | None = None,
     block: int | None = None,
     coefficient: float = 1.0,

@@ -57,10 +57,10 @@ class Ask(Method[AskOptions, Verbalization]):
         return stream(suite, targets.diffs or None, condition=targets.pairs() or None, **vars(options))
 
     def answers(self, table: Table[Verbalization]) -> Sequence[Answer]:
-        return [Answer(one.diff, one.text, None, one.condition, one.question) for one in table]
+        return [Answer(answer.diff, answer.text, None, answer.condition, answer.question) for answer in table]
 
     def text_rows(self, table: Table[Verbalization], reveal: bool = False) -> TextRows:
-        rows = [[one.diff, one.condition, one.question, one.text] for one in table]
+        rows = [[answer.diff, answer.condition, answer.question, answer.text] for answer in table]
         return TextRows(table.suite, ["diff", "condition", "question", "text"], rows)
 
 

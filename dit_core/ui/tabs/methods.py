@@ -39,8 +39,10 @@ NO_FIGURE = "This method has no figure: its table is below."
 
 def hints() -> dict[str, str]:
     """Return the hints of the tab's controls, those of every method's options among them, by id."""
-    own = {_id(method, one): one.help for method in list_methods() for one in describe_options(method.options)}
-    return HINTS | own
+    methods = list_methods()
+    return HINTS | {
+        _id(method, option): option.help for method in methods for option in describe_options(method.options)
+    }
 
 
 def methods_tab(tab: gr.Tab, suite: Suite, suite_ref: str, visit: gr.State) -> None:
