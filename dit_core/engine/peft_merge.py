@@ -19,7 +19,6 @@ from torch import Tensor, nn
 
 from dit_core.formats.adapter import PeftState
 
-_MISFITS = 3  # that are looked for
 _DRAWN = (
     "VERA",
     "RANDLORA",
