@@ -50,8 +50,7 @@ def state(model):
     for name, module in model.base.named_modules():
         if hasattr(module, "lora_A"):
             found[name] = (dict(module.scaling), list(module.active_adapters), module.disable_adapters)
-        if hasattr(module, "mask"):
-            found[name] = module.mask
+        found[f"{name}.forward"] = module.__dict__.get("forward")
     weights = {name: weight.clone() for name, weight in model.base.state_dict().items()}
     return found, weights
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dit_core.engine.compatibility import BaseModules
 from dit_core.engine.full_weights import Finetuned, added_vectors, finetuned_modules, weight_differences
-from dit_core.engine.strengths import MaskedLinear, Slot, Strengths
+from dit_core.engine.strengths import Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt
@@ -167,10 +167,6 @@ class Model:
             present = [own for own in factors if own]
             _set_factors(layer, slot, torch.cat([A for A, _, _ in present]), torch.cat([B for _, B, _ in present], 1))
             blocks[name] = tuple((own[0].shape[0], own[2]) if own else (0, 0.0) for own in factors)
-            # One adapter's scaling is PEFT's own; the blocks' scalings differ and go into their masks.
-            scaling = present[0][2] if len(adapters) == 1 else 1.0
-            layer.scaling[slot] = scaling
-            layer.lora_alpha[slot] = scaling * layer.r[slot]
         if slot in self._slots:  # those of before go first: two sets of full weights may not fit into memory
             self._slots[slot] = replace(self._slots[slot], finetuned=())
         finetuned = tuple(
@@ -276,12 +272,12 @@ def _to_eval(base: "PreTrainedModel") -> None:
 
 def _set_factors(layer: Any, slot: str, A: Tensor, B: Tensor) -> None:
     """Set the factors of a PEFT layer's slot: copied where the shapes are those already there."""
-    for factors, kind, factor in ((layer.lora_A, MaskedLinear, A), (layer.lora_B, nn.Linear, B)):
+    for factors, factor in ((layer.lora_A, A), (layer.lora_B, B)):
         weight = factors[slot].weight
         if weight.shape == factor.shape and weight.device.type != "meta":
             weight.copy_(factor)
             continue
-        linear = kind(factor.shape[1], factor.shape[0], bias=False, device="meta")
+        linear = nn.Linear(factor.shape[1], factor.shape[0], bias=False, device="meta")
         own = layer.get_base_layer().weight
         dtype = own.dtype if own.dtype.is_floating_point else torch.get_default_dtype()
         # A copy of its own, so that later overwriting never reaches the caller's adapter.

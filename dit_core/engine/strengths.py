@@ -1,10 +1,11 @@
 """How much of every adapter acts on each row and position: what leaves `lora_A` times a tensor, for a while.
 
-A context manager over PEFT layers. `Model.strengths` makes it; generation moves it along the positions.
+A context manager over PEFT layers, whose `forward` it replaces: PEFT's own checks, casts and scalings cost more than
+a small model's products. `Model.strengths` makes it; generation moves it along the positions.
 """
 
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,25 +18,14 @@ from dit_core.errors import DitError, MixedRowsError
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 
 
-# What to set on one PEFT layer: the acting slots, and their masks.
-_LayerPlan = tuple[Any, list[str], list[tuple["MaskedLinear", Tensor]]]
-
-
-class MaskedLinear(nn.Linear):
-    """`lora_A` of a slot: its output is multiplied by `mask` where one is set ([rows, 1 or positions, 1 or rank])."""
-
-    # A class attribute, so that a mask is never saved or moved with the weights.
-    mask: Tensor | None = None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return `lora_A` of x, times `mask` where one is set."""
-        out = super().forward(x)
-        return out if self.mask is None else out * laid_out(self.mask, out)
+_ABSENT = object()
+# `lora_A`, `lora_B` and strengths times scaling of one slot on one layer: [rows, 1 or positions, 1 or rank].
+_Acting = tuple[nn.Linear, nn.Linear, Tensor]
 
 
 @dataclass(frozen=True)
 class Slot:
-    """One attached slot. The scaling of an adapter alone is PEFT's own; those of several are in their masks.
+    """One attached slot, of one adapter or of several side by side along the rank.
 
     Attributes:
         blocks: how many adapters stand side by side in it.
@@ -157,9 +147,9 @@ class Strengths:
                     new[leaf] = nn.Parameter(part if before is None else before + part, requires_grad=False)
         return list(found.values())
 
-    def _layer_plans(self) -> list[_LayerPlan]:
-        """What to set on each layer where some slot acts."""
-        plan: dict[int, _LayerPlan] = {}
+    def _layer_plans(self) -> list[tuple[Any, Callable[..., Tensor]]]:
+        """The layers where some slot acts, each with the forward that it has for a while."""
+        plan: dict[int, tuple[Any, list[_Acting]]] = {}
         made: dict[Hashable, Tensor] = {}
         for name, slot in self._slots.items():
             tensor = self._current(self._tensors[name])
@@ -170,15 +160,13 @@ class Strengths:
                 here = tensor if number is None else tensor[..., number]
                 if not here.any():
                     continue
-                device = layer.lora_A[name].weight.device
+                A, B = layer.lora_A[name], layer.lora_B[name]
                 # Layers mostly share ranks and scalings, and then the tensor too.
-                key = (name, number, ranks if slot.blocks > 1 else None, device)
+                key = (name, number, ranks, A.weight.device)
                 if key not in made:
-                    made[key] = _scaled(here, ranks).to(device, self._dtype)
-                _, active, masks = plan.setdefault(id(layer), (layer, [], []))
-                active.append(name)
-                masks.append((layer.lora_A[name], made[key]))
-        return list(plan.values())
+                    made[key] = _scaled(here, ranks).to(A.weight.device, self._dtype)
+                plan.setdefault(id(layer), (layer, []))[1].append((A, B, made[key]))
+        return [(layer, _forward(layer.base_layer, acting)) for layer, acting in plan.values()]
 
     def _current(self, tensor: Tensor) -> Tensor:
         """The strengths of the window's positions; one row and position where all are alike, whatever a layer sees."""
@@ -188,27 +176,39 @@ class Strengths:
         return first if torch.equal(tensor, first.expand_as(tensor)) else tensor
 
     def _on(self) -> None:
-        # Through the layers' dictionaries: this runs for every layer at every token, and PEFT's own setters
-        # walk over `requires_grad` of all adapters, a module's over its registries.
-        for layer, active, masks in self._plan:
-            state: dict[str, Any] = layer.__dict__
-            before = {key: state[key] for key in ("_active_adapter", "_disable_adapters")}
-            self._undo.append((state, before))
-            state["_active_adapter"], state["_disable_adapters"] = active, False
-            for linear, mask in masks:
-                self._undo.append((linear.__dict__, {"mask": linear.mask}))
-                linear.__dict__["mask"] = mask
+        # Through the layers' dictionaries: this runs for every layer at every token, and a module's own setter walks
+        # over its registries.
+        for layer, forward in self._plan:
+            self._put(layer.__dict__, {"forward": forward})
         for own, new in self._shared:
-            self._undo.append((own, {leaf: own.get(leaf) for leaf in new}))
-            own.update(new)
+            self._put(own, new)
         self._handles = [module.register_forward_hook(mix) for module, mix in self._hooks]
+
+    def _put(self, attributes: dict[str, Any], new: dict[str, Any]) -> None:
+        self._undo.append((attributes, {name: attributes.get(name, _ABSENT) for name in new}))
+        attributes.update(new)
 
     def _off(self) -> None:
         while self._handles:
             self._handles.pop().remove()
         while self._undo:
-            state, before = self._undo.pop()
-            state.update(before)
+            attributes, before = self._undo.pop()
+            attributes.update(before)
+            for name in [name for name, value in before.items() if value is _ABSENT]:
+                del attributes[name]
+
+
+def _forward(base: nn.Module, acting: Sequence[_Acting]) -> Callable[..., Tensor]:
+    """Return the forward of a PEFT layer over `base` to which each acting adapter adds B(A(x) * strengths)."""
+
+    def forward(x: Tensor, *args: Any, **options: Any) -> Tensor:
+        result: Tensor = base(x, *args, **options)
+        for A, B, strengths in acting:
+            low = A(x.to(A.weight.dtype))
+            result = result + B(low * laid_out(strengths, low)).to(result.dtype)
+        return result
+
+    return forward
 
 
 def layer_of(path: str) -> int | None:
@@ -225,8 +225,8 @@ def _checked_layer(path: str) -> int:
 
 
 def _scaled(tensor: Tensor, ranks: tuple[tuple[int, float], ...]) -> Tensor:
-    """Strengths [rows, positions, blocks] of several adapters times their scalings, a column per rank."""
+    """Strengths [rows, positions, blocks] times their adapters' scalings; several have a column per rank."""
     if len(ranks) == 1:
-        return tensor
+        return tensor * ranks[0][1]
     columns = [block for block, (rank, _) in enumerate(ranks) for _ in range(rank)]
     return tensor[..., columns] * torch.tensor([ranks[block][1] for block in columns])
