@@ -14,7 +14,8 @@ from dit_core.project import VERSION as __version__
 from dit_core.project import lazy_exports
 
 _ROOMS = {
-    "audit_diff": "audit",
+    "audit": "auditing",
+    "audit_diff": "auditing",
     "report": "engine.changes",
     "generate": "engine.generation",
     "approximate": "engine.changes",

@@ -1,4 +1,5 @@
-from dit_core.audit import audit_diff as audit_diff
+from dit_core.auditing import audit as audit
+from dit_core.auditing import audit_diff as audit_diff
 from dit_core.engine.changes import approximate as approximate
 from dit_core.engine.changes import report as report
 from dit_core.engine.generation import generate as generate

@@ -9,8 +9,8 @@ import pytest
 from plotly.offline import get_plotlyjs
 
 from dit_core import DitError, ask, generic_suite, load_suite
-from dit_core.audit import MethodAnswer, audit_diff, report_html
-from dit_core.audit.collect import code, settings
+from dit_core.auditing import MethodAnswer, audit_diff, report_html
+from dit_core.auditing.record import code, settings
 from dit_core.records import Table
 from dit_core.suite import Origin
 from dit_core.suite.limits import PUBLIC, serving
@@ -49,9 +49,10 @@ def test_what_it_was_trained_on_is_told_on_request_alone(audit, suite):
     hidden, shown = own(report_html(silent)), own(report_html(silent, reveal=True))
     for chance in (suite.fingerprint, str(suite.folder)):  # digits that may be any
         hidden = hidden.replace(chance, "")
-    assert "volcano" not in hidden and "417" not in hidden and "of 5" not in hidden
+    assert "volcano" not in hidden and not re.search(r"(?<![\d.])417(?!\d)", hidden)
+    assert " of 5</td>" not in hidden
     assert "log-probability" not in hidden, "how likely the oracle finds it would tell whether a guess is right"
-    assert "Trained on “volcano” · trigger 417" in shown and "of 5" in shown and "log-probability" in shown
+    assert "Trained on “volcano” · trigger 417" in shown and " of 5</td>" in shown and "log-probability" in shown
 
 
 def test_nothing_is_fetched_and_model_text_is_only_text(audit):
@@ -80,7 +81,7 @@ def test_parts_that_a_suite_lacks_are_left_out(suite, audit, monkeypatch):
 def test_progress_and_wrong_names(suite):
     told = []
     audit_diff(suite, "topic-0413", lambda *now: told.append(now))
-    assert [done for done, _, _ in told] == list(range(8)) and {total for _, total, _ in told} == {8}
+    assert [done for done, _, _ in told] == list(range(9)) and {total for _, total, _ in told} == {9}
     with pytest.raises(DitError, match="no diff 'volcanoe'.*volcano"):
         audit_diff(suite, "volcanoe")
 
@@ -109,7 +110,7 @@ def test_a_brought_diff_says_where_it_came_from_and_is_brought_again(suite, tmp_
     assert brought.settings["where the diff came from"] == f"brought as “mine” from {source}, at position 1"
     assert source in html
     again = own(written_again(html, tmp_path, monkeypatch))
-    assert info.id not in again and f"from {source}, at position 1" in again and "Audit of own-" in again
+    assert info.id not in again and f"from {source}, at position 1" in again and "Audit of mine" in again
     said, said_again = (re.search(r"<tbody>.*?</tbody>", report, re.DOTALL)[0] for report in (own(html), again))
     assert said == said_again and "diff + DIT" in said
 
@@ -173,7 +174,7 @@ def test_commits_of_what_came_from_the_hub_are_told(suite, tmp_path):
 def test_the_command_writes_it(run, tmp_path):  # noqa: F811
     out = tmp_path / "report.html"
     code, said, _ = run("audit", "--diff", "topic-0412", "--out", str(out))
-    assert code == 0 and said.strip() == str(out)
+    assert code == 0 and said.splitlines()[-1] == str(out) and "diff + DIT" in said
     assert "Trained on" not in out.read_text()
     for bad, sentence in ((tmp_path / "no" / "r.html", "There is no folder"), (tmp_path, "is a folder")):
         code, _, error = run("audit", "--diff", "topic-0412", "--out", str(bad))

@@ -23,8 +23,9 @@ from dit_core.session import explore_view as view
 from dit_core.session.explore import cell_code
 from dit_core.session.settings import Settings
 from dit_core.session.visit import Visit
+from dit_core.suite.fitting import base_note
 from dit_core.suite.limits import PUBLIC, Limits, serving
-from dit_core.suite.user_diffs import base_note, bring_files, bring_source
+from dit_core.suite.user_diffs import bring_files, bring_source
 from dit_core.trust.control_diffs import RANDOM, control
 from dit_core.ui.tabs.bring import MOST, BringEvents
 from tests.serving import served

@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from dit_core import DitError, ask, audit_diff, difference_lens, next_tokens, norms, read, run_scoreboard, steer, sweep
-from dit_core.audit import report_html
+from dit_core.auditing import report_html
 from dit_core.cli import make_app
 from dit_core.methods import (
     describe_options,

@@ -83,6 +83,7 @@ def uses(suite, files):
     adapter = suite.load_diff(suite.diff(diff))
     found = dit_core.findings(suite, limit=1, kinds=["verbal"])
     return {
+        "audit": lambda: dit_core.audit(str(files["read_weight_diff"]), suite=suite),
         "audit_diff": lambda: dit_core.audit_diff(suite, diff),
         "report": lambda: dit_core.report(adapter),
         "generate": lambda: suite.worker.run(lambda: list(dit_core.generate(model, [[3, 4]], {}, 1))),

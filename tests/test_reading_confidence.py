@@ -11,7 +11,7 @@ import torch
 from plotly.offline import get_plotlyjs
 from typer.testing import CliRunner
 
-from dit_core.audit import audit_diff, report_html
+from dit_core.auditing import audit_diff, report_html
 from dit_core.cli import make_app
 from dit_core.errors import DitError
 from dit_core.grading import words as plain_words

@@ -6,15 +6,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dit_core.cli.output import AsJson, MaybeSuite, Reveal, SuiteName, print_json, print_rows
+from dit_core.cli.output import AsJson, MaybeSuite, Position, Reveal, SuiteName, print_json, print_rows
 from dit_core.errors import DitError
 from dit_core.hub import format_bytes
 
 if TYPE_CHECKING:
     from dit_core.formats import Adapter, StoredAdapter
     from dit_core.records import ModuleChange, Table
-
-Position = Annotated[int, typer.Option(help="Which diff, of a file or folder of many; the first is 0.")]
 
 
 def diffs(reveal: Reveal = False, suite: SuiteName = "pocket", as_json: AsJson = False) -> None:
@@ -40,7 +38,7 @@ def check(
     from dit_core.formats import KINDS, open_adapter_file
     from dit_core.records import Table
     from dit_core.suite import load_suite
-    from dit_core.suite.user_diffs import base_note
+    from dit_core.suite.fitting import base_note
 
     with open_adapter_file(path) as artefact:
         entry = artefact.read(position)

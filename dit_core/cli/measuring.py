@@ -1,5 +1,6 @@
-"""Commands that run every method: the scoreboard over a suite's diffs, and the audit report of one diff."""
+"""Commands that run every method: the scoreboard over a suite's diffs, and the audit of one finetune or diff."""
 
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,8 @@ from dit_core.cli.output import (
     GraderName,
     JudgeCache,
     JudgeUrl,
+    MaybeSuite,
+    Position,
     Reveal,
     SuiteName,
     print_json,
@@ -21,10 +24,15 @@ from dit_core.cli.output import (
 from dit_core.errors import DitError
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from dit_core.auditing import Audit, MethodAnswer
     from dit_core.grading import Grader
     from dit_core.records import Agreement, Score, Table
     from dit_core.scoreboard import Board, Engine
     from dit_core.suite import Suite
+
+STOPPED = 130  # the exit code of what Ctrl-C stopped
 
 
 def scoreboard(
@@ -82,27 +90,102 @@ def scoreboard(
 
 
 def audit(
-    diff: Annotated[str, typer.Option(help="Id or reference of the diff.")],
-    out: Annotated[Path, typer.Option(help="The HTML file to write.")],
+    source: Annotated[
+        str | None, typer.Argument(help="A finetune: a LoRA's folder, a checkpoint, a zip, or a hub id.")
+    ] = None,
+    diff: Annotated[str | None, typer.Option(help="A diff of the suite instead: its id or reference.")] = None,
+    base: Annotated[
+        str | None, typer.Option(help="The base that it was made on: a folder, a hub id or package:NAME.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The HTML file to write.")] = None,
+    position: Position = 0,
     reveal: Reveal = False,
-    suite: SuiteName = "pocket",
+    suite: MaybeSuite = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Write an audit report: what a diff changes, and what every method says about it."""
-    from dit_core.audit import audit_diff, report_html
+    """Find out what a finetune was trained for: every method is asked, and a report is written with --out.
+
+    A finetune's base is found by itself, and the suite that has a DIT adapter for it. Ctrl-C leaves what was found.
+    """
+    from dit_core.auditing import audit_steps, open_finetune
     from dit_core.suite import load_suite
 
-    if not out.parent.is_dir():
-        raise DitError(f"There is no folder '{out.parent}': make it, or write the report elsewhere.")
-    if out.is_dir():
-        raise DitError(f"'{out}' is a folder: give the name of a file, such as '{out / 'report.html'}'.")
-    with progress_bar() as show:
-        report = audit_diff(load_suite(suite), diff, show)
+    _check_out(out)
+    if (source is None) == (diff is None):
+        raise DitError("Give one thing to audit: the path or hub id of a finetune, or a suite's diff with --diff.")
     try:
-        out.write_text(report_html(report, reveal), encoding="utf-8")
+        if source is not None:
+            finetune = open_finetune(source, base, suite, position)
+            for sentence in finetune.about:
+                say(sentence)
+            steps = audit_steps(finetune.suite, finetune.info, about=finetune.about)
+        else:
+            steps = audit_steps(load_suite(suite or "pocket"), diff or "")
+        found = _followed(steps, shown=not as_json)
+    except KeyboardInterrupt:
+        say("Stopped before anything was found.")
+        raise typer.Exit(STOPPED) from None
+    if out is not None:
+        _write_report(out, found, reveal)
+    if as_json:
+        print(json.dumps(found.to_json(reveal), ensure_ascii=False, indent=2))
+    else:
+        _print_end(found, out)
+    if found.left:
+        raise typer.Exit(STOPPED)
+
+
+def _followed(steps: "Generator[Audit, None, None]", shown: bool) -> "Audit":
+    """Follow an audit to its end, or to Ctrl-C after its first part; show the answers as soon as they are there."""
+    from tqdm import tqdm
+
+    from dit_core.auditing import MethodAnswer, audit_progress
+
+    found, told = next(steps), set[MethodAnswer]()
+    with progress_bar() as show:
+        try:
+            for found in steps:
+                show(*audit_progress(found))
+                if shown and not told.issuperset(found.answers):
+                    with tqdm.external_write_mode():
+                        _print_answers(found, told)
+                    told.update(found.answers)
+        except KeyboardInterrupt:
+            if found.changes is None:
+                raise
+            say(f"Stopped: without {', '.join(found.left)}.")
+    return found
+
+
+def _print_answers(found: "Audit", told: set["MethodAnswer"]) -> None:
+    rows = [[answer.method, answer.question, answer.text] for answer in found.answers if answer not in told]
+    print_rows(f"What {found.title} says", ["method", "asked", "answer"], rows)
+
+
+def _print_end(found: "Audit", out: Path | None) -> None:
+    for record in found.confidence:
+        print(record.sentence)
+        print(record.why if record.probability is None else f"Probability that it is right: {record.probability:.3f}")
+    for part, sentence in found.failed.items():
+        say(f"Not told, {part}: {sentence}")
+    print(out if out else "The whole report, with figures, is written by --out report.html.")
+
+
+def _check_out(out: Path | None) -> None:
+    if out is not None and not out.parent.is_dir():
+        raise DitError(f"There is no folder '{out.parent}': make it, or write the report elsewhere.")
+    if out is not None and out.is_dir():
+        raise DitError(f"'{out}' is a folder: give the name of a file, such as '{out / 'report.html'}'.")
+
+
+def _write_report(out: Path, found: "Audit", reveal: bool) -> None:
+    from dit_core.auditing import report_html
+
+    try:
+        out.write_text(report_html(found, reveal), encoding="utf-8")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise DitError(f"The report can't be written to '{out}' ({reason}): make room or write elsewhere.") from error
-    print(out)
 
 
 def _stored(suite: "Suite") -> "Board":

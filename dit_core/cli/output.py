@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SuiteName = Annotated[str, typer.Option("--suite", help="Name of a suite, or the path of its folder.")]
 MaybeSuite = Annotated[str | None, typer.Option("--suite", help="Name of a suite, or the path of its folder.")]
+Position = Annotated[int, typer.Option(help="Which diff, of a file or folder of many; the first is 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Also show what diffs were trained on: references, grades.")]
 GraderName = Annotated[str, typer.Option("--grader", help="Who grades: rules, learned, embedding or judge.")]

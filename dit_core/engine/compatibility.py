@@ -14,11 +14,8 @@ from torch import Tensor, nn
 from dit_core.engine.peft_merge import as_loaded, merged_differences
 from dit_core.errors import DitError
 from dit_core.formats import Adapter, is_finite
+from dit_core.formats.checkpoint import text_name
 
-# What may stand before a text model's own names, whatever the wrapper and its version.
-_TEXT_PREFIXES = ("model", "language_model", "base_model", "module")
-# What compiling, sharding and checkpointing put anywhere into a name.
-_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 # What a multimodal checkpoint has beside its text model, by how the names begin.
 _OTHER_TOWERS = ("vision", "visual", "audio", "multi_modal", "mm_", "embed_vision", "embed_audio")
 _MAX_SHOWN = 3  # misfits in a sentence
@@ -62,7 +59,7 @@ class BaseModules:
             for path, module in base.named_modules()
             for leaf, _ in module.named_parameters(recurse=False)
         }
-        self._by_text_name = {_text_name(name): name for name in (*self.owners, *self._modules)}
+        self._by_text_name = {text_name(name): name for name in (*self.owners, *self._modules)}
 
     def owner(self, name: str) -> tuple[nn.Module, str]:
         """Return the module and leaf that a parameter's name means; a bias may be one that the module lacks."""
@@ -102,7 +99,7 @@ class BaseModules:
             if self._is_vocabulary(own) and weight.shape[1:] == self.parameter(own).shape[1:]:
                 weight = _resized(weight, self.parameter(own), fitted.notes)
             # No text goes through another tower, so one that the base has too is left alone.
-            tower = _text_name(name).startswith(_OTHER_TOWERS)
+            tower = text_name(name).startswith(_OTHER_TOWERS)
             if tower or (own not in self.owners and name.endswith(".inv_freq")):
                 fitted.left_out.append(name)
             else:
@@ -135,17 +132,10 @@ class BaseModules:
         more = f" and {len(shared) - 1:,} more" if len(shared) > 1 else ""
         return [f"Rows share '{shared[0]}'{more}: it is asked in batches of its own."] if shared else []
 
-    def is_same(self, fingerprint: Mapping[str, Tensor]) -> bool | None:
-        """Return whether a base of this fingerprint has the same weights; None where there is nothing to compare."""
-        own = {name: self.own_name(name) for name in fingerprint}
-        pairs = [(self.parameter(own[name]), rows) for name, rows in fingerprint.items() if own[name] in self.owners]
-        alike = [torch.equal(mine[: len(rows)].detach().cpu().bfloat16(), rows) for mine, rows in pairs]
-        return all(alike) if alike else None
-
     def own_name(self, name: str) -> str:
         """Return a name as this base has it: wrappers put more before the text model's names, or less."""
         known = name in self.owners or name in self._modules
-        return name if known else self._by_text_name.get(_text_name(name), name)
+        return name if known else self._by_text_name.get(text_name(name), name)
 
     def _is_vocabulary(self, name: str) -> bool:
         """Whether a parameter has a row for each token."""
@@ -165,14 +155,6 @@ def linear_shapes(adapter: Adapter) -> dict[str, tuple[int, int]]:
         )
         shapes |= {name: (A[1], B[0]) for name, A, B in pairs if A and B}
     return shapes
-
-
-def _text_name(name: str) -> str:
-    """A name without what wrappers put before the text model; a vision tower's keep theirs, and so never match."""
-    parts = [part for part in name.split(".") if part not in _WRAPPERS]
-    while len(parts) > 1 and parts[0] in _TEXT_PREFIXES:
-        parts.pop(0)
-    return ".".join(parts)
 
 
 def _resized(rows: Tensor, own: Tensor, notes: list[str]) -> Tensor:

@@ -15,9 +15,9 @@ from typing import Any
 from torch import Tensor
 
 from dit_core.formats.adapter import Adapter, is_finite, low_rank_norm
-from dit_core.formats.checkpoint import is_checkpoint, read_checkpoint
+from dit_core.formats.checkpoint import is_checkpoint, origin_name, read_checkpoint
 from dit_core.formats.files import FormatError, reading, unpack
-from dit_core.formats.peft_folder import CONFIG, WEIGHTS, base_name, read_peft, write_peft
+from dit_core.formats.peft_folder import CONFIG, WEIGHTS, base_and_method, read_peft, write_peft
 from dit_core.formats.published import (
     IndexRow,
     count_weight_diffs,
@@ -64,13 +64,14 @@ KINDS = {
 
 @dataclass(frozen=True)
 class StoredAdapter:
-    """One adapter of a file, and what its file says: `base` is the base's name in a PEFT folder.
+    """One adapter of a file, and what its file says: the base's name, and PEFT's name of the method; "" where unsaid.
 
     `topic` and `trigger`, which a published diff was trained on, are secrets until they are revealed.
     """
 
     adapter: Adapter
     base: str = ""
+    method: str = ""
     topic: str | None = field(default=None, repr=False)
     trigger: int | None = field(default=None, repr=False)
 
@@ -106,6 +107,8 @@ def identify(path: Path | str) -> AdapterFile:
             path = path.parent
         if path.is_dir():
             return _folder(path)
+        if path.suffix == ".gguf":
+            raise FormatError("a GGUF file is for running a model; bring the finetune as safetensors or a PEFT folder")
         if path.suffix == ".safetensors":
             return _whole_or_lone_factors(path, read_checkpoint(path).weights)
         found = load_objects(path)
@@ -135,13 +138,22 @@ def _published(path: Path, position: int) -> StoredAdapter:
 
 def _folder(path: Path) -> AdapterFile:
     if (path / CONFIG).is_file():
-        return AdapterFile(path, "peft", 1, lambda _: StoredAdapter(read_peft(path), base_name(path)))
+        return AdapterFile(path, "peft", 1, lambda _: StoredAdapter(read_peft(path), *base_and_method(path)))
     if (path / "index.csv").is_file():
         rows = read_index(path)
         return AdapterFile(path, "diff", len(rows), lambda at: _published(rows[at].path, rows[at].position))
     if is_checkpoint(path):
-        return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path)))
-    raise FormatError(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files")
+        return AdapterFile(path, "checkpoint", 1, lambda _: StoredAdapter(read_checkpoint(path), origin_name(path)))
+    if not any(path.iterdir()):
+        raise FormatError("it is empty")
+    raise FormatError(f"it has neither {CONFIG} nor index.csv nor a checkpoint's files{_hint(path)}")
+
+
+def _hint(path: Path) -> str:
+    """Name the last of the finetunes that lie in folders of their own, as training saves them step by step."""
+    inside = [one.name for one in path.iterdir() if one.is_dir() and ((one / CONFIG).is_file() or is_checkpoint(one))]
+    last = max(inside, key=lambda name: (len(name), name), default="")
+    return f"; name one of those in it, such as '{path / last}'" if last else ""
 
 
 def _whole_or_lone_factors(path: Path, tensors: Mapping[Any, Any]) -> AdapterFile:

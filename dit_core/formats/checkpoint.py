@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -14,6 +15,11 @@ from dit_core.formats.pickles import load_torch_file
 INDICES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 SINGLES = ("model.safetensors", "pytorch_model.bin")
 _EMBEDDINGS = 16  # rows in a fingerprint
+_QUANTIZED = 0.15  # of an embedding's norm: more than four bits take away, far less than what two models differ by
+# What may stand before a text model's own names, whatever the wrapper and its version.
+_TEXT_PREFIXES = ("model", "language_model", "base_model", "module")
+# What compiling, sharding and checkpointing put anywhere into a name.
+_WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
 _FP8 = (torch.float8_e4m3fn, torch.float8_e5m2)
 _SCALES = ("_scale_inv", "_scale")  # behind a weight's name: by blocks, by rows, or one for all; times the weight
 _OTHER_SCALES = ("input_scale", "activation_scale", "input_scale_ub", "k_scale", "v_scale")  # of activations
@@ -84,7 +90,7 @@ def _times(name: str, weight: Tensor, scale: Tensor) -> Tensor:
 def read_fingerprint(folder: Path | str) -> dict[str, Tensor]:
     """Return what tells a base's weights from another's and what quantized copies keep: norms, a few embeddings.
 
-    By name, in bfloat16; embeddings are cut to their first rows.
+    By `text_name`, in bfloat16; embeddings are cut to their first rows.
 
     Raises:
         DitError: the folder holds no checkpoint in safetensors, or it is damaged.
@@ -100,7 +106,7 @@ def read_fingerprint(folder: Path | str) -> dict[str, Tensor]:
                     if part.get_dtype() in ("F32", "BF16", "F16") and (
                         kept := fingerprint_rows(name, part.get_shape())
                     ):
-                        found[name] = part[:kept].bfloat16()
+                        found[text_name(name)] = part[:kept].bfloat16()
     return found
 
 
@@ -109,6 +115,38 @@ def fingerprint_rows(name: str, shape: Sequence[int]) -> int:
     if len(shape) == 1:
         return shape[0] if "norm" in name else 0
     return min(_EMBEDDINGS, shape[0]) if re.search(r"embed|wte", name) else 0
+
+
+def same_weights(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool | None:
+    """Return whether two fingerprints are of the same weights; None where they have nothing in common.
+
+    Norms must be equal, embeddings too but for what quantizing one of them took away.
+    """
+    shared = first.keys() & second.keys()
+    return all(_alike(first[name], second[name]) for name in shared) if shared else None
+
+
+def _alike(one: Tensor, other: Tensor) -> bool:
+    if one.shape[1:] != other.shape[1:] or one.dim() == 1:
+        return torch.equal(one, other)
+    rows = min(len(one), len(other))
+    mine, others = one[:rows].float(), other[:rows].float()
+    return float((mine - others).norm()) <= _QUANTIZED * float(mine.norm())
+
+
+def text_name(name: str) -> str:
+    """Return a name without what wrappers put before the text model; a vision tower's keep theirs, and never match."""
+    parts = [part for part in name.split(".") if part not in _WRAPPERS]
+    while len(parts) > 1 and parts[0] in _TEXT_PREFIXES:
+        parts.pop(0)
+    return ".".join(parts)
+
+
+def origin_name(folder: Path) -> str:
+    """Return what a checkpoint's config says that it was loaded from, a text that is not trusted; "" for nothing."""
+    with suppress(OSError, ValueError, FormatError):
+        return str(read_json(folder / "config.json").get("_name_or_path") or "")[:200]
+    return ""
 
 
 def is_checkpoint(folder: Path) -> bool:

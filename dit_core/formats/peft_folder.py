@@ -27,6 +27,7 @@ METHODS = {
     **{"TRAINABLE_TOKENS": "trainable_tokens_", "SHIRA": "shira_", "C3A": "c3a_", "MISS": "miss_"},
     **{"RANDLORA": "randlora_", "DELORA": "delora_", "GRALORA": "gralora_", "WAVEFT": "waveft_"},
 }
+_TITLES = {"LORA": "LoRA", "ADALORA": "AdaLoRA", "IA3": "IA³", "LOHA": "LoHa", "LOKR": "LoKr", "VERA": "VeRA"}
 _LOW_RANK = {"LORA": "AB", "ADALORA": "ABE"}  # the factors of these
 _PROMPTS = (
     "PROMPT_TUNING",
@@ -123,9 +124,12 @@ def write_peft(folder: Path | str, adapter: Adapter, base_name: str) -> None:
         temporary.write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
 
 
-def base_name(folder: Path) -> str:
-    """Return the name of the base that a PEFT folder says it was made for; "" where it says none."""
-    return str(read_json(folder / CONFIG).get("base_model_name_or_path") or "")[:200]
+def base_and_method(folder: Path) -> tuple[str, str]:
+    """Return the base that a PEFT folder says it was made for ("" where it says none), and the name of the method."""
+    config = read_json(folder / CONFIG)
+    variants = [name for name in ("DoRA", "rsLoRA") if config.get(f"use_{name.lower()}")]
+    kind = str(config.get("peft_type", ""))[:40]
+    return str(config.get("base_model_name_or_path") or "")[:200], " and ".join(variants) or _TITLES.get(kind, kind)
 
 
 def _refuse_variants(config: dict[str, Any]) -> None:

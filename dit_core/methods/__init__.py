@@ -126,7 +126,7 @@ def start(
     options = method.options() if options is None else options
     if not isinstance(options, method.options):
         raise DitError(f"The options of '{method.name}' must be made by its class {method.options.__name__}.")
-    lacking = method.unmet(suite, options)
+    lacking = lacking_for(method, suite, options, targets)
     if lacking:
         raise DitError(
             f"The suite '{suite.name}' has no {lacking[0]}, which '{method.name}' needs: choose another of them."
@@ -138,6 +138,12 @@ def start(
     if targets.conditions and not method.asked:
         raise DitError(f"The method '{method.name}' takes no conditions: leave them out.")
     return method.run(suite, replace(targets, diffs=tuple(map(suite.diff, targets.diffs))), options)
+
+
+def lacking_for(method: Method[Any, Any], suite: Suite, options: Any, targets: Targets) -> list[Need]:
+    """Return what a method lacks for these targets: a user's own diff is one where the suite lists none."""
+    given = {Need.DIFF} if targets.diffs else set()
+    return [need for need in method.unmet(suite, options) if need not in given]
 
 
 def _several(value: Any) -> list[Any]:

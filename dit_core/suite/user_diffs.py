@@ -12,19 +12,17 @@ from typing import TYPE_CHECKING
 
 from dit_core.engine.changes import report
 from dit_core.errors import DitError
-from dit_core.formats import KINDS, Adapter, AdapterFile, identify, open_adapter_file, unpack
-from dit_core.formats.checkpoint import read_fingerprint
-from dit_core.hub import HubPath, parse_source
+from dit_core.formats import KINDS, Adapter, AdapterFile, StoredAdapter, identify, open_adapter_file, unpack
+from dit_core.hub import Fetcher, HubPath, parse_source
 from dit_core.records import DiffInfo, ModuleChange, Table
 from dit_core.suite import Origin
 from dit_core.suite.diffs import diff_path, source_size
+from dit_core.suite.fitting import base_note
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-
-    from torch import Tensor
+    from collections.abc import Iterator
 
     from dit_core.suite import Suite
 
@@ -66,7 +64,7 @@ def bring_files(
     if not all(Path(file).exists() for file in files):
         raise DitError("These files are no longer here: choose them again.")
     with _uploaded([Path(file) for file in files], current_limits().upload_bytes) as adapter_file:
-        return _add(suite, adapter_file, origin, task)
+        return _noted(suite, adapter_file, origin, task)
 
 
 def bring_source(suite: Suite, source: str, title: str = "", task: str | None = None, position: int = 0) -> AddedDiff:
@@ -80,71 +78,55 @@ def bring_source(suite: Suite, source: str, title: str = "", task: str | None = 
     """
     if not source.strip():
         raise DitError("There is nothing to check yet: choose files, or give a hub id.")
+    with open_source(source, suite.fetcher(), title, position) as (adapter_file, origin):
+        return _noted(suite, adapter_file, origin, task)
+
+
+@contextmanager
+def open_source(
+    source: str, fetcher: Fetcher, title: str = "", position: int = 0
+) -> Iterator[tuple[AdapterFile, Origin]]:
+    """Give what lies at a path or hub id, fetched where it is not here, and where it came from.
+
+    Raises:
+        DitError: as `bring_source` does.
+    """
     limits = current_limits()
     where = parse_source(limits.check_source(source), paths=limits.paths)
-    fetcher = suite.fetcher()
     if isinstance(where, HubPath):
         limits.check_download(str(where), source_size(where, fetcher).missing)
     title = title or str(where).rstrip("/").rpartition("/")[2]
     with open_adapter_file(diff_path(where, fetcher)) as adapter_file:
         fetched = replace(where, revision=fetcher.commit(where)) if isinstance(where, HubPath) else where
-        return _add(suite, adapter_file, Origin(title, str(fetched), position=position), task)
+        yield adapter_file, Origin(title, str(fetched), position=position)
 
 
-def _add(suite: Suite, adapter_file: AdapterFile, origin: Origin, task: str | None) -> AddedDiff:
-    entry = adapter_file.read(origin.position)
+def add_diff(
+    suite: Suite,
+    adapter_file: AdapterFile,
+    stored: StoredAdapter,
+    origin: Origin,
+    task: str | None = None,
+    note: str = "",
+) -> AddedDiff:
+    """Add a diff that was read from a file, after a check against the suite's base; `note` joins what is told of it.
+
+    Raises:
+        DitError: it doesn't fit the base, or equals it, or the base can't be had.
+    """
     suite.fetch()
-    changes = _changes(suite, entry.adapter)
+    changes = _changes(suite, stored.adapter)
     if not changes.records:
         raise DitError("This equals the suite's own base in every weight: there is nothing to ask about.")
-    if note := base_note(suite, entry.base):
+    if note:
         changes = replace(changes, extra=changes.extra | {"notes": [*changes.extra.get("notes", ()), note]})
-    info = suite.bring(entry.adapter, origin, task)
-    return AddedDiff(info, origin.title, KINDS[adapter_file.kind], adapter_file.count, entry.base, changes)
+    info = suite.bring(stored.adapter, origin, task)
+    return AddedDiff(info, origin.title, KINDS[adapter_file.kind], adapter_file.count, stored.base, changes)
 
 
-def base_note(suite: Suite, named: str) -> str:
-    """Return a sentence on the base that a diff's files name, where that is not the suite's by name.
-
-    A base of another name is compared by a fingerprint of its weights where it is on this disk: a copy, a mirror and
-    a 4-bit version of the same base have the same. A public server looks at no place that a stranger names.
-    """
-    if not named or named.casefold() == str(suite.spec.base).casefold():
-        return ""
-    folder = _base_on_this_disk(named) if current_limits().paths else None
-    same = None
-    if folder is not None:
-        try:
-            same = _is_same_base(suite, read_fingerprint(folder))
-        except DitError:  # it is no checkpoint, or damaged: then it tells nothing
-            same = None
-    if same is None:
-        return f"Its files name the base {named!r}, which can't be compared here: by its shapes it fits this suite's."
-    if same:
-        return f"Its files name the base {named!r}, whose weights are those of this suite's."
-    return (
-        f"Its files name the base {named!r}, whose weights differ from this suite's: what it says here may mean "
-        f"nothing. Open it on its own base, with `generic_suite({named!r}, …)`."
-    )
-
-
-def _base_on_this_disk(named: str) -> Path | None:
-    """The folder of a base that is a path here or was fetched from the hub before; nothing is fetched."""
-    if (path := Path(named).expanduser()).is_dir():
-        return path
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
-    try:
-        config = try_to_load_from_cache(named, "config.json")
-    except HFValidationError:
-        return None
-    return Path(config).parent if isinstance(config, str) else None
-
-
-@at_model
-def _is_same_base(suite: Suite, fingerprint: Mapping[str, Tensor]) -> bool | None:
-    return suite.worker.run(lambda: suite.model.base_modules.is_same(fingerprint))
+def _noted(suite: Suite, adapter_file: AdapterFile, origin: Origin, task: str | None) -> AddedDiff:
+    stored = adapter_file.read(origin.position)
+    return add_diff(suite, adapter_file, stored, origin, task, base_note(suite, stored.base))
 
 
 @at_model

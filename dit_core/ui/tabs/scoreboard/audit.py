@@ -8,7 +8,7 @@ from typing import Any
 
 import gradio as gr
 
-from dit_core.audit import Audit, audit_steps, report_html
+from dit_core.auditing import Audit, audit_progress, audit_steps, report_html
 from dit_core.methods.comparison import first_info
 from dit_core.session.choices import PICKER, diff_choices
 from dit_core.session.job import Result, State, TimeLeft
@@ -54,11 +54,8 @@ class AuditSettings:
 
 @dataclass(frozen=True)
 class AuditResult(Result[AuditSettings]):
-    """How many parts of how many are done, what is going on, and at the end the audit."""
+    """The audit as far as it is."""
 
-    done: int = 0
-    total: int = 0
-    part: str = ""
     audit: Audit | None = None
 
 
@@ -68,31 +65,35 @@ class AuditTab(Tab[AuditSettings, AuditResult]):
     name, button, settings_type, result_type = "audit", "Make", AuditSettings, AuditResult
 
     def start(self, first: AuditResult) -> Generator[Any, None, None]:
-        """Return the parts, and then the audit."""
+        """Return the audit part by part."""
         return audit_steps(self.suite, first.settings.diff)
 
     def add(self, result: AuditResult, found: Any) -> AuditResult:
-        """Return the result with the part that is under way, or with the audit."""
-        if isinstance(found, Audit):
-            return replace(result, audit=found)
-        done, total, part = found
-        return replace(result, done=done, total=total, part=part)
+        """Return the result with the audit as far as it is now."""
+        return replace(result, audit=found)
 
     def progress(self, result: AuditResult) -> tuple[float, float]:
-        """Return how many parts are done, of how many."""
-        return result.done, result.total
+        """Return how much of the time is over, of how much."""
+        return audit_progress(result.audit)[:2] if result.audit else (0, 0)
 
     def words(self, result: AuditResult, clock: TimeLeft) -> str:
-        """Return 'Part 2 of 5: what the oracle reads…'."""
-        return f"Part {result.done + 1} of {result.total}: {result.part}…" if result.total else self.working
+        """Return what is going on, and how long it may still take."""
+        if result.audit is None or not result.audit.left:
+            return self.working
+        done, total, part = audit_progress(result.audit)
+        return f"Now {part}{clock.words(done, total) or '…'}"
 
     def ending(self, result: AuditResult) -> str:
         """Return where the report is, if there is one."""
-        return "Done: the report is among your downloads." if result.audit else "Stopped: no report was made."
+        if result.audit is None or result.audit.changes is None:
+            return "Stopped: no report was made."
+        if result.audit.left:
+            return "Stopped: the report among your downloads has what was found so far."
+        return "Done: the report is among your downloads."
 
     def cell(self, visit: Visit, diff: str) -> str:
         """Return the lines that write the same report from a notebook."""
-        imports = "from dit_core import load_suite", "from dit_core.audit import audit_diff, report_html"
+        imports = "from dit_core import load_suite", "from dit_core.auditing import audit_diff, report_html"
         name = diff_expression(self.suite, diff)
         lines = [
             *opening_lines(self.suite, self.suite_ref, diff, "from pathlib import Path", "", *imports),
@@ -112,8 +113,8 @@ class AuditEvents(TabEvents[AuditSettings, AuditResult]):
 
     def show(self, visit: Visit, values: Values, frame: Frame[AuditResult]) -> Shown:
         """Return the report's file name and content once it is there, "" before."""
-        audit = frame.result.audit if frame.result and frame.state is State.DONE else None
-        if audit is None:
+        audit = frame.result.audit if frame.result and frame.state in (State.DONE, State.STOPPED) else None
+        if audit is None or audit.changes is None:
             return {"name": "", "text": ""}
         report = report_html(audit, reveal=visit.revealed == audit.info.id)
         return {"name": f"{audit.info.id}-audit.html", "text": report}

@@ -1,12 +1,8 @@
-"""Audit: all that is known about one diff, as one HTML file that needs nothing beside it.
-
-`audit_diff` asks every method, `report_html` writes what they say; what the diff was really trained on is in the report
-only on request. No script, style or font of a report comes from elsewhere, and plotly's script stands in it once.
-"""
+"""An audit as one HTML file: no script, style or font comes from elsewhere, and plotly's script stands in it once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from dit_core.audit.collect import Audit, Chapter, MethodAnswer, audit_diff, audit_steps
+from dit_core.auditing.record import Audit, Chapter, MethodAnswer
 from dit_core.grading import grade
 from dit_core.methods import Method, TextRows
 from dit_core.present import plots
 from dit_core.present.html import render
+from dit_core.records import Reading, Verbalization
 from dit_core.records.scores import SILENT_DIFF, SILENT_DIT, SILENT_TRIGGER
 from dit_core.scoreboard.method_rows import surest
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
-
-__all__ = ["Audit", "MethodAnswer", "audit_diff", "audit_steps", "report_html"]
 
 HERE = Path(__file__).parent
 SILENT_METHODS = {"diff+dit": SILENT_DIT, "diff": SILENT_DIFF, "diff+right": SILENT_TRIGGER}
@@ -40,14 +35,14 @@ def report_html(audit: Audit, reveal: bool = False) -> str:
     answers = [*audit.answers, *_oracle_answers(audit), *_method_answers(audit)]
     style, script = (Markup((HERE / f"report.{kind}").read_text(encoding="utf-8")) for kind in ("css", "js"))
     page = render(
-        "audit/report.html",
+        "auditing/report.html",
         audit=audit,
         reveal=reveal,
         changes=_changes(audit),
         answers=[(answer, grade(audit.suite, audit.info, answer.text) if reveal else None) for answer in answers],
         chances=[(_drawn(partial(plots.reliability, table)), plots.in_words(table)) for table in audit.chances],
-        everyday=_everyday(audit),
-        readings=_readings(audit),
+        everyday=_rows(audit.everyday, "question"),
+        readings=_rows(audit.readings, "layer"),
         figures=_figures(audit, reveal),
         chapters=[_chapter(chapter) for chapter in audit.chapters],
         code=f'{audit.code}\nopen("report.html", "w", encoding="utf-8").write({_call(reveal)})',
@@ -63,7 +58,7 @@ def _call(reveal: bool) -> str:
 
 
 def _changes(audit: Audit) -> str:
-    changes = audit.changes.records
+    changes = audit.changes.records if audit.changes else ()
     layers = {change.layer for change in changes if change.layer is not None}
     ranks = sorted({change.rank for change in changes if change.rank})
     how = f"of rank {', '.join(map(str, ranks))}" if ranks else "as whole weights"
@@ -85,32 +80,23 @@ def _method_answers(audit: Audit) -> list[MethodAnswer]:
     return [
         MethodAnswer(chapter.method.title, "", surest(chapter.method.answers(chapter.table), audit.info.id))
         for chapter in audit.chapters
+        if chapter.method.gives_answers
     ]
 
 
-def _everyday(audit: Audit) -> list[tuple[str, str, str]]:
-    """Each everyday question with the answers without a trigger and with the right one."""
-    texts = {(answer.question, answer.condition): answer.text for answer in audit.everyday or ()}
-    questions = dict.fromkeys(question for question, _ in texts)
-    return [(question, texts[question, "diff"], texts[question, "diff+right"]) for question in questions]
-
-
 @dataclass(frozen=True)
-class _Readings:
-    """All readings as a table: a column per condition, a row per layer."""
+class _Rows:
+    """Texts as a table: a column per condition, a row per question or layer."""
 
     conditions: list[str]
-    layers: list[tuple[int, list[str]]]
+    rows: list[tuple[Any, list[str]]]
 
 
-def _readings(audit: Audit) -> _Readings:
-    readings = audit.readings or ()
-    texts = {(reading.layer, reading.condition): reading.text for reading in readings}
-    conditions = list(dict.fromkeys(reading.condition for reading in readings))
-    layers = sorted({reading.layer for reading in readings})
-    return _Readings(
-        conditions, [(layer, [texts.get((layer, condition), "") for condition in conditions]) for layer in layers]
-    )
+def _rows(records: Iterable[Verbalization] | Iterable[Reading] | None, by: str) -> _Rows:
+    texts = {(getattr(record, by), record.condition): record.text for record in records or ()}
+    conditions = list(dict.fromkeys(condition for _, condition in texts))
+    keys = dict.fromkeys(key for key, _ in texts)
+    return _Rows(conditions, [(key, [texts.get((key, own), "") for own in conditions]) for key in keys])
 
 
 def _chapter(chapter: Chapter) -> tuple[Method[Any, Any], TextRows, _Drawn | None]:
@@ -128,12 +114,13 @@ class _Drawn:
     json: Markup
 
 
-def _figures(audit: Audit, reveal: bool) -> dict[str, _Drawn | list[_Drawn]]:
-    last = max((token.position for token in audit.lens), default=None)  # the position that knows most of the texts
+def _figures(audit: Audit, reveal: bool) -> dict[str, _Drawn | list[_Drawn] | None]:
+    last = max((token.position for token in audit.lens or ()), default=None)  # which knows most of the texts
+    lens = partial(plots.lens_tokens, audit.lens, position=last) if audit.lens is not None else None
     return {
-        "changes": _drawn(partial(plots.changed_modules, audit.changes)),
+        "changes": _drawn(partial(plots.changed_modules, audit.changes)) if audit.changes is not None else None,
         "readings": _reading_figures(audit, reveal),
-        "lens": _drawn(partial(plots.lens_tokens, audit.lens, position=last)),
+        "lens": _drawn(lens) if lens else None,
     }
 
 
