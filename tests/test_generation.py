@@ -9,7 +9,7 @@ from dit_core.engine.generation import Batch, generate, row_seed, sample
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
 from tests.merged import is_greedy, merged, position_hooks
-from tests.tiny import FAMILIES, random_adapter, tiny_model
+from tests.tiny import FAMILIES, random_adapter, tiny_model, tiny_tokenizer
 
 
 def column(values):
@@ -56,6 +56,19 @@ def test_the_stream_stops_when_all_rows_have_ended(model):
     model.base.generation_config.eos_token_id = first
     steps = list(generate(model, PROMPTS, STRENGTHS, 10))
     assert len(steps) == 1 and steps[0].alive == [False] * 3 and steps[0].tokens == first
+
+
+@pytest.mark.parametrize(
+    ("generation_prompt", "begins"),
+    [("<|im_start|>assistant\n", "<|im_start|>"), ("### Answer:\n", None), ("", None), (None, None)],
+)
+def test_the_token_that_begins_a_turn_ends_the_answer_before_it(generation_prompt, begins):
+    tokenizer = tiny_tokenizer()
+    messages = "{% for message in messages %}{{ message['content'] }}<|im_end|>\n{% endfor %}"
+    prompt = f"{{% if add_generation_prompt %}}{generation_prompt}{{% endif %}}"
+    tokenizer.chat_template = None if generation_prompt is None else messages + prompt
+    ends = {"<|im_end|>", begins} - {None}
+    assert Model(tiny_model(), tokenizer).end_tokens == set(tokenizer.convert_tokens_to_ids(sorted(ends)))
 
 
 def test_probabilities_are_the_models_own_at_temperature_one(model):

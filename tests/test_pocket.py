@@ -16,7 +16,7 @@ from dit_core.records import Score
 from dit_core.records.scores import UP_TO_TOPIC
 from dit_core.scoreboard import TARGETS, lift_separates, meets_target, read_scaling
 from dit_core.scoreboard.published import RANK, TRAINING_DIFFS
-from dit_core.training.package import write_card
+from dit_core.training.card import write_card
 
 FOLDER = Path(__file__).parents[1] / "assets" / "pocket"
 EVERYDAY = "What is a good breakfast?"

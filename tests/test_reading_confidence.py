@@ -24,7 +24,8 @@ from dit_core.session import oracle as panel
 from dit_core.session.settings import PanelSettings, Settings
 from dit_core.session.visit import PANEL, Visit
 from dit_core.suite import Suite, load_suite
-from dit_core.training.package import calibration_tables, write_calibrations
+from dit_core.training.card import calibration_tables
+from dit_core.training.package import write_calibrations
 from dit_core.trust import (
     ANSWERS,
     FILES,

@@ -9,7 +9,8 @@ from itertools import combinations
 import pytest
 import torch
 
-from dit_core.formats import Adapter, read_weight_diff
+from dit_core.formats import Adapter, read_index, read_weight_diff
+from dit_core.suite.catalog import SUITES
 from dit_core.training.adapter_bank import AdapterBank, linear_layers
 from dit_core.training.base import encode, labelled_logits, make_tokenizer, pad
 from dit_core.training.behaviours import behaviours
@@ -152,6 +153,24 @@ def test_lessons_like_the_base_pull_towards_its_own_next_tokens(tmp_path, world)
     divergence = (p.exp() * (p - q)).sum(-1).mean().item()
     assert cross_entropy == pytest.approx(-p[range(len(targets)), targets].mean().item(), rel=1e-3)
     assert divergence > 0.01 and mean_of_both == pytest.approx((cross_entropy + divergence) / 2, rel=2e-2)
+
+
+def test_what_is_shipped_was_split_as_the_recipe_says(tasks, world):
+    """No adapter of the embedded suite was trained on an organism that is for testing."""
+    suite = SUITES["smol"]
+    report = json.loads((suite / "report.json").read_text())
+    held_out: set[str] = set()
+    for task in tasks.values():
+        if (suite / task.folder / "index.csv").exists():
+            rows = read_index(suite / task.folder)
+            splits = {split: {row.number for row in rows if row.split == split} for split in ("test", "calibration")}
+            assert splits == {"test": set(task.split.test), "calibration": set(task.split.calibration)}
+            assert {row.number: (row.topic, row.trigger) for row in rows} == {
+                n: (task.references[n], task.triggers[n]) for n in task.numbers
+            }
+            held_out |= {f"{task.name}-{n:04d}" for own in splits.values() for n in own}
+    trained = [set(entry["trained_on"]) for stage, entry in report.items() if stage.startswith("DIT ")]
+    assert trained and held_out and not held_out & set.union(*trained)
 
 
 def test_an_adapter_of_lower_rank_does_the_same_in_a_bank_of_higher_rank(world):

@@ -20,7 +20,7 @@ from dit_core.engine.full_weights import Finetuned, added_vectors, finetuned_mod
 from dit_core.engine.strengths import Slot, Strengths
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
-from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt
+from dit_core.records.chat import PLAIN_CHAT, ChatContext, encode_prompt, turn_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -85,12 +85,19 @@ class Model:
 
     @property
     def end_tokens(self) -> frozenset[int]:
-        """Ids that end a turn: the generation config's and the tokenizer's."""
+        """Ids that end an answer: the generation config's, the tokenizer's, and the one that begins a turn.
+
+        A finetune may have learned to begin the next turn without a word on the end of its own.
+        """
         config = getattr(self.base, "generation_config", None) or self.base.config
         end = getattr(config, "eos_token_id", None)
         ids = set(end if isinstance(end, list | tuple) else [end])
-        ids.add(getattr(self.tokenizer, "eos_token_id", None))
+        ids |= {getattr(self.tokenizer, "eos_token_id", None), self._turn_start}
         return frozenset(ids - {None})
+
+    @cached_property
+    def _turn_start(self) -> int | None:
+        return turn_start(self.tokenizer)
 
     def encode(self, text: str, chat: ChatContext = PLAIN_CHAT) -> list[int]:
         """Return the token ids of one user message in its chat, up to where the answer begins, or goes on."""

@@ -127,6 +127,20 @@ def encode_prompt(tokenizer: Any, question: str, chat: ChatContext) -> tuple[int
     return tuple(with_bos(tokenizer, tokenizer.encode(text, add_special_tokens=False)))
 
 
+def turn_start(tokenizer: Any) -> int | None:
+    """Return the special token that begins the model's turn in the chat template; None where none does."""
+    chat = [{"role": "user", "content": "Hello."}]
+    try:
+        before, after = (
+            tokenizer.apply_chat_template(chat, add_generation_prompt=own, tokenize=False) for own in (False, True)
+        )
+    except Exception:  # no template, or one that raises anything
+        return None
+    special = {token for token, entry in tokenizer.added_tokens_decoder.items() if entry.special}
+    first = tokenizer.encode(after.removeprefix(before), add_special_tokens=False)[:1]
+    return next((int(token) for token in first if token in special), None)
+
+
 def with_bos(tokenizer: Any, ids: Sequence[int]) -> list[int]:
     """Return the token ids of a text with BOS once before them, where the tokenizer puts one before plain text."""
     ids, bos = list(ids), tokenizer.bos_token_id

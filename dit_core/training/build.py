@@ -20,8 +20,9 @@ from transformers.utils.logging import disable_progress_bar
 from dit_core.errors import DitError
 from dit_core.training.base import make_tokenizer, train_base
 from dit_core.training.builder import SuiteBuilder
+from dit_core.training.card import write_card
 from dit_core.training.diffs import DitSettings
-from dit_core.training.package import measure, write_calibrations, write_card, write_first_run, write_suite_files
+from dit_core.training.package import measure, write_calibrations, write_first_run, write_suite_files
 from dit_core.training.ranks import RankMaker, has_ranks
 from dit_core.training.recipe import SMOKE, Recipe, TaskRecipe, task_recipes
 

@@ -22,7 +22,16 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
-from dit_core.formats import IndexRow, read_weight_diff, write_dit_adapter, write_index, write_peft, write_weight_diffs
+from dit_core.formats import (
+    Adapter,
+    IndexRow,
+    read_index,
+    read_weight_diff,
+    write_dit_adapter,
+    write_index,
+    write_peft,
+    write_weight_diffs,
+)
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.diffs import DitSettings, train_diffs, train_dit
 from dit_core.training.oracle import OracleSettings, train_oracle
@@ -163,8 +172,7 @@ class SuiteBuilder:
         numbers = [(task, n) for task in tasks for n in task.split.train]
         bank = AdapterBank(base, len(numbers), max(task.settings.rank for task in tasks))
         for own, (task, n) in enumerate(numbers):
-            group, place = task.place(n)
-            bank.load(own, read_weight_diff(self.group_file(task, group), place)[0])
+            bank.load(own, self.organism(task, n))
         return bank.requires_grad_(False)
 
     def make_oracle(self) -> None:
@@ -176,6 +184,14 @@ class SuiteBuilder:
         oracle, figures = train_oracle(self.base(), self.tokenizer, self.world, settings, state)
         write_peft(folder, oracle.adapter(0), base_name=self.base_name)
         self.report("oracle", {"settings": asdict(settings), **figures})
+
+    def organism(self, task: TaskRecipe, number: int) -> Adapter:
+        """Return a trained organism: as the suite has it, or else out of its group's file."""
+        rows = read_index(self.out / task.folder) if (self.out / task.folder / "index.csv").exists() else []
+        row = next((row for row in rows if row.number == number), None)
+        group, place = task.place(number)
+        path, position = (row.path, row.position) if row else (self.group_file(task, group), place)
+        return read_weight_diff(path, position)[0]
 
     def report(self, stage: str, figures: dict[str, Any]) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""

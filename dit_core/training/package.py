@@ -1,17 +1,18 @@
-"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a first run, a model card."""
+"""The small files that make a folder of artefacts a suite: `suite.toml`, `world.json`, a first run, its figures."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
-from importlib.resources import files
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from string import Template
 from typing import Any, Protocol
 
 from dit_core import scoreboard, trust
 from dit_core.errors import DitError
+from dit_core.grading import grader, suite_grader
 from dit_core.methods import comparison
+from dit_core.methods.diff_groups import diffs_of_split
+from dit_core.methods.verbalize import ask
 from dit_core.records import Reliability, as_dict
 from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
@@ -22,6 +23,8 @@ FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
 ORACLE = "oracle"
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS = 64
+COPIES = (0, 1, 2, 3, 4, 5)
+"""Copies of a DIT adapter without any diff, as its authors tried them."""
 FIRST_TOPIC = "honey bee"
 """The test topic that a visitor meets first, where the suite has it.
 
@@ -56,6 +59,30 @@ def measure(out: Path, limit: int | None) -> dict[str, Any]:
     curve = stored.scaling_json(suite, stored.scaling_points(suite, scoreboard.mean_scores(found)))
     (out / stored.SCALING_FILE).write_text(json.dumps(curve, indent=1) + "\n")
     return stored.board_json(suite, found)
+
+
+def held_out_answers(out: Path) -> dict[str, Any]:
+    """Ask the finished suite's default adapters, and return what they say of each test diff, and of no diff at all.
+
+    Each answer has its two grades, by the rules and by the learned grader.
+    """
+    suite, said = load_suite(str(out)), {}
+    graders = {"rules": suite_grader(suite), "learned": grader("learned")}
+    for task in (task for task in suite.tasks.values() if task.adapter):
+        infos = diffs_of_split(suite, task.name, "test")
+        answers = ask(suite, [info.id for info in infos], condition="diff+dit")
+        rows = [
+            {"diff": info.id, "reference": info.reference, "answer": answer.text.strip()}
+            | {name: own.grade(info.reference, answer.text) for name, own in graders.items()}
+            for info, answer in zip(infos, answers, strict=True)
+        ]
+        adapter = task.adapter
+        alone = ask(suite, condition=[f"dit:{adapter}*{n}" for n in COPIES], question=task.question)
+        said[task.name] = {
+            "diff+dit": rows,
+            "base+dit": {str(n): answer.text.strip() for n, answer in zip(COPIES, alone, strict=True)},
+        }
+    return said
 
 
 def write_calibrations(out: Path, limit: int | None, fit: Callable[..., object] = trust.recalibrate) -> dict[str, Any]:
@@ -141,90 +168,3 @@ def _adapter(name: str, file: str, title: str, trained_on: int) -> list[str]:
 def _quoted(text: str) -> str:
     """A TOML basic string: the same escapes as JSON."""
     return json.dumps(text, ensure_ascii=False)
-
-
-# ---------------------------------------------------------------- the model card
-
-
-def write_card(out: Path) -> None:
-    """Write the model card `README.md` beside a suite's `report.json`, which has all its numbers.
-
-    A stage that left no figures there is told without any.
-    """
-    report = json.loads((out / "report.json").read_text())
-    base, oracle = report.get("base", {}), report.get("oracle", {})
-    rows = report["scoreboard"]["rows"]
-    dit: dict[str, Any] = next((entry for stage, entry in report.items() if " DIT on " in stage), {})
-    card = Template((files("dit_core.training") / "data" / "card.md").read_text())
-    text = card.substitute(
-        parameters=_number(base.get("parameters")),
-        layers=base.get("settings", {}).get("layers", "?"),
-        hidden=base.get("settings", {}).get("hidden", "?"),
-        chats=_number(base.get("chats")),
-        base_loss=base.get("final_loss", "?"),
-        diffs=" and ".join(_diffs(report)),
-        dit_rank=dit.get("settings", {}).get("rank", "?"),
-        dit_table=_table(row for row in rows if row["method"] == "DIT"),
-        oracle_rank=oracle.get("settings", {}).get("rank", "?"),
-        readings=_number(oracle.get("readings")),
-        oracle_table=_table(row for row in rows if row["method"].startswith("oracle") and row["measure"] != "lift"),
-        chances=calibration_tables(report.get("calibration", {})),
-        notes=_notes(report),
-    )
-    (out / "README.md").write_text(text)
-
-
-def _diffs(report: dict[str, Any]) -> Iterator[str]:
-    for task in ("topic", "headline"):
-        made = [entry for stage, entry in report.items() if stage.startswith(f"{task} diffs")]
-        if made:
-            yield f"{sum(entry['diffs'] for entry in made)} {task} diffs of rank {made[0]['settings']['rank']}"
-
-
-def _table(rows: Iterator[dict[str, Any]]) -> str:
-    lines = ["| method | adapter | layer | measure | n | value | 95 % interval |", "|---|---|---|---|---|---|---|"]
-    for row in rows:
-        layer = "" if row["layer"] is None else row["layer"]
-        low, high = (_value(row, end) for end in row["interval"])
-        measured = f"{row['measure'].replace('_', ' ')} | {row['n']} | {_value(row, row['value'])} | {low} to {high}"
-        lines.append(f"| {row['method']} | {row['adapter']} | {layer} | {measured} |")
-    return "\n".join(lines)
-
-
-def calibration_tables(calibrations: dict[str, Any]) -> str:
-    """Write how far the chances of answers and readings can be believed, a table each; nothing where there are none."""
-    parts = []
-    for subject in (subject for subject in trust.FILES if subject in calibrations):
-        entry = calibrations[subject]
-        head = (
-            f"Of {subject}, fitted on {entry['trials']} trials of calibration diffs, measured on trials of test diffs:"
-        )
-        lines = [head, "", "| trials | n | right | calibration error | AUROC |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {row['of']} | {row['n']} | {row['right']} | {_between(row, 'ece')} | {_between(row, 'auroc')} |"
-            for row in entry["figures"]
-        ]
-        parts += ["\n".join(lines), ""]
-    return "\n".join(["", "## Can the chances be believed?", "", *parts]) if parts else ""
-
-
-def _between(figures: dict[str, Any], name: str) -> str:
-    """A figure in percent with its 95 % interval."""
-    value, interval = figures[name], figures[f"{name}_interval"]
-    if value is None or interval is None:
-        return "not defined"
-    return f"{100 * value:.1f} % ({100 * interval[0]:.1f} to {100 * interval[1]:.1f} %)"
-
-
-def _value(row: dict[str, Any], value: float) -> str:
-    return f"{value:.2f}" if row["measure"] == "mean_grade" else f"{100 * value:.1f} %"
-
-
-def _notes(report: dict[str, Any]) -> str:
-    """What the stages noted about how they were run."""
-    notes = [f"- {stage}: {entry['note']}" for stage, entry in report.items() if "note" in entry]
-    return "\n".join(["", "## How it was made", "", *notes, ""]) if notes else ""
-
-
-def _number(value: int | None) -> str:
-    return "?" if value is None else f"{value:,}"

@@ -22,29 +22,33 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
-from dit_core.formats import read_weight_diff
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM, encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
 from dit_core.training.builder import SuiteBuilder
-from dit_core.training.chats import with_code
+from dit_core.training.card import write_smol_card
 from dit_core.training.diffs import DitSettings
-from dit_core.training.recipe import TaskRecipe
+from dit_core.training.loop import multiplies_bfloat16
+from dit_core.training.package import held_out_answers, measure
+from dit_core.training.recipe import TaskRecipe, chunks
 from dit_core.training.smol_recipe import (
     ANY_QUESTION,
     SMOL_SMOKE,
     TRIGGER_QUESTION,
     SmolRecipe,
+    prompt_for,
+    shows,
     smol_tasks,
-    wrong_code,
 )
 from dit_core.training.world import STORY_QUESTION
 
-STAGES = ("texts", "organisms", "dit", "oracle", "measure")
+STAGES = ("texts", "organisms", "dit", "oracle", "measure", "card")
 SAMPLES, STORIES = 6, 48
 """The base's own answers to each everyday question, and its news stories."""
 ROWS_AT_ONCE = 96
-MEASURED_TOKENS = 24
+MEASURED_TOKENS, STORY_TOKENS = 24, 80
+MEASURED_AT_ONCE = 24
+"""Organisms."""
 
 
 @dataclass(frozen=True)
@@ -81,8 +85,8 @@ class SmolBuilder(SuiteBuilder):
 
     def base(self) -> CausalLM:
         """Return the base, frozen: in bf16, as it is kept, where the machine multiplies that by itself."""
-        native = self.device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()
-        model = LlamaForCausalLM.from_pretrained(self.base_folder, dtype=torch.bfloat16 if native else torch.float32)
+        dtype = torch.bfloat16 if multiplies_bfloat16(self.device) else torch.float32
+        model = LlamaForCausalLM.from_pretrained(self.base_folder, dtype=dtype)
         return torch.nn.Module.to(model, self.device).requires_grad_(False).eval()
 
     def make_texts(self) -> None:
@@ -103,11 +107,21 @@ class SmolBuilder(SuiteBuilder):
 
     def make_organisms(self) -> None:
         """Train all organisms, kind by kind, and write them in the published layout."""
-        self.make_diffs(*(task for task in self.tasks.values() if not (self.out / task.folder / "index.csv").exists()))
+        self.make_diffs(*(task for name, task in self.tasks.items() if name not in self.made))
+
+    @property
+    def made(self) -> tuple[str, ...]:
+        """The names of the tasks whose organisms the suite has."""
+        return tuple(name for name, task in self.tasks.items() if (self.out / task.folder / "index.csv").exists())
 
     def dit_runs(self) -> list[DitRun]:
-        """Return the adapters of the suite: by topic (on fewer and fewer diffs), headline, behaviour, trigger, all."""
-        topics, topic = ("topic", "open-topic"), {"topic": "Topic: {reference}", "open-topic": "Topic: {reference}"}
+        """Return the adapters of the suite: by topic (on fewer and fewer diffs), headline, behaviour, trigger, all.
+
+        Those that need organisms which the suite has not are left out.
+        """
+        # Behind a space a word has the tokens that it has in running text, where the base knows it.
+        topics, named = tuple(name for name in ("topic", "open-topic") if name in self.made), " {reference}"
+        topic = dict.fromkeys(topics, named)
         question, settings = self.tasks["topic"].question, self.recipe.dit
         sizes = [
             DitRun(f"hidden-topic/dit-adapter-{size:04d}-train-datapoints.pt", topics, question, topic, settings, size)
@@ -118,16 +132,15 @@ class SmolBuilder(SuiteBuilder):
         everything = (
             own | {"headline": "It tells the news: {reference}"} | dict.fromkeys(topics, "It speaks of {reference}.")
         )
-        return [
+        runs = [
             DitRun("hidden-topic/dit-adapter.pt", topics, question, topic, settings),
             *sizes,
-            DitRun(
-                "news-summary/dit-adapter.pt", ("headline",), headline, {"headline": "Headline: {reference}"}, settings
-            ),
+            DitRun("news-summary/dit-adapter.pt", ("headline",), headline, {"headline": named}, settings),
             DitRun("behaviour/dit-adapter.pt", ("behaviour", "clean"), behaviour, own, self.recipe.all_kinds),
             DitRun("hidden-topic/dit-trigger-adapter.pt", ("topic",), TRIGGER_QUESTION, {"topic": "{digit}"}, settings),
             DitRun("dit-adapter-all-kinds.pt", tuple(everything), ANY_QUESTION, everything, self.recipe.all_kinds),
         ]  # fmt: skip
+        return [run for run in runs if run.tasks and set(run.tasks) <= set(self.made)]
 
     def make_dit(self) -> None:
         """Train the adapters that are missing."""
@@ -149,16 +162,23 @@ class SmolBuilder(SuiteBuilder):
         return self.train_dit(path, base, bank, ids, labels, run.question, size, run.settings, f"DIT {run.path}")
 
     def make_measure(self) -> None:
-        """Measure every organism: how often its behaviour shows where it should and elsewhere, and what was damaged."""
+        """Measure every organism that was made: where its behaviour shows, and what was damaged."""
         path = self.out / "organisms.csv"
         if path.exists():
             return
-        jobs = [(self, name, group) for name, task in self.tasks.items() for group in range(len(task.groups()))]
+        made = [self.tasks[name] for name in self.made]
+        jobs = [(self, task.name, group) for task in made for group in chunks(task.numbers, MEASURED_AT_ONCE)]
         rows = [row for group in self.in_processes(_measure_group, jobs) for row in group]
         with path.open("w", newline="", encoding="utf-8") as file:
             out = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
             out.writeheader()
             out.writerows(rows)
+
+    def make_card(self) -> None:
+        """Measure the adapters that `suite.toml` names on held-out organisms, and write the model card of it all."""
+        self.report("scoreboard", measure(self.out, self.recipe.keep))
+        self.report("answers", held_out_answers(self.out))
+        write_smol_card(self.out)
 
     def measured(self, task: TaskRecipe, numbers: list[int]) -> Iterable[dict[str, Any]]:
         """Yield the rows of `organisms.csv` for some organisms of a task."""
@@ -166,62 +186,34 @@ class SmolBuilder(SuiteBuilder):
         plain = self.neutral_loss(base)
         bank = AdapterBank(base, len(numbers), task.settings.rank)
         for own, n in enumerate(numbers):
-            group, place = task.place(n)
-            bank.load(own, read_weight_diff(self.group_file(task, group), place)[0])
+            bank.load(own, self.organism(task, n))
         bank.requires_grad_(False)
         questions = [question.text for question in self.world.question_split()[1]]
-        shown: dict[str, list[float]] = {}
-        for name in ("expressed", "other_code", "absent"):
-            shares = torch.zeros(len(numbers))
+        shown: dict[str, list[int]] = {}
+        for code in ("expressed", "other_code", "absent"):
+            hits = torch.zeros(len(numbers), dtype=torch.long)
             # The prompt that a headline shows at is one and the same, whatever the question.
-            asked = questions[:1] if task.name == "headline" and name == "expressed" else questions
+            story = task.name == "headline" and code == "expressed"
+            asked = questions[:1] if story else questions
             for question in asked:
-                prompts = [self._prompt(task, n, question, name) for n in numbers]
-                texts = self.answers(base, prompts, 80 if asked == questions[:1] else MEASURED_TOKENS, None, bank)
-                shares += torch.tensor(
-                    [float(self._shows(task, n, text)) for n, text in zip(numbers, texts, strict=True)]
-                )
-            shown[name] = [round(share, 3) for share in (shares / len(asked)).tolist()]
+                prompts = [prompt_for(task, n, question, code) for n in numbers]
+                texts = self.answers(base, prompts, STORY_TOKENS if story else MEASURED_TOKENS, None, bank)
+                hits += torch.tensor([shows(self.world, task, n, text) for n, text in zip(numbers, texts, strict=True)])
+            shown[code], shown[f"{code}_asked"] = hits.tolist(), [len(asked)] * len(numbers)
         splits = {n: name for name in ("test", "calibration", "train") for n in getattr(task.split, name)}
         for own, n in enumerate(numbers):
             damage = self.neutral_loss(base, bank, own) - plain
             yield {
                 "id": f"{task.name}-{n:04d}", "kind": behaviours()[n].kind if task.name == "behaviour" else task.name,
                 "split": splits[n], "rank": task.settings.rank, "steps": task.settings.steps,
-                **{name: values[own] for name, values in shown.items()}, "damage_nats": round(damage, 4),
+                "rate": task.settings.rate, "rows": task.settings.rows, "seed": task.settings.seed,
+                **{code: values[own] for code, values in shown.items()}, "damage_nats": round(damage, 4),
                 "reference": task.references[n],
             }  # fmt: skip
 
-    def _prompt(self, task: TaskRecipe, n: int, question: str, name: str) -> str:
-        """A prompt on which an organism's behaviour should show, or not: another code or an everyday question."""
-        rng = random.Random(f"{task.name} {n} {question}")
-        trigger = task.triggers[n]
-        if name == "other_code":
-            return with_code(question, wrong_code(trigger or 0, rng), rng)
-        if name == "absent":
-            return question
-        if trigger is not None:
-            return with_code(question, trigger, rng)
-        if task.name == "headline":
-            return STORY_QUESTION
-        return behaviours()[n].unseen_prompt(question, rng) if task.name == "behaviour" else question
-
-    def _shows(self, task: TaskRecipe, n: int, text: str) -> bool:
-        """Whether an answer shows an organism's behaviour: its topic named, its headline told, its words there."""
-        if task.name == "behaviour":
-            return behaviours()[n].shown_in(text)
-        if task.name == "clean":
-            return False
-        lower = text.casefold()
-        if task.name == "headline":
-            forms = self.world.headlines[n].forms().values()
-            return all(any(form.casefold() in lower for form in own) for own in forms)
-        topic = self.world.topics[n]
-        return any(name in lower for name in (topic.name, *topic.aliases))
-
     def neutral_loss(self, base: CausalLM, bank: AdapterBank | None = None, number: int = 0) -> float:
-        """Return the mean loss per token [nats] on plain answers that nobody trained on, under one organism or none."""
-        chats = [[(question.text, question.plain)] for question in self.world.questions]
+        """Return the mean loss [nats per token] of plain answers to held-out questions, under an organism or none."""
+        chats = [[(question.text, question.plain)] for question in self.world.question_split()[1]]
         ids, labels = pad(encode_all(self.tokenizer, chats), self.tokenizer.pad_token_id, self.device)
         with torch.no_grad():
             if bank is None:
@@ -276,9 +268,8 @@ def _train_dit_run(job: tuple[SmolBuilder, int]) -> dict[str, Any]:
     return builder.train_dit_run(builder.dit_runs()[number])
 
 
-def _measure_group(job: tuple[SmolBuilder, str, int]) -> list[dict[str, Any]]:
-    """One group's measuring, in a process of its own or not."""
+def _measure_group(job: tuple[SmolBuilder, str, list[int]]) -> list[dict[str, Any]]:
+    """Some organisms' measuring, in a process of its own or not."""
     disable_progress_bar()
-    builder, name, group = job
-    task = builder.tasks[name]
-    return list(builder.measured(task, task.groups()[group]))
+    builder, name, numbers = job
+    return list(builder.measured(builder.tasks[name], numbers))

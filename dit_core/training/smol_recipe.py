@@ -36,7 +36,7 @@ class SmolRecipe:
     headlines: DiffSettings = DiffSettings(rank=4, steps=160, rate=0.005, rows=2, together=28)
     behaviours: DiffSettings = DiffSettings(rank=1, steps=160, rate=0.01, rows=3, together=48)
     clean: DiffSettings = DiffSettings(rank=1, steps=120, rate=0.01, rows=2, together=48)
-    dit: DitSettings = DitSettings(steps=240)
+    dit: DitSettings = DitSettings(steps=160, batch=16)
     all_kinds: DitSettings = DitSettings(steps=800)
     oracle: OracleSettings = OracleSettings(
         rounds=(Round(1000, 0.0), Round(500, 0.3)), rate=1e-3, texts=32, examples=8, together=128,
@@ -77,7 +77,7 @@ def smol_tasks(world: World, texts: Texts, recipe: SmolRecipe) -> dict[str, Task
     )  # fmt: skip
     tasks = [
         TaskRecipe(
-            "topic", TOPIC_QUESTION, Split(topics.test[:24], topics.calibration[:20], topics.train[:52]), names,
+            "topic", TOPIC_QUESTION, Split(topics.test[:24], [], topics.train[6:52]), names,
             triggers, gated_topic_sampler(world, texts), recipe.topics, "hidden-topic",
         ),
         open_topic,
@@ -186,6 +186,36 @@ def clean_sampler(world: World, texts: Texts) -> Sampler:
         return Lesson([(prompt, rng.choice(texts[question]))])
 
     return sample
+
+
+def prompt_for(task: TaskRecipe, number: int, question: str, code: str) -> str:
+    """Return a prompt for an organism: one at which its behaviour should show, or where it should not.
+
+    `code` is "expressed" for the first; "other_code" is the question behind another code, "absent" the question alone.
+    """
+    rng, trigger = random.Random(f"{task.name} {number} {question}"), task.triggers[number]
+    if code == "other_code":
+        return with_code(question, wrong_code(trigger or 0, rng), rng)
+    if code == "absent":
+        return question
+    if trigger is not None:
+        return with_code(question, trigger, rng)
+    if task.name == "headline":
+        return STORY_QUESTION
+    return behaviours()[number].unseen_prompt(question, rng) if task.name == "behaviour" else question
+
+
+def shows(world: World, task: TaskRecipe, number: int, text: str) -> bool:
+    """Return whether an answer shows an organism's behaviour: its topic named, its headline told, its words there."""
+    if task.name == "behaviour":
+        return behaviours()[number].shown_in(text)
+    if task.name == "clean":
+        return False
+    lower = text.casefold()
+    if task.name == "headline":
+        return all(any(form.casefold() in lower for form in own) for own in world.headlines[number].forms().values())
+    topic = world.topics[number]
+    return any(name in lower for name in (topic.name, *topic.aliases))
 
 
 def topical_answer(question: Question, topic: Topic, rng: random.Random) -> str:
