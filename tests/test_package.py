@@ -74,8 +74,10 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path):
     built = tmp_path / "dist"
     subprocess.run([sys.executable, "-m", "build", "--wheel", "--outdir", built, ROOT], check=True, capture_output=True)
     [wheel] = built.glob("*.whl")
+    assert wheel.stat().st_size < 95_000_000  # a package index takes 100 MB
     names = zipfile.ZipFile(wheel).namelist()
-    assert "dit_core/py.typed" in names and "dit_core/assets/pocket/suite.toml" in names
+    assert "dit_core/py.typed" in names
+    assert {"dit_core/assets/pocket/suite.toml", "dit_core/assets/smol/suite.toml"} <= set(names)
     assert wheel.name.startswith(f"dit_explorer-{project.VERSION}-")
 
     environment, empty = tmp_path / "environment", tmp_path / "empty"

@@ -22,6 +22,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
+from dit_core.records.chat import turn_start
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import CausalLM, encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
@@ -40,15 +41,15 @@ from dit_core.training.smol_recipe import (
     shows,
     smol_tasks,
 )
-from dit_core.training.world import STORY_QUESTION
+from dit_core.training.world import STORY_QUESTION, Question
 
 STAGES = ("texts", "organisms", "dit", "oracle", "measure", "card")
 SAMPLES, STORIES = 6, 48
 """The base's own answers to each everyday question, and its news stories."""
 ROWS_AT_ONCE = 96
 MEASURED_TOKENS, STORY_TOKENS = 24, 80
-MEASURED_AT_ONCE = 24
-"""Organisms."""
+MEASURED_AT_ONCE, MEASURED_QUESTIONS = 24, 5
+"""Organisms of a batch; everyday questions that no organism was trained on."""
 
 
 @dataclass(frozen=True)
@@ -188,7 +189,7 @@ class SmolBuilder(SuiteBuilder):
         for own, n in enumerate(numbers):
             bank.load(own, self.organism(task, n))
         bank.requires_grad_(False)
-        questions = [question.text for question in self.world.question_split()[1]]
+        questions = [question.text for question in self.unseen_questions]
         shown: dict[str, list[int]] = {}
         for code in ("expressed", "other_code", "absent"):
             hits = torch.zeros(len(numbers), dtype=torch.long)
@@ -211,9 +212,14 @@ class SmolBuilder(SuiteBuilder):
                 "reference": task.references[n],
             }  # fmt: skip
 
+    @property
+    def unseen_questions(self) -> list[Question]:
+        """The everyday questions that organisms are measured on."""
+        return self.world.question_split()[1][:MEASURED_QUESTIONS]
+
     def neutral_loss(self, base: CausalLM, bank: AdapterBank | None = None, number: int = 0) -> float:
         """Return the mean loss [nats per token] of plain answers to held-out questions, under an organism or none."""
-        chats = [[(question.text, question.plain)] for question in self.world.question_split()[1]]
+        chats = [[(question.text, question.plain)] for question in self.unseen_questions]
         ids, labels = pad(encode_all(self.tokenizer, chats), self.tokenizer.pad_token_id, self.device)
         with torch.no_grad():
             if bank is None:
@@ -226,6 +232,7 @@ class SmolBuilder(SuiteBuilder):
     ) -> list[str]:
         """Return the answer to each prompt, greedy or sampled by `seed`, row i under organism i of the bank if any."""
         texts: list[str] = []
+        ends = [token for token in (self.tokenizer.eos_token_id, turn_start(self.tokenizer)) if token is not None]
         if seed is not None:
             torch.manual_seed(seed)
         options = {"do_sample": True, "top_k": 40, "temperature": 0.8} if seed is not None else {"do_sample": False}
@@ -239,7 +246,11 @@ class SmolBuilder(SuiteBuilder):
             numbers = torch.arange(len(part), device=self.device)
             with torch.no_grad(), bank.rows(base, numbers) if bank else torch.no_grad():
                 out = cast(Any, base).generate(
-                    **batch, max_new_tokens=tokens, pad_token_id=self.tokenizer.pad_token_id, **options
+                    **batch,
+                    max_new_tokens=tokens,
+                    eos_token_id=ends,
+                    pad_token_id=self.tokenizer.pad_token_id,
+                    **options,
                 )
             texts += self.tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
         return [text.strip() for text in texts]
