@@ -1,4 +1,4 @@
-"""The project itself: its version, what a result was made with, where it is published, and what it ships.
+"""The project itself: version and addresses, what a result was made with, what it ships, and what is loaded late.
 
 The version and every address stand here once. There is no public address yet: until REPOSITORY has one, no badge and no
 link is shown, and notebooks install from the clone they lie in. A fork needs no edit: its `origin` is asked.
@@ -15,8 +15,9 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar, overload
 
+T = TypeVar("T")
 VERSION = "0.1.0"
 REPOSITORY: str | None = None
 """`owner/name` on GitHub, once the project is published."""
@@ -60,6 +61,32 @@ def lazy_exports(package: str, rooms: Mapping[str, str]) -> tuple[Callable[[str]
         return getattr(import_module(f"{package}.{rooms[name]}"), name)
 
     return load, lambda: sorted({*vars(sys.modules[package]), *rooms})
+
+
+class lazy_property(Generic[T]):
+    """A property whose value is kept in its object; nothing is kept where computing it raises.
+
+    `functools.cached_property` up to Python 3.11 computes under one lock for all objects of a class, so that fetching
+    one suite would block every other one. Here two threads may compute the same value twice, which does no harm.
+    """
+
+    def __init__(self, compute: Callable[[Any], T]) -> None:
+        self._compute, self.__doc__ = compute, compute.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    @overload
+    def __get__(self, instance: None, owner: type | None = None) -> "lazy_property[T]": ...
+
+    @overload
+    def __get__(self, instance: object, owner: type | None = None) -> T: ...
+
+    def __get__(self, instance: object, owner: type | None = None) -> "T | lazy_property[T]":
+        if instance is None:
+            return self
+        value: T = instance.__dict__.setdefault(self._name, self._compute(instance))
+        return value
 
 
 def repository() -> str | None:

@@ -17,10 +17,10 @@ from transformers import AutoModelForCausalLM
 from dit_core import DitError, ask, lifts, load_suite, next_tokens, read
 from dit_core.formats import Adapter, read_checkpoint, write_dit_adapter
 from dit_core.grading import grade, mentions
+from dit_core.project import lazy_property
 from dit_core.suite import base
 from dit_core.suite.base import LoadOptions
 from dit_core.suite.contents import file_samples
-from dit_core.suite.lazy import lazy_property
 
 
 @pytest.fixture

@@ -5,9 +5,9 @@ from dataclasses import dataclass, field
 
 from dit_core.grading import mentions
 from dit_core.methods.verbalize import ask
+from dit_core.project import lazy_property
 from dit_core.records import DiffInfo, Verbalization
 from dit_core.suite import Suite
-from dit_core.suite.lazy import lazy_property
 
 
 def diffs_of_split(suite: Suite, task: str, split: str) -> list[DiffInfo]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from dit_core.errors import DitError
 from dit_core.grading import Grader
-from dit_core.project import versions
+from dit_core.project import lazy_property, versions
 from dit_core.records import (
     Agreement,
     Finding,
@@ -26,7 +26,6 @@ from dit_core.scoreboard.method_agreement import agreement, named_diffs
 from dit_core.scoreboard.published import SCALING, TRAINING_DIFFS
 from dit_core.scoreboard.run import mean_scores, run_settings
 from dit_core.suite import Suite
-from dit_core.suite.lazy import lazy_property
 
 REPORT_FILE, REPORT_KEY = "report.json", "scoreboard"
 

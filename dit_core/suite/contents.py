@@ -11,9 +11,9 @@ from typing import Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, PackagedBase, anonymous_fetcher
+from dit_core.project import lazy_property
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.diffs import OWN, DerivedDiff, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
-from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_limits
 from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 

@@ -15,8 +15,8 @@ from dit_core.formats import Adapter, IndexRow, identify, read_dit_adapter, read
 from dit_core.formats.files import FormatError, read_json, reading
 from dit_core.formats.peft_folder import CONFIG
 from dit_core.hub import ADAPTER_FILES, Fetcher, HubPath, NoMatchingFiles, Size, Source, format_bytes
+from dit_core.project import lazy_property
 from dit_core.records import DiffInfo
-from dit_core.suite.lazy import lazy_property
 from dit_core.suite.spec import DiffEntry, Task
 
 if TYPE_CHECKING:

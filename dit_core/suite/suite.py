@@ -11,11 +11,11 @@ from dit_core.engine.worker import Worker
 from dit_core.errors import DitError, OracleError
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, HubPath, PackagedBase, Source, parse_source
+from dit_core.project import lazy_property
 from dit_core.records import DiffInfo
 from dit_core.suite.base import LoadOptions, Requirements, check_requirements, fetch_base, load_base, release_memory
 from dit_core.suite.contents import DIFF_GONE, SuiteContents, whole_diff
 from dit_core.suite.diffs import OWN, DerivedDiff, adapter_path, any_adapter, any_diff, diff_path, source_size
-from dit_core.suite.lazy import lazy_property
 from dit_core.suite.limits import current_client, current_limits, max_waiting
 from dit_core.suite.spec import SuiteSpec
 
