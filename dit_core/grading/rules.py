@@ -179,15 +179,16 @@ class Rules(Fitted):
         return [word_overlap(reference, answer) for reference, answer in pairs]
 
     def _grade_all(self, pairs: Sequence[tuple[str, str]], progress: Progress) -> list[GradeResult]:
-        return [self._grade_one(reference, answer) for reference, answer in pairs]
+        unknown = [pair for pair in dict.fromkeys(pairs) if not (self.world and self.world.knows(pair[0]))]
+        others: dict[tuple[str, str], GradeResult] = {}
+        if self.otherwise:
+            graded = zip(unknown, self.otherwise.grade_all(unknown, progress), strict=True)
+            others = {pair: result for pair, result in graded if result}
+        elif not self.world:
+            others = dict(zip(unknown, super()._grade_all(unknown, progress), strict=True))
+        return [others.get(pair) or self._in_world(*pair) for pair in pairs]
 
-    def _grade_one(self, reference: str, answer: str) -> GradeResult:
-        if self.otherwise and not (self.world and self.world.knows(reference)):
-            [result] = self.otherwise.grade_all([(reference, answer)])
-            assert result, "neither text is blank"
-            return result
-        if not self.world:
-            [result] = super()._grade_all([(reference, answer)], lambda *_: None)
-            return result
+    def _in_world(self, reference: str, answer: str) -> GradeResult:
+        assert self.world, "else another has graded"
         grade = self.world.grade(reference, answer)
         return GradeResult(grade, float(grade))

@@ -21,9 +21,9 @@ from dit_core.suite.limits import current_limits
 from dit_core.suite.snippets import IMPORTS, opening_lines
 
 ALL = "all"
-RULES, LEARNED, EMBEDDING = "rules", "learned", "embedding"
+RULES, LEARNED, SMOL, EMBEDDING = "rules", "learned", "smol", "embedding"
 BASE_JUDGE, CHAT_JUDGE = "judge: this base", "judge: a chat model"
-GRADERS = (RULES, LEARNED, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
+GRADERS = (RULES, LEARNED, SMOL, EMBEDDING, BASE_JUDGE, CHAT_JUDGE)
 ANSWERS_PER_STEP = 64  # graded between two notes on the progress
 RULES_ONLY = "This public server grades by the rules alone: run DIT Explorer yourself for other graders."
 UNMEASURED = "Press Run first: the stored figures came without the answers, so there is nothing to grade."
@@ -53,7 +53,7 @@ class GraderSettings:
 
     def grader(self, suite: Suite) -> Grader | None:
         """Return the grader; None for the rules. Raises `DitError` where it lacks something."""
-        if self.by in (LEARNED, EMBEDDING):
+        if self.by in (LEARNED, SMOL, EMBEDDING):
             return grader(self.by)
         if self.by == BASE_JUDGE:
             return grader("judge", suite=suite)
