@@ -48,6 +48,7 @@ class Model:
         self.tokenizer = tokenizer
         self.layers_path, self.layers = decoder_blocks(base)
         self.base_modules = BaseModules(base)
+        self._turn_start = turn_start(tokenizer)
         # The same prompts come again and again: to show their tokens, to answer them, to read them.
         self._encoded = lru_cache(maxsize=ENCODED_PROMPTS)(partial(encode_prompt, tokenizer))
         self._slots: dict[str, Slot] = {}
@@ -94,10 +95,6 @@ class Model:
         ids = set(end if isinstance(end, list | tuple) else [end])
         ids |= {getattr(self.tokenizer, "eos_token_id", None), self._turn_start}
         return frozenset(ids - {None})
-
-    @cached_property
-    def _turn_start(self) -> int | None:
-        return turn_start(self.tokenizer)
 
     def encode(self, text: str, chat: ChatContext = PLAIN_CHAT) -> list[int]:
         """Return the token ids of one user message in its chat, up to where the answer begins, or goes on."""
