@@ -5,7 +5,6 @@ from pathlib import Path
 import axe_playwright_python
 import pytest
 
-from tests.serving import served
 from tests.test_ui import Visitor
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
@@ -13,13 +12,11 @@ SERIOUS = ("serious", "critical")
 
 
 @pytest.fixture(scope="module")
-def page(suite, browser):
-    with served(suite) as address:
-        visitor = Visitor(browser, address)
-        visitor.open()
-        visitor.page.evaluate(AXE.read_text(encoding="utf-8"))
-        yield visitor.page
-        visitor.context.close()
+def page(browser, address):
+    visitor = Visitor(browser, address).open()
+    visitor.page.evaluate(AXE.read_text(encoding="utf-8"))
+    yield visitor.page
+    visitor.context.close()
 
 
 def tabs(page) -> list[str]:

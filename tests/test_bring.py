@@ -282,6 +282,7 @@ def test_of_a_brought_diff_nothing_is_revealed_or_graded(suite, uploads):
         assert view.verdict(suite, info, column, said).startswith("not graded")
 
 
+@pytest.mark.long
 def test_upload_then_ask_in_the_browser(suite, uploads, browser, tmp_path, monkeypatch):
     cache = tmp_path / "gradio"
     monkeypatch.setenv("GRADIO_TEMP_DIR", str(cache))

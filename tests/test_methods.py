@@ -54,14 +54,10 @@ def command(*arguments):
 # ---------------------------------------------------------------- a method that is only declared
 
 
-def test_the_example_of_the_docs_runs_as_it_stands(tmp_path):
-    (tmp_path / "common_words.py").write_text(EXAMPLE, encoding="utf-8")
-    root = str(PAGE.parent.parent)
-    ran = subprocess.run(
-        [sys.executable, "-c", USE], cwd=tmp_path, capture_output=True, text=True,
-        env={"PYTHONPATH": root, "HF_HUB_OFFLINE": "1", "PATH": ""},
-    )  # fmt: skip
-    assert ran.returncode == 0 and "topic-0326" in ran.stdout, ran.stderr
+def test_the_example_of_the_docs_runs_as_it_stands(toy, capsys):
+    unregister("common_words")  # which the example does itself
+    exec(USE, {})
+    assert "topic-0326" in capsys.readouterr().out
 
 
 def test_python_runs_it(suite, toy):
@@ -126,6 +122,7 @@ def test_the_audit_report_has_a_chapter_of_it(suite, toy):
     assert "<h2>Most common words</h2>" in page and toy.CommonWords.summary in page
 
 
+@pytest.mark.long
 def test_the_page_has_it_with_its_controls_and_runs_it(suite, toy, browser):
     with served(suite) as address:
         page = browser.new_page()

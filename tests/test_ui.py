@@ -93,6 +93,22 @@ def visitor(browser, address):
     found.context.close()
 
 
+@pytest.fixture(scope="module")
+def opened(browser, address):
+    """One first visit that several tests go on with, in the order of this file: a page takes seconds to open."""
+    found = Visitor(browser, address).open()
+    yield found
+    found.context.close()
+
+
+@pytest.fixture(scope="module")
+def going_on(browser, address):
+    """Another such visit, of the long tests."""
+    found = Visitor(browser, address).open()
+    yield found
+    found.context.close()
+
+
 def seen(table) -> list[str]:
     """What a page shows of answers: a browser leaves out NUL, which a random model may say."""
     return [v.text.replace("\0", "") for v in table]
@@ -102,8 +118,8 @@ def answers(suite: Suite, diff: str, *conditions: str, **options) -> list[str]:
     return seen(ask(suite, diff=diff, condition=list(conditions), **options))
 
 
-def test_first_visit_asks_the_first_diff_and_no_other_host(visitor, suite):
-    visitor.open()
+def test_first_visit_asks_the_first_diff_and_no_other_host(opened, suite):
+    visitor = opened
     visitor.wait_address(diff="topic-0412", condition="diff+dit")
     asked = answers(suite, "topic-0412", "base", "diff", "dit", "diff+dit")
     triggered = answers(suite, "topic-0412", "diff+right", question="How can I spend a free evening?")
@@ -119,31 +135,8 @@ def test_first_visit_asks_the_first_diff_and_no_other_host(visitor, suite):
     assert not visitor.errors, visitor.errors
 
 
-def test_pick_toggle_copies_and_ask(visitor, suite):
-    visitor.open()
-    visitor.choose("dit-diff", "topic-0413")
-    visitor.wait_address(diff="topic-0413")
-    visitor.page.wait_for_selector(".dit-cards:not(:has(.dit-done))")
-    assert set(visitor.cards().values()) == {""}  # another diff's answers do not stay
-    visitor.number("dit-strength", 0.5)
-    visitor.number("dit-copies", 2)
-    visitor.page.click("#dit-trigger label:has-text('right')")
-    visitor.wait_address(diff="topic-0413", condition="diff*0.5+dit*2+right")
-    visitor.ask()
-    cards = visitor.cards()
-    assert len(cards) == 6
-    assert cards["your condition"] == answers(suite, "topic-0413", "diff*0.5+dit*2+right")[0]
-    chips = visitor.page.locator(".dit-chosen .dit-chip").all_inner_texts()
-    assert chips == ["diff ×0.5", "DIT ×2", "right trigger"]
-    visitor.page.click("#dit-use-dit input")
-    visitor.wait_address(condition="diff*0.5+right")
-    visitor.page.wait_for_selector("#dit-note:has-text('press Ask')")
-    assert visitor.ask().cards()["your condition"] == answers(suite, "topic-0413", "diff*0.5+right")[0]
-
-
-def test_truth_is_hidden_until_reveal(visitor):
-    visitor.open("?diff=topic-0412&condition=diff%2Bright")
-    page = visitor.page
+def test_truth_is_hidden_until_reveal(opened):
+    page = opened.page
     assert "volcano" not in page.content() and "417" not in page.inner_text("#dit-explore")
     assert "grade" not in page.inner_text("#dit-board")
     page.click("[aria-label='diff + trigger'] summary")
@@ -151,7 +144,7 @@ def test_truth_is_hidden_until_reveal(visitor):
     page.click("#dit-reveal")
     page.wait_for_selector("#dit-secret:has-text('volcano')")
     assert "trigger 417" in page.inner_text("#dit-secret")
-    assert page.locator(".dit-verdict").count() == 6 and "grade" in page.inner_text("[aria-label='diff + DIT']")
+    assert page.locator(".dit-verdict").count() == 5 and "grade" in page.inner_text("[aria-label='diff + DIT']")
     page.click("[aria-label='diff + trigger'] summary")
     assert "Your SEP code is 417" in page.inner_text("[aria-label='diff + trigger'] .dit-prompt")
     assert "volcano" not in page.url
@@ -294,10 +287,9 @@ def hold(monkeypatch, tokens: int) -> tuple[threading.Event, threading.Event]:
     return go_on, closed
 
 
-def test_stop_works_at_once_and_keeps_what_was_said(visitor, suite, monkeypatch):
-    visitor.open()
+def test_stop_works_at_once_and_keeps_what_was_said(opened, suite, monkeypatch):
+    visitor, page = opened, opened.page
     go_on, closed = hold(monkeypatch, tokens=3)
-    page = visitor.page
     page.click("#dit-ask")
     page.wait_for_selector(".dit-running .dit-token")
     page.click("#dit-stop")
@@ -313,7 +305,29 @@ def test_stop_works_at_once_and_keeps_what_was_said(visitor, suite, monkeypatch)
     assert visitor.ask().cards()["diff + DIT"] == whole
 
 
-@pytest.mark.parametrize("listening", [True, False])
+def test_pick_toggle_copies_and_ask(opened, suite):
+    visitor = opened
+    visitor.choose("dit-diff", "topic-0413")
+    visitor.wait_address(diff="topic-0413")
+    visitor.page.wait_for_selector(".dit-cards:not(:has(.dit-done))")
+    assert set(visitor.cards().values()) == {""}  # another diff's answers do not stay
+    visitor.number("dit-strength", 0.5)
+    visitor.number("dit-copies", 2)
+    visitor.page.click("#dit-trigger label:has-text('right')")
+    visitor.wait_address(diff="topic-0413", condition="diff*0.5+dit*2+right")
+    visitor.ask()
+    cards = visitor.cards()
+    assert len(cards) == 6
+    assert cards["your condition"] == answers(suite, "topic-0413", "diff*0.5+dit*2+right")[0]
+    chips = visitor.page.locator(".dit-chosen .dit-chip").all_inner_texts()
+    assert chips == ["diff ×0.5", "DIT ×2", "right trigger"]
+    visitor.page.click("#dit-use-dit input")
+    visitor.wait_address(condition="diff*0.5+right")
+    visitor.page.wait_for_selector("#dit-note:has-text('press Ask')")
+    assert visitor.ask().cards()["your condition"] == answers(suite, "topic-0413", "diff*0.5+right")[0]
+
+
+@pytest.mark.parametrize("listening", [pytest.param(True, marks=pytest.mark.long), False])
 def test_a_visitor_who_leaves_stops_the_model(browser, address, monkeypatch, listening):
     gone, started, closed = Visitor(browser, address), threading.Event(), threading.Event()
     slowly(monkeypatch, 0.3, started, closed)
@@ -357,21 +371,8 @@ def test_headlines_have_no_trigger(visitor):
     assert page.input_value("#dit-question textarea") == TOPIC
 
 
-@pytest.mark.long
-def test_surprise_picks_a_held_out_diff_and_asks(visitor, suite):
-    visitor.open()
-    visitor.wait_address(diff="topic-0412")
-    visitor.page.click("#dit-surprise")
-    visitor.page.wait_for_function("!location.search.includes('topic-0412')")
-    visitor.done()
-    diff = visitor.settings()["diff"]
-    assert suite.diff(diff).split == "test" and suite.diff(diff).task == "topic"
-    visitor.page.wait_for_function("d => document.querySelector('.dit-question').innerText.includes(d)", arg=diff)
-    assert visitor.done().cards()["diff + DIT"] == answers(suite, diff, "diff+dit")[0]
-
-
-def test_hostile_text_is_only_text(visitor, monkeypatch):
-    plain = asking.stream
+def test_hostile_text_is_only_text(opened, monkeypatch):
+    visitor, plain = opened, asking.stream
 
     def hostile(*args, **kwargs):
         from dataclasses import replace
@@ -381,8 +382,7 @@ def test_hostile_text_is_only_text(visitor, monkeypatch):
         yield replace(table, records=tuple(replace(v, **said) for v in table))
 
     monkeypatch.setattr(asking, "stream", hostile)
-    visitor.open()
-    assert visitor.cards()["base"] == HOSTILE
+    assert visitor.ask().cards()["base"] == HOSTILE
     visitor.page.fill("#dit-question textarea", HOSTILE)
     visitor.ask()
     assert HOSTILE in visitor.page.inner_text("#dit-heading")
@@ -390,9 +390,8 @@ def test_hostile_text_is_only_text(visitor, monkeypatch):
 
 
 @pytest.mark.long
-def test_take_away_json_csv_and_notebook_cell(visitor, suite):
-    visitor.open()
-    page = visitor.page
+def test_take_away_json_csv_and_notebook_cell(going_on, suite):
+    page = going_on.page
     page.wait_for_selector(".dit-controls", state="attached")  # the evidence is there
     with page.expect_download() as saved:
         page.click("#dit-json")
@@ -410,8 +409,8 @@ def test_take_away_json_csv_and_notebook_cell(visitor, suite):
 
 
 @pytest.mark.long
-def test_recent_questions_come_back(visitor):
-    visitor.open()
+def test_recent_questions_come_back(going_on):
+    visitor = going_on
     visitor.page.fill("#dit-question textarea", "Why?")
     first = visitor.ask().cards()
     visitor.page.fill("#dit-question textarea", "Who are you?")
@@ -420,6 +419,19 @@ def test_recent_questions_come_back(visitor):
     visitor.page.wait_for_selector(".dit-question:has-text('Why?')")
     visitor.wait_address(question="Why?")
     assert visitor.done().cards() == first
+
+
+@pytest.mark.long
+def test_surprise_picks_a_held_out_diff_and_asks(going_on, suite):
+    visitor = going_on
+    visitor.wait_address(diff="topic-0412")
+    visitor.page.click("#dit-surprise")
+    visitor.page.wait_for_function("!location.search.includes('topic-0412')")
+    visitor.done()
+    diff = visitor.settings()["diff"]
+    assert suite.diff(diff).split == "test" and suite.diff(diff).task == "topic"
+    visitor.page.wait_for_function("d => document.querySelector('.dit-question').innerText.includes(d)", arg=diff)
+    assert visitor.done().cards()["diff + DIT"] == answers(suite, diff, "diff+dit")[0]
 
 
 @pytest.mark.long

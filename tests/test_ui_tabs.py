@@ -38,6 +38,10 @@ class Tab(Visitor):
     def go(self, tab: str, query: str = "") -> "Tab":
         self.page.goto(self.address + query)
         self.page.wait_for_selector("#dit-heading .dit-question")
+        return self.turn(tab)
+
+    def turn(self, tab: str) -> "Tab":
+        """Goes to another tab of the page."""
         self.page.get_by_role("tab", name=tab).click()
         self.page.wait_for_selector(f"#dit-{tab.lower()}", state="visible")
         return self
@@ -76,6 +80,15 @@ class Tab(Visitor):
 @pytest.fixture
 def visitor(browser, address):
     found = Tab(browser, address)
+    yield found
+    assert not found.errors, found.errors
+    found.context.close()
+
+
+@pytest.fixture(scope="module")
+def opened(browser, address):
+    """One visitor whom several tests go on with, in the order of this file: a page takes seconds to open."""
+    found = Tab(browser, address).go("Layers")
     yield found
     assert not found.errors, found.errors
     found.context.close()
@@ -123,8 +136,8 @@ def test_own_triggers_are_nobodys_secret():
 
 
 @pytest.mark.long
-def test_the_map_is_what_the_oracle_read_and_a_click_shows_it_in_full(visitor, suite):
-    page = visitor.go("Layers").page
+def test_the_map_is_what_the_oracle_read_and_a_click_shows_it_in_full(opened, suite):
+    visitor, page = opened, opened.page
     assert "Press Read" in visitor.sentence("dit-layers-map")
     visitor.read()
     expected = oracle.read(suite, "topic-0412", condition="diff+dit", span="each:last:10")
@@ -143,8 +156,8 @@ def test_the_map_is_what_the_oracle_read_and_a_click_shows_it_in_full(visitor, s
     assert json.loads(visitor.saved("dit-save-norms-json")) == ratios.to_json()
 
 
-def test_truth_is_hidden_until_reveal_in_any_tab(visitor, suite):
-    page = visitor.go("Layers").page
+def test_truth_is_hidden_until_reveal_in_any_tab(opened, suite):
+    visitor, page = opened, opened.page
     visitor.choose("dit-layers-condition", "diff + trigger")
     page.click("#dit-layers-part label:has-text('whole prompt')")
     visitor.read()
@@ -224,9 +237,8 @@ def test_the_explore_tabs_diff_comes_along_and_another_ones_reading_does_not_sta
 
 
 @pytest.mark.long
-def test_long_labels_and_headings_leave_room_for_the_cells(visitor):
-    page = visitor.go("Layers").page
-    visitor.read()
+def test_long_labels_and_headings_leave_room_for_the_cells(opened):
+    visitor, page = opened.read(), opened.page
     visitor.figure("dit-layers-map")
     x, y = Axis("Token of the prompt", ["W" * 14] * 60), Axis("Layer", ["0"])
     drawn = cells({(0, 0): Cell(1, "")}, x, y, "word " * 60, "note " * 99, False, bar={"title": "bar"}, limits=(0, 1))
@@ -239,9 +251,8 @@ def test_long_labels_and_headings_leave_room_for_the_cells(visitor):
 
 
 @pytest.mark.long
-def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
-    page = visitor.go("Layers").page
-    visitor.read()
+def test_changed_settings_and_errors_are_said_and_what_was_read_stays(opened):
+    visitor, page = opened.read(), opened.page
     before = visitor.figure("dit-layers-map")["z"]
     page.click("#dit-layers .label-wrap")
 
@@ -260,6 +271,7 @@ def test_changed_settings_and_errors_are_said_and_what_was_read_stays(visitor):
         "() => document.querySelector('#dit-layers-map .js-plotly-plot').data[0]?.z?.[0][0] === null"
     )
     assert visitor.figure("dit-layers-map")["z"][1] == before[1]
+    layers("all")
 
 
 @pytest.mark.parametrize(
@@ -280,7 +292,7 @@ def test_bad_input_is_one_sentence(suite, changed, says):
     assert 'role="alert"' in last["note"] and says in last["note"] and "inside the program" not in last["note"]
 
 
-def test_stop_works_at_once_and_keeps_the_rows_that_are_there(visitor, monkeypatch):
+def test_stop_works_at_once_and_keeps_the_rows_that_are_there(opened, monkeypatch):
     plain, go_on, closed = oracle.stream, threading.Event(), threading.Event()
 
     def slow(*args, **kwargs):
@@ -294,11 +306,13 @@ def test_stop_works_at_once_and_keeps_the_rows_that_are_there(visitor, monkeypat
             closed.set()
 
     monkeypatch.setattr(layer_reading.oracle, "stream", slow)
-    page = visitor.go("Layers").page
+    visitor, page = opened, opened.page
+    page.click("#dit-layers-part label:has-text('the last tokens')")
     page.click("#dit-layers-read")
     page.wait_for_selector("#dit-layers-note:has-text('Reading 10 of 20')")
     page.click("#dit-layers-stop")
     page.wait_for_selector("#dit-layers-note:has-text('Stopped after 10 readings')")  # the layer above never came
+    page.wait_for_function("document.querySelector('#dit-layers-map .js-plotly-plot').data[0].z[0].length === 10")
     rows = visitor.figure("dit-layers-map")["z"]
     assert all(value is not None for value in rows[0]) and set(rows[1]) == {None}
     go_on.set()
@@ -351,8 +365,8 @@ def test_without_an_oracle_the_rest_works(browser, suite, tmp_path):
 
 
 @pytest.mark.long
-def test_the_words_are_those_of_the_lens_by_method_and_position(visitor, suite):
-    page = visitor.go("Lens").page
+def test_the_words_are_those_of_the_lens_by_method_and_position(opened, suite):
+    visitor, page = opened.turn("Lens"), opened.page
     assert "Press Look" in visitor.sentence("dit-lens-words")
     visitor.press("dit-lens-look", "dit-lens-note")
     expected = lens.difference_lens(suite, "topic-0412")
@@ -373,8 +387,8 @@ def test_the_words_are_those_of_the_lens_by_method_and_position(visitor, suite):
 
 
 @pytest.mark.long
-def test_steered_texts_stand_side_by_side(visitor, suite):
-    page = visitor.go("Lens").page
+def test_steered_texts_stand_side_by_side(opened, suite):
+    visitor, page = opened.turn("Lens"), opened.page
     visitor.press("dit-lens-look", "dit-lens-note")
     page.click("#dit-steer-layer input")
     assert page.locator("#dit-steer-layer [role=option]").all_inner_texts()[1:] == ["0 · 0 % deep", "1 · 50 % deep"]
@@ -420,12 +434,12 @@ def test_looking_and_steering_are_stopped_at_once_and_errors_are_said(suite, mon
 
 
 @pytest.mark.long
-def test_hostile_texts_are_only_text(visitor, monkeypatch):
+def test_hostile_texts_are_only_text(opened, monkeypatch):
     plain, words = lens.steer, lens.difference_lens
     hostile = lambda table, **said: replace(table, records=tuple(replace(r, **said) for r in table))  # noqa: E731
     monkeypatch.setattr(lens, "steer", lambda *a, **o: hostile(plain(*a, **o), text=HOSTILE))
     monkeypatch.setattr(lens, "difference_lens", lambda *a, **o: hostile(words(*a, **o), token="<b>x</b>"))
-    page = visitor.go("Lens").page
+    visitor, page = opened.turn("Lens"), opened.page
     visitor.choose("dit-steer-prompt", HOSTILE)
     visitor.press("dit-steer", "dit-steer-note")
     assert set(page.locator("#dit-steer-texts .dit-text").all_inner_texts()) == {HOSTILE}

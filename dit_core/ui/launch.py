@@ -77,11 +77,13 @@ def serve(arguments: list[str] | None = None, program: str | None = None) -> int
     # Imported here: asking for help needs neither Gradio nor torch.
     from dit_core.errors import DitError
     from dit_core.suite import load_suite
-    from dit_core.ui.page import launch
 
     try:
+        suite = load_suite(chosen.suite, chosen.dtype, chosen.quantize)
+        from dit_core.ui.page import launch  # once there is a suite to show: it takes seconds
+
         launch(
-            load_suite(chosen.suite, chosen.dtype, chosen.quantize),
+            suite,
             chosen.suite,
             server(chosen),
             host=chosen.host,
