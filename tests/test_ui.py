@@ -28,7 +28,7 @@ class Visitor:
     def __init__(self, browser, address: str, **options):
         self.address = address
         self.context = browser.new_context(**{"viewport": {"width": 1400, "height": 900}} | options)
-        self.context.set_default_timeout(60_000)
+        self.context.set_default_timeout(180_000)
         self.context.grant_permissions(["clipboard-read", "clipboard-write"])
         self.page = self.context.new_page()
         self.requests: list[str] = []
@@ -69,7 +69,7 @@ class Visitor:
 
     def wait_address(self, **settings: str) -> None:
         """Waits until the address carries these settings."""
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 180
         while not settings.items() <= self.settings().items():
             assert time.monotonic() < deadline, (self.page.url, settings)
             self.page.wait_for_timeout(50)
