@@ -424,6 +424,7 @@ def test_recent_questions_come_back(going_on):
 @pytest.mark.long
 def test_surprise_picks_a_held_out_diff_and_asks(going_on, suite):
     visitor = going_on
+    visitor.page.fill("#dit-question textarea", TOPIC)
     visitor.wait_address(diff="topic-0412")
     visitor.page.click("#dit-surprise")
     visitor.page.wait_for_function("!location.search.includes('topic-0412')")
