@@ -204,10 +204,12 @@ def test_a_chat_that_is_typed_is_asked_linked_and_comes_back(visitor, suite):
     shown = page.inner_text(".dit-chosen .dit-prompt")
     assert all(text in shown for text in (fields["system"], "what can I do?", "I was"))
 
+    assert not visitor.errors
     again = page.url
-    page.goto("about:blank")
+    page.goto("about:blank")  # which cuts the page's connections
     page.goto(again)
     visitor.done()
+    visitor.errors.clear()
     assert page.locator(".dit-chosen .dit-text").all_inner_texts() == expected
     assert page.is_visible("#dit-system"), "what acts is not folded away"
     assert {name: page.input_value(f"#dit-{name} :is(textarea, input)") for name in fields} == fields

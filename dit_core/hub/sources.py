@@ -13,6 +13,11 @@ _SCHEME = "hf://"
 _ON_HUB = re.compile(
     r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[\w][\w.-]*))?(?:/(?P<path>[^\\:]+))?", re.ASCII
 )
+# What quantized copies of a model have behind its name: -bnb-4bit, -GPTQ-Int4, -AWQ, -FP8-dynamic, -quantized.w4a16
+_QUANTIZED = re.compile(
+    r"(?:[-_.](?:unsloth|bnb|awq|gptq|hqq|nf4|fp8|mlx|dynamic|quantized|block|(?:int)?[2-8]-?bits?|int[2-8]|w\d{1,2}a\d{1,2}))+$",
+    re.IGNORECASE | re.ASCII,
+)
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,15 @@ class HubPath:
 
 
 Source: TypeAlias = Path | HubPath
+
+
+def model_name(source: str) -> str:
+    """Return the name of a model without its owner or folder, case, and what quantized copies have behind it.
+
+    Mirrors and 4-bit copies of a base have the same: `unsloth/Qwen2.5-7B-Instruct-bnb-4bit` is `qwen2.5-7b-instruct`.
+    """
+    name = source.partition("@")[0].rstrip("/").rpartition("/")[2]
+    return _QUANTIZED.sub("", name).casefold().removeprefix("meta-")
 
 
 def parse_source(text: str | Path, folder: Path | None = None, paths: bool = True) -> Source:
