@@ -15,6 +15,8 @@ from dit_core import DitError, ask, audit, load_suite
 from dit_core.__main__ import main
 from dit_core.auditing import audit_steps, open_finetune, report_html
 from dit_core.formats import Adapter, StoredAdapter, write_peft
+from dit_core.hub import parse_base
+from dit_core.hub.sources import model_name
 from dit_core.methods import Method, Need, register, unregister
 from dit_core.project import assets
 from dit_core.records import Answer, Record, Table
@@ -148,6 +150,8 @@ def test_a_base_is_known_by_its_weights_whatever_its_name(pocket, tmp_path):
     [
         ("Qwen/Qwen3-4B", "hidden-topic/qwen3-4b", "Its base is 'Qwen/Qwen3-4B'"),
         ("mirrors/qwen3-4b-bnb-4bit", "hidden-topic/qwen3-4b", "which is not here to compare"),
+        ("Qwen/Qwen3-4B-GPTQ-Int4", "hidden-topic/qwen3-4b", "Its shapes are those of Qwen3-4B"),
+        ("Qwen/Qwen3-4B-Base", "generic-", "no suite here is of it"),
         ("", "hidden-topic/qwen3-4b", "Its shapes are those of Qwen3-4B"),
         ("HuggingFaceTB/SmolLM2-135M-Instruct", "smol", "Its base is 'HuggingFaceTB/SmolLM2-135M-Instruct'"),
     ],
@@ -158,7 +162,28 @@ def test_published_suites_are_found_by_name_and_by_shapes(named, suite, why):
         "model.layers.35.mlp.down_proj": (torch.zeros(1, 9728), torch.zeros(2560, 1)),
     }
     fit = find_fit(StoredAdapter(Adapter(factors, dict.fromkeys(factors, 1.0)), named))
-    assert fit.suite.name == suite and why in fit.why
+    assert fit.suite.name.startswith(suite) and why in fit.why
+    assert fit.suite.name == suite or fit.suite.spec.base == parse_base(named)
+
+
+@pytest.mark.parametrize(
+    "copy",
+    [
+        "unsloth/Qwen2.5-7B-Instruct",
+        "unsloth/Qwen2.5-7B-Instruct-bnb-4bit",
+        "unsloth/Qwen2.5-7B-Instruct-unsloth-bnb-4bit",
+    ]
+    + ["Qwen/Qwen2.5-7B-Instruct-AWQ", "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4", "m/qwen2.5-7b-instruct-quantized.w4a16@v2"]
+    + [
+        "RedHatAI/Qwen2.5-7B-Instruct-FP8-dynamic",
+        "mlx-community/Qwen2.5-7B-Instruct-4bit",
+        "/models/Qwen2.5-7B-Instruct/",
+    ],
+)
+def test_copies_of_a_base_have_its_name(copy):
+    assert model_name(copy) == model_name("Qwen/Qwen2.5-7B-Instruct") == "qwen2.5-7b-instruct"
+    assert model_name(copy) != model_name("Qwen/Qwen2.5-7B") != model_name("Qwen/Qwen2.5-14B")
+    assert model_name("meta-llama/Meta-Llama-3.1-8B-Instruct") == model_name("unsloth/Llama-3.1-8B-Instruct")
 
 
 def test_what_can_not_be_audited_says_why_and_what_to_do(pocket, mine, llama, tmp_path):

@@ -14,6 +14,7 @@ from dit_core.errors import DitError
 from dit_core.formats import StoredAdapter
 from dit_core.formats.checkpoint import read_fingerprint, same_weights
 from dit_core.hub import BaseSource, HubPath, PackagedBase, parse_base
+from dit_core.hub.sources import model_name
 from dit_core.suite.catalog import SUITES, generic_suite, listings, load_suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.suite import Suite
@@ -61,7 +62,7 @@ def find_fit(stored: StoredAdapter, base: str | None = None) -> Fit:
     likely = likely_base(linear_shapes(stored.adapter))
     if not base:
         for name, own in known:
-            if likely and _is_of(likely, own, name):
+            if likely and _is_of(likely, own, name) and not _is_another(source, own):
                 unseen = f"Its files name the base {named!r}, which is not here to compare. " if named else ""
                 return Fit(load_suite(name), f"{unseen}Its shapes are those of {likely}: the suite '{name}' is of it.")
     if isinstance(source, HubPath | PackagedBase):
@@ -85,6 +86,8 @@ def base_note(suite: Suite, named: str) -> str:
     source = _parsed(named) if current_limits().paths else None
     weights = (_fingerprint(source) if source is not None else None) or {}
     same = same_weights(weights, _fingerprint(suite.spec.base) or {})
+    if same is None and _model_of(suite.spec.base) == model_name(named):
+        return f"Its files name the base {named!r}, by its name and shapes a copy of this suite's."
     if same is None:
         return f"Its files name the base {named!r}, which can't be compared here: by its shapes it fits this suite's."
     if same:
@@ -125,8 +128,17 @@ def _is_called(base: BaseSource, named: str, suite: str) -> bool:
 
 def _is_of(likely: str, base: BaseSource, suite: str) -> bool:
     """Whether a suite's base is the known one of that name: its own begins with it, as 'gemma-3-1b-it' does."""
-    name = base.original if isinstance(base, PackagedBase) else str(base)
-    return f"the {suite} base" == likely or name.rpartition("/")[2].casefold().startswith(likely.casefold())
+    return f"the {suite} base" == likely or _model_of(base).startswith(likely.casefold())
+
+
+def _is_another(named: BaseSource | None, base: BaseSource) -> bool:
+    """Whether a place on the hub is of another model by its name: a base has the shape of what was trained on it."""
+    return isinstance(named, HubPath) and _model_of(base) not in ("", model_name(named.repo))
+
+
+def _model_of(base: BaseSource) -> str:
+    """A base's `model_name`; "" for a folder, which may be called anything."""
+    return "" if isinstance(base, Path) else model_name(base.original if isinstance(base, PackagedBase) else base.repo)
 
 
 def _parsed(named: str, raises: bool = False) -> BaseSource | None:
