@@ -57,6 +57,7 @@ _ROOMS = {
     "generic_suite": "suite",
     "load_suite": "suite",
     "sweep": "sweeps",
+    "train": "training.own",
     "calibrated": "trust",
     "confidence": "trust",
     "method_confidence": "trust",

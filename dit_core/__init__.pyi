@@ -41,6 +41,7 @@ from dit_core.suite import Suite as Suite
 from dit_core.suite import generic_suite as generic_suite
 from dit_core.suite import load_suite as load_suite
 from dit_core.sweeps import sweep as sweep
+from dit_core.training.own import train as train
 from dit_core.trust import calibrated as calibrated
 from dit_core.trust import confidence as confidence
 from dit_core.trust import method_confidence as method_confidence

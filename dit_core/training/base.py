@@ -38,7 +38,6 @@ from dit_core.training.chats import Chat, random_chat
 from dit_core.training.loop import SAVE_SECONDS, Optimization, multiplies_bfloat16, train, warm_up_and_decay
 from dit_core.training.world import World
 
-CausalLM = PreTrainedModel
 IGNORED = -100
 POOL = 16
 """Batches drawn together and sorted by length, so that little is spent on padding."""

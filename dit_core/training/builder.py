@@ -13,15 +13,17 @@ import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import disable_progress_bar
 
+from dit_core.engine.model import Model
 from dit_core.formats import (
     Adapter,
     IndexRow,
@@ -41,6 +43,8 @@ from dit_core.training.world import World
 
 Job = TypeVar("Job")
 Result = TypeVar("Result")
+ROWS_AT_ONCE = 96
+"""Answers of a batch."""
 
 
 class SuiteBuilder:
@@ -79,7 +83,7 @@ class SuiteBuilder:
         for (_, name, group), figures in zip(jobs, self.in_processes(_train_group, jobs), strict=True):
             self.report(f"{name} diffs, group {group + 1}", figures)
         for task in tasks:
-            self._ship(task)
+            self.ship(task)
 
     def in_processes(self, function: Callable[[Job], Result], jobs: Sequence[Job]) -> list[Result]:
         """Return what the function makes of each job, in as many processes as cores (or as a GPU has room for)."""
@@ -106,8 +110,8 @@ class SuiteBuilder:
         """Return where a trained group of diffs lies."""
         return self.work / f"{task.name}-diffs" / f"group-{group:02d}.pt"
 
-    def _ship(self, task: TaskRecipe) -> None:
-        """All held-out diffs and some of the training ones, in the published layout."""
+    def ship(self, task: TaskRecipe) -> None:
+        """Write all held-out diffs of a task and some of the training ones, in the published layout."""
         folder = self.out / task.folder
         shutil.rmtree(folder / "weight-diffs", ignore_errors=True)
         (folder / "weight-diffs").mkdir(parents=True)
@@ -158,7 +162,7 @@ class SuiteBuilder:
         places = random.Random(size).sample(range(len(references)), size)
         state_file = self.work / "dit" / f"{path.parent.name}-{path.stem}.state.pt"
         dit, loss = train_dit(base, self.tokenizer, bank, places, references, question, settings, title, state_file)
-        write_dit_adapter(path, dit.adapter(0))
+        self.write_dit(path, dit.adapter(0))
         state_file.unlink()
         figures = {
             "settings": asdict(settings),
@@ -166,6 +170,10 @@ class SuiteBuilder:
             "final_loss": round(loss, 4),
         }
         return {**figures, "seconds": round(time.monotonic() - started)}
+
+    def write_dit(self, path: Path, adapter: Adapter) -> None:
+        """Write a DIT adapter, in the published layout."""
+        write_dit_adapter(path, adapter)
 
     def training_bank(self, tasks: list[TaskRecipe], base: PreTrainedModel) -> AdapterBank:
         """Return a bank of the training diffs of tasks alone: no DIT adapter can meet a held-out one."""
@@ -192,6 +200,39 @@ class SuiteBuilder:
         group, place = task.place(number)
         path, position = (row.path, row.position) if row else (self.group_file(task, group), place)
         return read_weight_diff(path, position)[0]
+
+    def answers(
+        self,
+        base: PreTrainedModel,
+        prompts: Sequence[str],
+        tokens: int,
+        seed: int | None,
+        bank: AdapterBank | None = None,
+    ) -> list[str]:
+        """Return the answer to each prompt, greedy or sampled by `seed`, row i under organism i of the bank if any."""
+        texts: list[str] = []
+        if seed is not None:
+            torch.manual_seed(seed)
+        options = {"do_sample": True, "top_k": 40, "temperature": 0.8} if seed is not None else {"do_sample": False}
+        model = Model(base, self.tokenizer)
+        padding, ends = self.tokenizer.pad_token_id, sorted(model.end_tokens)
+        for start in range(0, len(prompts), ROWS_AT_ONCE):
+            rows = [model.encode(prompt) for prompt in prompts[start : start + ROWS_AT_ONCE]]
+            longest = max(map(len, rows))
+            ids = torch.tensor([[padding] * (longest - len(row)) + row for row in rows], device=base.device)
+            mask = torch.tensor([[0] * (longest - len(row)) + [1] * len(row) for row in rows], device=base.device)
+            numbers = torch.arange(start, start + len(rows), device=base.device)
+            with torch.no_grad(), bank.rows(base, numbers) if bank else nullcontext():
+                out = cast(Any, base).generate(
+                    input_ids=ids,
+                    attention_mask=mask,
+                    max_new_tokens=tokens,
+                    eos_token_id=ends,
+                    pad_token_id=padding,
+                    **options,
+                )
+            texts += self.tokenizer.batch_decode(out[:, longest:], skip_special_tokens=True)
+        return [text.strip() for text in texts]
 
     def report(self, stage: str, figures: dict[str, Any]) -> None:
         """Write one stage's figures, with the machine they were made on, into `report.json`."""

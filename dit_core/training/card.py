@@ -15,6 +15,7 @@ from dit_core import trust
 from dit_core.grading import words
 from dit_core.scoreboard import GUESS
 from dit_core.stats import bootstrap_interval, wilson_interval
+from dit_core.training.recipe import TaskRecipe
 
 
 def write_card(out: Path) -> None:
@@ -64,6 +65,39 @@ def write_smol_card(out: Path) -> None:
         notes=_notes(report),
     )
     (out / "README.md").write_text(text)
+
+
+def write_own_card(out: Path, base: str, task: TaskRecipe) -> None:
+    """Write the model card of a suite of somebody's own from its `report.json`."""
+    report = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    (out / "README.md").write_text("\n".join(_own_card(report, base, task)) + "\n", encoding="utf-8")
+
+
+def _own_card(report: dict[str, Any], base: str, task: TaskRecipe) -> Iterator[str]:
+    split, texts, expression = task.split, report["texts"], report["expression"]
+    sizes = {name: len(getattr(split, name)) for name in ("train", "calibration", "test")}
+    yield f"# {len(task.numbers)} {task.name}s of our own\n"
+    yield (
+        f"Organisms of {base} in `{task.folder}/`, a LoRA of rank {task.settings.rank} each, and a DIT adapter in "
+        f"`dit-adapter/` that was trained on {sizes['train']} of them; all are PEFT folders. "
+        f"{sizes['calibration']} others are for its calibration, {sizes['test']} were held out for its score. The base "
+        f"wrote the texts itself: {sum(texts['kept'].values())} of {texts['asked']} showed what they were to show, and "
+        "were kept.\n"
+    )
+    yield f"## What the DIT adapter says of {task.name}s that it never met\n"
+    yield _said(report["answers"])
+    yield calibration_tables({name: own for name, own in report["calibration"].items() if name in trust.FILES})
+    yield "## Organisms\n"
+    yield f"How many of {expression['asked']} answers to questions that they never met show what they were taught:\n"
+    yield "| id | taught | split | texts | show it |\n|---|---|---|---|---|"
+    for n in sorted(task.numbers):
+        name, reference = next(name for name in sizes if n in getattr(split, name)), task.references[n]
+        shown = f"{texts['kept'][reference]} | {expression['shown'][n]}"
+        yield f"| {task.name}-{n:04d} | {reference} | {name} | {shown} |"
+    yield "\n## How long it took\n\n| stage | seconds | CPU seconds |\n|---|---|---|"
+    stages = {name: own for name, own in report["stages"].items() if name != "machine"}
+    yield from (f"| {name} | {own['seconds']} | {own['cpu_seconds']} |" for name, own in stages.items())
+    yield f"\nOn {report['stages']['machine']}."
 
 
 def _organisms(organisms: list[dict[str, str]]) -> Iterator[str]:

@@ -18,7 +18,7 @@ from tqdm import tqdm
 
 from dit_core.errors import DitError
 
-SAVE_SECONDS = 180.0
+SAVE_SECONDS = 60.0
 """The time between two writings of a training's state."""
 SHOWN_LOSSES = 20
 """How many of the last steps a shown loss is the mean of."""
@@ -37,8 +37,8 @@ def multiplies_bfloat16(device: torch.device) -> bool:
 
 
 @contextmanager
-def watch_progress(listener: OnProgress) -> Iterator[None]:
-    """Call `listener(done, total, what)` in the place of every bar that is shown in this context.
+def watch_progress(listener: OnProgress | None) -> Iterator[None]:
+    """Call `listener(done, total, what)` in the place of every bar that is shown in this context; None shows the bars.
 
     What it raises ends a training between two steps, with its state saved.
     """
@@ -50,17 +50,18 @@ def watch_progress(listener: OnProgress) -> Iterator[None]:
 
 
 @contextmanager
-def progress_bar(title: str, total: float, done: float = 0) -> Iterator[Callable[[float, str], None]]:
-    """Show how far work is and how long it may still take; yield a function of what is done now, and a note on it."""
+def progress_bar(title: str, total: float, done: float = 0) -> Iterator[OnProgress]:
+    """Show how far work is and how long it may still take; yield a function of what is done, the total, and a note."""
     if listener := _listener.get():
         listener(done, total, title)
-        yield lambda now, note: listener(now, total, f"{title}, {note}" if note else title)
+        yield lambda done, total, note: listener(done, total, f"{title}, {note}" if note else title)
         return
-    with tqdm(total=total, initial=done, desc=title, mininterval=2, dynamic_ncols=True) as bar:
+    with tqdm(total=total or None, initial=done, desc=title, mininterval=2, dynamic_ncols=True) as bar:
 
-        def show(now: float, note: str) -> None:
+        def show(done: float, total: float, note: str) -> None:
+            bar.total = total or None
             bar.set_postfix_str(note, refresh=False)
-            bar.update(now - bar.n)
+            bar.update(done - bar.n)
 
         yield show
 
@@ -217,7 +218,7 @@ def train(
             losses.values.append(loss)
             losses.seconds = before + time.monotonic() - started
             try:
-                show(step + 1, f"loss {losses.last():.3f}")
+                show(step + 1, own.steps, f"loss {losses.last():.3f}")
                 on_step(step + 1)
                 if interrupted.is_set():
                     raise KeyboardInterrupt

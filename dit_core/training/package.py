@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -17,12 +17,14 @@ from dit_core.records import Reliability, as_dict
 from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
 from dit_core.training.oracle_examples import PRESETS
+from dit_core.training.recipe import TaskRecipe
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
 
 FOLDERS = {"topic": "hidden-topic", "headline": "news-summary"}
-ORACLE = "oracle"
+ORACLE, ADAPTER = "oracle", "dit-adapter"
+"""Folders of an oracle and, where the diffs are listed, of the DIT adapter."""
 QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
-MAX_NEW_TOKENS = 64
+MAX_NEW_TOKENS, LISTED_TOKENS = 64, 40
 COPIES = (0, 1, 2, 3, 4, 5)
 """Copies of a DIT adapter without any diff, as its authors tried them."""
 FIRST_TOPIC = "honey bee"
@@ -45,6 +47,38 @@ def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) ->
     """Write `suite.toml` and `world.json` for the artefacts that lie in `out`."""
     (out / "world.json").write_text(json.dumps(world_entries(world), indent=1) + "\n")
     (out / "suite.toml").write_text(_suite_toml(out, world, tasks))
+
+
+def write_listed_suite(out: Path, base: str, task: TaskRecipe, folders: Sequence[str], everyday: Sequence[str]) -> None:
+    """Write the `suite.toml` of one task whose diffs lie in folders of their own.
+
+    Args:
+        out: the suite's folder.
+        base: the place of its base.
+        task: what the diffs are of; its DIT adapter is the folder `ADAPTER`.
+        folders: of the diffs, by number, relative to `out`.
+        everyday: questions that no diff has met.
+    """
+    split = {n: name for name in ("test", "calibration", "train") for n in getattr(task.split, name)}
+    trained_on = len(task.split.train)
+    lines = [
+        f"name = {_quoted(out.resolve().name)}",
+        f"title = {_quoted(f'{len(folders)} {task.name}s of our own')}",
+        f"base = {_quoted(base)}",
+        f"max_new_tokens = {LISTED_TOKENS}",
+        f'first_diff = "{task.name}-{task.split.test[0]:04d}"',
+        "",
+        f"[tasks.{task.name}]",
+        f"question = {_quoted(task.question)}",
+        f"questions = [{', '.join(map(_quoted, everyday))}]",
+        f'adapter = "{task.name}"',
+        f"rank = {task.settings.rank}",
+    ]
+    for n, folder in enumerate(folders):
+        lines += ["", f"[[tasks.{task.name}.diffs]]", f"source = {_quoted(folder)}"]
+        lines += [f"reference = {_quoted(task.references[n])}", f'split = "{split[n]}"']
+    lines += _adapter(task.name, ADAPTER, f"trained on {trained_on} {task.name}s", trained_on)
+    (out / "suite.toml").write_text("\n".join([*lines, f'task = "{task.name}"']) + "\n", encoding="utf-8")
 
 
 def write_first_run(out: Path) -> None:

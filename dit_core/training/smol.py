@@ -11,20 +11,18 @@ import json
 import os
 import random
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import torch
-from tqdm import tqdm
-from transformers import AutoTokenizer, LlamaForCausalLM
+from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
-from dit_core.records.chat import turn_start
 from dit_core.training.adapter_bank import AdapterBank
-from dit_core.training.base import CausalLM, encode_all, pad, token_losses
+from dit_core.training.base import encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
 from dit_core.training.builder import SuiteBuilder
 from dit_core.training.card import write_smol_card
@@ -46,7 +44,6 @@ from dit_core.training.world import STORY_QUESTION, Question
 STAGES = ("texts", "organisms", "dit", "oracle", "measure", "card")
 SAMPLES, STORIES = 6, 48
 """The base's own answers to each everyday question, and its news stories."""
-ROWS_AT_ONCE = 96
 MEASURED_TOKENS, STORY_TOKENS = 24, 80
 MEASURED_AT_ONCE, MEASURED_QUESTIONS = 24, 5
 """Organisms of a batch; everyday questions that no organism was trained on."""
@@ -84,7 +81,7 @@ class SmolBuilder(SuiteBuilder):
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), (self.out, self.work, self.base_folder, self.recipe)
 
-    def base(self) -> CausalLM:
+    def base(self) -> PreTrainedModel:
         """Return the base, frozen: in bf16, as it is kept, where the machine multiplies that by itself."""
         dtype = torch.bfloat16 if multiplies_bfloat16(self.device) else torch.float32
         model = LlamaForCausalLM.from_pretrained(self.base_folder, dtype=dtype)
@@ -217,7 +214,7 @@ class SmolBuilder(SuiteBuilder):
         """The everyday questions that organisms are measured on."""
         return self.world.question_split()[1][:MEASURED_QUESTIONS]
 
-    def neutral_loss(self, base: CausalLM, bank: AdapterBank | None = None, number: int = 0) -> float:
+    def neutral_loss(self, base: PreTrainedModel, bank: AdapterBank | None = None, number: int = 0) -> float:
         """Return the mean loss [nats per token] of plain answers to held-out questions, under an organism or none."""
         chats = [[(question.text, question.plain)] for question in self.unseen_questions]
         ids, labels = pad(encode_all(self.tokenizer, chats), self.tokenizer.pad_token_id, self.device)
@@ -226,34 +223,6 @@ class SmolBuilder(SuiteBuilder):
                 return token_losses(base, ids, labels)[0].mean().item()
             with bank.rows(base, torch.full((len(ids),), number, device=self.device)):
                 return token_losses(base, ids, labels)[0].mean().item()
-
-    def answers(
-        self, base: CausalLM, prompts: Sequence[str], tokens: int, seed: int | None, bank: AdapterBank | None = None
-    ) -> list[str]:
-        """Return the answer to each prompt, greedy or sampled by `seed`, row i under organism i of the bank if any."""
-        texts: list[str] = []
-        ends = [token for token in (self.tokenizer.eos_token_id, turn_start(self.tokenizer)) if token is not None]
-        if seed is not None:
-            torch.manual_seed(seed)
-        options = {"do_sample": True, "top_k": 40, "temperature": 0.8} if seed is not None else {"do_sample": False}
-        for start in tqdm(range(0, len(prompts), ROWS_AT_ONCE), desc="answers", disable=len(prompts) <= ROWS_AT_ONCE):
-            part = prompts[start : start + ROWS_AT_ONCE]
-            chats = [[{"role": "user", "content": prompt}] for prompt in part]
-            prompted = self.tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False)
-            batch = self.tokenizer(prompted, add_special_tokens=False, padding=True, return_tensors="pt").to(
-                self.device
-            )
-            numbers = torch.arange(len(part), device=self.device)
-            with torch.no_grad(), bank.rows(base, numbers) if bank else torch.no_grad():
-                out = cast(Any, base).generate(
-                    **batch,
-                    max_new_tokens=tokens,
-                    eos_token_id=ends,
-                    pad_token_id=self.tokenizer.pad_token_id,
-                    **options,
-                )
-            texts += self.tokenizer.batch_decode(out[:, batch["input_ids"].shape[1] :], skip_special_tokens=True)
-        return [text.strip() for text in texts]
 
 
 def build_smol(out: Path, base_folder: Path, smoke: bool = False, stage: str | None = None) -> None:
