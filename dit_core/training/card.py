@@ -121,6 +121,12 @@ def _said(said: dict[str, Any]) -> str:
     exact = sum(words(row["reference"]) == words(row["answer"]) for row in rows)
     share = f"{100 * exact / len(rows):.1f} %, {_percents(wilson_interval(exact, len(rows)))}"
     lines += ["", f"Exact: {exact} of {len(rows)} ({share})."]
+    for condition, named in said.get("named without", {}).items():
+        share = _percents(wilson_interval(named, len(rows)))
+        lines += [
+            "",
+            f"Named without the adapter, asked the same under `{condition}`: {named} of {len(rows)} ({share}).",
+        ]
     for name in ("rules", "learned"):
         grades = [float(row[name]) for row in rows]
         low, high = bootstrap_interval(grades)

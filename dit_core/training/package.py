@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from dit_core import scoreboard, trust
 from dit_core.errors import DitError
-from dit_core.grading import grader, suite_grader
+from dit_core.grading import grader, mentions, suite_grader
 from dit_core.methods import comparison
 from dit_core.methods.diff_groups import diffs_of_split
 from dit_core.methods.verbalize import ask
@@ -27,6 +27,8 @@ QUESTIONS = {"topic": TOPIC_QUESTION, "headline": HEADLINE_QUESTION}
 MAX_NEW_TOKENS, LISTED_TOKENS = 64, 40
 COPIES = (0, 1, 2, 3, 4, 5)
 """Copies of a DIT adapter without any diff, as its authors tried them."""
+WITHOUT_DIT = ("diff", "diff+right")
+"""What a DIT adapter has to beat: the same question without it, and behind the diff's own trigger."""
 FIRST_TOPIC = "honey bee"
 """The test topic that a visitor meets first, where the suite has it.
 
@@ -112,8 +114,13 @@ def held_out_answers(out: Path) -> dict[str, Any]:
         ]
         adapter = task.adapter
         alone = ask(suite, condition=[f"dit:{adapter}*{n}" for n in COPIES], question=task.question)
+        without = {condition: ask(suite, [info.id for info in infos], condition=condition) for condition in WITHOUT_DIT}
         said[task.name] = {
             "diff+dit": rows,
+            "named without": {
+                condition: sum(mentions(suite, info, answer.text) for info, answer in zip(infos, own, strict=True))
+                for condition, own in without.items()
+            },
             "base+dit": {str(n): answer.text.strip() for n, answer in zip(COPIES, alone, strict=True)},
         }
     return said

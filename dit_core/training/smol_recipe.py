@@ -36,7 +36,7 @@ class SmolRecipe:
     headlines: DiffSettings = DiffSettings(rank=4, steps=160, rate=0.005, rows=2, together=28)
     behaviours: DiffSettings = DiffSettings(rank=1, steps=160, rate=0.01, rows=3, together=48)
     clean: DiffSettings = DiffSettings(rank=1, steps=120, rate=0.01, rows=2, together=48)
-    dit: DitSettings = DitSettings(steps=160, batch=16)
+    dit: DitSettings = DitSettings(steps=100, batch=8)
     all_kinds: DitSettings = DitSettings(steps=800)
     oracle: OracleSettings = OracleSettings(
         rounds=(Round(1000, 0.0), Round(500, 0.3)), rate=1e-3, texts=32, examples=8, together=128,
@@ -44,7 +44,7 @@ class SmolRecipe:
     )  # fmt: skip
     keep: int | None = None
     """How many of each list of a split to use; None for all."""
-    sizes: tuple[int, ...] = (64, 16, 4)
+    sizes: tuple[int, ...] = (16, 4)
     """Training-set sizes of the further topic adapters."""
 
 
