@@ -136,7 +136,7 @@ class Checkpoint:
     def save(self) -> None:
         """Write the state, in one piece or not at all."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        state = {name: part.state_dict() for name, part in self.parts.items()}
+        state: dict[str, Any] = {name: part.state_dict() for name, part in self.parts.items()}
         state |= {"losses": self.losses.values, "seconds": self.losses.seconds, "noise": torch.get_rng_state()}
         if torch.cuda.is_available():
             state["device noise"] = torch.cuda.get_rng_state()

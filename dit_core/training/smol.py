@@ -118,7 +118,7 @@ class SmolBuilder(SuiteBuilder):
         Those that need organisms which the suite has not are left out.
         """
         # Behind a space a word has the tokens that it has in running text, where the base knows it.
-        topics, named = tuple(name for name in ("topic", "open-topic") if name in self.made), " {reference}"
+        topics, named = tuple(name for name in self.made if name in ("topic", "open-topic")), " {reference}"
         topic = dict.fromkeys(topics, named)
         question, settings = self.tasks["topic"].question, self.recipe.dit
         sizes = [
