@@ -8,7 +8,7 @@ POCKET := $(if $(SMOKE),build/pocket-smoke,assets/pocket)
 # Training allocates and frees large blocks at each step: keeping them doubles its speed with glibc.
 KEEP_MEMORY := MALLOC_ARENA_MAX=1 MALLOC_MMAP_MAX_=0 MALLOC_TRIM_THRESHOLD_=100000000000 MALLOC_TOP_PAD_=1000000000
 
-.PHONY: app test test-long test-ci test-slow test-network test-package test-hub lint pocket smol notebooks lab pictures benchmark clean
+.PHONY: app test test-long test-slow test-network test-package test-hub lint pocket smol notebooks lab pictures benchmark clean
 
 app: $(VENV)/.app $(VENV)/.smol
 	$(BIN)/python app.py
@@ -20,13 +20,9 @@ PYTEST = $(BIN)/python -m tests.browser && OMP_NUM_THREADS=1 $(BIN)/python -m py
 test: $(VENV)/.dev $(VENV)/.smol
 	$(PYTEST) "not long and not slow and not network and not hub and not package"
 
-# What takes tens of seconds a test: whole visits in the browser, notebooks.
+# What takes tens of seconds a test: whole visits in the browser, notebooks. CI runs it too.
 test-long: $(VENV)/.dev
 	$(PYTEST) long
-
-# Both at once, as CI runs them: what all of them import is imported once.
-test-ci: $(VENV)/.dev $(VENV)/.smol
-	$(PYTEST) "not slow and not network and not hub and not package"
 
 test-slow: $(VENV)/.dev
 	$(BIN)/python -m pytest -m slow
