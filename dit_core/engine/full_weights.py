@@ -69,7 +69,7 @@ class AddedVector:
 Finetuned = FinetunedModule | AddedVector
 
 
-def added_vectors(blocks: Sequence[nn.Module], vectors: Sequence[Mapping[int, Tensor]]) -> tuple[AddedVector, ...]:
+def added_vectors(blocks: nn.ModuleList, vectors: Sequence[Mapping[int, Tensor]]) -> tuple[AddedVector, ...]:
     """Return vectors, by layer for each place in a slot, as they are added behind decoder blocks; DitError for NaNs."""
     if not all(vector.isfinite().all() for own in vectors for vector in own.values()):
         raise DitError("The vectors to add are not finite numbers: use a smaller strength.")
