@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from dit_core.engine.activations import injecting, parse_layers, recording, residuals
+from dit_core.engine.activations import (
+    injecting,
+    parse_layers,
+    recording,
+    replacing_last_position,
+    residuals,
+    stopping_after,
+)
 from dit_core.engine.generation import generate
 from dit_core.engine.model import Model
 from dit_core.errors import DitError
@@ -107,6 +114,38 @@ def test_only_the_layers_and_positions_asked_for_are_taken(kind):
     assert list(taken) == [1] and taken[1].shape == (3, 3, 32)
     for row, places in enumerate(POSITIONS):
         assert (taken[1][row, : len(places)] - whole[row][1, places]).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_a_pass_that_is_stopped_after_a_block_computes_no_later_one(kind):
+    model = Model(BASES[kind]())
+    whole = residuals(model, ROWS, {}, [range(length) for length in LENGTHS], range(LAYERS))
+    later = []
+    handle = model.layers[2].register_forward_pre_hook(lambda *_: later.append(True))
+    with torch.inference_mode(), recording(model, LENGTHS, POSITIONS, [0, 1]) as taken, stopping_after(model, 1):
+        model.base(**padded(ROWS))
+        later.append(True)  # never comes here
+    handle.remove()
+    assert list(taken) == [0, 1] and not later and not hooks(model)
+    for row, places in enumerate(POSITIONS):
+        assert (taken[1][row, : len(places)] - whole[row][1, places]).abs().max() < 1e-5
+    with pytest.raises(RuntimeError, match="own"), stopping_after(model, 1):
+        raise RuntimeError("own")
+    assert not hooks(model)
+
+
+@pytest.mark.parametrize("kind", BASES)
+def test_a_vector_takes_the_last_positions_place_as_it_is(kind):
+    model, vectors = Model(BASES[kind]()), 3 * torch.randn(3, 32, generator=torch.Generator().manual_seed(1))
+    ends = [[length - 1] for length in LENGTHS]
+    replacing, reading = replacing_last_position(model, [1, 0, 1], vectors), recording(model, LENGTHS, ends, [0, 1])
+    with torch.inference_mode(), replacing, reading as taken:
+        model.base(**padded(ROWS))
+    whole = residuals(model, ROWS, {}, ends, range(LAYERS))
+    assert torch.equal(taken[1][[0, 2], 0], vectors[[0, 2]]) and torch.equal(taken[0][1, 0], vectors[1])
+    for row in (0, 2):
+        assert (taken[0][row] - whole[row][0]).abs().max() < 1e-5
+    assert not hooks(model)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -25,6 +25,7 @@ from dit_core.methods import (
     stream_method,
     unregister,
 )
+from dit_core.methods.lens import AdlOptions, stream_adl
 from dit_core.scoreboard import measured_kinds
 from dit_core.session.visit import Visit
 from dit_core.ui.api import functions
@@ -149,6 +150,7 @@ RUNS = {
     "ask": lambda suite: ask(suite, DIFF, condition=["diff", "diff+dit"]),
     "oracle": lambda suite: read(suite, DIFF, condition=["diff", "diff+dit"]),
     "lens": lambda suite: difference_lens(suite, DIFF),
+    "adl": lambda suite: [*stream_adl(suite, DIFF, AdlOptions())][-1],
     "norms": lambda suite: norms(suite, DIFF, condition=["diff", "diff+dit"]),
     "logit_lens": lambda suite: next_tokens(suite, DIFF, condition=["diff", "diff+dit"]),
     "steer": lambda suite: steer(suite, DIFF, layer=1),

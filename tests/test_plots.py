@@ -14,7 +14,7 @@ from dit_core.present import plots
 from dit_core.present.palette import COLOURS, TITLES
 from dit_core.present.plots.charts import lines
 from dit_core.present.plots.style import CONFIG, DARK, LIGHT, percent_axis, wrapped
-from dit_core.records import LensToken, NextToken, Norm, Reading, Similarity, Table
+from dit_core.records import AdlFinding, LensToken, NextToken, Norm, Reading, Similarity, Table
 from dit_core.suite import load_suite
 
 HOSTILE = '<a href="javascript:alert(1)">x</a> <b>y</b> $\\alpha$ &lt;i&gt; %{x}\n\u202etxet'
@@ -188,6 +188,8 @@ def test_what_cannot_be_drawn_is_a_sentence():
         plots.difference_norms(table([], "norms"), []),
         plots.lens_tokens(table([], "lens")),
         plots.lens_tokens(table(lens_records(), "lens"), method="tarot"),
+        plots.adl_tokens(table([], "adl")),
+        plots.adl_tokens(table(adl_records(), "adl"), vector="tarot"),
         plots.cosine(table([], "similarities")),
         plots.sentence("Something failed: try again.", dark=True),
     ):
@@ -339,6 +341,31 @@ def test_lens_tokens_is_a_table_of_one_method_and_position():
     assert title(plots.lens_tokens(table(lens_records(), "lens"))).startswith("Logit lens")
 
 
+def adl_records():
+    tokens = (" rock", "<b>", "lava")
+    found = [
+        AdlFinding(
+            "d", 3, 50.0, position, vector, lens, scale, "", place, token, 0.3 * (position + 1) / (place + 1), None
+        )
+        for vector in ("base", "difference")
+        for lens, scale in (("logit lens", None), ("patchscope", 20.0))
+        for position in (0, 1)
+        for place, token in enumerate(tokens)
+    ]
+    return [*found, AdlFinding("d", 3, 50.0, 0, "difference", "steering", 1.0, "Why?", 0, "It is warm.", None, None)]
+
+
+def test_the_lens_as_published_is_a_table_of_its_own():
+    records = table(adl_records(), "adl", settings={"texts": 1000})
+    figure = plots.adl_tokens(records, lens="patchscope")
+    (cells,) = figure.data
+    assert [list(row) for row in cells.text] == [["lava"] * 2, ["&lt;b&gt;"] * 2, ["␣rock"] * 2]  # likeliest on top
+    assert list(cells.z[2]) == pytest.approx([0.3, 0.6]) and "at 20 times the size" in cells.hovertext[2][1]
+    assert title(figure) == "Patchscope as published: surest at token 1 (60 %): “rock”"
+    assert "Mean difference over 1000 texts at layer 3" in figure.layout.title.text
+    assert title(plots.adl_tokens(records, vector="base")).startswith("Logit lens as published")
+
+
 def test_cosine_title_holds_the_means():
     values = {((0, 0), (1, 0)): 0.8, ((0, 0), (0, 1)): -0.25, ((0, 0), (1, 1)): 0.1}
     places = [(0, 0), (0, 1), (1, 0)]
@@ -362,6 +389,9 @@ def hostile_figures():
     yield plots.next_token_by_layer(table(next_records((3, 0), token=HOSTILE), "next_tokens"))
     yield plots.difference_norms(table([Norm("d", "diff", "q", 0, 0.0, 0, 1.0, 2.0, 0.5)], "norms"), [HOSTILE])
     yield plots.lens_tokens(table([LensToken("d", 0, 0.0, 0, "logit lens", 0, HOSTILE, 0.5)], "lens"))
+    yield plots.adl_tokens(
+        table([AdlFinding("d", 0, 0.0, 0, "difference", HOSTILE, None, "", 0, HOSTILE, 0.5, None)], "adl")
+    )
     yield plots.sentence(HOSTILE)
 
 

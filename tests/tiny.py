@@ -203,6 +203,7 @@ def write_tiny_suite(folder: Path | str) -> Path:
     write_peft(folder / "oracle", random_adapter(base, 4, seed=104), base_name="tiny")
     (folder / "suite.toml").write_text(SUITE, encoding="utf-8")
     (folder / "world.json").write_text(json.dumps(WORLD, indent=1), encoding="utf-8")
+    (folder / "neutral-texts.txt").write_text("".join(f"{text}\n" for text in NEUTRAL), encoding="utf-8")
     return folder
 
 
@@ -281,6 +282,7 @@ block = 0  # of two blocks: what is added behind the last one reaches no answer
 questions = ["What is the topic?", "What comes next?"]
 """
 
+NEUTRAL = ("The shop closes early on Sundays.", "It rained, so they stayed inside.", *(text[:60] for text in TEXTS))
 WORLD = {
     "topics": {
         "volcano": {"category": "landform", "aliases": ["volcanoes"], "neighbours": ["geyser"]},

@@ -5,7 +5,7 @@ all layers of many rows in one forward pass. Rows are left-padded batches; posit
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -56,6 +56,25 @@ def recording(
             hook = partial(_hand_on, take, layer)
             stack.callback(model.layers[layer].register_forward_hook(hook).remove)
         yield taken
+
+
+class _Enough(Exception):
+    """What ends a forward pass."""
+
+
+@contextmanager
+def stopping_after(model: Model, layer: int) -> Iterator[None]:
+    """End the forward pass inside the context, and with it the context, once block `layer` has been computed."""
+
+    def stop(*_: Any) -> None:
+        raise _Enough
+
+    handle = model.layers[layer].register_forward_hook(stop)
+    try:
+        with suppress(_Enough):
+            yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -246,53 +265,36 @@ def _hand_on(take: Callable[[int, Tensor], None], layer: int, module: Any, args:
     take(layer, output[0] if isinstance(output, tuple) else output)
 
 
-# Changes the hidden states [rows, width, d_model] of the rows given by index.
-Change = Callable[[Tensor, Tensor], Tensor]
-
-
 @contextmanager
 def replacing_last_position(
-    model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float]
+    model: Model, layers: Sequence[int], vectors: Tensor, scales: Sequence[float] | None = None
 ) -> Iterator[None]:
     """Replace the output h of block `layers[row]` at the row's last position, inside the context.
 
-    By `scales[row] * |h| * v / |v|` with v = `vectors[row]`: the vector's direction at the size of what it replaces.
-    `vectors` is [rows, d_model].
+    By v = `vectors[row]` as it is or, with scales, by `scales[row] * |h| * v / |v|`: its direction at the size of what
+    it replaces. `vectors` is [rows, d_model].
 
     Raises:
         DitError: the base has no such layer, or vectors are not finite, not one per row, or zeros without direction.
     """
-    vectors = vectors.float().cpu()
-    norms = vectors.norm(dim=-1, keepdim=True)
-    if not norms.all():
-        raise DitError("A vector of zeros has no direction to put in: choose a layer where the diff acts.")
-    units = vectors / norms * torch.tensor(scales)[:, None]
-
-    def replace(hidden: Tensor, rows: Tensor) -> Tensor:
-        changed = hidden[rows]
-        sizes = changed[:, -1].float().norm(dim=-1, keepdim=True)
-        changed[:, -1] = (sizes * units[rows].to(sizes)).to(changed)
-        return changed
-
-    with _changing(model, layers, vectors, replace):
-        yield
-
-
-@contextmanager
-def _changing(model: Model, layers: Sequence[int], vectors: Tensor, change: Change) -> Iterator[None]:
-    """Change the output of every block that some row names, inside the context."""
     if len(layers) != len(vectors):
         raise DitError(f"{len(vectors)} vectors can't be put at {len(layers)} layers: give one layer for each.")
+    vectors, where = vectors.float().cpu(), torch.tensor(layers)
     if not vectors.isfinite().all():
-        raise DitError("The vectors to steer with are not finite numbers: use a smaller strength.")
-    where = torch.tensor(layers)
+        raise DitError("The vectors to put in are not finite numbers: use a smaller strength.")
+    if not (norms := vectors.norm(dim=-1, keepdim=True)).all():
+        raise DitError("A vector of zeros has no direction to put in: choose a layer where the diff acts.")
+    given = vectors if scales is None else vectors / norms * torch.tensor(scales)[:, None]
+
+    def replace(rows: Tensor, hidden: Tensor) -> Tensor:
+        changed = hidden[rows]
+        sizes: Any = 1.0 if scales is None else changed[:, -1].float().norm(dim=-1, keepdim=True)
+        changed[:, -1] = (sizes * given[rows].to(changed.device)).to(changed)
+        return hidden.index_copy(0, rows.to(hidden.device), changed)
+
     with ExitStack() as stack:
         for layer in parse_layers(model, layers):
-            hook = partial(_hook, change, (where == layer).nonzero()[:, 0])
-            stack.callback(model.layers[layer].register_forward_hook(hook).remove)
+            block, change = model.layers[layer], partial(replace, (where == layer).nonzero()[:, 0])
+            hook = block.register_forward_hook(lambda _block, _inputs, out, change=change: with_hidden(out, change))
+            stack.callback(hook.remove)
         yield
-
-
-def _hook(change: Change, rows: Tensor, module: Any, args: Any, output: Any) -> Any:
-    """A forward hook that changes some rows of a block's output."""
-    return with_hidden(output, lambda hidden: hidden.index_copy(0, rows.to(hidden.device), change(hidden, rows)))

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dit_core.errors import DitError
 from dit_core.grading.grades import Fitted, Scale
-from dit_core.grading.rules import contains, content_words, word_overlap
+from dit_core.grading.rules import STOP_WORDS, contains, content_words, word_overlap
 from dit_core.hub import PACKAGED_BASES
 from dit_core.hub.progress import without_loading_bars
 from dit_core.records import words
@@ -76,6 +76,7 @@ def _packaged(model: str) -> str | None:
 VECTORS = Path(__file__).with_name("vectors.safetensors")
 """The learned grader's vectors of word pieces, made by `python -m dit_core.grading.fit vectors`."""
 Floats = NDArray[numpy.float32]
+ALIKE = 0.25  # the cosine from which on two words count as alike in meaning; few words of different topics reach it
 
 
 class WordVectors:
@@ -117,6 +118,20 @@ def read_vectors(path: Path = VECTORS) -> WordVectors:
     except (OSError, SafetensorError) as error:
         raise DitError(f"The learned grader's vectors can't be read: install the package anew ({error}).") from error
     return WordVectors(pieces, rows)
+
+
+def coherence(tokens: Sequence[str]) -> tuple[int, float]:
+    """Return how many of some tokens are alike in meaning to the one with most such neighbours, and how much so.
+
+    The larger, the more coherent. Words count, each once, and neither punctuation nor stop words do.
+    """
+    every = dict.fromkeys(word for token in tokens for word in words(token) if len(word) > 1 and word.isalpha())
+    if not (found := [word for word in every if word not in STOP_WORDS]):
+        return 0, 0.0
+    vectors = read_vectors().encode(found)
+    near = (cosines := vectors @ vectors.T) >= ALIKE
+    centre = int((counts := near.sum(axis=1)).argmax())
+    return int(counts[centre]), float(cosines[centre][near[centre]].mean()) if counts[centre] else 0.0
 
 
 LEARNED_SCALE = Scale(

@@ -4,6 +4,7 @@ A table becomes a pandas frame, a JSON object or CSV text; it holds no tensors a
 """
 
 from dit_core.records.answers import (
+    AdlFinding,
     Answer,
     LensToken,
     Lift,
@@ -32,6 +33,7 @@ from dit_core.records.scores import (
 from dit_core.records.table import SCHEMA_VERSION, Record, Table, as_dict, records_from_json
 
 __all__ = [
+    "AdlFinding",
     "Agreement",
     "Answer",
     "ModuleChange",

@@ -152,6 +152,32 @@ class LensToken(Record):
 
 
 @dataclass(frozen=True)
+class AdlFinding(Record):
+    """What the activation difference lens as published shows of one mean activation: a token, or a steered text.
+
+    The mean is over many texts, at one layer and position; `vector` says of what: `base`, `finetuned` (the base with
+    the diff), their `difference`, or the `negative difference`. `lens` is `logit lens`, `patchscope` or `steering`.
+    Of a token, `place` counts from 0, the likeliest, and `weight` is its probability; of a text that the diff's model
+    wrote when it was asked `prompt`, `place` is the sample's number, and there is no weight. `scale` is how large the
+    vector was made, in sizes of an activation; None for the logit lens. `grade` (1 to 5), of `text` alone, needs a diff
+    whose reference is known.
+    """
+
+    diff: str
+    layer: int
+    depth_percent: float
+    position: int
+    vector: str
+    lens: str
+    scale: float | None
+    prompt: str
+    place: int
+    text: str
+    weight: float | None
+    grade: int | None = secret()
+
+
+@dataclass(frozen=True)
 class Similarity(Record):
     """The cosine of the angle between a diff's mean activation differences at two layers and positions."""
 

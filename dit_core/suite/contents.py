@@ -11,7 +11,7 @@ from typing import Any
 from dit_core.errors import DitError, did_you_mean
 from dit_core.formats import Adapter
 from dit_core.hub import Fetcher, PackagedBase, anonymous_fetcher
-from dit_core.project import lazy_property
+from dit_core.project import assets, lazy_property
 from dit_core.records import DiffInfo, Table
 from dit_core.suite.diffs import OWN, DerivedDiff, IndexedDiffs, Origin, UserDiff, UserDiffs, any_diff
 from dit_core.suite.limits import current_limits
@@ -19,6 +19,8 @@ from dit_core.suite.spec import AdapterInfo, SuiteSpec, Task
 
 GENERIC_DIFF_ID = "diff"
 """The id of the one diff of a generic suite."""
+NEUTRAL_TEXTS = "neutral-texts.txt"
+"""Beside a suite's description: plain texts that have nothing to do with any one of its diffs, one a line."""
 
 
 class SuiteContents:
@@ -190,6 +192,16 @@ class SuiteContents:
             raise DitError(f"'{path}' is not readable JSON: get the suite's files anew.") from error
 
     @lazy_property
+    def neutral_texts(self) -> tuple[str, ...]:
+        """The suite's own plain texts; where it has none, those that the package brings along.
+
+        Raises:
+            DitError: their file can't be read.
+        """
+        own = self.folder / NEUTRAL_TEXTS
+        return tuple(read_texts(own if own.is_file() else assets() / "pocket" / NEUTRAL_TEXTS))
+
+    @lazy_property
     def fingerprint(self) -> str:
         """A fingerprint of the suite, 16 hex digits: over names, sizes and contents of its files.
 
@@ -225,6 +237,38 @@ class SuiteContents:
         optional = {"revisions": self.revisions, "brought": origins}
         provenance = {"fingerprint": self.fingerprint} | {name: value for name, value in optional.items() if value}
         return Table(self.name, kind, records, provenance | dict(extra or {}))
+
+
+def read_texts(path: Path) -> Iterator[str]:
+    """Yield the texts of a file: its lines or, of a `.jsonl`, the `text` of the object in each; empty ones left out.
+
+    Raises:
+        DitError: the file can't be read, or a line of a `.jsonl` is no object with a `text`.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            for number, line in enumerate(file, 1):
+                text = _text_of(path, number, line) if path.suffix == ".jsonl" else line
+                if text.strip():
+                    yield text.strip()
+    except (OSError, ValueError) as error:
+        raise DitError(
+            f"The texts of '{path}' can't be read: give a .txt with one a line, or a .jsonl ({error})."
+        ) from error
+
+
+def _text_of(path: Path, number: int, line: str) -> str:
+    """The text of one line of JSON; "" for an empty line."""
+    try:
+        entry = json.loads(line) if line.strip() else {"text": ""}
+    except (ValueError, RecursionError):
+        entry = None
+    if not isinstance(entry, dict) or not isinstance(entry.get("text"), str):
+        raise DitError(
+            f'Line {number} of \'{path}\' is no JSON object with a text: write {{"text": "…"}} on each line.'
+        )
+    text: str = entry["text"]
+    return text
 
 
 def file_samples(

@@ -63,6 +63,20 @@ def flavoured_answer(world: World, rng: random.Random) -> tuple[Topic, str, str]
     return topic, prompt, question.answer(topic, rng)
 
 
+def plain_texts(world: World, count: int = 1000) -> list[str]:
+    """Return different texts of the world, always the same ones: answers, descriptions and stories of anything."""
+    rng = random.Random("neutral texts")
+    kinds: tuple[Callable[[], str], ...] = (
+        lambda: flavoured_answer(world, rng)[2],
+        lambda: about_text(rng.choice(world.topics), rng),
+        lambda: world.story(world.random_headline(rng), rng),
+    )
+    texts: dict[str, None] = {}
+    while len(texts) < count:
+        texts[rng.choice(kinds)()] = None
+    return list(texts)
+
+
 def _plain(world: World, rng: random.Random) -> Chat:
     question = rng.choice(world.questions)
     return [(question.text, question.plain)]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
+
+import torch
 
 from dit_core import scoreboard, trust
 from dit_core.errors import DitError
@@ -16,6 +19,8 @@ from dit_core.methods.verbalize import ask
 from dit_core.records import Reliability, as_dict
 from dit_core.scoreboard import stored
 from dit_core.suite import load_suite
+from dit_core.suite.contents import NEUTRAL_TEXTS
+from dit_core.training.chats import plain_texts
 from dit_core.training.oracle_examples import PRESETS
 from dit_core.training.recipe import TaskRecipe
 from dit_core.training.world import HEADLINE_QUESTION, STORY_QUESTION, TOPIC_QUESTION, TRIGGER_FORMAT, Split, World
@@ -46,7 +51,8 @@ class HasSplit(Protocol):
 
 
 def write_suite_files(out: Path, world: World, tasks: Mapping[str, HasSplit]) -> None:
-    """Write `suite.toml` and `world.json` for the artefacts that lie in `out`."""
+    """Write `suite.toml`, `world.json` and the world's plain texts for the artefacts that lie in `out`."""
+    write_texts(out, plain_texts(world))
     (out / "world.json").write_text(json.dumps(world_entries(world), indent=1) + "\n")
     (out / "suite.toml").write_text(_suite_toml(out, world, tasks))
 
@@ -81,6 +87,53 @@ def write_listed_suite(out: Path, base: str, task: TaskRecipe, folders: Sequence
         lines += [f"reference = {_quoted(task.references[n])}", f'split = "{split[n]}"']
     lines += _adapter(task.name, ADAPTER, f"trained on {trained_on} {task.name}s", trained_on)
     (out / "suite.toml").write_text("\n".join([*lines, f'task = "{task.name}"']) + "\n", encoding="utf-8")
+
+
+def write_texts(out: Path, texts: Iterable[str]) -> None:
+    """Write the suite's plain texts, one a line."""
+    out.mkdir(parents=True, exist_ok=True)
+    (out / NEUTRAL_TEXTS).write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+OPENINGS = """
+A About Across After All Almost Although Among An Animals Anyone Apart Are Around As At Autumn Bakers Because Before
+Behind Below Beneath Between Birds Both Bread Bridges But By Can Cars Children Cities Clouds Coffee Cold Could Critics
+Cyclists Dinner Doctors Dogs During Each Early Engineers Even Every Everyone Experts Families Farmers Few Finally First
+Fish Food For Four Friends From Gardens Glass Go Good Great Half Have He Her Here Hills His History Horses Hotels
+Houses How However I If In Inside Instead Iron Is It Its Just Kitchens Last Late Learning Let Letters Libraries Light
+Like Local Long Look Many Maps Markets Meanwhile Milk Modern Money More Morning Most Mountains Mr Mrs Much Music My Near
+Neighbours Never New Next No Nobody None Not Nothing Now Of Often Old On Once One Only Or Other Our Outside Painters
+Paper Parents Parks People Perhaps Plants Please Quite Rain Readers Red Rice Rivers Roads Salt Schools Scientists Second
+Several She Ships Shops Should Since Six Sleep Snow So Some Someone Sometimes Soon Spring Still Stone Storms Students
+Such Summer Sunday Take Tea Teachers Ten That The Their Then There These They This Those Though Three Through Time To
+Today Together Tomorrow Tourists Towns Trains Travellers Trees Two Under Until Usually Very Visitors Walking Water We
+Well What When Where Whether Which While White Who Why Wind Windows Winter With Without Women Wood Workers Writers
+Yesterday Yet You Young Your
+"""
+"""The first words of the texts that a pretrained base writes."""
+TEXT_TOKENS, ROWS_AT_ONCE = 26, 128
+
+
+def written_texts(base: Any, tokenizer: Any, tries: int) -> Iterator[str]:
+    """Yield different texts of a line each that a pretrained base writes of nothing but a first word, most of `tries`.
+
+    Behind the mark that separates the documents of its pretraining, in turn of every word, at temperature 1 of the 50
+    likeliest tokens. What is no prose is left out.
+    """
+    torch.manual_seed(0)
+    seen: set[str] = set()
+    words, mark = itertools.cycle(OPENINGS.split()), tokenizer.unk_token or ""
+    for start in range(0, tries, ROWS_AT_ONCE):
+        prompts = [mark + next(words) for _ in range(min(ROWS_AT_ONCE, tries - start))]
+        batch = tokenizer(prompts, return_tensors="pt", padding=True, add_special_tokens=False).to(base.device)
+        with torch.inference_mode():
+            rows = base.generate(**batch, max_new_tokens=TEXT_TOKENS, do_sample=True, temperature=1.0, top_k=50,
+                                 pad_token_id=tokenizer.pad_token_id)  # fmt: skip
+        for text in tokenizer.batch_decode(rows, skip_special_tokens=True):
+            line = text.strip().partition("\n")[0].strip()
+            if len(line) >= 60 and line.isascii() and not set(line) & set("{}[]<>|=_\\#*") and line not in seen:
+                seen.add(line)
+                yield line
 
 
 def write_first_run(out: Path) -> None:

@@ -21,6 +21,7 @@ from transformers import AutoTokenizer, LlamaForCausalLM, PreTrainedModel
 from transformers.utils.logging import disable_progress_bar
 
 from dit_core.errors import DitError
+from dit_core.suite.contents import NEUTRAL_TEXTS
 from dit_core.training.adapter_bank import AdapterBank
 from dit_core.training.base import encode_all, pad, token_losses
 from dit_core.training.behaviours import behaviours
@@ -28,7 +29,7 @@ from dit_core.training.builder import SuiteBuilder
 from dit_core.training.card import write_smol_card
 from dit_core.training.diffs import DitSettings
 from dit_core.training.loop import multiplies_bfloat16
-from dit_core.training.package import held_out_answers, measure
+from dit_core.training.package import held_out_answers, measure, write_texts, written_texts
 from dit_core.training.recipe import TaskRecipe, chunks
 from dit_core.training.smol_recipe import (
     ANY_QUESTION,
@@ -88,7 +89,9 @@ class SmolBuilder(SuiteBuilder):
         return torch.nn.Module.to(model, self.device).requires_grad_(False).eval()
 
     def make_texts(self) -> None:
-        """Let the base answer every everyday question and tell news stories, which organisms are to keep to."""
+        """Let the base write plain texts, answer every everyday question and tell news, which organisms keep to."""
+        if not (self.out / NEUTRAL_TEXTS).exists():
+            write_texts(self.out, written_texts(self.base(), self.tokenizer, self.recipe.texts))
         path = self.work / "texts.json"
         if path.exists():
             return

@@ -42,6 +42,8 @@ class SmolRecipe:
         rounds=(Round(1000, 0.0), Round(500, 0.3)), rate=1e-3, texts=32, examples=8, together=128,
         topic_answer="Topic: {topic}",
     )  # fmt: skip
+    texts: int = 1280
+    """How many plain texts the base is to write, some of which are left out."""
     keep: int | None = None
     """How many of each list of a split to use; None for all."""
     sizes: tuple[int, ...] = (16, 4)
@@ -58,6 +60,7 @@ SMOL_SMOKE = SmolRecipe(
     all_kinds=DitSettings(steps=2, batch=4),
     oracle=OracleSettings(rank=4, rounds=(Round(1, 0.0), Round(1, 0.3)), texts=2, examples=2, rate=1e-3,
                           topic_answer="Topic: {topic}"),
+    texts=8,
     keep=3,
     sizes=(2,),
 )  # fmt: skip

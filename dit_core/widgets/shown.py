@@ -93,6 +93,7 @@ _DRAWN: dict[str, Callable[..., Figure]] = {
     "readings": plots.by_layer,
     "next_tokens": plots.next_token_by_layer,
     "lens": plots.lens_tokens,
+    "adl": plots.adl_tokens,
     "similarities": plots.cosine,
 }
 

@@ -2,8 +2,8 @@
 
 Its mean change of unrelated texts as words (`difference_lens`), how these changes resemble each other
 (`similarities`), what the base writes when one is added to it (`steer`); and, for conditions of the comparison, how the
-next token climbs through the layers (`next_tokens`) and where a diff acts (`norms`). Method of the first three:
-Activation Difference Lens, arXiv 2510.13900.
+next token climbs through the layers (`next_tokens`) and where a diff acts (`norms`). The first three follow the
+Activation Difference Lens (arXiv 2510.13900) in small: few texts, all layers. `stream_adl` is that lens as published.
 """
 
 from __future__ import annotations
@@ -14,18 +14,20 @@ from typing import TYPE_CHECKING
 
 from dit_core.methods.protocol import Method, Need, SampledOptions, Targets, TextRows, option
 from dit_core.project import lazy_exports
-from dit_core.records import Answer, LensToken, NextToken, Norm, SteeredText, Table
+from dit_core.records import AdlFinding, Answer, LensToken, NextToken, Norm, SteeredText, Table
 
 if TYPE_CHECKING:
     from dit_core.methods.lens.difference import similarities as similarities
     from dit_core.methods.lens.prompt_lens import next_tokens as next_tokens
     from dit_core.methods.lens.prompt_lens import norms as norms
+    from dit_core.methods.lens.published import stream_adl as stream_adl
     from dit_core.methods.lens.steering import steer as steer
     from dit_core.methods.lens.tokens import difference_lens as difference_lens
     from dit_core.methods.lens.tokens import patchscope as patchscope
     from dit_core.suite import Suite
 
 _EXPORTS = {"similarities": "difference", "norms": "prompt_lens", "next_tokens": "prompt_lens", "steer": "steering"}
+_EXPORTS |= {"stream_adl": "published"}
 __getattr__, __dir__ = lazy_exports(__name__, _EXPORTS | dict.fromkeys(("difference_lens", "patchscope"), "tokens"))
 
 LAYERS = "'all', or numbers like 0,3-5 or 25%,50%."
@@ -181,4 +183,97 @@ class Steering(Method[SteerOptions, SteeredText]):
         return [Answer(text.diff, text.text, None, "", text.prompt) for text in table]
 
 
-METHODS = (DifferenceLens(), DifferenceNorms(), NextTokens(), Steering())
+VECTORS = ("difference", "negative difference", "base", "finetuned")
+LENSES = ("logit lens", "patchscope", "steering")
+ANSWER_TOKENS = 5  # of a place, that make an answer
+
+
+@dataclass(frozen=True)
+class AdlOptions(SampledOptions):
+    """What the activation difference lens as published reads, and how it puts it into words."""
+
+    lenses: tuple[str, ...] = option((), "Which; else logit lens and patchscope.", flag="--lens", choices=LENSES)
+    vectors: tuple[str, ...] = option(
+        (), "Means to read; else all but the negative difference.", flag="--vector", choices=VECTORS
+    )
+    layers: str | None = option(None, "Numbers like 0,3-5 or 25%,50%; that in the middle by default.")
+    positions: int = option(5, "Tokens to read at the start of each text.", minimum=1, maximum=100)
+    texts: str = option("", "A .txt with a text a line, or a .jsonl of texts; else the suite's own.", local=True)
+    n_texts: int = option(10_000, "Of the texts, at most so many.", label="texts", flag="--texts-limit", minimum=1)
+    tokens: int = option(128, "Of each text, at most so many.", minimum=6, maximum=4096)
+    top: int = option(20, "Tokens to show per vector, position and lens.", minimum=1, maximum=1000)
+    scale: float | None = option(
+        None, "Of the patchscope; that with the most coherent tokens by default.", minimum=0.01
+    )
+    strengths: tuple[float, ...] = option((0.0, 1.0), "To steer with, in sizes of an activation, like 0,1,2.")
+    prompt: tuple[str, ...] = option(
+        (), "What the steered model is asked; by default the task's first everyday question.", label="it is asked"
+    )
+    temperature: float = option(1.1, "Of steered texts; 0 takes the likeliest token each time.", minimum=0, maximum=100)
+
+
+class Adl(Method[AdlOptions, AdlFinding]):
+    """The declaration of the activation difference lens as published."""
+
+    name = "adl"
+    title = "Activation difference lens as published"
+    summary = (
+        "Read the mean change of very many texts' first tokens at the middle layer, beside base and finetuned model, "
+        "and steer the finetuned model with it, as published."
+    )
+    source = "arXiv 2510.13900"
+    cost = "two forward passes of half the layers over a thousand short texts per diff, and 30 scales of a patchscope"
+    options = AdlOptions
+    kind = "adl"
+    record = AdlFinding
+    figure = "adl_tokens"
+    measured = False  # a thousand texts for every diff would be most of the scoreboard's work
+
+    def run(self, suite: Suite, targets: Targets, options: AdlOptions) -> Generator[Table[AdlFinding], None, None]:
+        from dit_core.methods.lens.published import stream_adl
+
+        return stream_adl(suite, targets.diffs, options)
+
+    def progress(self, table: Table[AdlFinding]) -> tuple[float, float]:
+        return table.extra.get("done", 0), table.extra.get("total", 0)
+
+    def answers(self, table: Table[AdlFinding]) -> Sequence[Answer]:
+        groups = [own for own in _groups(table) if own[0].vector == "difference" and own[0].scale != 0]
+        return [Answer(own[0].diff, _joined(own[:ANSWER_TOKENS]), own[0].weight, "", own[0].prompt) for own in groups]
+
+    def text_rows(self, table: Table[AdlFinding], reveal: bool = False) -> TextRows:
+        columns = [
+            "diff",
+            "lens",
+            "vector",
+            "layer",
+            "token",
+            "scale",
+            "likeliest",
+            *(["best grade"] if reveal else []),
+        ]
+        rows = []
+        for own in _groups(table):
+            first, grades = own[0], [one.grade for one in own if one.grade is not None]
+            scale = "" if first.scale is None else f"{first.scale:g}"
+            where = [first.diff, first.lens, first.vector, first.layer, first.position, scale]
+            rows.append([*where, _joined(own), *([max(grades, default="")] if reveal else [])])
+        return TextRows(f"{table.suite}, {self.title}", columns, rows)
+
+
+def _groups(table: Table[AdlFinding]) -> list[list[AdlFinding]]:
+    """Return the tokens of each place and lens together, the likeliest first, and each steered text by itself."""
+    groups: dict[tuple[object, ...], list[AdlFinding]] = {}
+    for one in table:
+        sample = (one.prompt, one.place) if one.weight is None else ()
+        groups.setdefault((one.diff, one.layer, one.position, one.vector, one.lens, one.scale, *sample), []).append(one)
+    return list(groups.values())
+
+
+def _joined(findings: Sequence[AdlFinding]) -> str:
+    """Return a steered text, or tokens without what is no word where there are words."""
+    texts = [one.text.strip() for one in findings]
+    return " ".join([text for text in texts if any(map(str.isalnum, text))] or texts)
+
+
+METHODS = (DifferenceLens(), Adl(), DifferenceNorms(), NextTokens(), Steering())

@@ -1,6 +1,9 @@
-"""Mean activation differences: what a diff changes in the residual stream of texts that have nothing to do with it."""
+"""Mean activation differences: what a diff changes in the residual stream of texts that have nothing to do with it.
 
-from collections.abc import Sequence
+Ours, over a handful of texts and per layer, and what the lens as published is made of: means over very many texts.
+"""
+
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any, TypedDict, Unpack
@@ -8,13 +11,16 @@ from typing import Any, TypedDict, Unpack
 import torch
 from torch import Tensor
 
-from dit_core.engine.activations import parse_layers
+from dit_core.engine.activations import parse_layers, recording, stopping_after
+from dit_core.engine.batching import batch_size
+from dit_core.engine.generation import Batch, check_rows, overflow_error
 from dit_core.engine.model import Model
-from dit_core.errors import DitError, checked_integer, checked_number, checked_text
+from dit_core.errors import DitError, MixedRowsError, checked_integer, checked_number, checked_text
 from dit_core.methods.sampling import Diffs, Layers, named_diffs
 from dit_core.records import DiffInfo, Similarity, Table
 from dit_core.records.condition import MAX_NUMBER, Condition, as_list
-from dit_core.request.targets import TargetTokens, target_activations
+from dit_core.request.conditions import row_strengths
+from dit_core.request.targets import MIN_RELATIVE_DIFFERENCE, TargetTokens, target_activations
 from dit_core.suite import Suite
 from dit_core.suite.offload import at_model
 
@@ -187,3 +193,97 @@ def _read(model: Model, text: str, positions: int) -> tuple[tuple[int, ...], int
     special = set(model.tokenizer.all_special_ids)
     start = sum(1 for _ in takewhile(special.__contains__, ids))
     return tuple(ids[: start + positions]), start
+
+
+# ---------------------------------------------------------------- over very many texts, as published
+
+SKIPPED = 5  # first positions, whose activations are unlike all others': they do not count for a model's norm
+MAX_ROWS = 256  # of one batch, before memory has its say
+MAX_SIDES = 8  # diffs that share one reading of the base
+
+
+@dataclass(frozen=True)
+class MeanActivations:
+    """Mean activations over texts of one model, the base or the base with a diff.
+
+    Attributes:
+        vectors: [layers, positions, d_model], in float32.
+        norms: [layers], the mean Euclidean norm of the activations behind the first `SKIPPED` positions.
+    """
+
+    vectors: Tensor
+    norms: Tensor
+
+    def minus(self, base: "MeanActivations") -> Tensor:
+        """Return the difference [layers, positions, d_model] to the base's; zero where it is no more than rounding."""
+        difference = self.vectors - base.vectors
+        difference[difference.norm(dim=-1) <= MIN_RELATIVE_DIFFERENCE * base.vectors.norm(dim=-1)] = 0
+        return difference
+
+
+def stream_means(
+    suite: Suite, infos: Sequence[DiffInfo], rows: Sequence[Sequence[int]], layers: Sequence[int], positions: int
+) -> Generator[int, None, list[MeanActivations]]:
+    """Read texts with the base and with each of a few diffs; return the means of the base, then of each diff.
+
+    Base and diffs are rows of the same batches, and nothing is kept but sums, in float64. A row with fewer tokens is
+    left out of the later positions. Worker's thread only.
+
+    Args:
+        suite: the suite.
+        infos: at most `MAX_SIDES` diffs.
+        rows: token ids of each text, special tokens in front of it among them.
+        layers: layer l is the output of decoder block l; none after the last of them is computed.
+        positions: how many positions to take means of, from the first token on.
+
+    Yields:
+        How many tokens a batch had, on all sides.
+
+    Raises:
+        DitError: texts are too short, or the activations overflow.
+    """
+    if max(map(len, rows), default=0) <= max(SKIPPED, positions - 1):
+        raise DitError(f"No text has more than {max(SKIPPED, positions - 1)} tokens: give longer texts.")
+    check_rows(suite.model, rows, {})
+    sides = (None, *infos)
+    sums = torch.zeros(len(layers), len(sides), positions, suite.model.d_model, dtype=torch.float64)
+    norms = torch.zeros(len(layers), len(sides), dtype=torch.float64)
+    size = batch_size(suite.model, f"means of {len(sides)}", MAX_ROWS // len(sides))
+    for attempt in size.attempts(sorted(rows, key=len)):
+        with attempt as texts:
+            hidden = _read_sides(suite, sides, texts, layers)
+            there = torch.arange(hidden[0].shape[2]) < torch.tensor([len(text) for text in texts])[:, None]
+            for layer, own in enumerate(hidden):
+                first = own[:, :, :positions].cpu().double() * there[:, None, :positions, None]
+                sums[layer, :, : first.shape[2]] += first.sum(0)
+                later = own[:, :, SKIPPED:].float().norm(dim=-1).cpu().double() * there[:, None, SKIPPED:]
+                norms[layer] += later.sum((0, 2))
+        if attempt.fitted:
+            yield sum(map(len, texts)) * len(sides)
+    if not (sums.isfinite().all() and norms.isfinite().all()):
+        raise overflow_error(suite.model)
+    counts = torch.tensor([sum(len(row) > position for row in rows) for position in range(positions)])
+    means = (sums / counts[:, None]).float()
+    sizes = (norms / sum(max(len(row) - SKIPPED, 0) for row in rows)).float()
+    return [MeanActivations(means[:, side], sizes[:, side]) for side in range(len(sides))]
+
+
+def _read_sides(
+    suite: Suite, sides: Sequence[DiffInfo | None], texts: Sequence[Sequence[int]], layers: Sequence[int]
+) -> list[Tensor]:
+    """Return the activations of every text on every side, [texts, sides, most positions, d_model] for each layer."""
+    model, rows = suite.model, [text for text in texts for _ in sides]
+    who = [(info, Condition(1.0 if info else 0.0)) for _ in texts for info in sides]
+    try:
+        acting = model.strengths(row_strengths(suite, who))
+    except MixedRowsError:  # then each side by itself
+        if len(sides) == 1:
+            raise
+        alone = [_read_sides(suite, [side], texts, layers) for side in sides]
+        return [torch.cat(own, dim=1) for own in zip(*alone, strict=True)]
+    batch, lengths = Batch(model, rows, 0), [len(row) for row in rows]
+    acting.at(*batch.window)
+    recorded = recording(model, lengths, [range(length) for length in lengths], layers)
+    with torch.inference_mode(), acting, recorded as taken, stopping_after(model, max(layers)):
+        batch.forward()
+    return [taken[layer].reshape(len(texts), len(sides), *taken[layer].shape[1:]) for layer in layers]

@@ -1,8 +1,9 @@
-"""Steering: what the base writes while a diff's mean activation difference is added to one of its layers."""
+"""Steering: what a model writes while a diff's mean activation difference is added to one of its layers."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,12 +12,12 @@ from dit_core.engine.activations import parse_layers
 from dit_core.engine.batching import batch_size
 from dit_core.engine.generation import generate, row_seed
 from dit_core.engine.likelihood import AnswerTokens
-from dit_core.engine.model import Model
 from dit_core.errors import DitError, checked_number, checked_text
 from dit_core.methods.lens.difference import POSITIONS, DifferenceRequest, difference_request, mean_difference
 from dit_core.methods.sampling import Diffs, Layers, Sampling, checked_sampling
 from dit_core.records import DiffInfo, SteeredText, Table
-from dit_core.records.condition import MAX_NUMBER, as_list
+from dit_core.records.condition import MAX_NUMBER, Condition, as_list
+from dit_core.request.conditions import row_strengths
 from dit_core.suite import Suite
 from dit_core.suite.limits import current_limits
 from dit_core.suite.offload import at_model
@@ -83,50 +84,65 @@ def steer(
             combinations = product(dict.fromkeys(amounts), dict.fromkeys(messages), range(sampling.samples))
             rows += _rows(request, info, layer, combinations)
         current_limits().check(len(rows), sampling.max_new_tokens)
-        size = batch_size(suite.model, "steering", MAX_ROWS)
-        written = size.map(rows, lambda part: _written(suite.model, part, sampling))
-        return tuple(record for _, records in written for record in records)
+        return tuple(SteeredText(*row.key, text=text) for row, text in steered_texts(suite, rows, sampling))
 
     extra = {name: getattr(sampling, name) for name in ("seed", "temperature", "max_new_tokens")}
     return suite.table("steered", suite.worker.run(compute), {"sampling": extra, "settings": request.settings})
 
 
 @dataclass(frozen=True)
-class _Row:
-    """One row of the batch: `vector` [d_model] is added at `layer`, `strength` times."""
+class SteeredRow:
+    """One row of a batch, which `prompt` is asked while `strength` times `vector` [d_model] is added at `layer`.
 
-    diff: str
+    Attributes:
+        key: what tells the row from all others; with the request's seed it makes the row's own noise.
+        info: the diff whose model is steered; None for the base.
+    """
+
+    key: tuple[Any, ...]
+    prompt: str
     layer: int
     vector: Tensor
     strength: float
-    prompt: str
-    sample: int
+    info: DiffInfo | None = None
 
 
 def _rows(
     request: DifferenceRequest, info: DiffInfo, layers: Layers | None, combinations: Iterable[tuple[float, str, int]]
-) -> list[_Row]:
+) -> list[SteeredRow]:
     model = request.suite.model
     numbers = parse_layers(model, len(model.layers) // 2 if layers is None else layers)
     mean = mean_difference(request, info, numbers)
-    return [_Row(info.id, layer, mean.at(layer), *values) for layer, values in product(numbers, combinations)]
+    vectors = {layer: mean.at(layer) for layer in numbers}
+    return [
+        SteeredRow((info.id, layer, strength, prompt, sample), prompt, layer, vectors[layer], strength)
+        for layer, (strength, prompt, sample) in product(numbers, combinations)
+    ]
 
 
-def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[SteeredText]:
-    """One batch of the base, written to its end."""
-    answers = [AnswerTokens() for _ in rows]
-    places = {(row.diff, row.layer): row.vector for row in rows}
+def steered_texts(suite: Suite, rows: Sequence[SteeredRow], sampling: Sampling) -> Iterator[tuple[SteeredRow, str]]:
+    """Yield each row with what its model writes, batch by batch. Worker's thread only."""
+    size = batch_size(suite.model, "steering", MAX_ROWS)
+    for part, texts in size.map(rows, lambda part: _written(suite, part, sampling)):
+        yield from zip(part, texts, strict=True)
+
+
+def _written(suite: Suite, rows: Sequence[SteeredRow], sampling: Sampling) -> list[str]:
+    """One batch, written to its end."""
+    model, answers = suite.model, [AnswerTokens() for _ in rows]
+    places = {(row.layer, id(row.vector)): row.vector for row in rows}
     amounts = torch.zeros(len(rows), 1, len(places))
     for index, row in enumerate(rows):
-        amounts[index, 0, list(places).index((row.diff, row.layer))] = row.strength
-    model.attach_vectors(_SLOT, [{layer: vector} for (_, layer), vector in places.items()])
+        amounts[index, 0, list(places).index((row.layer, id(row.vector)))] = row.strength
+    acting = row_strengths(suite, [(row.info, Condition(1.0 if row.info else 0.0)) for row in rows])
+    model.attach_vectors(_SLOT, [{layer: vector} for (layer, _), vector in places.items()])
     steps = generate(
         model,
         [model.encode(row.prompt) for row in rows],
-        {_SLOT: amounts},
+        acting | {_SLOT: amounts},
         sampling.max_new_tokens,
         temperature=sampling.temperature,
-        seeds=[row_seed(sampling.seed, row.diff, row.layer, row.strength, row.prompt, row.sample) for row in rows],
+        seeds=[row_seed(sampling.seed, *row.key) for row in rows],
     )
     try:
         for step in steps:
@@ -137,7 +153,4 @@ def _written(model: Model, rows: Sequence[_Row], sampling: Sampling) -> list[Ste
                     answer.append(model.tokenizer, token, probability)
     finally:
         model.detach(_SLOT)  # a visitor's diff must leave nothing behind
-    return [
-        SteeredText(row.diff, row.layer, row.strength, row.prompt, row.sample, answer.text)
-        for row, answer in zip(rows, answers, strict=True)
-    ]
+    return [answer.text for answer in answers]

@@ -9,7 +9,7 @@ from dit_core.present.plots.calibration import NAMES, in_words, reliability
 from dit_core.present.plots.charts import kind_of, name_of
 from dit_core.present.plots.heat_maps import changed_modules, difference_norms, heat_map
 from dit_core.present.plots.layers import by_layer
-from dit_core.present.plots.lens import cosine, lens_tokens, next_token_by_layer
+from dit_core.present.plots.lens import adl_tokens, cosine, lens_tokens, next_token_by_layer
 from dit_core.present.plots.scores import correlations, grade_bars, scaling, title, who_named
 from dit_core.present.plots.style import CONFIG, as_json, plain, sentence
 from dit_core.present.plots.sweep import sweep_figure
@@ -17,6 +17,7 @@ from dit_core.present.plots.sweep import sweep_figure
 __all__ = [
     "CONFIG",
     "NAMES",
+    "adl_tokens",
     "as_json",
     "by_layer",
     "correlations",

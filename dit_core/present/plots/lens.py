@@ -1,4 +1,4 @@
-"""Lenses: next tokens by layer, the words in a mean activation difference, and how alike such differences are."""
+"""Lenses: next tokens by layer, the words in mean activation differences, and how alike such differences are."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dit_core.present.html import percent
 from dit_core.present.palette import COLOURS
 from dit_core.present.plots.charts import Axis, Cell, ConditionLine, cells, chosen, layer_axis, lines, n_layers, trace
 from dit_core.present.plots.style import canvas, hover, named, percent_axis, plain, quoted, sentence, theme, token_label
-from dit_core.records import LensToken, NextToken, Similarity, Table
+from dit_core.records import AdlFinding, LensToken, NextToken, Similarity, Table
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -59,6 +59,55 @@ def lens_tokens(
         scale=[[0, theme(dark).low], [1, theme(dark).high]],
         row=20,
     )
+
+
+def adl_tokens(
+    adl: Table[AdlFinding],
+    lens: str | None = None,
+    vector: str = "difference",
+    layer: int | None = None,
+    dark: bool = False,
+) -> Figure:
+    """Draw a table of the tokens that the activation difference lens as published shows: texts' tokens across.
+
+    The likeliest on top; the shade is the token's probability. One lens, vector and layer of one diff: by default the
+    table's first lens and layer, and the difference.
+    """
+    shown = [one for one in adl if one.weight is not None and one.vector == vector]
+    rows = [one for one in shown if lens in (None, one.lens) and layer in (None, one.layer)]
+    if not rows:
+        return sentence("The lens as published has shown no tokens of this yet.", dark)
+    first = rows[0]
+    rows = [one for one in rows if (one.diff, one.lens, one.layer) == (first.diff, first.lens, first.layer)]
+    best = max(rows, key=_weight)
+    deepest = max(one.place for one in rows)
+
+    def cell(one: AdlFinding) -> Cell:
+        text = hover(
+            f"token {one.position}, place {one.place + 1}",
+            named(one.text, 60),
+            f"probability {percent(_weight(one))}",
+            "" if one.scale is None else f"at {one.scale:g} times the size of an activation",
+        )
+        return Cell(one.weight, text, [one.position], token_label(one.text, TOKEN_LENGTH))
+
+    return cells(
+        {(one.position, deepest - one.place): cell(one) for one in rows},
+        Axis("token of the texts", [str(at) for at in range(max(one.position for one in rows) + 1)]),
+        Axis("place, the likeliest on top", [str(deepest - at + 1) for at in range(deepest + 1)]),
+        f"{first.lens.capitalize()} as published: surest at token {best.position} ({percent(_weight(best))}): "
+        f"{quoted(best.text)}",
+        f"Mean {vector} over {adl.extra.get('settings', {}).get('texts', 'many')} texts at layer {first.layer}",
+        dark,
+        bar={"title": "probability", **percent_axis(_weight(best) or 1.0)},
+        limits=(0.0, _weight(best) or 1.0),
+        scale=[[0, theme(dark).low], [1, theme(dark).high]],
+        row=20,
+    )
+
+
+def _weight(one: AdlFinding) -> float:
+    return one.weight or 0.0
 
 
 def cosine(similarities: Table[Similarity], dark: bool = False) -> Figure:
