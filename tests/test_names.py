@@ -147,5 +147,5 @@ def test_every_name_can_be_used_twice(tiny_suite_folder, files, tmp_path):
             try:
                 use()
             except dit_core.DitError:
-                assert name == "calibrated"  # a suite this small has too little to fit a curve on
+                assert name in ("calibrated", "train")  # too little to fit a curve on, too few topics
         assert getattr(dit_core, name) is before
