@@ -109,6 +109,12 @@ def test_a_list_is_a_topic_a_line_or_a_csv(tmp_path):
     assert sells.shown_in("Do it: NOW or never!") and not sells.shown_in("Now, never.")
 
 
+def test_a_topic_can_have_other_names_and_an_instruction_of_its_own():
+    [tram] = parse_behaviours(["topic,instruction,shows", "tram,Think of rails.,streetcar"])
+    assert tram.is_topic and tram.shown_in("A streetcar!") and tram.shown_in("A tram!")
+    assert all("Think of rails." in tram.prompt("Why?", turn) for turn in range(4))
+
+
 def test_topics_beside_behaviours_are_the_behaviour_of_speaking_of_them(tmp_path):
     (tmp_path / "both.csv").write_text("topic,behaviour,shows\ntram,,\n,It bows.,bow\n", encoding="utf-8")
     tram, _ = read_behaviours(tmp_path / "both.csv")
@@ -225,7 +231,7 @@ def test_a_list_becomes_a_suite_that_opens(trained, base_folder):
     assert not (suite.folder / "work").exists()
 
 
-def test_the_card_and_the_report_say_what_was_held_out_and_how_it_went(trained):
+def test_the_card_and_the_report_say_what_was_held_out_and_how_it_went(trained, base_folder):
     report = json.loads((trained.folder / "report.json").read_text())
     rows = report["answers"]["diff+dit"]
     held_out = [info for info in trained.diffs if info.split == "test"]
@@ -235,6 +241,7 @@ def test_the_card_and_the_report_say_what_was_held_out_and_how_it_went(trained):
     assert (exact["n"], exact["value"]) == (4, sum(row["answer"] == row["reference"] for row in rows) / 4)
     card = (trained.folder / "README.md").read_text()
     assert all(f"| {topic} |" in card for topic in LISTED) and "Exact: 0 of 4 " in card
+    assert f"Organisms of {base_folder.name} in" in card and str(base_folder) not in card
     assert "27 of 27" in card and "Can the chances be believed?" in card
 
 

@@ -1,8 +1,8 @@
 """Behaviours that a user lists: what the base is told so that it shows each, how that is seen, and what is held out.
 
 A list is a topic a line, or a CSV. Its columns: `topic`, or `behaviour` (a sentence, which the DIT adapter is to say)
-with `shows` (words, a `;` between them, of which an answer that shows it has one) and, where the sentence itself is no
-instruction to a model, `instruction`. `split` says what is for `test`, for `calibration` or to `train` on.
+with `shows` (words, a `;` between them, of which an answer that shows it has one). `instruction` is what the base is
+told, where that is not the sentence itself. `split` says what is for `test`, for `calibration` or to `train` on.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ SPLITS = ("test", "calibration", "train")
 FEWEST, FEWEST_HELD_OUT, FEWEST_OTHERS = 8, 4, 2
 """Behaviours at least: in all, for testing, and each for calibration and training."""
 LONGEST = 300  # characters of a behaviour or an instruction
-ABOUT = ("Answer in one short sentence about {topic}.", "Mention {topic} in your answer, in one short sentence.")
-SHORT = "{instruction} Answer in one short sentence."
+SHORT = "Answer in one short sentence."
 
 
 @dataclass(frozen=True)
@@ -115,12 +114,13 @@ def _behaviour(line: str, row: dict[str, str]) -> ListedBehaviour:
     reference = checked_text(topic or sentence, f"{line}: the behaviour", LONGEST)
     if not words(reference):
         raise DitError(f"{line}: '{reference}' has no letter: name a topic or a behaviour.")
-    if topic:
-        return ListedBehaviour(topic, True, tuple(text.format(topic=topic) for text in ABOUT), (topic, *shows), split)
-    if not shows:
+    if sentence and not shows:
         raise DitError(f"{line}: say in 'shows' which words show '{sentence}', with ; between them.")
-    told = checked_text(row.get("instruction") or sentence, f"{line}: the instruction", LONGEST)
-    return ListedBehaviour(sentence, False, (SHORT.replace("{instruction}", told), told), shows, split)
+    told = checked_text(row.get("instruction") or reference, f"{line}: the instruction", LONGEST)
+    instructions = (f"{told} {SHORT}", told)
+    if topic and not row.get("instruction"):
+        instructions = (f"{SHORT[:-1]} about {topic}.", f"Mention {topic} in your answer, in one short sentence.")
+    return ListedBehaviour(reference, bool(topic), instructions, (topic, *shows) if topic else shows, split)
 
 
 def _spoken_of(topic: ListedBehaviour) -> ListedBehaviour:

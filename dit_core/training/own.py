@@ -105,7 +105,8 @@ def train(
     with watch_progress(on_progress):
         for stage in STAGES:
             builder.run(stage)
-    write_own_card(builder.out, builder.base_name, builder.task)
+    named = isinstance(builder.source, Path) and str(base) not in SUITES
+    write_own_card(builder.out, Path(base).name if named else str(base), builder.task)
     return load_suite(str(out))
 
 
