@@ -84,7 +84,7 @@ def steer(
             combinations = product(dict.fromkeys(amounts), dict.fromkeys(messages), range(sampling.samples))
             rows += _rows(request, info, layer, combinations)
         current_limits().check(len(rows), sampling.max_new_tokens)
-        return tuple(SteeredText(*row.key, text=text) for row, text in steered_texts(suite, rows, sampling))
+        return tuple(SteeredText(*(*row.key, text)) for row, text in steered_texts(suite, rows, sampling))
 
     extra = {name: getattr(sampling, name) for name in ("seed", "temperature", "max_new_tokens")}
     return suite.table("steered", suite.worker.run(compute), {"sampling": extra, "settings": request.settings})
