@@ -167,7 +167,11 @@ def held_out_answers(out: Path) -> dict[str, Any]:
         ]
         adapter = task.adapter
         alone = ask(suite, condition=[f"dit:{adapter}*{n}" for n in COPIES], question=task.question)
-        without = {condition: ask(suite, [info.id for info in infos], condition=condition) for condition in WITHOUT_DIT}
+        without = {
+            condition: ask(suite, [info.id for info in infos], condition=condition)
+            for condition in WITHOUT_DIT
+            if task.has_trigger or not condition.endswith("+right")
+        }
         said[task.name] = {
             "diff+dit": rows,
             "named without": {
