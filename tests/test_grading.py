@@ -873,7 +873,7 @@ def test_the_command_takes_a_suite_s_world(tmp_path, monkeypatch, capsys, tiny_s
 def test_the_page_says_when_there_is_nothing_to_grade_against():
     class Asked:
         tasks = {"topic": type("Task", (), {"question": "What?", "has_trigger": True})}
-        world = Suite.world
+        world, spec = Suite.world, Suite.spec
 
         def task_of(self, info):
             return self.tasks[info.task]
