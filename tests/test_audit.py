@@ -185,6 +185,7 @@ def test_a_browser_draws_it_without_any_help(browser, audit, tmp_path):
     path = tmp_path / "report.html"
     path.write_text(report_html(audit, reveal=True), encoding="utf-8")
     context = browser.new_context(viewport={"width": 400, "height": 800}, color_scheme="dark", offline=True)
+    context.set_default_timeout(180_000)
     tab, errors = context.new_page(), []
     tab.on("pageerror", lambda error: errors.append(str(error)))
     tab.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)

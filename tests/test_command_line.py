@@ -120,6 +120,8 @@ ARGUMENTS = {
     "lens": ["--diff", DIFF],
     "norms": ["--diff", DIFF, "--condition", "diff+right"],
     "logit-lens": ["--diff", DIFF, "--condition", "diff+right"],
+    # Of more tokens of a random model, one is the trigger's number by chance.
+    "adl": ["--diff", DIFF, "--texts-limit", "4", "--lens", "logit lens", "--top", "3"],
     "steer": ["--diff", DIFF, "--max-new-tokens", "2"],
     "methods": [],
     "scoreboard": ["--limit", "1"],
