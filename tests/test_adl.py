@@ -278,7 +278,7 @@ def test_findings_are_graded_alone_and_grades_stay_hidden(suite, file):
     assert len(answers) == 8 and {answer.diff for answer in answers} == {DIFF, "headline-0017"}
     assert answers[0].score == table[0].weight
     shown = method.text_rows(table, reveal=True)
-    assert len(shown.rows) == 24 and shown.columns[-1] == "best grade" and len(shown.rows[0]) == len(shown.columns)
+    assert len(shown.rows) == 24 and shown.columns[-1] == "grade" and len(shown.rows[0]) == len(shown.columns)
     assert len(method.text_rows(table).columns) == len(shown.columns) - 1
 
 

@@ -250,7 +250,7 @@ class Adl(Method[AdlOptions, AdlFinding]):
             "token",
             "scale",
             "likeliest",
-            *(["best grade"] if reveal else []),
+            *(["grade"] if reveal else []),
         ]
         rows = []
         for own in _groups(table):
