@@ -373,7 +373,7 @@ def test_a_visitor_asks_reads_clicks_and_reveals(visitor):
 @pytest.mark.long
 def test_reading_stops_at_once_keeps_the_part_and_goes_on(visitor, monkeypatch):
     visitor.open()
-    slowly(monkeypatch, 0.4)
+    slowly(monkeypatch, 1.5)
     page = visitor.page
     page.click("#dit-oracle-read")
     visitor.wait("f?.data?.length && f.data.length < 4")
