@@ -76,6 +76,21 @@ def browser():
 
 
 @pytest.fixture
+def run(monkeypatch, capsys):
+    """Runs a command: (exit code, stdout, stderr)."""
+    from dit_core.__main__ import main
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["dit_core", *map(str, arguments)])
+        with pytest.raises(SystemExit) as left:
+            main()
+        shown = capsys.readouterr()
+        return left.value.code, shown.out, shown.err
+
+    return run
+
+
+@pytest.fixture
 def nothing_known(monkeypatch, tmp_path):
     """No evidence was gathered before: all of it needs the model."""
     from dit_core.trust.evidence import cache_of

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 from dataclasses import dataclass
 
 import pytest
@@ -12,7 +11,6 @@ from safetensors.torch import save_file
 from transformers import AutoModelForCausalLM
 
 from dit_core import DitError, ask, audit, load_suite
-from dit_core.__main__ import main
 from dit_core.auditing import audit_steps, open_finetune, report_html
 from dit_core.formats import Adapter, StoredAdapter, write_peft
 from dit_core.hub import parse_base
@@ -222,20 +220,6 @@ def test_what_can_not_be_audited_says_why_and_what_to_do(pocket, mine, llama, tm
 
 
 # ---------------------------------------------------------------- the command
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dit_core", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        shown = capsys.readouterr()
-        return left.value.code, shown.out, shown.err
-
-    return run
 
 
 @dataclass(frozen=True)

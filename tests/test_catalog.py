@@ -1,13 +1,11 @@
 """The catalogue names every published suite, each a whole one, and needs no network to do so."""
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
 
 from dit_core import DitError, load_suite
-from dit_core.__main__ import main
 from dit_core.engine.compatibility import KNOWN_BASES
 from dit_core.hub import HubPath
 from dit_core.methods.comparison import columns
@@ -116,19 +114,6 @@ def test_a_damaged_catalogue_is_named(tmp_path, old, new, sentence):
     (tmp_path / "catalogue.toml").write_text(text.replace(old, new), encoding="utf-8")
     with pytest.raises(DitError, match=rf"'{tmp_path}/catalogue.toml'.*{sentence}"):
         read_catalogue(tmp_path / "catalogue.toml")
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dit_core", *arguments])
-        with pytest.raises(SystemExit) as left:
-            main()
-        return left.value.code, *capsys.readouterr()
-
-    return run
 
 
 def test_what_other_experiments_trained_is_a_choice_of_adapter():

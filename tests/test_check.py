@@ -1,31 +1,15 @@
 """`check` and `convert`: any diff or adapter told and rewritten from the command line."""
 
 import json
-import sys
 import zipfile
 
 import pytest
 import torch
 
-from dit_core.__main__ import main
 from dit_core.formats import Adapter, identify, read_peft, read_weight_diff, write_peft, write_weight_diffs
 from tests import hostile
 from tests.merged import delta
 from tests.tiny import random_adapter, tiny_model, tiny_tokenizer
-
-
-@pytest.fixture
-def run(monkeypatch, capsys):
-    """Runs a command: (exit code, stdout, stderr)."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["dit_core", *map(str, arguments)])
-        with pytest.raises(SystemExit) as left:
-            main()
-        shown = capsys.readouterr()
-        return left.value.code, shown.out, shown.err
-
-    return run
 
 
 def tuned(folder):
