@@ -35,9 +35,8 @@ __all__ = [
 ]
 _UNRELATED = 0.9  # of the base's norm: weights that have nothing to do with it differ by 1.4, finetuned ones by little
 UNTRAINED = (
-    "There is no DIT adapter for this base here, so that only methods that need none ran. To train one, finetune the "
-    "base on some hundred things that are known, train an adapter on these diffs (docs/training.md), and audit with a "
-    "suite of your own that has it (docs/suites.md)."
+    "There is no DIT adapter for this base here, so that only methods that need none ran. `dit-explorer train` can "
+    "train an adapter from a list of behaviours (docs/training.md): audit with `--suite` and the folder that it makes."
 )
 
 

@@ -16,8 +16,6 @@ from dit_core.engine.full_weights import Finetuned, Hook, Mix, laid_out, mixing,
 from dit_core.errors import DitError, MixedRowsError
 
 _LAYER = re.compile(r"(?:^|\.)(\d+)\.")
-
-
 _ABSENT = object()
 # `lora_A`, `lora_B` and strengths times scaling of one slot on one layer: [rows, 1 or positions, 1 or rank].
 _Acting = tuple[nn.Linear, nn.Linear, Tensor]
